@@ -1,0 +1,134 @@
+"""Every option of a run outside its backbone, with its default, its range and whether it is part of a run's identity.
+
+A run's identity is the hash of its resolved options (`study.config.run`). Two markers steer what is hashed:
+
+- `OUTSIDE_IDENTITY`: where or how a run is executed (a path, whether weights are kept). Never hashed.
+- `neutral(value)`: an option that came after version 1 of the training semantics. At its neutral value it is left
+  out of the hash, so runs recorded before it existed keep their identity.
+
+The models are frozen, strict (no silent conversion) and know no other keys.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+
+MULTIPLES = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+
+
+class Options(BaseModel):
+    """A frozen, strict group of options."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+OUTSIDE_IDENTITY: dict[str, JsonValue] = {"outside_identity": True}
+
+
+def neutral(value: JsonValue) -> dict[str, JsonValue]:
+    """The mark of an option added after version 1: hashed only where it differs from this value, its default."""
+    return {"neutral": value}
+
+
+def count(value: object) -> object:
+    """`600k` -> 600,000 and `1.5M` -> 1,500,000; other values pass through to the field's own check."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?)", value.strip())):
+        return round(float(match[1]) * MULTIPLES[match[2].lower()])
+    return value
+
+
+def fraction(value: object) -> object:
+    """`2%` -> 0.02; other values pass through to the field's own check."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value.strip())):
+        return float(match[1]) / 100
+    return value
+
+
+Count = Annotated[int, BeforeValidator(count)]
+Fraction = Annotated[float, BeforeValidator(fraction)]
+
+DATA_SETS = ("digits", "cifar10", "cifar100", "fashion_mnist", "svhn", "folder")
+
+
+class DataOptions(Options):
+    """Which images a run sees. Paths are not part of its identity; the content's digest is (`study.data`)."""
+
+    name: Literal["digits", "cifar10", "cifar100", "fashion_mnist", "svhn", "folder"]
+    root: str = Field("data", json_schema_extra=OUTSIDE_IDENTITY)  # where the source files are or are fetched to
+    cache: str = Field("data/cache", json_schema_extra=OUTSIDE_IDENTITY)  # where the decoded, memory-mapped uint8 arrays are kept
+    image_size: int | None = Field(None, ge=4, le=1024)  # pixels; None: the data set's own
+    train_images: Count | None = Field(None, ge=1)  # stratified subset of the training split; None: all
+    test_images: Count | None = Field(None, ge=1)
+    val_fraction: Fraction = Field(0.1, gt=0, lt=0.5)  # cut from the training images, stratified, by the data set only
+
+
+class ResolvedData(DataOptions):
+    """A run's data options with nothing left open: sizes counted, content named by its digest."""
+
+    digest: str
+    image_size: int
+    train_images: int
+    val_images: int
+    test_images: int
+    num_classes: int
+    channels: int
+
+
+class AugmentOptions(Options):
+    """Augmentation on batched tensors with per-image parameters keyed by (seed, epoch, image). All off by default."""
+
+    flip: bool = False  # horizontal, with probability 1/2
+    crop: int = Field(0, ge=0, le=64)  # pixels of zero padding on each side, then a random crop of the original size
+    colour_jitter: float = Field(0.0, ge=0, le=1)  # brightness, contrast, saturation, hue as in torchvision
+    randaugment_n: int = Field(0, ge=0, le=8)  # operations per image
+    randaugment_m: int = Field(9, ge=0, le=30)  # magnitude
+    erasing: float = Field(0.0, ge=0, le=1)  # probability of a random rectangle set to the mean
+    mixup: float = Field(0.0, ge=0, le=10)  # alpha of the Beta distribution; 0: off
+    cutmix: float = Field(0.0, ge=0, le=10)  # alpha; with mixup also on, each image draws one of the two
+
+
+class TrainOptions(Options):
+    """The recipe: AdamW, a learning-rate schedule per step, and what is evaluated at the end."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(128, ge=1)  # images per optimizer step
+    lr: float = Field(1e-3, gt=0)  # peak of the schedule
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.05, ge=0)  # decoupled, times the learning rate, as in AdamW
+    decay: Literal["all", "matrices"] = "matrices"  # matrices: not on norms, biases, position embeddings, class tokens
+    schedule: Literal["cosine", "linear", "one_cycle", "constant"] = "cosine"
+    warmup_epochs: float = Field(0.0, ge=0)  # linear from 0; one_cycle has its own rise
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    grad_clip: float | None = Field(None, gt=0)  # global norm
+    accumulate: int = Field(1, ge=1)  # micro-batches per optimizer step; refused with BatchNorm
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    evaluate: Literal["last", "ema"] = "last"  # the weights that the validation and test figures are of
+    ema_decay: float = Field(0.999, gt=0, lt=1)
+    keep: Literal["none", "last"] = Field("none", json_schema_extra=OUTSIDE_IDENTITY)  # whether final weights are kept (safetensors)
+
+    @model_validator(mode="after")
+    def _micro_batches_are_equal(self) -> TrainOptions:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate must divide batch_size ({self.batch_size})")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be smaller than epochs ({self.epochs})")
+        return self
+
+
+class MatchOptions(Options):
+    """What the backbones are made equal in. With `none` they keep the width and depth that the sweep gives them."""
+
+    by: Literal["params", "macs", "none"] = "none"
+    target: Count | str | None = None  # 600k, or a published variant: "convmixer_256_8 k5 p2"
+    tolerance: Fraction = Field(0.02, gt=0, le=0.5)
+    head_dim: int = Field(32, ge=1)  # width of one attention head; widths move in steps of it
+
+    @model_validator(mode="after")
+    def _target_belongs_to_a_budget(self) -> MatchOptions:
+        if (self.by == "none") != (self.target is None):
+            raise ValueError("target is given exactly where `by` names a budget (params or macs)")
+        return self

@@ -1,0 +1,88 @@
+"""A run is one fully resolved training configuration with one seed; its identity is the hash of all of it.
+
+`run_id` = a readable label plus a hash of the whole resolved configuration: solved widths, recipe, precision, data digest
+and number of images, seed, and the version of the training semantics. Where and how it is executed is not in it. Asking
+twice therefore runs once, and a changed default is a different run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel
+
+from study.backbones import specification
+from study.backbones.specification import BackboneSpec
+from study.config.options import AugmentOptions, ResolvedData, TrainOptions
+
+TRAINING_VERSION = 1
+"""Raised when the same configuration would train to other weights than before at equal execution fingerprint."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The unit of identity: `model` holds the solved width, `data` the digest, nothing is left to be decided."""
+
+    backbone: str
+    model: BackboneSpec
+    data: ResolvedData
+    augment: AugmentOptions
+    train: TrainOptions
+    seed: int
+
+    @cached_property
+    def run_id(self) -> str:
+        """For example `vit-p4-d96-s0-1a2b3c4d5e`; safe as a file name."""
+        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+        return f"{self.backbone}-p{self.model.patch_size}-d{self.model.dim}-s{self.seed}-{digest[:10]}"
+
+    def identity(self) -> dict[str, Any]:
+        """What is hashed: every resolved option, less those outside identity and those at their neutral value."""
+        return {
+            "version": TRAINING_VERSION,
+            "backbone": self.backbone,
+            "model": hashed(self.model),
+            "data": hashed(self.data),
+            "augment": hashed(self.augment),
+            "train": hashed(self.train),
+            "seed": self.seed,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole run as plain JSON values; `from_json` gives it back."""
+        return {
+            "backbone": self.backbone,
+            "model": self.model.model_dump(mode="json"),
+            "data": self.data.model_dump(mode="json"),
+            "augment": self.augment.model_dump(mode="json"),
+            "train": self.train.model_dump(mode="json"),
+            "seed": self.seed,
+        }
+
+    @staticmethod
+    def from_json(document: dict[str, Any]) -> Run:
+        """The run of `to_json`'s document."""
+        return Run(
+            backbone=document["backbone"],
+            model=specification(document["backbone"]).model_validate_json(json.dumps(document["model"])),
+            data=ResolvedData.model_validate_json(json.dumps(document["data"])),
+            augment=AugmentOptions.model_validate_json(json.dumps(document["augment"])),
+            train=TrainOptions.model_validate_json(json.dumps(document["train"])),
+            seed=document["seed"],
+        )
+
+
+def hashed(options: BaseModel) -> dict[str, Any]:
+    """The options that are part of a run's identity, as JSON values."""
+    dumped = options.model_dump(mode="json")
+    kept = {}
+    for name, field in type(options).model_fields.items():
+        marks = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        if marks.get("outside_identity") or ("neutral" in marks and marks["neutral"] == dumped[name]):
+            continue
+        kept[name] = dumped[name]
+    return kept

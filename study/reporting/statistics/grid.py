@@ -1,0 +1,155 @@
+"""A run table as a grid of cells by seeds: the one place where it is decided which runs count.
+
+A cell is one combination of the factors under study, as planned: it stays in the grid although none of its runs
+finished. Only runs whose status is `done` are measured. A diverged run is an outcome without an accuracy: it is left out
+of the means and bounded by `filled`. Failed and missing runs are holes, which a later launch fills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from study.errors import Problem, UserError
+
+Level = str | int | float | bool | None
+Cell = tuple[Level, ...]
+Floats = npt.NDArray[np.float64]
+
+MEASURE = "test_accuracy"
+PER_RUN = ("run_id", "status", "reason", "seed", "launch", "task", "restart", "attempts", "train_seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Accuracies laid out as `cells seeds`, NaN where nothing was measured, both in sorted order."""
+
+    factors: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    seeds: tuple[int, ...]
+    values: Floats  # cells seeds; fractions
+    status: npt.NDArray[np.str_]  # cells seeds; "" where no run was planned
+    test_images: int | None
+    chance: float  # accuracy of guessing, 1 / number of classes; 0 where the table doesn't tell
+
+    def levels(self, factor: str) -> tuple[Level, ...]:
+        """The levels of `factor` that occur, sorted."""
+        place = self.factors.index(factor)
+        return tuple(sorted({cell[place] for cell in self.cells}, key=rank))
+
+    def label(self, cell: Cell) -> str:
+        """The cell in words: "token_mixer=attention, patch_size=2"."""
+        return ", ".join(f"{factor}={level}" for factor, level in zip(self.factors, cell, strict=True))
+
+    def keep(self, kept: npt.NDArray[np.bool_]) -> Grid:
+        """The grid of the marked cells alone."""
+        cells = tuple(cell for cell, stays in zip(self.cells, kept, strict=True) if stays)
+        return replace(self, cells=cells, values=self.values[kept], status=self.status[kept])
+
+    def filled(self, case: Literal["worst", "best"]) -> Floats:
+        """`values` in which each diverged run has the worst or best accuracy that it could defensibly have had.
+
+        Worst: chance, since a network that has diverged knows nothing. Best: the best accuracy measured in its own cell,
+        or anywhere where its cell has none: the run would have trained as well as any of its kind.
+        """
+        if case == "worst":
+            guess = np.full(len(self.cells), self.chance)
+        else:
+            own = np.max(np.where(np.isnan(self.values), -np.inf, self.values), axis=1, initial=-np.inf)
+            anywhere = np.max(own, initial=-np.inf)
+            guess = np.where(np.isfinite(own), own, anywhere if np.isfinite(anywhere) else 1.0)
+        return np.where(self.status == "diverged", guess[:, None], self.values)
+
+
+def rank(level: Level) -> tuple[int, float, str]:
+    """A sorting key for levels of one factor: numbers by size, then words, then "has no such option"."""
+    if level is None:
+        return (2, 0.0, "")
+    if isinstance(level, str):
+        return (1, 0.0, level)
+    return (0, float(level), "")
+
+
+def plain(level: object) -> Level:
+    """A table's entry as a Python scalar; every kind of missing becomes None."""
+    value = level.item() if isinstance(level, np.generic) else level
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # a column of whole numbers with a hole is read as floats
+    assert isinstance(value, str | int | float | bool), f"no level of a factor: {value!r}"
+    return value
+
+
+def read_grid(table: pd.DataFrame, factors: Sequence[str], *, measure: str = MEASURE) -> Grid:
+    """The table as a grid; a UserError where two runs share cell and seed, or a factor is no column."""
+    check_columns(table, [*factors, "seed", "status", measure])
+    keys = [tuple(plain(entry) for entry in row) for row in table[list(factors)].itertuples(index=False)]
+    cells = tuple(sorted(set(keys), key=lambda cell: tuple(map(rank, cell))))
+    seeds = tuple(sorted({int(seed) for seed in table["seed"]}))
+    rows = np.array([cells.index(key) for key in keys], dtype=int)
+    columns = np.array([seeds.index(int(seed)) for seed in table["seed"]], dtype=int)
+    check_single(table, rows * len(seeds) + columns, factors=factors)
+    measured = pd.to_numeric(table[measure], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    done = (table["status"] == "done").to_numpy(dtype=bool)
+    values = np.full((len(cells), len(seeds)), np.nan)
+    status = np.full(values.shape, "", dtype="<U16")
+    values[rows, columns] = np.where(done, measured, np.nan)
+    status[rows, columns] = table["status"].to_numpy(dtype=str)
+    classes = known(table, "num_classes")
+    return Grid(tuple(factors), cells, seeds, values, status, known(table, "test_images"), 1 / classes if classes else 0.0)
+
+
+def axes_of(table: pd.DataFrame, factors: Sequence[str]) -> dict[str, tuple[Level, ...]]:
+    """The levels of each factor that the table holds, sorted: for a table without its sweep beside it."""
+    check_columns(table, factors)
+    return {factor: tuple(sorted({plain(entry) for entry in table[factor]}, key=rank)) for factor in factors}
+
+
+def known(table: pd.DataFrame, column: str) -> int | None:
+    """The smallest positive count in the column, or None where the table doesn't hold one."""
+    if column not in table:
+        return None
+    counts = pd.to_numeric(table[column], errors="coerce").dropna()
+    return int(counts.min()) if len(counts) and counts.min() > 0 else None
+
+
+def check_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
+    """A UserError that names every column the table lacks."""
+    known_names = [str(name) for name in table.columns]
+    lacking = [name for name in columns if name not in known_names]
+    if lacking:
+        raise UserError(*(Problem("is no column of the run table", key=name, choices=known_names) for name in lacking))
+
+
+def check_single(table: pd.DataFrame, places: npt.NDArray[np.int_], *, factors: Sequence[str]) -> None:
+    """A UserError where two runs share a cell and a seed: averaging over an unnamed axis would pass for seeds."""
+    repeated = pd.Series(places).duplicated(keep=False).to_numpy()
+    if not repeated.any():
+        return
+    first = table[places == places[repeated][0]]
+    differ = [str(name) for name in first.columns if name not in PER_RUN and len({plain_text(v) for v in first[name]}) > 1]
+    raise UserError(
+        Problem(
+            "several runs share one cell and seed; name the axis in which they differ as a factor too",
+            key=", ".join(factors),
+            value=" and ".join(sorted(map(str, first["run_id"]))) if "run_id" in first else len(first),
+            choices=differ,
+        )
+    )
+
+
+def plain_text(entry: object) -> str:
+    """An entry as text for comparison, one text for every kind of missing."""
+    return repr(entry.item() if isinstance(entry, np.generic) else entry).replace("<NA>", "nan")
+
+
+def counts(grid: Grid) -> Mapping[str, npt.NDArray[np.int_]]:
+    """Runs of each cell by status, as `cells` arrays: planned, done, diverged, failed, missing."""
+    by_status = {name: (grid.status == name).sum(axis=1) for name in ("done", "diverged", "failed", "missing")}
+    return {"planned": (grid.status != "").sum(axis=1), **by_status}
