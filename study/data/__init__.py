@@ -1,0 +1,10 @@
+"""Images and labels: which data sets exist, how they are decoded once, split, and fed to a device.
+
+`facts(options)` says what a data set is without reading its images, `prepare(options)` fetches and decodes it,
+`study.data.splits.load(options, facts)` hands its splits to training. The first two don't import torch.
+"""
+
+from study.data.facts import DataFacts
+from study.data.sources import facts, prepare
+
+__all__ = ["DataFacts", "facts", "prepare"]

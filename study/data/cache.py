@@ -1,0 +1,168 @@
+"""The decoded cache: one folder per source and image size, written whole or not at all, then never changed.
+
+    <cache>/cifar10-32px-<key>/  train_images.npy   uint8 `n c h w`, memory-mapped by every reader
+                                 train_labels.npy   int64 `n`
+                                 train_order.npy    int64 `n`, each row's position in the source's own order
+                                 test_*.npy         likewise
+                                 facts.json         `StoredFacts`, written last
+    <cache>/scans/<key>.json     which of these holds an image folder that was scanned as <key>
+    <cache>/building/<key>/      under way, or interrupted and resumed by the next `prepare`
+    <cache>/locks/<key>.lock     held by the one process that builds <key>
+
+Rows lie in the order of `study.data.order`, so that splits and subsets are slices.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from study.data.facts import StoredFacts
+from study.data.order import Integers
+from study.data.pictures import Pixels
+from study.errors import Problem, UserError
+
+CACHE_VERSION = 1  # of layout, row order and resizing; an older cache is left alone and built anew
+PARTS = ("train", "test")
+
+Report = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A source's content by part ("train", "test"): images uint8 `n c h w`, labels int64 `n`, source positions `n`."""
+
+    images: dict[str, Pixels]
+    labels: dict[str, Integers]
+    order: dict[str, Integers]
+
+
+def short_hash(*words: object) -> str:
+    return hashlib.sha256(json.dumps([CACHE_VERSION, *words]).encode()).hexdigest()[:12]
+
+
+def store_path(cache: Path, *, name: str, digest: str, image_size: int) -> Path:
+    return cache / f"{name}-{image_size}px-{short_hash(digest, image_size)}"
+
+
+def scan_path(cache: Path, *, scan_key: str, image_size: int | None) -> Path:
+    return cache / "scans" / f"{short_hash(scan_key, image_size)}.json"
+
+
+def read_stored(store: Path) -> StoredFacts | None:
+    """The facts of a finished store, or None where there is none."""
+    try:
+        told = json.loads((store / "facts.json").read_text())
+    except FileNotFoundError:
+        return None
+    return StoredFacts(**told | {key: tuple(told[key]) for key in ("class_names", "mean", "std")})
+
+
+def open_store(store: Path, stored: StoredFacts) -> Arrays:
+    """The arrays of a finished store, its images memory-mapped.
+
+    The maps are private and copy-on-write: their pages are shared between workers and nothing reaches the files.
+    Raises UserError where a file is missing, cut short or of another shape than its facts say.
+    """
+    side = stored.image_size
+    counts = {"train": stored.train_images, "test": stored.test_images}
+    try:
+        images = {part: np.load(store / f"{part}_images.npy", mmap_mode="c") for part in PARTS}
+        labels = {part: np.load(store / f"{part}_labels.npy") for part in PARTS}
+        order = {part: np.load(store / f"{part}_order.npy") for part in PARTS}
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(store, str(error)) from error
+    for part in PARTS:
+        shapes = [images[part].shape, labels[part].shape, order[part].shape]
+        if shapes != [(counts[part], stored.channels, side, side), (counts[part],), (counts[part],)]:
+            raise _damaged(store, f"{part} arrays have the shapes {shapes}")
+    return Arrays(images=images, labels=labels, order=order)
+
+
+def _damaged(store: Path, why: str) -> UserError:
+    return UserError(Problem(f"damaged cache ({why}); delete it and prepare again", place=str(store), key="data.cache"))
+
+
+def finish(building: Path, stored: StoredFacts, cache: Path) -> Path:
+    """Turn a complete building folder into a store in one step; an equal store that is there already wins."""
+    store = store_path(cache, name=stored.name, digest=stored.digest, image_size=stored.image_size)
+    write_whole(building / "facts.json", json.dumps(asdict(stored), indent=1).encode())
+    try:
+        os.rename(building, store)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        shutil.rmtree(building)
+    flush_folder(cache)
+    return store
+
+
+def save_array(path: Path, array: Integers) -> None:
+    with open(path, "wb") as file:
+        np.save(file, array)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that a reader sees whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with open(part, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def only_builder(cache: Path, key: str, report: Report) -> Iterator[None]:
+    """Hold the lock on `key`, waiting for another process that builds it; a dead holder's lock is free at once."""
+    path = cache / "locks" / f"{key}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("waiting for another process that prepares the same images", 0, 0)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def told_of_disk(cache: Path) -> Iterator[None]:
+    """What the file system refuses below `cache`, as a UserError."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        rule = "the disk is full" if full else "cannot be written to; name another folder with data.cache=..."
+        place = str(error.filename or cache)
+        raise UserError(Problem(f"{rule} ({error.strerror or error})", place=place, key="data.cache")) from error
+
+
+def check_space(cache: Path, needed: int) -> None:
+    """Refuse to begin where the disk has less than `needed` bytes left."""
+    free = shutil.disk_usage(cache).free
+    if needed > free:
+        rule = f"not enough disk: the decoded images take {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free"
+        raise UserError(Problem(rule, place=str(cache), key="data.cache"))
