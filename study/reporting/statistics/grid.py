@@ -1,8 +1,8 @@
 """A run table as a grid of cells by seeds: the one place where it is decided which runs count.
 
 A cell is one combination of the factors under study, as planned: it stays in the grid although none of its runs
-finished. Only runs whose status is `done` are measured. A diverged run is an outcome without an accuracy: it is left out
-of the means and bounded by `filled`. Failed and missing runs are holes, which a later launch fills.
+finished. Only runs whose status is `done` are measured. A diverged run is an outcome without an accuracy: it is left
+out of the means and bounded by `filled`. Failed and missing runs are holes, which a later launch fills.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from study.errors import Problem, UserError
 Level = str | int | float | bool | None
 Cell = tuple[Level, ...]
 Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 MEASURE = "test_accuracy"
 PER_RUN = ("run_id", "status", "reason", "seed", "launch", "task", "restart", "attempts", "train_seconds")
@@ -46,7 +47,7 @@ class Grid:
         """The cell in words: "token_mixer=attention, patch_size=2"."""
         return ", ".join(f"{factor}={level}" for factor, level in zip(self.factors, cell, strict=True))
 
-    def keep(self, kept: npt.NDArray[np.bool_]) -> Grid:
+    def keep(self, kept: Mask) -> Grid:
         """The grid of the marked cells alone."""
         cells = tuple(cell for cell, stays in zip(self.cells, kept, strict=True) if stays)
         return replace(self, cells=cells, values=self.values[kept], status=self.status[kept])
@@ -54,8 +55,8 @@ class Grid:
     def filled(self, case: Literal["worst", "best"]) -> Floats:
         """`values` in which each diverged run has the worst or best accuracy that it could defensibly have had.
 
-        Worst: chance, since a network that has diverged knows nothing. Best: the best accuracy measured in its own cell,
-        or anywhere where its cell has none: the run would have trained as well as any of its kind.
+        Worst: chance, since a network that has diverged knows nothing. Best: the best accuracy measured in its own
+        cell, or in any where its own has none: the run would have trained as well as any of its kind.
         """
         if case == "worst":
             guess = np.full(len(self.cells), self.chance)
@@ -64,6 +65,11 @@ class Grid:
             anywhere = np.max(own, initial=-np.inf)
             guess = np.where(np.isfinite(own), own, anywhere if np.isfinite(anywhere) else 1.0)
         return np.where(self.status == "diverged", guess[:, None], self.values)
+
+
+def measured(values: Floats) -> Mask:
+    """Where a run gave an accuracy."""
+    return np.asarray(~np.isnan(values))
 
 
 def rank(level: Level) -> tuple[int, float, str]:
@@ -95,14 +101,15 @@ def read_grid(table: pd.DataFrame, factors: Sequence[str], *, measure: str = MEA
     rows = np.array([cells.index(key) for key in keys], dtype=int)
     columns = np.array([seeds.index(int(seed)) for seed in table["seed"]], dtype=int)
     check_single(table, rows * len(seeds) + columns, factors=factors)
-    measured = pd.to_numeric(table[measure], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    accuracy = pd.to_numeric(table[measure], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     done = (table["status"] == "done").to_numpy(dtype=bool)
     values = np.full((len(cells), len(seeds)), np.nan)
     status = np.full(values.shape, "", dtype="<U16")
-    values[rows, columns] = np.where(done, measured, np.nan)
+    values[rows, columns] = np.where(done, accuracy, np.nan)
     status[rows, columns] = table["status"].to_numpy(dtype=str)
     classes = known(table, "num_classes")
-    return Grid(tuple(factors), cells, seeds, values, status, known(table, "test_images"), 1 / classes if classes else 0.0)
+    chance = 1 / classes if classes else 0.0
+    return Grid(tuple(factors), cells, seeds, values, status, known(table, "test_images"), chance)
 
 
 def axes_of(table: pd.DataFrame, factors: Sequence[str]) -> dict[str, tuple[Level, ...]]:
@@ -133,7 +140,8 @@ def check_single(table: pd.DataFrame, places: npt.NDArray[np.int_], *, factors: 
     if not repeated.any():
         return
     first = table[places == places[repeated][0]]
-    differ = [str(name) for name in first.columns if name not in PER_RUN and len({plain_text(v) for v in first[name]}) > 1]
+    options = [str(name) for name in first.columns if name not in PER_RUN]
+    differ = [name for name in options if len({plain_text(entry) for entry in first[name]}) > 1]
     raise UserError(
         Problem(
             "several runs share one cell and seed; name the axis in which they differ as a factor too",

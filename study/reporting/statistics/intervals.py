@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-from study.reporting.statistics.grid import Floats
+from study.reporting.statistics.grid import Floats, Mask, measured
 
 FEWEST_SEEDS = 3  # two seeds give a t interval 12.7 standard errors wide to each side: no picture of the spread
 FEWEST_FOR_BOOTSTRAP = 20  # simulated: percentile intervals that promise 95 % cover 75 % at n = 3 and 84 % at n = 5
@@ -33,6 +33,11 @@ class Estimate:
     low: Floats
     high: Floats
 
+    def study(self, place: int) -> Estimate:
+        """One of many studies."""
+        fields = (self.mean, self.sd, self.n, self.se, self.df, self.low, self.high)
+        return Estimate(*(field[place] for field in fields))
+
     @property
     def p(self) -> Floats:
         """Two-sided p of "the mean is 0"; NaN where no interval is given."""
@@ -45,10 +50,10 @@ def t_estimate(values: Floats, *, confidence: float = 0.95) -> Estimate:
     No interval (NaN) with fewer than three values, nor where all values are equal: accuracies come in steps of one test
     image, so equal ones show that the spread is below the step and not that it is zero.
     """
-    measured = ~np.isnan(values)
-    n = measured.sum(axis=-1).astype(float)
-    mean = divided(np.where(measured, values, 0.0).sum(axis=-1), n)
-    deviation = np.where(measured, values - mean[..., None], 0.0)
+    there = measured(values)
+    n = there.sum(axis=-1).astype(float)
+    mean = divided(np.where(there, values, 0.0).sum(axis=-1), n)
+    deviation = np.where(there, values - mean[..., None], 0.0)
     sd = np.sqrt(divided((deviation**2).sum(axis=-1), n - 1))
     return with_interval(mean, sd, n=n, se=divided(sd, np.sqrt(n)), df=n - 1, confidence=confidence)
 
@@ -74,15 +79,15 @@ def divided(top: Floats, bottom: Floats) -> Floats:
 def block_estimate(values: Floats, weights: Floats, *, confidence: float = 0.95) -> Estimate:
     """Contrasts of cell means with seeds as blocks (`studies cells seeds`, `contrasts cells` -> `studies contrasts`).
 
-    Accuracy = cell + seed + rest, with one variance of the rest for all cells. Fitted within blocks (least squares with a
-    term per seed), which for complete tables is the mixed model with a random seed, and whose t intervals are exact at
-    every n, where the usual z intervals of a mixed model cover too rarely below about ten seeds. It borrows the spread
-    of all cells, so it is narrower than the paired t interval, and wrong where cells spread unequally. All studies
-    share the pattern of measured runs. Montgomery, Design and Analysis of Experiments, section 4.1.
+    Accuracy = cell + seed + rest, with one variance of the rest for all cells. Fitted within blocks (least squares with
+    a term per seed), which for complete tables is the mixed model with a random seed, and whose t intervals are exact
+    at every n, where the usual z intervals of a mixed model cover too rarely below about ten seeds. It borrows the
+    spread of all cells, so it is narrower than the paired t interval, and wrong where cells spread unequally. All
+    studies share the pattern of measured runs. Montgomery, Design and Analysis of Experiments, section 4.1.
     """
-    measured = ~np.isnan(values).any(axis=0)
-    rows, columns = np.nonzero(measured)
-    n_cells, n_seeds = measured.shape
+    there: Mask = np.asarray(measured(values).all(axis=0))
+    rows, columns = np.nonzero(there)
+    n_cells, n_seeds = there.shape
     design = np.hstack([np.eye(n_cells)[rows], np.eye(n_seeds)[columns]])
     inverse = np.linalg.pinv(design.T @ design)
     observed = values[:, rows, columns]  # studies runs
@@ -93,10 +98,9 @@ def block_estimate(values: Floats, weights: Floats, *, confidence: float = 0.95)
     mean = coefficients @ full.T
     variance = (residual**2).sum(axis=1, keepdims=True) / df if df > 0 else np.full((len(values), 1), np.nan)
     se = np.sqrt(variance * ((full @ inverse) * full).sum(axis=1))
-    needed = measured[None] & (weights != 0)[:, :, None]
-    n = needed.any(axis=1).sum(axis=1).astype(float)
-    estimable = np.isclose(full @ inverse @ design.T @ design, full).all(axis=1)
-    n = np.where(estimable & needed.any(axis=2)[weights != 0].all(), n, 0.0) if len(weights) else n
+    estimable = np.isclose(full @ inverse @ design.T @ design, full).all(axis=1)  # no empty cell is asked for
+    complete = (there[None] | (weights == 0)[:, :, None]).all(axis=1)  # contrasts seeds
+    n = np.where(estimable, complete.sum(axis=1), 0).astype(float)
     shape = mean.shape
     return with_interval(
         np.where(n > 0, mean, np.nan),
@@ -119,8 +123,9 @@ def detectable(sd: float, n: int, *, alpha: float = 0.05, power: float = POWER) 
     critical = stats.t.isf(alpha / 2, n - 1)
 
     def shortfall(noncentrality: float) -> float:
-        seen = stats.nct.sf(critical, n - 1, noncentrality) + stats.nct.cdf(-critical, n - 1, noncentrality)
-        return float(seen) - power
+        return float(stats.nct.sf(critical, n - 1, noncentrality)) - power  # the wrong sign's tail is below 1e-3
 
-    noncentrality = optimize.brentq(shortfall, 0.0, 10 * critical + 10)
-    return float(noncentrality) * sd / float(np.sqrt(n))
+    above = 1.0
+    while shortfall(above) < 0:
+        above *= 2
+    return float(optimize.brentq(shortfall, 0.0, above)) * sd / float(np.sqrt(n))
