@@ -1,0 +1,41 @@
+"""An exponential moving average of the weights (EMA), for evaluation only: training never reads it.
+
+The decay warms up as min(decay, (1 + t) / (10 + t)) after t updates, TensorFlow's `ExponentialMovingAverage` with
+`num_updates`: a short training would otherwise be judged by its initial weights (0.999 ** 270 = 0.76). Floating-point
+buffers (BatchNorm's running statistics) are averaged with the weights they belong to; counters are copied. torch's
+`AveragedModel` asks the device for its update count in every step, which makes the host wait; this one doesn't.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """The averaged twin of `model`. The twin begins as a copy of the initial weights."""
+
+    def __init__(self, model: nn.Module, *, decay: float):
+        self.decay = decay
+        self.model = copy.deepcopy(model).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take in the weights after optimizer step `step`, counted from 0."""
+        averaged, current = floating_and_other(self.model), floating_and_other(model)
+        torch._foreach_lerp_(averaged[0], current[0], 1 - warmed_up(self.decay, step))
+        for mine, new in zip(averaged[1], current[1], strict=True):
+            mine.copy_(new)
+
+
+def warmed_up(decay: float, updates: int) -> float:
+    """The decay of the update that follows `updates` earlier ones."""
+    return min(decay, (1 + updates) / (10 + updates))
+
+
+def floating_and_other(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """The model's state in two lists: what can be averaged, and counters."""
+    state = model.state_dict().values()
+    return [value for value in state if value.is_floating_point()], [v for v in state if not v.is_floating_point()]

@@ -1,0 +1,173 @@
+"""A killed run resumes from its newest durable state; what can't be trusted is told, set aside and never mixed in.
+
+A checkpoint file is one line with the SHA-256 of the rest, then what `torch.save` wrote. Its name carries run, writer
+and step, `<run_id>.<writer>.<step>.checkpoint`, so that a dying worker that overlaps its successor never shares a file
+with it. A file appears under its name only when all of it is on disk (temporary file, fsync, rename, fsync of the folder).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import re
+import time
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+log = logging.getLogger(__name__)
+
+State = Mapping[str, Any]
+
+KEPT = 2  # of one writer: should the newest be unreadable, the one before it is close
+SHARE_OF_TIME = 0.01  # at most, spent on writing
+LEAST_INTERVAL_SECONDS = 60.0
+NAME = re.compile(r"(?P<run_id>.+)\.(?P<writer>[^.]+)\.(?P<step>\d{9})\.(checkpoint|part)")
+
+
+class Checkpoints:
+    """The checkpoints of one run in `folder`, as one writer sees them.
+
+    `writer` names launch, task and restart, for example `20260102-101500-3-0`; no two processes share one. `notes` collects
+    in plain words what was set aside or couldn't be written.
+    """
+
+    def __init__(self, folder: Path, run_id: str, writer: str, *, interval_seconds: float = LEAST_INTERVAL_SECONDS):
+        assert "." not in writer and "/" not in writer, f"{writer!r} can't be part of a checkpoint's name"
+        self.folder, self.run_id, self.writer = folder, run_id, writer
+        self.notes: list[str] = []
+        self._least_interval = interval_seconds
+        self._next_save = time.monotonic() + interval_seconds
+
+    def due(self) -> bool:
+        """Whether it's time to save: after a minute, and later where writing is slow, to stay within 1 % of the time."""
+        return time.monotonic() >= self._next_save
+
+    def save(self, state: State, *, step: int) -> None:
+        """Write the state after `step` steps, then remove those it replaces. A full disk is told; the training goes on."""
+        started = time.monotonic()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_durably(self._path(step), *encoded({"run_id": self.run_id, "step": step, "state": dict(state)}))
+            self._remove_replaced(step)
+        except OSError as error:
+            self._tell(f"the checkpoint at step {step} could not be written: {error}")
+        now = time.monotonic()
+        self._next_save = now + max(self._least_interval, (now - started) / SHARE_OF_TIME)
+
+    def latest(self, *, like: Collection[str]) -> State | None:
+        """The newest state that can be trusted, on the CPU, or None. It must have exactly the entries named by `like`."""
+        for path in sorted(self._of_run(), key=step_of, reverse=True):
+            try:
+                return self._read(path, like)
+            except FileNotFoundError:  # a writer that overlaps this one has replaced it since the folder was listed
+                continue
+            except ValueError as error:
+                self._set_aside(path, str(error))
+        return None
+
+    def newest_step(self) -> int:
+        """The step of the newest state by name, unread; 0 where there is none."""
+        return max((step_of(path) for path in self._of_run()), default=0)
+
+    def discard(self) -> None:
+        """Remove all that is left of the run's states; called when its record is on disk."""
+        for path in [*self._of_run(), *self._of_run("part"), *self.folder.glob(f"{self.run_id}.*.bad")]:
+            path.unlink(missing_ok=True)
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"{self.run_id}.{self.writer}.{step:09d}.checkpoint"
+
+    def _of_run(self, suffix: str = "checkpoint") -> list[Path]:
+        found = ((path, NAME.fullmatch(path.name)) for path in self.folder.glob(f"{self.run_id}.*.{suffix}"))
+        return [path for path, match in found if match and match["run_id"] == self.run_id]
+
+    def _remove_replaced(self, step: int) -> None:
+        """Keep the writer's newest two, and of earlier writers nothing that is older than the state just made durable."""
+        own, others = [], []
+        for path in sorted(self._of_run(), key=step_of, reverse=True):
+            (own if f".{self.writer}." in path.name else others).append(path)
+        others += self._of_run("part")
+        for path in own[KEPT:] + [path for path in others if step_of(path) <= step]:
+            path.unlink(missing_ok=True)
+
+    def _read(self, path: Path, like: Collection[str]) -> State:
+        document = decoded(path.read_bytes())
+        if document.get("run_id") != self.run_id or document.get("step") != step_of(path):
+            raise ValueError(f"it belongs to {document.get('run_id')} at step {document.get('step')}")
+        state = document.get("state")
+        if not isinstance(state, dict) or state.keys() != set(like):
+            raise ValueError("it was written by another version of this project")
+        return cast(State, state)
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        aside = path.with_name(f"{path.name}.{self.writer}.bad")
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return
+        self._tell(f"checkpoint {path.name} is not used: {reason}; kept as {aside.name}")
+
+    def _tell(self, note: str) -> None:
+        log.warning("%s", note)
+        self.notes.append(note)
+
+
+def remove_orphans(folder: Path, recorded: Iterable[str]) -> None:
+    """Remove states of runs whose records are on disk: what a worker left that died between record and removal."""
+    finished = set(recorded)
+    for path in folder.glob("*.checkpoint"):
+        match = NAME.fullmatch(path.name)
+        if match and match["run_id"] in finished:
+            path.unlink(missing_ok=True)
+
+
+def step_of(path: Path) -> int:
+    """The number of steps that the state in a checkpoint's file has behind it."""
+    return int(path.name.split(".")[-2])
+
+
+def encoded(document: State) -> tuple[bytes, memoryview]:
+    """A checkpoint's bytes in two pieces, the digest's line and the document, as a large model isn't copied lightly."""
+    buffer = io.BytesIO()
+    torch.save(dict(document), buffer)
+    body = buffer.getbuffer()
+    return hashlib.sha256(body).hexdigest().encode() + b"\n", body
+
+
+def decoded(content: bytes) -> dict[str, Any]:
+    """The document of a checkpoint's bytes, its tensors on the CPU; ValueError where they're torn or of another make."""
+    end = content.find(b"\n")
+    body = memoryview(content)[end + 1 :]
+    if hashlib.sha256(body).hexdigest().encode() != content[: max(end, 0)]:
+        raise ValueError("it is torn or damaged")
+    try:
+        document = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling raises whatever the bytes make it raise
+        raise ValueError(f"it can't be read: {error}") from error
+    if not isinstance(document, dict):
+        raise ValueError("it is no checkpoint")
+    return document
+
+
+def write_durably(path: Path, *pieces: bytes | memoryview) -> None:
+    """All the pieces in turn under `path`, or nothing; on return they survive a power cut."""
+    part = path.with_suffix(".part")
+    try:
+        with part.open("xb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,32 @@
+"""When a training counts as diverged: an outcome with a step, ended early, the same wherever and however it ran.
+
+Two rules, both functions of the losses alone and so of the run alone:
+1. the training loss of a step is not finite;
+2. two epochs in a row have a mean training loss of more than ten times ln(classes). Ln(classes) is the loss of a model that
+   knows nothing; one that is ten times worse twice over isn't on its way to learn. One such epoch is let pass, since
+   high learning rates do overshoot at first and recover.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from study.training.outcome import Curves
+
+HOPELESS_LOSS = 10.0  # in units of ln(classes)
+HOPELESS_EPOCHS = 2
+
+
+def first_nonfinite(losses: Tensor) -> int | None:
+    """The position of the first loss of `losses` `n` that is NaN or infinite. Waits for the device."""
+    broken = (~losses.isfinite()).nonzero()
+    return int(broken[0]) if len(broken) else None
+
+
+def hopeless(curves: Curves, num_classes: int) -> bool:
+    """Whether the latest epochs break the second rule."""
+    latest = curves["train_loss"][-HOPELESS_EPOCHS:]
+    limit = HOPELESS_LOSS * math.log(max(num_classes, 2))
+    return len(latest) == HOPELESS_EPOCHS and all(loss is not None and loss > limit for loss in latest)

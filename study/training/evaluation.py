@@ -1,0 +1,66 @@
+"""Top-1, top-5 and cross-entropy of a model on one split, without augmentation, label smoothing or mixing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Batches = Callable[[int, int], tuple[Tensor, Tensor]]
+"""From the rows [start, end) of a split to normalised images `b c h w` and labels `b`, on the model's device."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Per image, in stored order: the label, the class with the greatest probability, and that probability."""
+
+    label: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int64]
+    probability: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Means over a split; `top5` is None with five classes or fewer, where it says nothing. `loss` is in nats."""
+
+    accuracy: float
+    top5: float | None
+    loss: float
+    predictions: Predictions
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, batches: Batches, *, images: int, batch_size: int, autocast: torch.autocast
+) -> Evaluation:
+    """The figures of `model` on the first `images` rows of a split. The host waits for the device once, at the end."""
+    training = model.training
+    model.eval()
+    logits, labels = [], []
+    for start in range(0, images, batch_size):
+        pixels, label = batches(start, min(start + batch_size, images))
+        with autocast:
+            logits.append(model(pixels).float())
+        labels.append(label)
+    model.train(training)
+    return measured(torch.cat(logits), torch.cat(labels))
+
+
+def measured(logits: Tensor, labels: Tensor) -> Evaluation:
+    """The figures of logits `n k` and labels `n`. Means are taken in double precision over all images at once."""
+    loss = F.cross_entropy(logits, labels, reduction="none").double().mean()
+    ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    hits = ranked == labels[:, None]
+    predicted = ranked[:, 0]
+    probability = logits.softmax(dim=1).gather(1, ranked[:, :1])[:, 0]
+    return Evaluation(
+        accuracy=hits[:, 0].double().mean().item(),
+        top5=hits.any(dim=1).double().mean().item() if logits.shape[1] > 5 else None,
+        loss=loss.item(),
+        predictions=Predictions(labels.cpu().numpy(), predicted.cpu().numpy(), probability.cpu().numpy()),
+    )

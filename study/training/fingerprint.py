@@ -1,0 +1,61 @@
+"""The execution fingerprint: everything that may change the last bits of a training and is no part of its identity.
+
+Two trainings of one run at equal fingerprint end with the same bits. It is recorded with every run and carried by every
+checkpoint, so that a resume elsewhere is told as inexact. It is not hashed into the run's identity: the same question
+asked on another machine is still the same question.
+"""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import JsonValue
+
+from study.training.device import DeviceChoice
+
+Fingerprint = dict[str, JsonValue]
+
+
+def fingerprint(
+    choice: DeviceChoice, *, memory_layout: str, optimizer: str, micro_batches: int, compiled: bool = False, stacked: int = 1
+) -> Fingerprint:
+    """The fingerprint of a training on `choice`; `stacked` counts the runs trained together as one model."""
+    on_gpu = choice.kind == "cuda"
+    return {
+        "device": choice.kind,
+        "device_name": torch.cuda.get_device_name() if on_gpu else processor_name(),
+        "cuda_version": torch.version.cuda if on_gpu else None,
+        "cudnn_version": torch.backends.cudnn.version() if on_gpu else None,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "torch_version": torch.__version__,
+        "numpy_version": np.__version__,
+        "python_version": platform.python_version(),
+        "memory_layout": memory_layout,
+        "optimizer": optimizer,
+        "micro_batches": micro_batches,
+        "compiled": compiled,
+        "stacked": stacked,
+        "deterministic": choice.deterministic,
+    }
+
+
+def differences(one: Fingerprint, other: Fingerprint) -> list[str]:
+    """The entries in which two fingerprints differ, as `threads: 1 -> 2`; empty where the bits must agree."""
+    names = sorted(one.keys() | other.keys())
+    return [f"{name}: {one.get(name)} -> {other.get(name)}" for name in names if one.get(name) != other.get(name)]
+
+
+@cache
+def processor_name(source: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's model name; the bare architecture where the system doesn't tell it."""
+    try:
+        lines = source.read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())

@@ -1,0 +1,59 @@
+"""AdamW (Loshchilov & Hutter, Decoupled weight decay regularization, 2019) in one kernel over all parameters.
+
+The learning rate is a tensor on the device: writing a new value into it needs no recompilation and no transfer that the
+host waits for. torch's fused kernel takes such a tensor on GPU and CPU alike and was the fastest of its three forms on
+a CPU too (AVX-512 Xeon, ConvMixer-48/4, one thread: fused 0.4 ms a step, foreach 0.8 ms, plain loop 1.2 ms).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from study.config.options import TrainOptions
+
+IMPLEMENTATION = "adamw, fused"
+"""As the execution fingerprint names it."""
+
+NOT_MATRICES = ("positions", "class_token")
+"""Parameters that are stored with two or more dimensions yet are offsets, not maps."""
+
+
+def build_optimizer(model: nn.Module, train: TrainOptions, *, device: torch.device) -> torch.optim.AdamW:
+    """AdamW over the model's trainable parameters, with `train.decay` deciding which of them decay."""
+    decayed, kept = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (decayed if decays(name, parameter, train) else kept).append(parameter)
+    groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=torch.zeros((), device=device),
+        betas=train.betas,
+        eps=train.eps,
+        fused=True,
+    )
+
+
+def decays(name: str, parameter: nn.Parameter, train: TrainOptions) -> bool:
+    """Whether weight decay acts on a parameter: on all, or on what multiplies features (kernels and matrices) alone."""
+    if train.decay == "all":
+        return True
+    return parameter.ndim >= 2 and not any(part in NOT_MATRICES for part in name.split("."))
+
+
+def set_learning_rate(optimizer: torch.optim.AdamW, rate: float) -> None:
+    """Give every group the learning rate of the coming step."""
+    for group in optimizer.param_groups:
+        group["lr"].fill_(rate)
+
+
+def restore_optimizer(optimizer: torch.optim.AdamW, saved: Mapping[str, Any]) -> None:
+    """Load a state dict that lies on the CPU; moments follow their parameters, and so must the learning rate."""
+    device = optimizer.param_groups[0]["lr"].device
+    optimizer.load_state_dict(dict(saved))
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"].to(device)

@@ -1,0 +1,84 @@
+"""What a training hands back: an outcome to be recorded, or where it was interrupted; and its progress on the way.
+
+`done` and `diverged` are outcomes, both a function of the run alone. A failure is an exception and has no outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from study.training.evaluation import Predictions
+from study.training.fingerprint import Fingerprint
+
+CURVES = ("epoch", "train_loss", "train_accuracy", "val_accuracy", "val_loss", "lr")
+
+Curves = dict[str, list[float | None]]
+"""One list per name of `CURVES`, one entry per finished epoch, counted from 1. `train_accuracy` is None where labels are mixed;
+`lr` is the rate of the epoch's last step."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """One continuation of the training from a checkpoint, after `step` steps; `changes` is empty where it was exact."""
+
+    step: int
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to. Accuracies are fractions of the weights that `train.evaluate` names.
+
+    Of a diverged training only curves (of its finished epochs), `diverged_step` and timings are known. `train_seconds` is
+    time spent on training steps, over all attempts, without evaluation and checkpoints; steps that a killed attempt had
+    not saved are in none of the figures. `peak_memory_mib` is the allocator's peak on a GPU, the process's resident peak on a
+    CPU (torch itself included); None where the system doesn't tell it.
+    """
+
+    status: Literal["done", "diverged"]
+    curves: Curves
+    fingerprint: Fingerprint
+    train_seconds: float
+    images_per_second: float | None
+    peak_memory_mib: float | None
+    val_accuracy: float | None = None
+    val_loss: float | None = None
+    test_accuracy: float | None = None
+    test_top5: float | None = None  # None with five classes or fewer, where it says nothing
+    test_loss: float | None = None
+    diverged_step: int | None = None  # counted from 1: the step whose loss broke the rule
+    resumes: tuple[Resume, ...] = ()
+    notes: tuple[str, ...] = ()
+    weights: Mapping[str, Tensor] = field(default_factory=dict)  # on the CPU
+    predictions: Predictions | None = None  # of the test images
+
+    @property
+    def exact(self) -> bool:
+        """Whether the bits are those of an uninterrupted training at the same fingerprint."""
+        return not any(resume.changes for resume in self.resumes)
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """The training stopped because it was asked to; its state after `step` steps is saved."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands; `train_loss` is the current epoch's mean so far, `eta_seconds` is without evaluation."""
+
+    run_id: str
+    epoch: int  # counted from 1
+    epochs: int
+    step: int  # finished optimizer steps
+    steps: int
+    train_loss: float
+    val_accuracy: float | None  # of the epoch before
+    images_per_second: float
+    eta_seconds: float

@@ -1,0 +1,56 @@
+"""The learning rate is a pure function of the step: nothing is remembered, so a resumed run needs no schedule state.
+
+A schedule counts optimizer steps from 0. Warm-up rises linearly and reaches the peak at its last step; the first step
+after it is at the peak and the last step of training still moves the weights. `one_cycle` is the published recipe's
+shape and keeps the recipe's own convention, in which the very last step has learning rate 0.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from study.config.options import TrainOptions
+from study.errors import Problem, UserError
+
+ONE_CYCLE_PROGRESS = (0.0, 2 / 5, 4 / 5, 1.0)
+ONE_CYCLE_LEVELS = (0.0, 1.0, 1 / 20, 0.0)
+"""Knots of the piecewise linear schedule of locuslab/convmixer-cifar10, train.py: 0, peak, peak / 20, 0."""
+
+
+def steps_per_epoch(train_images: int, batch_size: int) -> int:
+    """Optimizer steps of one epoch: full batches only, as every batch must have one shape.
+
+    The images left over differ from epoch to epoch with the shuffle. Raises UserError where there's no full batch.
+    """
+    if batch_size > train_images:
+        rule = f"a batch can't be larger than the training set, which has {train_images} images"
+        raise UserError(Problem(rule, key="train.batch_size", value=batch_size))
+    return train_images // batch_size
+
+
+def learning_rate(step: int, train: TrainOptions, *, epoch_steps: int) -> float:
+    """The learning rate of optimizer step `step`, counted from 0, in a training of `train.epochs * epoch_steps` steps."""
+    steps = train.epochs * epoch_steps
+    assert 0 <= step < steps, f"step {step} of {steps}"
+    if train.schedule == "one_cycle":
+        return train.lr * float(np.interp((step + 1) / steps, ONE_CYCLE_PROGRESS, ONE_CYCLE_LEVELS))
+    warmup = round(train.warmup_epochs * epoch_steps)
+    if step < warmup:
+        return train.lr * (step + 1) / warmup
+    progress = (step - warmup) / (steps - warmup)
+    return train.lr * decayed(progress, train.schedule)
+
+
+def decayed(progress: float, schedule: str) -> float:
+    """The share of the peak left after `progress` in [0, 1) of the time that follows the warm-up.
+
+    Cosine: Loshchilov and Hutter, SGDR (2017), equation 5, one cycle down to 0.
+    """
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * progress)) / 2
+    if schedule == "linear":
+        return 1 - progress
+    assert schedule == "constant", schedule
+    return 1.0

@@ -1,0 +1,100 @@
+"""Everything that a training carries from one step to the next, and nothing else: a checkpoint holds exactly this.
+
+No generator state is in it, as all random numbers are keyed (`study.streams`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from study.config.options import TrainOptions
+from study.training.average import WeightAverage
+from study.training.fingerprint import Fingerprint, differences
+from study.training.optimizer import build_optimizer, restore_optimizer
+from study.training.outcome import CURVES, Curves, Resume
+
+
+@dataclass
+class TrainingState:
+    """The weights and what moves them, the steps taken, and what was measured on the way."""
+
+    model: nn.Module
+    optimizer: torch.optim.AdamW
+    scaler: torch.amp.GradScaler
+    average: WeightAverage | None
+    losses: Tensor  # `steps of an epoch`, of the current epoch, on the device
+    hits: Tensor  # the same, images classified right in training
+    curves: Curves = field(default_factory=lambda: {name: [] for name in CURVES})
+    step: int = 0
+    train_seconds: float = 0.0
+    peak_memory_mib: float | None = None
+    resumes: tuple[Resume, ...] = ()
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that are trained and validated."""
+        return len(self.curves["epoch"])
+
+    @property
+    def judged(self) -> nn.Module:
+        """The weights that validation and test figures are of."""
+        return self.model if self.average is None else self.average.model
+
+    def exported(self, fingerprint: Fingerprint) -> dict[str, Any]:
+        """The state as tensors and plain values; tensors are shared with the training, to be written at once."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.model.state_dict(),
+            "losses": self.losses,
+            "hits": self.hits,
+            "curves": self.curves,
+            "step": self.step,
+            "train_seconds": self.train_seconds,
+            "peak_memory_mib": self.peak_memory_mib,
+            "resumes": [{"step": resume.step, "changes": list(resume.changes)} for resume in self.resumes],
+            "fingerprint": fingerprint,
+        }
+
+    def restore(self, saved: Mapping[str, Any], fingerprint: Fingerprint) -> None:
+        """Continue from an exported state, and note in what the execution differs from the one that saved it."""
+        self.model.load_state_dict(saved["model"])
+        restore_optimizer(self.optimizer, saved["optimizer"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(saved["scaler"])
+        if self.average is not None:
+            self.average.model.load_state_dict(saved["average"])
+        self.losses.copy_(saved["losses"])
+        self.hits.copy_(saved["hits"])
+        self.curves = saved["curves"]
+        self.step = saved["step"]
+        self.train_seconds = saved["train_seconds"]
+        self.peak_memory_mib = saved["peak_memory_mib"]
+        changes = tuple(differences(saved["fingerprint"], fingerprint))
+        earlier = tuple(Resume(entry["step"], tuple(entry["changes"])) for entry in saved["resumes"])
+        self.resumes = (*earlier, Resume(self.step, changes))
+
+
+ENTRIES = (
+    "model", "optimizer", "scaler", "average", "losses", "hits", "curves", "step",
+    "train_seconds", "peak_memory_mib", "resumes", "fingerprint",
+)  # fmt: skip
+"""The names in an exported state, by which a checkpoint of another version is known."""
+
+
+def initial_state(model: nn.Module, train: TrainOptions, *, device: torch.device, epoch_steps: int) -> TrainingState:
+    """The state before the first step of a model that is on its device."""
+    return TrainingState(
+        model=model,
+        optimizer=build_optimizer(model, train, device=device),
+        scaler=torch.amp.GradScaler(device.type, enabled=train.precision == "fp16"),
+        average=WeightAverage(model, decay=train.ema_decay) if train.evaluate == "ema" else None,
+        losses=torch.zeros(epoch_steps, device=device),
+        hits=torch.zeros(epoch_steps, device=device),
+    )
