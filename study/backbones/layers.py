@@ -1,0 +1,65 @@
+"""What bodies are made of beside their mixers: norms, activations and the two-layer MLP.
+
+Tokens come in two layouts: a grid (b d h w), which convolutions want, and a sequence (b n d), which attention and MLPs
+want. Norms exist for both, and normalise the same numbers in both: `layer` each token over its features, `batch` each
+feature over all tokens of the batch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+Norm = Literal["batch", "layer"]
+Activation = Literal["gelu", "relu"]
+
+LAYER_NORM_EPS = 1e-6  # of ViT, MLP-Mixer and ConvNeXt alike
+
+
+class GridLayerNorm(nn.LayerNorm):
+    """Layer norm over the features at each position of a grid: b d h w -> b d h w."""
+
+    def forward(self, grid: Tensor) -> Tensor:
+        return super().forward(grid.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class SequenceBatchNorm(nn.Module):
+    """Batch norm of each feature over all tokens of the batch: b n d -> b n d."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        normed: Tensor = self.norm(tokens.flatten(0, 1))
+        return normed.view_as(tokens)
+
+
+def grid_norm(kind: Norm, dim: int) -> nn.Module:
+    """The norm for tokens laid out as b d h w."""
+    return nn.BatchNorm2d(dim) if kind == "batch" else GridLayerNorm(dim, eps=LAYER_NORM_EPS)
+
+
+def sequence_norm(kind: Norm, dim: int) -> nn.Module:
+    """The norm for tokens laid out as b n d."""
+    return SequenceBatchNorm(dim) if kind == "batch" else nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+
+
+def activation(kind: Activation) -> nn.Module:
+    """The nonlinearity; GELU is the exact one (by the error function)."""
+    return nn.GELU() if kind == "gelu" else nn.ReLU()
+
+
+class Mlp(nn.Module):
+    """Linear, activation, linear over the last axis: ... d -> ... d through `hidden` features."""
+
+    def __init__(self, dim: int, hidden: int, *, nonlinearity: Activation) -> None:
+        super().__init__()
+        self.expand = nn.Linear(dim, hidden)
+        self.activation = activation(nonlinearity)
+        self.reduce = nn.Linear(hidden, dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        reduced: Tensor = self.reduce(self.activation(self.expand(features)))
+        return reduced

@@ -1,0 +1,225 @@
+"""What a model really costs: parameters counted in its modules, MACs counted by fvcore in its traced forward pass.
+
+The convention is that of `study.backbones.closed_form`. fvcore traces the model and asks, per operator, a handler for
+its count. Left to itself it charges nothing for fused attention and for convolutions with `padding="same"`, rounds
+einsum, charges norms and pooling, and only warns about operators it doesn't know. So here its own handlers are all
+put aside: an operator is either counted by `HANDLERS`, or stands in `FREE` because it multiplies and sums nothing, or
+is an error that names it. (Sums of elementwise products, written out as such, are beyond what a trace can tell.)
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from study.backbones.closed_form import PARTS, Cost, Part
+from study.errors import Problem, UserError
+
+__all__ = ["Cost", "Part", "count_cost"]
+
+Value = Any  # torch._C.Value, which has no stubs
+Handler = Callable[[Sequence[Value], Sequence[Value]], Counter[str]]
+
+ELEMENTWISE = """
+    add add_ sub sub_ rsub mul mul_ div div_ neg abs exp log sqrt rsqrt pow square erf sin cos tanh sigmoid relu relu_
+    gelu silu silu_ hardswish leaky_relu softmax log_softmax where maximum minimum eq ne lt gt le ge
+"""
+NORMS_AND_POOLING = """
+    batch_norm layer_norm group_norm instance_norm avg_pool2d adaptive_avg_pool2d max_pool2d mean sum var
+    dropout dropout_ feature_dropout
+"""
+RESHAPING = """
+    alias clone contiguous detach to type_as expand expand_as flatten unflatten view view_as reshape reshape_as permute
+    transpose transpose_ t numpy_T movedim squeeze unsqueeze select slice narrow index gather cat stack split
+    split_with_sizes chunk unbind repeat repeat_interleave roll flip pad constant_pad_nd pixel_shuffle pixel_unshuffle
+    size numel arange empty zeros ones full zeros_like ones_like empty_like full_like new_zeros new_ones new_full
+    new_empty copy_ fill_ Int Float Bool ScalarImplicit floor floor_divide item lift_fresh __getitem__
+"""
+FREE = frozenset(f"aten::{name}" for name in (ELEMENTWISE + NORMS_AND_POOLING + RESHAPING).split())
+
+
+def count_cost(model: nn.Module, *, image_size: int, in_channels: int) -> Cost:
+    """The exact cost of one forward pass of one square image; equal to a backbone's `closed_form()`.
+
+    The model is traced in evaluation mode on zeros, on its own device; its mode and weights stay as they are. Any
+    module that takes images b c h w can be counted; one without `parameter_part` has the single part "whole".
+    Raises UserError naming the operators that have neither a handler nor a place among the free ones.
+    """
+    traced = _traced_counts(model, image_size, in_channels)
+    part_of = getattr(model, "parameter_part", None)
+    if part_of is None:
+        return Cost({"whole": _part(list(model.parameters()), traced[""])})
+    parameters: dict[str, list[nn.Parameter]] = {part: [] for part in PARTS}
+    for name, parameter in model.named_parameters():
+        parameters[part_of(name)].append(parameter)
+    operators = {part: sum((traced[root] for root in _roots(model, part)), Counter[str]()) for part in PARTS}
+    cost = Cost({part: _part(parameters[part], operators[part]) for part in PARTS})
+    assert cost.macs == traced[""]["macs"], "an operator with MACs runs outside the four parts"
+    return cost
+
+
+def _part(parameters: Sequence[nn.Parameter], counts: Counter[str]) -> Part:
+    return Part(
+        params=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        frozen_params=sum(parameter.numel() for parameter in parameters if not parameter.requires_grad),
+        macs=counts["macs"],
+        activation_elements=counts["activation_elements"],
+        padding_macs=counts["padding_macs"],
+    )
+
+
+def _roots(model: nn.Module, part: str) -> list[str]:
+    """Names of the outermost modules that make up a part."""
+    return [
+        name
+        for name, _ in model.named_modules()
+        if name.rsplit(".", 1)[-1] == part and not set(name.split(".")[:-1]) & set(PARTS)
+    ]
+
+
+def _traced_counts(model: nn.Module, image_size: int, in_channels: int) -> Mapping[str, Counter[str]]:
+    """What the handlers counted, by module name; a module includes its children."""
+    like = next(model.parameters(), torch.zeros(()))
+    image = torch.zeros(1, in_channels, image_size, image_size, device=like.device, dtype=like.dtype)
+    with warnings.catch_warnings(), _evaluating(model), torch.no_grad():
+        warnings.simplefilter("ignore")  # fvcore's import and torch's tracer announce that torch.jit is deprecated
+        from fvcore.nn import FlopCountAnalysis  # imported here because importing it warns
+
+        analysis = FlopCountAnalysis(model, image).clear_op_handles().set_op_handle(**HANDLERS)
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        counts: Mapping[str, Counter[str]] = analysis.by_module_and_operator()
+        unknown = sorted(set(analysis.unsupported_ops()) - FREE)
+    if unknown:
+        rule = "this operator has no count of MACs; give it a handler, or a place among the free ones, in study/cost.py"
+        raise UserError(*(Problem(rule, value=operator) for operator in unknown))
+    return counts
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """All modules in evaluation mode, and afterwards each in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _counted(macs: int, activation_elements: int, padding_macs: int = 0) -> Counter[str]:
+    return Counter(macs=macs, activation_elements=activation_elements, padding_macs=padding_macs)
+
+
+def _shape(value: Value) -> tuple[int, ...]:
+    assert value.isCompleteTensor(), "the trace lost a shape"
+    return tuple(value.type().sizes())
+
+
+def _integers(value: Value) -> list[int]:
+    """A list of integers in a traced graph, written as a constant or built from constants."""
+    if value.node().kind() == "prim::ListConstruct":
+        return [int(item.toIValue()) for item in value.node().inputs()]
+    return [int(item) for item in value.toIValue()]
+
+
+def _product(first: int) -> Handler:
+    """Matrix products of the operands at `first` and `first + 1`: each output sums over the first one's last axis."""
+
+    def handler(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
+        written = math.prod(_shape(outputs[0]))
+        return _counted(written * _shape(inputs[first])[-1], written)
+
+    return handler
+
+
+def _summed_product(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
+    """addbmm: matrix products that are also summed over the batch."""
+    _, left, right = map(_shape, inputs[:3])
+    return _counted(math.prod(left) * right[-1], math.prod(_shape(outputs[0])))
+
+
+def _einsum(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
+    """One or two operands: as many MACs as there are combinations of all indices (none where there is one operand)."""
+    equation = inputs[0].toIValue().replace(" ", "")
+    operands = [_shape(value) for value in inputs[1].node().inputs()]
+    terms = equation.split("->")[0].split(",")
+    if len(operands) > 2 or "..." in equation:
+        raise UserError(Problem("einsum is counted for one or two operands without '...'", value=equation))
+    sizes = {
+        index: size
+        for term, shape in zip(terms, operands, strict=True)
+        for index, size in zip(term, shape, strict=True)
+    }
+    macs = math.prod(sizes.values()) if len(operands) == 2 else 0
+    return _counted(macs, math.prod(_shape(outputs[0])) if macs else 0)
+
+
+def _attention(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
+    """Fused attention, charged as the two products it fuses: b h n d queries, b h m d keys, b h m e values."""
+    queries, keys, values = map(_shape, inputs[:3])
+    scores = math.prod(queries[:-1]) * keys[-2]
+    return _counted(scores * (queries[-1] + values[-1]), scores + math.prod(_shape(outputs[0])))
+
+
+def _convolution(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
+    """aten::_convolution: input, weight, bias, stride, padding, dilation, transposed, output padding, groups, ..."""
+    if inputs[6].toIValue():  # transposed: every input pixel is spread by the whole kernel
+        image, weight = _shape(inputs[0]), _shape(inputs[1])
+        return _counted(math.prod(image) * math.prod(weight[1:]), math.prod(_shape(outputs[0])))
+    padding = _integers(inputs[4])
+    return _convolved(
+        inputs, outputs, padding_before=padding, dilation=_integers(inputs[5]), groups=inputs[8].toIValue()
+    )
+
+
+def _convolution_mode(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
+    """aten::_convolution_mode: input, weight, bias, stride, "same" or "valid", dilation, groups."""
+    dilation, mode = _integers(inputs[5]), inputs[4].toIValue()
+    kernel = _shape(inputs[1])[2:]
+    same = [step * (size - 1) // 2 for step, size in zip(dilation, kernel, strict=True)]
+    before = same if mode == "same" else [0] * len(kernel)
+    return _convolved(inputs, outputs, padding_before=before, dilation=dilation, groups=inputs[6].toIValue())
+
+
+def _convolved(
+    inputs: Sequence[Value], outputs: Sequence[Value], *, padding_before: list[int], dilation: list[int], groups: int
+) -> Counter[str]:
+    """Every output element sums over one filter; of a depthwise one, the taps that fall outside are told as well."""
+    image, weight, output = _shape(inputs[0]), _shape(inputs[1]), _shape(outputs[0])
+    stride = _integers(inputs[3])
+    macs = math.prod(output) * math.prod(weight[1:])
+    depthwise = groups > 1 and groups == image[1] == output[1]
+    if not depthwise:
+        return _counted(macs, math.prod(output))
+    inside = 1
+    for axis in range(len(stride)):
+        starts = [position * stride[axis] - padding_before[axis] for position in range(output[2 + axis])]
+        taps = [tap * dilation[axis] for tap in range(weight[2 + axis])]
+        inside *= sum(0 <= start + tap < image[2 + axis] for start in starts for tap in taps)
+    return _counted(macs, math.prod(output), macs - output[0] * output[1] * inside)
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "aten::linear": _product(0),
+    "aten::matmul": _product(0),
+    "aten::mm": _product(0),
+    "aten::bmm": _product(0),
+    "aten::mv": _product(0),
+    "aten::dot": _product(0),
+    "aten::addmm": _product(1),
+    "aten::addmv": _product(1),
+    "aten::baddbmm": _product(1),
+    "aten::addbmm": _summed_product,
+    "aten::einsum": _einsum,
+    "aten::scaled_dot_product_attention": _attention,
+    "aten::_convolution": _convolution,
+    "aten::_convolution_mode": _convolution_mode,
+}
