@@ -21,6 +21,7 @@ from study.reporting.statistics.contrasts import planned
 from study.reporting.statistics.decomposition import decomposition, share_gap
 from study.reporting.statistics.grid import MEASURE, Level, read_grid
 from study.reporting.statistics.intervals import FEWEST_SEEDS
+from study.reporting.wording import assignment, enumeration, interval, option, percent
 
 Row = Mapping[Hashable, Any]
 
@@ -50,7 +51,7 @@ def answer(
     confidence: float = 0.95,
     margin: float = MARGIN,
 ) -> Answer:
-    """What the table says about the factors in `levels` (the sweep's axes; the first is the patch size).
+    """What the table says about the factors in `levels`: the sweep's axes, patch size first, none fixed by the others.
 
     `baseline`: the accuracy (fraction) that every cell has to clear, such as logistic regression on pixels. Population:
     new seeds on this data, judged by this test set, at these levels.
@@ -61,21 +62,20 @@ def answer(
         return Answer("no runs", (f"No answer: none of the {found['planned'].sum()} runs is done.",))
     short = below_baseline(found, factors, baseline=baseline)
     if short:
-        return Answer("undertrained", undertrained(short, baseline or 0.0, measure=measure))
+        return Answer("undertrained", (*unfinished(found), *undertrained(short, baseline or 0.0, measure=measure)))
     kept = read_grid(table, factors, measure=measure).cells
     plan = planned({factor: levels[factor] for factor in factors}, cells=kept)
     compared = contrasts(table, plan, measure=measure, confidence=confidence, margin=margin)
     lead = compared[compared["family"] == compared["family"].iloc[0]]
-    sentences = [difference_sentence(row, measure=measure) for row in lead.to_dict("records")]
+    sentences = [difference_sentence(row, measure=measure, margin=margin) for row in lead.to_dict("records")]
     if lead["n"].max() < FEWEST_SEEDS:
-        first = f"No answer: {found['n'].max()} seeds show no spread, so nothing can be said about other seeds."
-        return Answer("too few seeds", (*unfinished(found), first, *sentences))
+        return Answer("too few seeds", (*unfinished(found), few_seeds(found), *sentences))
     if len(factors) > 1:
         head = share_sentence(table, factors, measure=measure, confidence=confidence)
         sentences = [head, *sentences, *turning(compared, factors)]
-    open_runs = int(found["missing"].sum() + found["failed"].sum())
-    sentences = [*unfinished(found), *sentences, *divergence(found), population(table, factors, found=found)]
-    return Answer("provisional" if open_runs else "answered", tuple(sentences))
+    remarks = [*divergence(found), *cleared(found, baseline), population(table, factors, found=found)]
+    told = unfinished(found)
+    return Answer("provisional" if told else "answered", (*told, *sentences, *remarks))
 
 
 def below_baseline(found: pd.DataFrame, factors: Sequence[str], *, baseline: float | None) -> list[str]:
@@ -87,16 +87,23 @@ def below_baseline(found: pd.DataFrame, factors: Sequence[str], *, baseline: flo
         control |= found[factor].isin(CONTROLS.get(factor, ())).to_numpy(dtype=bool)
     lower = found["low"].fillna(found["mean"])
     short = found[(lower <= baseline).to_numpy(dtype=bool) & ~control]
-    return [f"{cell_label(row, factors)} ({percent(row['mean'])})" for row in short.to_dict("records")]
+    return [f"{cell_label(row, factors)} ({percent(row['mean'])} %)" for row in short.to_dict("records")]
 
 
-def undertrained(short: Sequence[str], baseline: float, *, measure: str) -> tuple[str, ...]:
+def undertrained(short: Sequence[str], baseline: float, *, measure: str) -> tuple[str, str]:
     """The sentences of a study whose cells don't clear the baseline."""
     many = f"{len(short)} cell{'s do' if len(short) > 1 else ' does'} not clear"
     return (
-        f"Undertrained: no answer. {many} the baseline of {percent(baseline)} {words(measure)}: {'; '.join(short)}.",
+        f"Undertrained: no answer. {many} the baseline of {percent(baseline)} % {option(measure)}: {'; '.join(short)}.",
         "Networks that a linear model on pixels equals show how far training went, not which part carries accuracy.",
     )
+
+
+def few_seeds(found: pd.DataFrame) -> str:
+    """Why nothing is claimed."""
+    most = int(found["n"].max())
+    many = f"{most} seed{'s show' if most > 1 else ' shows'}"
+    return f"No answer: {many} no spread, so nothing can be said about other seeds; {FEWEST_SEEDS} are the fewest."
 
 
 def share_sentence(table: pd.DataFrame, factors: Sequence[str], *, measure: str, confidence: float) -> str:
@@ -105,46 +112,46 @@ def share_sentence(table: pd.DataFrame, factors: Sequence[str], *, measure: str,
     rows = {row["term"]: row for row in found.to_dict("records")}
     one, two = sorted(factors[:2], key=lambda factor: -rows[factor]["share"])
     _, low, _ = share_gap(table, factors, first=one, second=two, measure=measure, confidence=confidence)
-    what = f"of the variation in {words(measure)}"
-    told = f"The {words(one)} carries more than the {words(two)}" if low > 0 else "Which carries more can't be told"
-    told = f"{told}: {words(one)} {share(rows[one])}, {words(two)} {share(rows[two])} {what}"
-    rest = [f"{words(term)} {percent(row['share'], digits=0)}" for term, row in rows.items() if term not in (one, two)]
-    where = [f"{words(factor)} {rows[factor]['levels']}" for factor in factors]
+    told = f"The {option(one)} carries more than the {option(two)}" if low > 0 else "Which carries more can't be told"
+    both = f"{option(one)} {share(rows[one])}, {option(two)} {share(rows[two])}"
+    rest = [f"{term_words(term)} {percent(rows[term]['share'], digits=0)} %" for term in rows if term not in (one, two)]
+    where = [f"{option(factor)} {rows[factor]['levels']}" for factor in factors]
     size = f"{found['n'].iloc[0]} seeds, {found['runs'].iloc[0]} runs"
     left_out = [note for note in [str(found["note"].iloc[0])] if note]
-    return f"{told} ({', '.join(rest)}; {'; '.join([*where, size, *left_out])})."
+    return f"{told}: {both} of the variation in {option(measure)} ({', '.join(rest)}; {'; '.join([*where, size, *left_out])})."
 
 
-def difference_sentence(row: Row, *, measure: str) -> str:
+def difference_sentence(row: Row, *, measure: str, margin: float) -> str:
     """One contrast in words: what may be claimed, the difference in points, its interval, n."""
-    name = f"{row['contrast']} ({row['family'].split(', ')[-1]})" if ", mean over" in row["family"] else row["contrast"]
+    where = f"{row['where'][0].upper()}{row['where'][1:]}, " if row["where"] else ""
+    upper, lower, size = row["upper"], row["lower"], points(row["difference"], signed=True)
     if np.isnan(row["difference"]):
-        return f"{name}: no seed has all the runs that it needs."
+        return f"{where}{upper} − {lower}: no seed has all the runs that it needs."
     if np.isnan(row["low"]):
-        return f"{name}: {points(row['difference'])} points of {words(measure)} ({row['note']})."
-    limits = f"[{points(row['low'])}, {points(row['high'])}]"
-    figures = f"{points(row['difference'])} points {limits}, n = {row['n']} seeds, Holm {p_text(row['p_holm'])}"
+        return f"{where}{upper} − {lower}: {size} of {option(measure)} ({row['note']})."
+    limits = interval(row["low"], row["high"], digits=2, signed=True)
+    figures = f"{size}, {limits}; n = {row['n']} seeds, Holm {p_text(row['p_holm'])}"
+    seen = f"{points(row['detectable'])} would have been seen in four of five such studies"
     claims = {
-        "higher": "higher",
-        "lower": "lower",
-        "no difference": "no difference worth naming",
-        "undecided": f"not told apart, though {abs(100 * row['detectable']):.1f} points would have been seen",
-        "undecided: diverged runs": "not decided, since the diverged runs could turn the sign",
+        "higher": f"{upper} is {points(row['difference'])} above {lower} ({figures}).",
+        "lower": f"{upper} is {points(row['difference'])} below {lower} ({figures}).",
+        "no difference": f"{upper} and {lower} differ by less than {points(margin)}, if at all ({figures}).",
+        "undecided": f"{upper} and {lower} can't be told apart ({figures}); {seen}.",
+        "undecided: diverged runs": f"the diverged runs could turn the sign of {upper} − {lower} ({figures}).",
     }
-    return f"{name}: {claims[row['verdict']]} ({figures})."
+    told = claims[row["verdict"]]
+    return f"{where}{told}" if where else f"{told[0].upper()}{told[1:]}"
 
 
 def turning(compared: pd.DataFrame, factors: Sequence[str]) -> list[str]:
     """A sentence where a difference is told from zero with one sign at some levels and with the other at others."""
-    family = f"{factors[1]} at each {factors[0]}"
-    simple = compared[compared["family"] == family]
-    pair = simple["contrast"].str.rsplit(f", {factors[0]} ", n=1).str[0]
+    simple = compared[compared["family"] == f"{option(factors[1])} at each {option(factors[0])}"]
     told = []
-    for name, rows in simple.groupby(pair, sort=False):
+    for (upper, lower), rows in simple.groupby(["upper", "lower"], sort=False):
         if {"higher", "lower"} <= set(rows["verdict"]):
-            at = rows["contrast"].str.rsplit(" ", n=1).str[-1]
-            parts = [f"{points(size)} at {level}" for size, level in zip(rows["difference"], at, strict=True)]
-            told.append(f"The sign of {name} turns with the {words(factors[0])}: {', '.join(parts)} (points).")
+            pairs = zip(rows["difference"], rows["where"], strict=True)
+            parts = [f"{points(size, signed=True)} {where}" for size, where in pairs]
+            told.append(f"The sign of {upper} − {lower} turns with the {option(factors[0])}: {enumeration(parts)}.")
     return told
 
 
@@ -153,9 +160,8 @@ def unfinished(found: pd.DataFrame) -> list[str]:
     totals = found[["planned", "done", "diverged", "failed", "missing"]].sum()
     if not totals["failed"] + totals["missing"]:
         return []
-    shown = totals["done"] + totals["diverged"]
-    holes = f"{totals['failed']} failed, {totals['missing']} missing"
-    return [f"Provisional: {shown} of {totals['planned']} runs ({holes})."]
+    shown = f"{totals['done'] + totals['diverged']} of {totals['planned']} runs"
+    return [f"Provisional: {shown} ({totals['failed']} failed, {totals['missing']} missing)."]
 
 
 def divergence(found: pd.DataFrame) -> list[str]:
@@ -163,27 +169,30 @@ def divergence(found: pd.DataFrame) -> list[str]:
     hit = found[found["diverged"] > 0]
     if hit.empty:
         return []
-    reach = (hit["best"] - hit["worst"]).max()
     number = int(hit["diverged"].sum())
-    return [
-        f"{number} run{'s' * (number > 1)} diverged and {'are' if number > 1 else 'is'} left out of the means, "
-        f"which {'they' if number > 1 else 'it'} could move by up to {100 * reach:.1f} points."
-    ]
+    are, they = ("runs diverged and are", "they") if number > 1 else ("run diverged and is", "it")
+    reach = points((hit["best"] - hit["worst"]).max())
+    return [f"{number} {are} left out of the means, which {they} could move by up to {reach}."]
+
+
+def cleared(found: pd.DataFrame, baseline: float | None) -> list[str]:
+    """That the cells lie above the baseline, where one was given."""
+    if baseline is None:
+        return []
+    lowest = percent(found["mean"].min())
+    return [f"Every cell that is no control clears the baseline of {percent(baseline)} % (lowest mean {lowest} %)."]
 
 
 def population(table: pd.DataFrame, factors: Sequence[str], *, found: pd.DataFrame) -> str:
     """Whom the intervals speak about, and what kind of rows were compared."""
-    names = ", ".join(sorted({str(name) for name in table["data_name"].dropna()})) if "data_name" in table else ""
+    names = sorted({str(name) for name in table["data_name"].dropna()}) if "data_name" in table else []
     error = found["binomial_error"].max()
-    images = f"; another test set of this size adds {100 * error:.1f} points of standard error" if error > 0 else ""
-    kind = (
-        "Only the token mixer and the named factors differ between the rows"
-        if only_metaformer(table) and "token_mixer" in factors
-        else "Whole backbones are compared, so no single part of them is credited"
-        if "backbone" in factors
-        else "Only the named factors differ between the rows"
-    )
-    return f"{kind}; intervals speak of new seeds on {names or 'this data'} and this test set{images}."
+    images = f"; another test set of this size adds {points(error)} of standard error to each cell" if error > 0 else ""
+    kind = "Only the named factors differ between the rows"
+    if "backbone" in factors or ("token_mixer" in factors and not only_metaformer(table)):
+        kind = "Whole backbones are compared, so no single part of them is credited"
+    data = enumeration(names) or "this data"
+    return f"{kind}; intervals speak of new seeds on {data} and this test set{images}."
 
 
 def only_metaformer(table: pd.DataFrame) -> bool:
@@ -193,29 +202,23 @@ def only_metaformer(table: pd.DataFrame) -> bool:
 
 def cell_label(row: Row, factors: Sequence[str]) -> str:
     """The row's cell in words."""
-    return ", ".join(f"{words(factor)} {row[factor]}" for factor in factors)
+    return ", ".join(assignment(factor, row[factor]) for factor in factors)
 
 
-def words(name: str) -> str:
-    """A column's name as it reads in a sentence."""
-    return name.replace("_", " ")
-
-
-def percent(fraction: float, *, digits: int = 1) -> str:
-    """A fraction as percent."""
-    return f"{100 * fraction:.{digits}f} %"
+def term_words(term: str) -> str:
+    """A term of the decomposition in words."""
+    return " x ".join(option(part) for part in term.split(" x "))
 
 
 def share(row: Row) -> str:
     """A share with its limits, in percent."""
-    limits = "" if np.isnan(row["low"]) else f" [{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
-    return f"{percent(row['share'], digits=0)}{limits}"
+    limits = "" if np.isnan(row["low"]) else f" [{percent(row['low'], digits=0)}, {percent(row['high'], digits=0)}]"
+    return f"{percent(row['share'], digits=0)} %{limits}"
 
 
-def points(difference: float) -> str:
-    """A difference of accuracies in percentage points, with its sign, finer where it is small."""
-    value = 100 * difference
-    return f"{value:+.2f}" if abs(value) < 1 else f"{value:+.1f}"
+def points(difference: float, *, signed: bool = False) -> str:
+    """A difference of accuracies in percentage points."""
+    return f"{percent(difference if signed else abs(difference), digits=2, signed=signed)} points"
 
 
 def p_text(p: float) -> str:

@@ -26,7 +26,8 @@ EXACT_SEEDS = 13  # up to here all 2**n sign patterns are enumerated
 RESAMPLES = 9999
 
 COLUMNS = (
-    *("family", "contrast", "subject", "difference", "low", "high", "n", "sd", "df", "p", "p_holm", "correlation"),
+    *("family", "contrast", "subject", "upper", "lower", "where"),
+    *("difference", "low", "high", "n", "sd", "df", "p", "p_holm", "correlation"),
     *("improvement", "improvement_low", "improvement_high", "detectable", "attainable_p", "permutation_p"),
     *("permutation_p_holm", "bound_low", "bound_high", "verdict", "note"),
 )
@@ -81,6 +82,9 @@ def estimates(
             "family": [contrast.family for contrast in plan],
             "contrast": [contrast.name for contrast in plan],
             "subject": [contrast.subject for contrast in plan],
+            "upper": [contrast.upper for contrast in plan],
+            "lower": [contrast.lower for contrast in plan],
+            "where": [contrast.where for contrast in plan],
             "difference": estimate.mean,
             "low": estimate.low,
             "high": estimate.high,

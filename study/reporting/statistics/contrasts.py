@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from study.reporting.statistics.grid import Cell, Level
+from study.reporting.wording import assignment, enumeration, option
 
 REFERENCES: tuple[tuple[str, Level], ...] = (
     ("token_mixer", "depthwise_conv"),
@@ -34,14 +35,21 @@ Weights = tuple[tuple[Cell, float], ...]
 class Contrast:
     """One planned comparison; `weights` pairs cells (levels in the order of `factors`) with what each counts."""
 
-    family: str
-    name: str
+    family: str  # "token mixer at each patch size"
     subject: str  # the factor it is about, or "a x b"
+    upper: str  # "attention"
+    lower: str  # "depthwise conv"
+    where: str  # "at patch size 2", "averaged over patch size", ""
     factors: tuple[str, ...]
     weights: Weights
 
     def __post_init__(self) -> None:
         assert abs(sum(weight for _, weight in self.weights)) < 1e-9, f"the weights of {self.name!r} don't add to zero"
+
+    @property
+    def name(self) -> str:
+        """The comparison in words, unique within a plan: "attention − depthwise conv, at patch size 2"."""
+        return f"{self.upper} − {self.lower}" + (f", {self.where}" if self.where else "")
 
 
 @dataclass(frozen=True)
@@ -55,10 +63,6 @@ class Axes:
         """All cells at the fixed levels, planned or not."""
         yield from itertools.product(*((fixed[f],) if f in fixed else levels for f, levels in self.levels.items()))
 
-    def contrast(self, family: str, name: str, *, subject: str, weights: Weights) -> Contrast:
-        """A contrast between these cells."""
-        return Contrast(family, name, subject, tuple(self.levels), weights)
-
 
 def planned(levels: Mapping[str, Sequence[Level]], *, cells: Collection[Cell] | None = None) -> list[Contrast]:
     """The contrasts that follow from the axes and their levels; all further factors are crossed with the first.
@@ -70,7 +74,7 @@ def planned(levels: Mapping[str, Sequence[Level]], *, cells: Collection[Cell] | 
     axes = varying(levels, cells)
     factors = list(axes.levels)
     if len(factors) == 1:
-        return list(steps(axes, factors[0], at={}, family=factors[0]))
+        return list(steps(axes, factors[0], at={}, family=option(factors[0])))
     return [contrast for second in factors[1:] for contrast in crossed(axes, factors[0], second)]
 
 
@@ -86,26 +90,27 @@ def varying(levels: Mapping[str, Sequence[Level]], cells: Collection[Cell] | Non
 
 def crossed(axes: Axes, first: str, second: str) -> list[Contrast]:
     """The five families of one pair of factors."""
-    averaged = f"{second}, mean over {first}"
-    found = list(steps(axes, second, at={}, family=averaged))
-    for level in axes.levels[first]:
-        found += steps(axes, second, at={first: level}, family=f"{second} at each {first}")
     others = [factor for factor in axes.levels if factor != first]
+    found = list(steps(axes, second, at={}, family=f"{option(second)}, averaged"))
+    for level in axes.levels[first]:
+        found += steps(axes, second, at={first: level}, family=f"{option(second)} at each {option(first)}")
     if second == others[0]:
-        found += steps(axes, first, at={}, family=f"{first}, mean over {' and '.join(others)}")
+        found += steps(axes, first, at={}, family=f"{option(first)}, averaged")
     for level in axes.levels[second]:
-        found += steps(axes, first, at={second: level}, family=f"{first} within each {second}")
+        found += steps(axes, first, at={second: level}, family=f"{option(first)} within each {option(second)}")
     return found + list(interactions(axes, first, second))
 
 
 def steps(axes: Axes, factor: str, *, at: Mapping[str, Level], family: str) -> Iterator[Contrast]:
     """The differences between levels of one factor, at fixed levels of some others and averaged over the rest."""
+    rest = [option(other) for other in axes.levels if other != factor and other not in at]
+    places = [f"at {assignment(name, level)}" for name, level in at.items()]
+    where = ", ".join([*places, *([f"averaged over {enumeration(rest)}"] if rest else [])])
     for upper, lower in pairs(factor, axes.levels[factor]):
         weights = difference(axes, {factor: upper, **at}, {factor: lower, **at})
         if weights:
-            given = "".join(f", {name} {level}" for name, level in at.items())
-            name = f"{shown(factor, upper)} - {shown(factor, lower)}{given}"
-            yield axes.contrast(family, name, subject=factor, weights=weights)
+            sides = assignment(factor, upper), assignment(factor, lower)
+            yield Contrast(family, factor, *sides, where, tuple(axes.levels), weights)
 
 
 def interactions(axes: Axes, first: str, second: str) -> Iterator[Contrast]:
@@ -115,16 +120,18 @@ def interactions(axes: Axes, first: str, second: str) -> Iterator[Contrast]:
         late = difference(axes, {second: upper, first: end}, {second: lower, first: end})
         early = difference(axes, {second: upper, first: start}, {second: lower, first: start})
         if late and early:
-            name = f"({shown(second, upper)} - {shown(second, lower)}), {first} {end} against {start}"
             weights = late + tuple((cell, -weight) for cell, weight in early)
-            family = f"{second} x {first}"
-            yield axes.contrast(family, name, subject=family, weights=weights)
+            gap = f"({assignment(second, upper)} − {assignment(second, lower)})"
+            sides = f"{gap} at {assignment(first, end)}", f"{gap} at {assignment(first, start)}"
+            family = f"{option(second)} x {option(first)}"
+            yield Contrast(family, f"{second} x {first}", *sides, "", tuple(axes.levels), weights)
 
 
 def pairs(factor: str, levels: Sequence[Level]) -> list[tuple[Level, Level]]:
     """Which levels are compared: each number with the one before it, each word with the reference."""
-    if all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels):
-        return list(zip(levels[1:], levels[:-1], strict=True))
+    numbers = [level for level in levels if isinstance(level, int | float) and not isinstance(level, bool)]
+    if numbers and set(levels) <= {*numbers, None}:
+        return list(zip(numbers[1:], numbers[:-1], strict=True))
     preferred = dict(REFERENCES).get(factor)
     reference = preferred if preferred in levels else levels[0]
     return [(level, reference) for level in levels if level != reference]
@@ -139,8 +146,3 @@ def difference(axes: Axes, upper: Mapping[str, Level], lower: Mapping[str, Level
     ]
     share = 1 / len(both) if both else 0.0
     return tuple((cell, sign * share) for pair in both for cell, sign in zip(pair, (1, -1), strict=True))
-
-
-def shown(factor: str, level: Level) -> str:
-    """A level as it reads in a contrast's name: words alone, numbers with their factor."""
-    return level if isinstance(level, str) else f"{factor} {level}"
