@@ -1,0 +1,1 @@
+"""Who trains what, where: shares, the ledger of launches, workers on submitit."""

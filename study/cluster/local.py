@@ -1,0 +1,146 @@
+"""Workers on the machine at hand: as many processes as fit, each with its share, started again when they die.
+
+submitit's local executor starts everything at once, so exactly as many workers are submitted as may run together. Ctrl-C
+reaches this process only: it asks the workers to save and waits for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from submitit import LocalExecutor, LocalJob
+
+from study.cluster.journal import Entry, read_journals
+from study.cluster.ledger import Launch
+from study.cluster.worker import Task
+from study.records.folder import SweepFolder
+
+FOREVER_MIN = 525_600  # submitit's local jobs have a time limit; a year is none
+POLL_S = 0.25
+SILENT_STARTS = 2  # a worker that dies before its first journal line would die again
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What this machine offers to workers."""
+
+    workers: int
+    threads: int  # per worker
+    gpus: tuple[int, ...]
+
+
+def machine_for(device: str, *, runs: int, workers: int | None) -> Machine:
+    """One worker per GPU, or per CPU core; threads share the cores evenly. `workers` decides by hand."""
+    cores = len(os.sched_getaffinity(0))
+    gpus = () if device == "cpu" or not torch.cuda.is_available() else tuple(range(torch.cuda.device_count()))
+    chosen = min(workers or len(gpus) or cores, runs)
+    return Machine(workers=chosen, threads=max(1, cores // chosen), gpus=gpus)
+
+
+@dataclass
+class LocalWorkers:
+    """The processes of one local launch, watched until every share is finished or can't be."""
+
+    folder: SweepFolder
+    launch: Launch
+    machine: Machine
+    environment: Mapping[str, str]
+    _jobs: dict[int, tuple[LocalJob[str], int]] = field(default_factory=dict)
+    _finished: set[int] = field(default_factory=set)
+    _starts: dict[int, int] = field(default_factory=dict)
+
+    def run(self, watch: Callable[[], None]) -> list[str]:
+        """Trains all shares; `watch` is called between polls. Returns why workers gave up, empty where none did."""
+        told: list[str] = []
+        for task in range(self.launch.tasks):
+            self._start(task, restart=0)
+        try:
+            while self._jobs:
+                time.sleep(POLL_S)
+                watch()
+                told += self._look_after()
+        except KeyboardInterrupt:
+            self._stop()
+            raise
+        finally:
+            watch()
+        return told
+
+    def _look_after(self) -> list[str]:
+        """Starts the dead again, lets the finished go."""
+        told = []
+        for task, (job, restart) in list(self._jobs.items()):
+            if not job.done():
+                continue
+            del self._jobs[task]
+            entries = [e for e in read_journals(self.folder) if (e.writer.launch, e.writer.task) == (self.launch.id, task)]
+            last = [e for e in entries if e.writer.restart == restart]
+            if last and last[-1].event == "exit":
+                self._finished.add(task)
+            elif last and last[-1].event == "refused":
+                told.append(f"worker {task}: {last[-1].reason}")
+            elif not last and restart - _last_alive(entries) >= SILENT_STARTS:
+                told.append(f"worker {task} dies at its start; see {job.paths.stderr}")
+            else:
+                self._start(task, restart=restart + 1)
+        return told
+
+    def _start(self, task: int, *, restart: int) -> None:
+        folder = self.folder.launches / self.launch.id / "jobs"
+        executor = LocalExecutor(folder)
+        gpus = self.machine.gpus[task % len(self.machine.gpus) :][:1] if self.machine.gpus else ()
+        executor.update_parameters(timeout_min=FOREVER_MIN, visible_gpus=gpus, gpus_per_node=len(gpus))
+        payload = Task(str(self.folder.path.resolve()), self.launch.id, task, restart, self.machine.threads)
+        with process_environment(self.environment), ignored_interrupts():
+            job: LocalJob[str] = executor.submit(payload)
+        self._jobs[task] = (job, restart)
+
+    def _stop(self) -> None:
+        """Asks every worker to save its state and waits until they have."""
+        for job, _ in self._jobs.values():
+            if job._process is not None:
+                job._process.send_signal(signal.SIGTERM)
+        for job, _ in self._jobs.values():
+            if job._process is not None:
+                job._process.wait()
+
+
+def _last_alive(entries: list[Entry]) -> int:
+    return max((entry.writer.restart for entry in entries), default=-1)
+
+
+def worker_environment(folder: SweepFolder, launch: Launch, machine: Machine) -> dict[str, str]:
+    """The launched code first on the path, whatever the working folder holds, and no more threads than cores."""
+    code = str((folder.code / launch.code).resolve())
+    return {"PYTHONPATH": code, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": str(machine.threads)}
+
+
+@contextlib.contextmanager
+def process_environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for what is started inside: submitit hands its own environment on and takes no other."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def ignored_interrupts() -> Iterator[None]:
+    """What is started inside ignores Ctrl-C: a terminal sends it to the whole group, and submitit would kill its task."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

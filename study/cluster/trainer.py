@@ -1,0 +1,169 @@
+"""From a planned run to its record: the border between the cluster's side and the training engine.
+
+One trainer lives as long as its worker: the device is chosen once, data sets stay loaded over runs, so that the second run
+starts at once. Before any run is touched it makes sure that the device works and that the data are what was planned.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from study.cluster.ledger import Launch
+from study.cluster.worker import write_progress
+from study.config.options import ResolvedData
+from study.config.run import Run
+from study.data import facts
+from study.data.splits import Splits, load
+from study.errors import UserError
+from study.records.folder import SweepFolder, Writer
+from study.records.record import Record
+from study.training.checkpoint import Checkpoints
+from study.training.device import DeviceChoice, choose_device
+from study.training.engine import train
+from study.training.outcome import Interrupted, Outcome, Progress
+
+PROGRESS_EVERY_S = {"local": 1.0, "slurm": 15.0}
+VERSIONS = ("torch", "torchvision", "numpy", "fvcore", "submitit", "pandas")
+RESULTS = ("val_accuracy", "val_loss", "test_accuracy", "test_top5", "test_loss", "diverged_step")
+MEASURED = ("train_seconds", "images_per_second", "peak_memory_mib")
+
+
+@dataclass
+class Trainer:
+    """Trains planned runs of one share on one device."""
+
+    folder: SweepFolder
+    writer: Writer
+    launch: Launch
+    device: DeviceChoice
+    _splits: dict[str, Splits] = field(default_factory=dict)
+
+    @staticmethod
+    def open(
+        folder: SweepFolder,
+        writer: Writer,
+        launch: Launch,
+        *,
+        share: list[dict[str, Any]],
+        threads: int,
+        environment: Mapping[str, str],
+    ) -> Trainer:
+        """Chooses the device and loads the data of the whole share; raises UserError where either can't be had."""
+        torch.set_num_threads(threads)
+        trainer = Trainer(folder, writer, launch, choose_device(launch.device, environment))
+        for planned in share:
+            trainer._load(Run.from_json(planned["run"]).data)
+        return trainer
+
+    def train(self, planned: dict[str, Any], *, stop: Callable[[], bool], log: str | None) -> Record | None:
+        """The record of a run that came to an outcome, or None where it was interrupted with its state saved."""
+        run = Run.from_json(planned["run"])
+        assert run.run_id == planned["run_id"], "the code that plans and the code that trains give different identities"
+        write = write_progress(self.folder, self.writer, every_s=PROGRESS_EVERY_S[self.launch.cluster])
+        outcome = train(
+            run,
+            self._load(run.data),
+            device=self.device,
+            checkpoints=self._checkpoints(run.run_id),
+            stop=stop,
+            report=lambda progress: write(self._progress(progress)),
+        )
+        if isinstance(outcome, Interrupted):
+            return None
+        if run.train.keep == "last" and outcome.weights:
+            self._keep(run, outcome)
+        return self._recorded(planned, outcome, log)
+
+    def failure(self, planned: dict[str, Any], *, reason: str, log: str | None) -> Record:
+        """The record of a run that could not be trained: the reason, no outcome."""
+        return Record(
+            run_id=planned["run_id"],
+            status="failed",
+            run=planned["run"],
+            cost=planned["cost"],
+            match=planned["match"],
+            provenance=self._provenance(),
+            reason=reason,
+            log=log,
+        )
+
+    def reason(self, error: Exception) -> str:
+        """An exception in one line, with the words a user looks for."""
+        if isinstance(error, torch.OutOfMemoryError):
+            return f"out of memory: {str(error).splitlines()[0]}"
+        if isinstance(error, UserError):
+            return error.screen()
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+
+    def saved_step(self, run_id: str) -> int:
+        """The step that the run would resume from; 0 where it would start over."""
+        return self._checkpoints(run_id).newest_step()
+
+    def forget(self, run_id: str) -> None:
+        """Removes the checkpoints of a run whose record is on disk."""
+        self._checkpoints(run_id).discard()
+
+    def _checkpoints(self, run_id: str) -> Checkpoints:
+        return Checkpoints(self.folder.checkpoints, run_id, str(self.writer))
+
+    def _load(self, data: ResolvedData) -> Splits:
+        key = data.model_dump_json()
+        if key not in self._splits:
+            self._splits[key] = load(data, facts(data))
+        return self._splits[key]
+
+    def _keep(self, run: Run, outcome: Outcome) -> None:
+        self.folder.weights.mkdir(parents=True, exist_ok=True)
+        draft = self.folder.weights / f".{run.run_id}.{self.writer}"
+        weights = {name: tensor.contiguous() for name, tensor in outcome.weights.items()}
+        save_file(weights, draft, metadata={"run_id": run.run_id, "run": json.dumps(run.to_json()["model"])})
+        draft.replace(self.folder.weights / f"{run.run_id}.safetensors")
+
+    def _recorded(self, planned: dict[str, Any], outcome: Outcome, log: str | None) -> Record:
+        step = outcome.diverged_step
+        resumes = [asdict(resume) for resume in outcome.resumes]
+        return Record(
+            run_id=planned["run_id"],
+            status=outcome.status,
+            run=planned["run"],
+            cost=planned["cost"],
+            match=planned["match"],
+            result={name: finite(getattr(outcome, name)) for name in RESULTS},
+            curves={name: [finite(value) for value in values] for name, values in outcome.curves.items()},
+            measured={name: finite(getattr(outcome, name)) for name in MEASURED},
+            fingerprint=outcome.fingerprint,
+            provenance=self._provenance() | {"exact": outcome.exact, "resumes": resumes, "notes": outcome.notes},
+            reason=f"the loss diverged at step {step}" if outcome.status == "diverged" else None,
+            log=log,
+        )
+
+    def _provenance(self) -> dict[str, Any]:
+        versions = {f"{name}_version": metadata.version(name) for name in VERSIONS}
+        return {
+            **self.launch.provenance,
+            **versions,
+            "python_version": ".".join(map(str, sys.version_info[:3])),
+            "code": self.launch.code,
+            "launch": self.launch.id,
+            "task": self.writer.task,
+            "restart": self.writer.restart,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+
+    def _progress(self, progress: Progress) -> str:
+        return json.dumps({**asdict(progress), "time": time.time(), "device": self.device.kind})
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None where it overflowed: JSON knows no infinities, and a missing measurement is missing, never 0."""
+    return value if value is None or math.isfinite(value) else None

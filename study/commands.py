@@ -1,0 +1,28 @@
+"""What all commands share: the sweep's file, its overrides, and where its runs lie."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from study.config.reading import read_sweep
+from study.config.sweep import Sweep
+from study.records.folder import SweepFolder
+
+
+def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    """SWEEP, overrides and --runs, the same everywhere."""
+    parser.add_argument("sweep", metavar="SWEEP", help="a sweep's YAML file, e.g. sweeps/patch_size.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value",
+                        help="settings of the sweep, e.g. train.epochs=2 seeds=[0,1] data.root=/scratch/images")
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="folder that holds runs/<sweep> (default: runs)")
+
+
+def read_asked(arguments: argparse.Namespace) -> Sweep:
+    """The sweep that the arguments name, overrides applied."""
+    return read_sweep(Path(arguments.sweep), arguments.overrides)
+
+
+def sweep_folder(arguments: argparse.Namespace, name: str) -> SweepFolder:
+    """Where the sweep's runs lie."""
+    return SweepFolder(Path(arguments.runs) / name)

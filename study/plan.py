@@ -1,0 +1,89 @@
+"""python -m study.plan SWEEP [key=value ...]: every run of a sweep, resolved and sized, without training anything."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from study.commands import add_sweep_arguments, read_asked, sweep_folder
+from study.errors import exit_status
+from study.planning import Plan, PlannedRun, make_plan
+from study.records.record import read_records
+
+SHOWN_ROWS = 60  # a longer plan is cut on the screen; --all shows it whole
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="study.plan", description=__doc__)
+    add_sweep_arguments(parser)
+    parser.add_argument("--all", action="store_true", help=f"show every row, not only {SHOWN_ROWS}")
+    return parser
+
+
+@exit_status
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_intermixed_args(argv)
+    console = Console()
+    plan = make_plan(read_asked(arguments))
+    show_plan(plan, console, rows=len(plan.runs) if arguments.all else SHOWN_ROWS)
+    recorded = read_records(sweep_folder(arguments, plan.sweep.name).records)
+    statuses = Counter(recorded[planned.run_id].record.status for planned in plan.runs if planned.run_id in recorded)
+    if statuses:
+        console.print("recorded so far: " + ", ".join(f"{count} {status}" for status, count in statuses.items()))
+    return 0
+
+
+def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS) -> None:
+    """Question, one row per cell, totals: what a user checks before queueing."""
+    sweep, first = plan.sweep, plan.runs[0]
+    console.print(f"[bold]{sweep.name}[/bold]: {sweep.question}", highlight=False)
+    console.print(_held_equal(first), highlight=False)
+    cells = list({id(p.cost): p for p in plan.runs}.values())
+    console.print(_cell_table(cells[:rows]))
+    if len(cells) > rows:
+        console.print(f"... and {len(cells) - rows} more rows (python -m study.plan {sweep.path} --all)")
+    console.print(_totals(plan), highlight=False)
+
+
+def _held_equal(first: PlannedRun) -> str:
+    match, data = first.match, first.run.data
+    matched = "not matched: width and depth as given" if match.by == "none" else f"matched on {match.by}: {match.target:,}"
+    split = f"{data.train_images:,} train, {data.val_images:,} val, {data.test_images:,} test"
+    return f"{data.name} at {data.image_size} px ({split}); {first.run.train.epochs} epochs; {matched}"
+
+
+def _cell_table(cells: list[PlannedRun]) -> Table:
+    varied = [key for key in cells[0].levels if key not in ("backbone", "model.patch_size")]
+    knobs = any(cell.run.model.fine_knob for cell in cells)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("backbone")
+    for name in ["patch", *[key.rpartition(".")[2] for key in varied], "tokens", "width", *(["hidden"] * knobs), "depth",
+                 "params", "MMACs", "off budget"]:
+        table.add_column(name, justify="right")
+    for cell in cells:
+        model = cell.run.model
+        hidden = [str(getattr(model, model.fine_knob)) if model.fine_knob else "-"] if knobs else []
+        residual = "" if cell.match.residual is None else f"{cell.match.residual:+.2%}"
+        table.add_row(model.backbone, str(model.patch_size), *[str(cell.levels.get(key, "")) for key in varied],
+                      f"{model.tokens:,}", str(model.dim), *hidden, str(model.depth), f"{cell.cost.params:,}",
+                      f"{cell.cost.macs / 1e6:,.2f}", residual)
+    return table
+
+
+def _totals(plan: Plan) -> str:
+    runs = len(plan.runs)
+    passes = sum(planned.image_passes for planned in plan.runs)
+    flops = sum(planned.training_flops for planned in plan.runs)
+    merged = f" ({plan.merged} equal ones merged)" if plan.merged else ""
+    size = f"{flops / 1e15:,.2f} PFLOPs" if flops >= 1e13 else f"{flops / 1e12:,.2f} TFLOPs"
+    return (f"{runs:,} runs{merged}, {len(plan.sweep.seeds)} seeds, {passes / 1e6:,.2f} M image passes, {size} in training "
+            "(2 FLOPs per MAC, 3 x forward)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""The plan: every run of a sweep, fully resolved, or every reason why not; all of it before a second of GPU time.
+
+The cells of the grid are resolved (`study.cells`), then crossed with the seeds, and runs that came out equal (an axis that a
+backbone does not have) are merged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from study.backbones.closed_form import Cost
+from study.backbones.specification import BackboneSpec
+from study.cells import Matched, Resolver
+from study.config.run import Run
+from study.config.sweep import Sweep
+from study.errors import Problem, UserError
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run with its cost and its match. `levels` are its levels on the sweep's axes."""
+
+    run: Run
+    cost: Cost
+    match: Matched
+    levels: Mapping[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        return self.run.run_id
+
+    @property
+    def image_passes(self) -> int:
+        """Images seen in training, each counted once per epoch."""
+        return self.run.train.epochs * self.run.data.train_images
+
+    @property
+    def training_flops(self) -> int:
+        """Two FLOPs per MAC, three forward passes per trained image; validation is not in it."""
+        return 2 * self.cost.training_macs * self.image_passes
+
+    @property
+    def architecture(self) -> str:
+        """Equal for runs that share one compiled model."""
+        return self.run.backbone + self.run.model.model_dump_json()
+
+    def to_json(self) -> dict[str, Any]:
+        """What a worker and the table need, as JSON values."""
+        return {
+            "run_id": self.run_id,
+            "run": self.run.to_json(),
+            "cost": cost_columns(self.run.model, self.cost),
+            "match": vars(self.match),
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep with its runs, in file order, seeds innermost."""
+
+    sweep: Sweep
+    runs: tuple[PlannedRun, ...]
+    merged: int  # runs that came out equal to another one
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The plan as it is kept beside its launches; a path-free study part and the runs."""
+        match = self.runs[0].match
+        study = {
+            "name": self.sweep.name,
+            "question": self.sweep.question,
+            "expected": self.sweep.expected,
+            "factors": {key.rpartition(".")[2]: levels for key, levels in self.sweep.factors().items()},
+            "seeds": list(self.sweep.seeds),
+            "match": {"by": match.by, "target": match.target},
+            "sweep_yaml": self.sweep.text,
+            "overrides": list(self.sweep.overrides),
+        }
+        return {"study": study, "device": self.sweep.device, "runs": [planned.to_json() for planned in self.runs]}
+
+    @property
+    def digest(self) -> str:
+        """Names the plan by its content; 16 hex digits."""
+        return hashlib.sha256(json.dumps(self.document, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def cost_columns(model: BackboneSpec, cost: Cost) -> dict[str, int]:
+    """The columns of the table that follow from the architecture alone."""
+    columns = {"tokens": model.tokens, "params": cost.params, "frozen_params": cost.frozen_params, "macs": cost.macs,
+               "activation_elements": cost.activation_elements, "padding_macs": cost.padding_macs}
+    for name, part in cost.parts.items():
+        columns |= {f"params_{name}": part.params, f"macs_{name}": part.macs}
+    return columns
+
+
+def make_plan(sweep: Sweep) -> Plan:
+    """The whole plan, or a UserError with every problem of every cell."""
+    resolver = Resolver(sweep)
+    resolved = [resolver.resolve(cell) for cell in sweep.cells()]
+    if resolver.problems:
+        raise UserError(*resolver.problems)
+    if not resolved:
+        raise UserError(Problem("the exclusions leave no run", place=sweep.path, key="exclude"))
+    runs: dict[str, PlannedRun] = {}
+    asked = 0
+    for cell in resolved:
+        assert cell is not None  # else its problems were raised above
+        for seed in sweep.seeds:
+            planned = PlannedRun(cell.run(seed), cost=cell.cost, match=cell.match, levels=cell.levels)
+            runs.setdefault(planned.run_id, planned)
+            asked += 1
+    return Plan(sweep, tuple(runs.values()), merged=asked - len(runs))
+
+
+def architectures(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
+    """One run for each distinct architecture, in plan order."""
+    seen: set[str] = set()
+    for planned in runs:
+        if planned.architecture not in seen:
+            seen.add(planned.architecture)
+            yield planned

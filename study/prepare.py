@@ -1,0 +1,51 @@
+"""python -m study.prepare SWEEP [key=value ...]: fetches and decodes a sweep's data once, where there is a network.
+
+Compute nodes often have none, and array tasks must not race for a download. Doing it twice does nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from study.cells import data_options
+from study.commands import add_sweep_arguments, read_asked
+from study.config.sweep import Sweep
+from study.data import DataFacts, prepare
+from study.errors import exit_status
+
+
+@exit_status
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="study.prepare", description=__doc__.split("\n\n")[0])
+    add_sweep_arguments(parser)
+    console = Console()
+    for found in prepare_data(read_asked(parser.parse_intermixed_args(argv)), console):
+        sizes = f"{found.train_images:,} train, {found.val_images:,} val, {found.test_images:,} test images"
+        console.print(f"{found.name}: {sizes}, {found.num_classes} classes, {found.channels} x {found.image_size} x "
+                      f"{found.image_size}, digest {found.digest[:12]}", highlight=False)
+    return 0
+
+
+def prepare_data(sweep: Sweep, console: Console) -> list[DataFacts]:
+    """Every data set of a sweep, ready to be loaded; progress is shown while there is something to do."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        workers = len(os.sched_getaffinity(0))
+        return [prepare(options, workers=workers, report=report) for options in data_options(sweep)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""A sweep's folder on disk: what is there is the truth, and every file in it has one writer or is never changed.
+
+    runs/<sweep>/
+        lock                                    held while a launch decides who owns what
+        plans/<digest>.json                     every planned run, resolved; immutable
+        launches/<id>/launch.json               which plan, which cluster, which code, how many workers; immutable
+        launches/<id>/shares/<task>.json        the runs that task owns, in order; immutable
+        launches/<id>/submissions/<n>.json      what the scheduler answered to one submission; immutable
+        launches/<id>/workers/<task>.lock       held by a local worker as long as it lives
+        launches/<id>/jobs/                     submitit's pickles and the workers' logs
+        journals/<launch>-<task>-<restart>.jsonl   what a worker began and how it ended, flushed line by line
+        progress/<launch>-<task>-<restart>.json    where a worker is right now, replaced whole
+        records/<launch>-<task>-<restart>.jsonl    one line per finished run, flushed line by line
+        checkpoints/<run_id>.<writer>.<step>.checkpoint   state of unfinished runs
+        weights/<run_id>.safetensors            where `train.keep: last` asks for them
+        code/<hash>/study/                      the package as it was when launched
+
+Files are O(workers), not O(runs), but for the checkpoints of runs under way and the weights somebody asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """Where each kind of file of one sweep lies."""
+
+    path: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def plans(self) -> Path:
+        return self.path / "plans"
+
+    @property
+    def launches(self) -> Path:
+        return self.path / "launches"
+
+    @property
+    def journals(self) -> Path:
+        return self.path / "journals"
+
+    @property
+    def progress(self) -> Path:
+        return self.path / "progress"
+
+    @property
+    def records(self) -> Path:
+        return self.path / "records"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights"
+
+    @property
+    def code(self) -> Path:
+        return self.path / "code"
+
+    def launch_ids(self) -> list[str]:
+        """Every launch with a ledger, oldest first: an id begins with its time in UTC."""
+        return sorted(path.parent.name for path in self.launches.glob("*/launch.json"))
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Who writes a file: no two live processes share launch, task and restart count, so no file has two writers."""
+
+    launch: str
+    task: int
+    restart: int
+
+    def __str__(self) -> str:
+        return f"{self.launch}-{self.task}-{self.restart}"
+
+    @staticmethod
+    def parse(stem: str) -> Writer:
+        """The writer that a file's stem names."""
+        launch, task, restart = stem.rsplit("-", 2)
+        return Writer(launch, int(task), int(restart))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The file appears whole or not at all, and is on disk when this returns: temp file, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    os.chmod(f.name, 0o644)
+    os.replace(f.name, path)
+    sync_folder(path.parent)
+
+
+def write_new(path: Path, document: Any) -> None:
+    """An immutable JSON file: written whole, and an assertion if it exists with other content."""
+    text = json.dumps(document, indent=1, sort_keys=True) + "\n"
+    if path.exists():
+        assert path.read_text(encoding="utf-8") == text, f"{path} exists with other content"
+        return
+    write_whole(path, text)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a new name in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Lines:
+    """A JSON-lines file with this process as its only writer: created exclusively, each line flushed to disk."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._file: TextIO = open(path, "x", encoding="utf-8")  # noqa: SIM115 (open as long as the worker lives)
+        sync_folder(path.parent)
+
+    def append(self, document: dict[str, Any]) -> None:
+        """One line, on disk when this returns. NaN and infinities are no JSON: they are refused here."""
+        self._file.write(json.dumps(document, sort_keys=True, allow_nan=False) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One document of a JSON-lines file and where it stands."""
+
+    document: dict[str, Any]
+    place: str
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """The documents of a JSON-lines file; a torn last line, left by a writer that was killed, is passed over."""
+    raw = path.read_bytes().split(b"\n")
+    for number, line in enumerate(raw[:-1], start=1):  # what follows the last newline is empty or torn
+        yield Line(json.loads(line), f"{path}:{number}")
+
+
+def torn_tail(path: Path) -> bool:
+    """Whether the file ends in a line that was cut off while being written."""
+    return not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0

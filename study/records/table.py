@@ -1,0 +1,141 @@
+"""The tidy table: one row per planned run, recorded or missing, made from a sweep's folder without torch.
+
+Completeness is checked here: a run that was planned and has no record is a row with status `missing`, so a hole has a
+name. A measurement that is missing is NA, never 0. The table carries no paths, host names or user names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from study.errors import Problem, UserError
+from study.records.folder import SweepFolder
+from study.records.record import Attempts, read_records
+
+PATHS = ("root", "cache")
+SECTION_COLUMNS = {"data": {"name": "data_name", "digest": "data_digest"}, "model": {}, "augment": {}, "train": {}}
+"""Options whose bare name would say too little as a column."""
+
+NOT_COLUMNS = {"data": {*PATHS, "val_fraction"}, "model": {"image_size", "in_channels", "num_classes"},
+               "augment": set(), "train": {"keep"}}
+RESULTS = ("val_accuracy", "val_loss", "test_accuracy", "test_top5", "test_loss")
+MEASURED = ("train_seconds", "images_per_second", "peak_memory_mib")
+FINGERPRINT = ("device", "device_name", "threads", "precision_kernels", "stacked", "compiled")
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """What a sweep asks and varies, as its newest launch planned it."""
+
+    name: str
+    question: str
+    expected: str
+    factors: Mapping[str, list[Any]]
+    seeds: tuple[int, ...]
+    match: Mapping[str, Any]
+    planned_runs: int
+    sweep_yaml: str
+    overrides: tuple[str, ...]
+
+
+def load_plan(folder: str | Path) -> dict[str, Any]:
+    """The plan document of the newest launch of a sweep's folder."""
+    place = SweepFolder(Path(folder))
+    launches = place.launch_ids()
+    if not launches:
+        raise UserError(Problem("nothing has been launched here yet", place=str(folder)))
+    launch = json.loads((place.launches / launches[-1] / "launch.json").read_text(encoding="utf-8"))
+    document: dict[str, Any] = json.loads((place.plans / f"{launch['plan']}.json").read_text(encoding="utf-8"))
+    return document
+
+
+def load_study(folder: str | Path) -> StudyFacts:
+    """Question, factors and seeds of the newest launch."""
+    plan = load_plan(folder)
+    study = plan["study"]
+    return StudyFacts(
+        name=study["name"],
+        question=study["question"],
+        expected=study["expected"],
+        factors=study["factors"],
+        seeds=tuple(study["seeds"]),
+        match=study["match"],
+        planned_runs=len(plan["runs"]),
+        sweep_yaml=study["sweep_yaml"],
+        overrides=tuple(study["overrides"]),
+    )
+
+
+def load_table(folder: str | Path) -> pd.DataFrame:
+    """One row per planned run of `runs/<sweep>`, in plan order; `status` is done, failed, diverged or missing."""
+    plan = load_plan(folder)
+    recorded = read_records(SweepFolder(Path(folder)).records)
+    rows = [_row(planned, recorded.get(planned["run_id"]), plan["study"]["name"]) for planned in plan["runs"]]
+    table = pd.DataFrame(rows)
+    return table.convert_dtypes() if len(table) else table
+
+
+def load_curves(folder: str | Path) -> pd.DataFrame:
+    """Learning curves, long: one row per run and epoch with train_loss, val_accuracy, val_loss, lr, ...
+
+    Only runs of the newest plan that have an outcome are in it.
+    """
+    planned = {run["run_id"] for run in load_plan(folder)["runs"]}
+    frames = [
+        pd.DataFrame({"run_id": run_id, **attempts.record.curves})
+        for run_id, attempts in read_records(SweepFolder(Path(folder)).records).items()
+        if run_id in planned and attempts.record.curves
+    ]
+    if not frames:
+        return pd.DataFrame({"run_id": [], "epoch": [], "train_loss": [], "val_accuracy": [], "val_loss": []})
+    return pd.concat(frames, ignore_index=True).sort_values(["run_id", "epoch"], ignore_index=True)
+
+
+def left_out(folder: str | Path) -> int:
+    """How many recorded runs are not part of the newest plan."""
+    planned = {run["run_id"] for run in load_plan(folder)["runs"]}
+    return len(set(read_records(SweepFolder(Path(folder)).records)) - planned)
+
+
+def planned_columns(planned: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a run before it is trained: identity, resolved options, cost and match, by column name."""
+    row: dict[str, Any] = {
+        "run_id": planned["run_id"],
+        "backbone": planned["run"]["backbone"],
+        "seed": planned["run"]["seed"],
+    }
+    for section, renamed in SECTION_COLUMNS.items():
+        for name, value in planned["run"][section].items():
+            if name not in NOT_COLUMNS[section]:
+                row[renamed.get(name, name)] = json.dumps(value) if isinstance(value, (list, dict)) else value
+    return row | planned["cost"] | {f"match_{name}": value for name, value in planned["match"].items()}
+
+
+def _row(planned: Mapping[str, Any], attempts: Attempts | None, sweep: str) -> dict[str, Any]:
+    record = attempts.record if attempts else None
+    columns = planned_columns(planned)
+    row: dict[str, Any] = {
+        "run_id": columns.pop("run_id"),
+        "sweep": sweep,
+        "status": record.status if record else "missing",
+        "reason": record.reason if record else None,
+    } | columns
+    row |= {name: record.result.get(name) if record else None for name in RESULTS}
+    row |= {"diverged_step": record.result.get("diverged_step") if record else None}
+    row |= {name: record.measured.get(name) if record else None for name in MEASURED}
+    row |= {name: record.fingerprint.get(name) if record else None for name in FINGERPRINT}
+    row |= _provenance(record.provenance if record else {})
+    row["attempts"] = attempts.count if attempts else 0
+    return row
+
+
+def _provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Versions and commit; missing ones are None, so that every row has the columns."""
+    names = ("commit", "dirty", "code", "python_version", "torch_version", "numpy_version", "fvcore_version", "exact")
+    return {name: provenance.get(name) for name in names}
