@@ -1,0 +1,127 @@
+"""Accuracy against what it costs: parameters, MACs, time; on a logarithmic axis, since costs compare as ratios.
+
+Each cell is a mark with its level along the layout's axis written into it (patch size 4: "4") and its t interval over
+seeds; every run is a small point. Results of others are hollow marks, and no line is ever drawn to them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from study.reporting import wording
+from study.reporting.figures.accuracy import measured
+from study.reporting.figures.panels import Panel, Series, edge_labels, panelled, series_legend, series_of
+from study.reporting.figures.style import PAPER, SURFACE, Look, Mark, styled
+from study.reporting.layout import Layout, groups
+from study.reporting.statistics.cells import cells
+from study.reporting.statistics.grid import MEASURE, Floats, Level, plain
+
+NARROWEST = 2.5
+"""An axis spans at least this ratio: budgets matched within 2 % should look matched."""
+
+EQUAL = 1.1
+SIDEWAYS = 0.16
+"""How far to each side (in natural logarithms) the outermost series of equal costs are set."""
+
+
+@styled
+def accuracy_against(
+    table: pd.DataFrame, cost: str, *, places: Layout, measure: str = MEASURE, look: Look = PAPER
+) -> Figure:
+    """Accuracy of every cell against a positive column of the table: "params", "macs", "train_seconds", ...
+
+    A cell stands at the geometric mean of its runs' costs. Where all costs are equal within 10 % (a matched budget) the
+    series are set apart sideways, so that they don't hide each other, and no line suggests a trend.
+    """
+    figure, panels = panelled(table, places.panels, look=look)
+    series = series_of(table, places)
+    known = positive(table, cost)
+    sides = np.linspace(-SIDEWAYS, SIDEWAYS, len(series)) if len(series) > 1 and is_equal(known) else np.zeros(len(series))
+    for panel in panels:
+        for one, side in zip(series, sides, strict=True):
+            series_against_cost(panel, one, cost=cost, side=float(side), places=places, measure=measure, look=look)
+    if len(known):
+        cost_axis(panels[0].ax, known)
+    edge_labels(panels, x=wording.axis(cost), y=wording.axis(measure))
+    series_legend(figure, series, look=look, line=False)
+    return figure
+
+
+def positive(table: pd.DataFrame, cost: str) -> Floats:
+    """The costs that are known and above zero."""
+    values = pd.to_numeric(table[cost], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    return np.asarray(values[values > 0])
+
+
+def is_equal(costs: Floats) -> bool:
+    """Whether the costs are a matched budget: equal within 10 %."""
+    return len(costs) > 0 and bool(costs.max() <= EQUAL * costs.min())
+
+
+def series_against_cost(
+    panel: Panel, one: Series, *, cost: str, side: float, places: Layout, measure: str, look: Look
+) -> None:
+    """One series: its runs, its cells with their intervals, and a thin line through the cells."""
+    runs = one.within(panel.table)
+    frame = pd.DataFrame({"x": np.exp(side) * measured(runs, cost), "y": 100 * measured(runs, measure)}).dropna()
+    area = (look.marker * 0.4) ** 2
+    sns.scatterplot(frame, x="x", y="y", color=one.mark.colour, alpha=0.5, s=area, linewidth=0, ax=panel.ax, legend=False)
+    summary = cells(runs, list(places.factors), measure=measure) if len(runs) else pd.DataFrame()
+    at = [np.exp(side) * geometric_mean(positive(runs[group.rows], cost)) for group in groups(runs, places.factors)]
+    mean = [100 * float(value) for value in summary.get("mean", [])]
+    if not is_equal(np.array(at)):
+        panel.ax.plot(at, mean, color=one.mark.colour, linestyle=one.mark.linestyle, linewidth=look.line * 0.5, zorder=1.5)
+    for x, row in zip(at, summary.to_dict("records"), strict=True):
+        cell_mark(panel.ax, x, row=row, level=plain(row[places.along]), mark=one.mark, look=look)
+
+
+def geometric_mean(values: Floats) -> float:
+    """exp of the mean logarithm; NaN of nothing."""
+    return float(np.exp(np.log(values).mean())) if len(values) else float("nan")
+
+
+def cell_mark(ax: Axes, x: float, *, row: dict[str, object], level: Level, mark: Mark, look: Look) -> None:
+    """A cell: its interval, its mark, and its level inside the mark where that is short enough."""
+    mean, low, high = (100 * float(str(row[name])) for name in ("mean", "low", "high"))
+    if not np.isfinite(mean * x):
+        return
+    if np.isfinite(low):
+        ax.errorbar([x], [mean], [[mean - low], [high - mean]], fmt="none", ecolor=mark.colour, zorder=3)
+    word = wording.level(level)
+    size = look.marker * (1.55 if len(word) <= 2 else 1.1)
+    ax.plot([x], [mean], marker=mark.marker, color=mark.colour, markersize=size, markeredgecolor=SURFACE, zorder=4)
+    if len(word) <= 2:
+        drop = {"^": -0.1, "v": 0.1}.get(mark.marker, 0.0) * size
+        ax.annotate(word, (x, mean), xytext=(0, drop), textcoords="offset points", ha="center", va="center_baseline",
+                    color=SURFACE, fontsize=look.text * 0.68, fontweight="bold", zorder=5)  # fmt: skip
+
+
+def cost_axis(ax: Axes, values: Floats) -> None:
+    """A logarithmic axis with round ticks written as 50 k, 2 M; never so narrow that a tolerance looks like a range."""
+    low, high = values.min(), values.max()
+    stretch = max(1.0, NARROWEST / (high / low)) ** 0.5 * 1.2
+    low, high = low / stretch, high * stretch
+    ax.set_xscale("log")
+    ax.set_xlim(low, high)
+    ax.xaxis.set_major_locator(FixedLocator(round_ticks(low, high)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: wording.amount(value)))
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def round_ticks(low: float, high: float) -> Sequence[float]:
+    """Between three and six round numbers from `low` to `high`, where there are so many."""
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        ticks = [step * 10.0**decade for decade, step in itertools.product(decades, steps)]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) >= 3:
+            return inside[:: -(-len(inside) // 6)]
+    return inside

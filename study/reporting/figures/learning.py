@@ -1,0 +1,51 @@
+"""Learning curves: the mean over seeds and the band between the lowest and the highest of them, epoch by epoch.
+
+The band is a range and no interval: it shows every seed there is and says nothing about others.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from study.reporting import wording
+from study.reporting.figures.panels import Panel, Series, edge_labels, panelled, series_legend, series_of
+from study.reporting.figures.style import PAPER, Look, styled
+from study.reporting.layout import Layout
+
+PERCENT = ("val_accuracy", "train_accuracy")
+
+
+@styled
+def learning_curves(
+    table: pd.DataFrame, curves: pd.DataFrame, *, places: Layout, measure: str = "val_accuracy", look: Look = PAPER
+) -> Figure:
+    """A panel for each level along the layout's axis, in it each series' mean and range of `measure` over epochs.
+
+    `curves` is long: one row per run and epoch. Runs that diverged are shown as far as they came.
+    """
+    joined = curves[["run_id", "epoch", measure]].merge(table, on="run_id", suffixes=("", "_final"))
+    factors = (places.along, *places.panels)
+    figure, panels = panelled(joined, factors, look=look, height=look.height * 0.75)
+    series = series_of(table, places)
+    for panel in panels:
+        for one in series:
+            mean_and_range(panel, one, measure=measure)
+        panel.ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    edge_labels(panels, x="epoch", y=wording.axis(measure))
+    series_legend(figure, series, look=look)
+    return figure
+
+
+def mean_and_range(panel: Panel, one: Series, *, measure: str) -> None:
+    """One series' mean line over its range in one panel."""
+    own = one.within(panel.table)
+    if own.empty:
+        return
+    scale = 100 if measure in PERCENT else 1
+    frame = pd.DataFrame({"epoch": own["epoch"].astype(int), "value": scale * own[measure].astype(float)})
+    sns.lineplot(frame, x="epoch", y="value", estimator="mean", errorbar=("pi", 100), color=one.mark.colour, ax=panel.ax,
+                 legend=False, linestyle=one.mark.linestyle, err_kws={"linewidth": 0, "alpha": 0.18})  # fmt: skip
+    panel.ax.set(xlabel="", ylabel="")
