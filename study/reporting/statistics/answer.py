@@ -117,8 +117,8 @@ def share_sentence(table: pd.DataFrame, factors: Sequence[str], *, measure: str,
     rest = [f"{term_words(term)} {percent(rows[term]['share'], digits=0)} %" for term in rows if term not in (one, two)]
     where = [f"{option(factor)} {rows[factor]['levels']}" for factor in factors]
     size = f"{found['n'].iloc[0]} seeds, {found['runs'].iloc[0]} runs"
-    left_out = [note for note in [str(found["note"].iloc[0])] if note]
-    return f"{told}: {both} of the variation in {option(measure)} ({', '.join(rest)}; {'; '.join([*where, size, *left_out])})."
+    remarks = [part for part in (", ".join(rest), *where, size, str(found["note"].iloc[0])) if part]
+    return f"{told}: {both} of the variation in {option(measure)} ({'; '.join(remarks)})."
 
 
 def difference_sentence(row: Row, *, measure: str, margin: float) -> str:

@@ -95,7 +95,7 @@ def complete(grid: Grid) -> Part:
     present = [cell for cell, some in zip(grid.cells, filled, strict=True) if some]
     kept = set(complete_part(present, grid.factors))
     inside = np.array([cell in kept for cell in grid.cells])
-    reduced = grid.keep(inside)
+    reduced = grid.take([int(place) for place in np.flatnonzero(inside)])
     seeds: Mask = np.asarray(measured(reduced.values).any(axis=0))
     numbers = tuple(seed for seed, stays in zip(grid.seeds, seeds, strict=True) if stays)
     smaller = replace(reduced, seeds=numbers, values=reduced.values[:, seeds], status=reduced.status[:, seeds])

@@ -47,10 +47,10 @@ class Grid:
         """The cell in words: "token_mixer=attention, patch_size=2"."""
         return ", ".join(f"{factor}={level}" for factor, level in zip(self.factors, cell, strict=True))
 
-    def keep(self, kept: Mask) -> Grid:
-        """The grid of the marked cells alone."""
-        cells = tuple(cell for cell, stays in zip(self.cells, kept, strict=True) if stays)
-        return replace(self, cells=cells, values=self.values[kept], status=self.status[kept])
+    def take(self, places: Sequence[int]) -> Grid:
+        """The grid of some cells alone, in the order given."""
+        cells = tuple(self.cells[place] for place in places)
+        return replace(self, cells=cells, values=self.values[list(places)], status=self.status[list(places)])
 
     def filled(self, case: Literal["worst", "best"]) -> Floats:
         """`values` in which each diverged run has the worst or best accuracy that it could defensibly have had.

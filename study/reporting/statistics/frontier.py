@@ -1,0 +1,95 @@
+"""Which cells are worth their cost: the Pareto front, with how sure each cell's place on it is.
+
+A cell is on the front if none that costs as much or less is more accurate. Means of a few seeds put cells there by
+luck, so each cell carries the share of plausible means under which it belongs there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from study.reporting.statistics.cells import cells
+from study.reporting.statistics.grid import MEASURE, Floats, Grid, Mask, measured, read_grid
+from study.reporting.statistics.intervals import FEWEST_SEEDS, t_estimate
+from study.streams import stream
+
+DRAWS = 4000
+TOLERANCE = 0.02
+"""Costs that differ by less count as equal, as they do where budgets are matched."""
+
+
+def front(
+    table: pd.DataFrame, by: Sequence[str], *, cost: str, measure: str = MEASURE, tolerance: float = TOLERANCE
+) -> pd.DataFrame:
+    """One row per cell with a cost and an accuracy, cheapest first: its mean, its place and how sure that place is.
+
+    `cost` is any column of which less is better (`params`, `macs`, `train_seconds`); a cell costs the median of its
+    done runs. `on_front` judges by the means. Population of `front_probability` (multivariate t, pairing by seed kept):
+    the expected accuracies over seeds, on this data and this test set; NaN where a cell has fewer than three seeds.
+    `beaten_by` names the most accurate cell that costs no more.
+    """
+    grid = read_grid(table, by, measure=measure)
+    price = cell_costs(table, grid, cost=cost)
+    accuracy = t_estimate(grid.values).mean
+    placed = measured(price) & measured(accuracy)
+    places = [place for place, has_both in enumerate(placed) if has_both]
+    order = sorted(places, key=lambda place: (price[place], -accuracy[place]))
+    grid, price, accuracy = grid.take(order), price[order], accuracy[order]
+    found = cells(table, by, measure=measure).iloc[order].reset_index(drop=True)
+    beaten = dominated(price, accuracy[None], tolerance=tolerance)[0]
+    return found[[*by, "n", "mean", "low", "high"]].assign(
+        cost=price,
+        on_front=~beaten,
+        front_probability=front_probability(grid, price, tolerance=tolerance),
+        beaten_by=[beater(grid, price, accuracy, place=p, tolerance=tolerance) for p in range(len(order))],
+    )
+
+
+def cell_costs(table: pd.DataFrame, grid: Grid, *, cost: str) -> Floats:
+    """The median cost of each cell's done runs; NaN where it was not recorded."""
+    done = table[(table["status"] == "done").to_numpy(dtype=bool)]
+    own = read_grid(done, grid.factors, measure=cost) if len(done) else None
+    known = dict(zip(own.cells, own.values, strict=True)) if own else {}
+    rows = [known.get(cell, np.array([np.nan])) for cell in grid.cells]
+    return np.array([np.median(row[measured(row)]) if measured(row).any() else np.nan for row in rows])
+
+
+def dominated(price: Floats, accuracy: Floats, *, tolerance: float) -> Mask:
+    """Whether each cell is beaten by one that costs no more (`draws cells` -> `draws cells`)."""
+    affordable = price[None, :] <= price[:, None] * (1 + tolerance)  # cell, other
+    better = accuracy[:, None, :] > accuracy[:, :, None]  # draws cell other
+    return np.asarray((better & affordable[None]).any(axis=2))
+
+
+def front_probability(grid: Grid, price: Floats, *, tolerance: float) -> Floats:
+    """The share of drawn means under which each cell is on the front."""
+    if measured(grid.values).sum(axis=1).min(initial=FEWEST_SEEDS) < FEWEST_SEEDS:
+        return np.full(len(price), np.nan)
+    return np.asarray(1 - dominated(price, drawn_means(grid.values, draws=DRAWS), tolerance=tolerance).mean(axis=0))
+
+
+def drawn_means(values: Floats, *, draws: int) -> Floats:
+    """Means that the seeds leave plausible, `draws cells`: each cell's own draws spread as its t interval does.
+
+    Deviations of one seed enter all cells with the same random weight, so cells that rose and fell together do so here.
+    Degrees of freedom are those of the cell with the fewest seeds.
+    """
+    there = measured(values)
+    n = there.sum(axis=1)
+    mean = np.where(there, values, 0.0).sum(axis=1) / n
+    deviation = np.where(there, values - mean[:, None], 0.0) / np.sqrt(n * (n - 1))[:, None]
+    df = int(n.min()) - 1
+    rng = stream(0, "plausible means")
+    weights = rng.normal(size=(draws, values.shape[1]))
+    scale = np.sqrt(df / rng.chisquare(df, draws))
+    return np.asarray(mean + (weights @ deviation.T) * scale[:, None])
+
+
+def beater(grid: Grid, price: Floats, accuracy: Floats, *, place: int, tolerance: float) -> str:
+    """The most accurate cell that costs no more than the one at `place`; empty where that is itself."""
+    affordable = np.where(price <= price[place] * (1 + tolerance), accuracy, -np.inf)
+    best = int(np.argmax(affordable))
+    return grid.label(grid.cells[best]) if accuracy[best] > accuracy[place] else ""
