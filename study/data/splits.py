@@ -43,6 +43,7 @@ class Splits:
     val: Split
     test: Split
     train_and_val: Split  # for final runs that are fitted on all labelled training images
+    facts: DataFacts
 
 
 def load(options: DataOptions, facts: DataFacts) -> Splits:
@@ -51,7 +52,7 @@ def load(options: DataOptions, facts: DataFacts) -> Splits:
     check_labels(facts, arrays.labels)
     pieces = {name: _split(arrays, part, piece) for name, (part, piece) in rows(facts).items()}
     fitted_on = slice(0, facts.val_images + facts.train_images)
-    return Splits(**pieces, train_and_val=_split(arrays, "train", fitted_on))
+    return Splits(**pieces, train_and_val=_split(arrays, "train", fitted_on), facts=facts)
 
 
 def _split(arrays: Arrays, part: str, piece: slice) -> Split:

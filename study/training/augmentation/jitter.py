@@ -1,0 +1,49 @@
+"""Colour jitter: brightness, contrast and saturation by factors within 1 +- strength, in a random order per image.
+
+torchvision's `ColorJitter(strength, strength, strength)` on Pillow images, as in the ConvMixer recipes; no hue.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from study.training.augmentation.draws import Draws
+from study.training.augmentation.pixels import blended, grey, mean_of
+
+BRIGHTNESS, CONTRAST, SATURATION = range(3)
+ORDERS = tuple(itertools.permutations((BRIGHTNESS, CONTRAST, SATURATION)))
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Operations in the order in which they are done, int64 `n 3`, and the factor of each, float32 `n 3`."""
+
+    order: Tensor
+    factors: Tensor
+
+    def to(self, device: torch.device) -> Jitter:
+        return Jitter(self.order.to(device), self.factors.to(device))
+
+    def at(self, rows: Tensor) -> Jitter:
+        return Jitter(self.order[rows], self.factors[rows])
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images uint8 `n c h w` after these operations."""
+        for operation, factor in zip(self.order.unbind(1), self.factors.unbind(1), strict=True):
+            kind = operation.view(-1, 1, 1, 1)
+            levels = grey(images)
+            # Brightness blends with black, contrast with the mean grey, saturation with the grey image.
+            degenerate = torch.where(kind == CONTRAST, mean_of(levels), levels) * (kind != BRIGHTNESS)
+            images = blended(degenerate, images, factor)
+        return images
+
+
+def draw_jitter(draws: Draws, strength: float) -> Jitter:
+    """Each image's order, evenly of the six, and its factors, evenly within 1 +- strength."""
+    order = torch.tensor(ORDERS)[torch.from_numpy(draws.below("colour_jitter order", len(ORDERS))[:, 0])]
+    factors = torch.from_numpy(1 + strength * (2 * draws.uniform("colour_jitter", len(ORDERS[0])) - 1)).float()
+    return Jitter(order, factors.gather(1, order))

@@ -1,0 +1,67 @@
+"""Mixup and CutMix: an image and its label are shared with a partner's.
+
+The partner of image i is the i-th of a permutation of the training set that is keyed by (seed, epoch); it isn't a
+neighbour in the batch. It is augmented with its own parameters first. Zhang et al., "mixup", ICLR 2018, equation 1,
+with a weight per image; Yun et al., "CutMix", ICCV 2019. Where both are on, each image draws one of the two evenly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from study.config.options import AugmentOptions
+from study.training.augmentation.draws import Draws
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """One epoch's partners and weights; a row per image."""
+
+    partner: Tensor  # int64 `n`
+    weight: Tensor  # float32 `n`: of the image, and of its label, in the mixture
+    box: Tensor  # int64 `n 4`: what is pasted from the partner; empty where the two are blended
+    blends: Tensor  # bool `n`
+
+    def to(self, device: torch.device) -> Mixing:
+        return Mixing(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    def __call__(self, images: Tensor, partners: Tensor, at: Tensor) -> Tensor:
+        """`images` float `b c h w` of the rows `at` `b`, mixed with their `partners`."""
+        pasted = inside(self.box[at], images.shape[-1])
+        constant = self.weight[at].view(-1, 1, 1, 1)
+        own = torch.where(self.blends[at].view(-1, 1, 1, 1), constant, (~pasted).to(images.dtype))
+        return images * own + partners * (1 - own)
+
+
+def draw_mixing(draws: Draws, options: AugmentOptions) -> Mixing | None:
+    """An epoch's mixing, or None where neither is on."""
+    if not options.mixup and not options.cutmix:
+        return None
+    if options.mixup and options.cutmix:
+        blends = draws.below("mixup or cutmix", 2)[:, 0] == 0
+    else:
+        blends = np.full(draws.images, bool(options.mixup))
+    weight, box = np.ones(draws.images), np.zeros((draws.images, 4), dtype=np.int64)
+    if options.cutmix:
+        box = np.where(blends[:, None], 0, draws.pasted(options.cutmix))
+        weight = 1 - (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2]) / draws.size**2
+    if options.mixup:
+        weight = np.where(blends, draws.beta("mixup", options.mixup), weight)
+    return Mixing(
+        partner=torch.from_numpy(draws.permutation("partner")),
+        weight=torch.from_numpy(weight.astype(np.float32)),
+        box=torch.from_numpy(box),
+        blends=torch.from_numpy(blends),
+    )
+
+
+def inside(box: Tensor, size: int) -> Tensor:
+    """Which pixels lie in each rectangle (top, bottom, left, right) `b 4`, bool `b 1 h w`."""
+    at = torch.arange(size, device=box.device)
+    top, bottom, left, right = (edge[:, None] for edge in box.unbind(1))
+    rows, columns = (at >= top) & (at < bottom), (at >= left) & (at < right)
+    return (rows[:, :, None] & columns[:, None, :])[:, None]

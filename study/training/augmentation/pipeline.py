@@ -1,0 +1,110 @@
+"""All augmentation of a run, in its fixed order: crop, flip, RandAugment, colour jitter; normalise; erase, mix.
+
+    augmentation = Augmentation(run.augment, splits.facts, seed=run.seed, images=len(split))
+    today = augmentation.epoch(epoch, device=device, layout=torch.channels_last)
+    images, target = today(*feeder.batch(today.rows(ids)), ids)
+
+On a GPU a call launches the same work whatever is drawn and never makes the host wait. It may be given the images of
+several batches at once and its result be split, which saves launches: an image's bits don't depend on its batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from study.config.options import AugmentOptions
+from study.data import DataFacts
+from study.training.augmentation.draws import Draws
+from study.training.augmentation.framing import draw_framing, framed
+from study.training.augmentation.jitter import Jitter, draw_jitter
+from study.training.augmentation.mixing import Mixing, draw_mixing, inside
+from study.training.augmentation.pixels import moved
+from study.training.augmentation.randaugment import RandAugment, draw_variants, randaugment
+from study.training.augmentation.target import Target
+
+
+class Normalisation:
+    """From values 0..255 to zero mean and unit deviation per channel, as float32 in the given memory layout."""
+
+    def __init__(self, facts: DataFacts, *, device: torch.device, layout: torch.memory_format):
+        mean, std = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (facts.mean, facts.std))
+        self.scale = (1 / (255 * std)).float().to(device)
+        self.shift = (mean / std).float().to(device)
+        self.layout = layout
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images uint8 `b c h w` on this device as float32."""
+        return images.to(torch.float32, memory_format=self.layout).mul_(self.scale).sub_(self.shift)
+
+
+class Augmentation:
+    """What a run does to its `images` training images, in all of its epochs."""
+
+    def __init__(self, options: AugmentOptions, facts: DataFacts, *, seed: int, images: int):
+        self.options, self.facts, self.seed, self.images = options, facts, seed, images
+        self.operations = randaugment(options.randaugment_m, facts.image_size) if options.randaugment_n else None
+
+    def epoch(self, epoch: int, *, device: torch.device, layout: torch.memory_format) -> EpochAugmentation:
+        """The augmentation of one epoch, counted from 0, with its parameters drawn and on the device."""
+        options = self.options
+        draws = Draws(seed=self.seed, epoch=epoch, images=self.images, size=self.facts.image_size)
+        framing = draw_framing(draws, crop=options.crop, flip=options.flip)
+        variants = draw_variants(draws, options.randaugment_n) if options.randaugment_n else None
+        jitter = draw_jitter(draws, options.colour_jitter) if options.colour_jitter else None
+        erased = torch.from_numpy(draws.erased(options.erasing)) if options.erasing else None
+        mixing = draw_mixing(draws, options)
+        return EpochAugmentation(
+            normalise=Normalisation(self.facts, device=device, layout=layout),
+            framing=None if framing is None else framing.to(device),
+            operations=None if self.operations is None else self.operations.to(device),
+            variants=None if variants is None else variants.to(device),
+            jitter=None if jitter is None else jitter.to(device),
+            erased=None if erased is None else erased.to(device),
+            mixing=None if mixing is None else mixing.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class EpochAugmentation:
+    """One epoch's parameters, a row per training image, and how they are applied. None: the operation is off."""
+
+    normalise: Normalisation
+    framing: Tensor | None  # int64 `n 3`
+    operations: RandAugment | None
+    variants: Tensor | None  # int64 `n layers`
+    jitter: Jitter | None
+    erased: Tensor | None  # int64 `n 4`
+    mixing: Mixing | None
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """The images that a batch of the images `ids` `b` needs: `ids`, then the partner of each where mixed."""
+        if self.mixing is None:
+            return ids
+        return torch.cat([ids, self.mixing.partner.to(ids.device)[ids]])
+
+    def __call__(self, images: Tensor, labels: Tensor, ids: Tensor) -> tuple[Tensor, Target]:
+        """Images uint8 and labels of `rows(ids)`, as float32 `b c h w` and the target of the images `ids` `b`."""
+        ids = ids.to(images.device, non_blocking=True)
+        if self.mixing is None:
+            return self.alone(images, ids), Target(labels)
+        augmented = self.alone(images, self.rows(ids))
+        (own, partners), (own_labels, partner_labels) = augmented.chunk(2), labels.chunk(2)
+        target = Target(own_labels, partner_labels, self.mixing.weight[ids])
+        return self.mixing(own, partners, ids), target
+
+    def alone(self, images: Tensor, ids: Tensor) -> Tensor:
+        """Images uint8 `b c h w` of the rows `ids` `b`, augmented and normalised but not mixed."""
+        if self.framing is not None:
+            images = moved(images, framed(self.framing[ids], images.shape[-1]))
+        if self.operations is not None and self.variants is not None:
+            for variant in self.variants[ids].unbind(1):
+                images = self.operations(images, variant)
+        if self.jitter is not None:
+            images = self.jitter.at(ids)(images)
+        normal = self.normalise(images)
+        if self.erased is not None:
+            normal.masked_fill_(inside(self.erased[ids], normal.shape[-1]), 0.0)  # 0 is the mean here
+        return normal

@@ -1,0 +1,103 @@
+"""Moving and blending the pixels of uint8 images `b c h w`, with parameters per image.
+
+Each function gives Pillow's pixels exactly, as the recipes that are reproduced here were trained on them. All sums
+are of whole numbers, and what is in floating point is one multiplication and one addition per pixel, so that the
+result for an image is the same in every batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+GREY_WEIGHTS = (19595, 38470, 7471)  # ITU-R 601-2 luma in 1/65536, as in Pillow's convert("L")
+
+
+def only(chosen: Tensor, images: Tensor, change: Callable[[Tensor | slice], Tensor]) -> Tensor:
+    """`images` `b ...` with the rows that are `chosen` (bool `b`) replaced by `change(rows)`.
+
+    On a CPU `change` is given their numbers and does no more work than needed. On a GPU the host doesn't know them
+    without waiting, so `change` does all rows and the chosen ones are kept.
+    """
+    if images.device.type != "cpu":
+        return torch.where(chosen.view(-1, *[1] * (images.ndim - 1)), change(slice(None)), images)
+    rows = chosen.nonzero().squeeze(1)
+    return images.index_copy(0, rows, change(rows)) if len(rows) else images
+
+
+def moved(images: Tensor, source: Tensor) -> Tensor:
+    """Images whose pixel k (row-major) is the pixel `source[:, k]` of their own, black where that is negative.
+
+    `source` is int64 `b (h w)`.
+    """
+    at = source.clamp(min=0)[:, None].expand(-1, images.shape[1], -1)
+    inside = (source >= 0)[:, None]
+    return images.flatten(2).gather(2, at).mul_(inside).view_as(images)
+
+
+def looked_up(images: Tensor, table: Tensor) -> Tensor:
+    """Images whose every value v is replaced by `table[:, :, v]`; `table` is uint8 `b c 256`."""
+    return table.gather(2, images.flatten(2).long()).view_as(images)
+
+
+def blended(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
+    """`degenerate + factor x (images - degenerate)`, cut to 0..255 and truncated; `factor` is float32 `b`.
+
+    `degenerate` holds whole numbers and has any shape that broadcasts to `b c h w`. Pillow's Image.blend.
+    """
+    base = degenerate.float()
+    mixed = (images.float() - base).mul_(factor.view(-1, 1, 1, 1)).add_(base)
+    return mixed.clamp_(0, 255).to(torch.uint8)
+
+
+def grey(images: Tensor) -> Tensor:
+    """The luma of images as whole numbers, int32 `b 1 h w`; of one channel, that channel."""
+    if images.shape[1] == 1:
+        return images.int()
+    red, green, blue = (images[:, k : k + 1].int() * weight for k, weight in enumerate(GREY_WEIGHTS))
+    return (red + green + blue + 32768) >> 16
+
+
+def mean_of(levels: Tensor) -> Tensor:
+    """The mean of each image's `levels` `b 1 h w`, rounded half up to a whole number, int64 `b 1 1 1`."""
+    pixels = levels.shape[2] * levels.shape[3]
+    return (2 * levels.sum(dim=(1, 2, 3), keepdim=True) + pixels).div(2 * pixels, rounding_mode="floor")
+
+
+def smoothed(images: Tensor) -> Tensor:
+    """Images under Pillow's SMOOTH filter (3x3 of ones, 5 in the centre, over 13), their outermost pixels kept."""
+    wide = images.to(torch.int16)
+    rows = wide[:, :, :-2] + wide[:, :, 1:-1] + wide[:, :, 2:]
+    box = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    centre = wide[:, :, 1:-1, 1:-1]
+    result = images.clone()
+    # Rounded to the nearest: s / 13 is never halfway between two whole numbers.
+    result[:, :, 1:-1, 1:-1] = (2 * (box + 4 * centre) + 13).div(26, rounding_mode="floor").to(torch.uint8)
+    return result
+
+
+def autocontrast_table(images: Tensor) -> Tensor:
+    """Per channel the table that spreads its values over 0..255, uint8 `b c 256`. Pillow's ImageOps.autocontrast."""
+    low, high = (end.double()[..., None] for end in torch.aminmax(images.flatten(2), dim=2))
+    values = torch.arange(256, dtype=torch.float64, device=images.device)
+    scale = 255.0 / (high - low).clamp(min=1)
+    spread = (values * scale).add_(-low * scale).clamp_(0, 255)
+    return torch.where(high > low, spread, values).to(torch.uint8)
+
+
+def equalize_table(images: Tensor) -> Tensor:
+    """Per channel the table that flattens its histogram, uint8 `b c 256`. Pillow's ImageOps.equalize."""
+    flat = images.flatten(2)
+    batch, channels, pixels = flat.shape
+    row = torch.arange(batch * channels, device=images.device).view(batch, channels, 1) * 256
+    histogram = torch.zeros(batch * channels * 256, dtype=torch.int64, device=images.device)
+    histogram.scatter_add_(0, (flat + row).flatten(), torch.ones_like(histogram[:1]).expand(flat.numel()))
+    histogram = histogram.view(batch, channels, 256)
+    brightest = flat.amax(dim=2, keepdim=True).long()
+    step = (pixels - histogram.gather(2, brightest)).div(255, rounding_mode="floor")
+    below = histogram.cumsum(dim=2) - histogram  # pixels darker than each value
+    table = (below + step // 2).div(step.clamp(min=1), rounding_mode="floor").clamp_(max=255)
+    unchanged = torch.arange(256, device=images.device)
+    return torch.where(step > 0, table, unchanged).to(torch.uint8)
