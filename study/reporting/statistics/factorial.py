@@ -136,9 +136,7 @@ def complete_part(present: Sequence[Cell], factors: Sequence[str]) -> tuple[Cell
     for chosen in itertools.product(*(subsets(own) if p != widest else [own] for p, own in enumerate(levels))):
         others = list(itertools.product(*(own if p != widest else (None,) for p, own in enumerate(chosen))))
         kept = [
-            level
-            for level in levels[widest]
-            if all((*cell[:widest], level, *cell[widest + 1 :]) in there for cell in others)
+            level for level in levels[widest] if all((*cell[:widest], level, *cell[widest + 1 :]) in there for cell in others)
         ]
         if len(kept) >= 2 and len(kept) * len(others) > len(best):
             best = tuple(itertools.product(*(own if p != widest else kept for p, own in enumerate(chosen))))

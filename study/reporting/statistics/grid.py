@@ -98,8 +98,9 @@ def read_grid(table: pd.DataFrame, factors: Sequence[str], *, measure: str = MEA
     keys = [tuple(plain(entry) for entry in row) for row in table[list(factors)].itertuples(index=False)]
     cells = tuple(sorted(set(keys), key=lambda cell: tuple(map(rank, cell))))
     seeds = tuple(sorted({int(seed) for seed in table["seed"]}))
-    rows = np.array([cells.index(key) for key in keys], dtype=int)
-    columns = np.array([seeds.index(int(seed)) for seed in table["seed"]], dtype=int)
+    row_of, column_of = ({key: place for place, key in enumerate(found)} for found in (cells, seeds))
+    rows = np.array([row_of[key] for key in keys], dtype=int)
+    columns = np.array([column_of[int(seed)] for seed in table["seed"]], dtype=int)
     check_single(table, rows * len(seeds) + columns, factors=factors)
     accuracy = pd.to_numeric(table[measure], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     done = (table["status"] == "done").to_numpy(dtype=bool)

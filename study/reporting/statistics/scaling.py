@@ -202,9 +202,7 @@ def group_columns(curves: Sequence[Curve], groups: Sequence[str]) -> pd.DataFram
     return pd.DataFrame([curve.group for curve in curves], columns=list(groups), index=range(len(curves)))
 
 
-def readings(
-    curves: Sequence[Curve], groups: Sequence[str], *, weights: Sequence[Floats], confidence: float
-) -> pd.DataFrame:
+def readings(curves: Sequence[Curve], groups: Sequence[str], *, weights: Sequence[Floats], confidence: float) -> pd.DataFrame:
     """What the weights read off each curve, with limits, and paired by seed its distance to the reference curve."""
     level = np.array([read_off(curve, own) for curve, own in zip(curves, weights, strict=True)])
     accuracy = t_estimate(level, confidence=confidence)

@@ -1,0 +1,225 @@
+"""Was the comparison fair? Read from what the runs recorded, not from what the sweep intended.
+
+Every column of the run table that is neither an identity nor a measurement belongs to one aspect of the protocol. For
+each aspect stands whether the done runs agreed in it, differed from cell to cell (by design, and then in what), or
+deviated within a cell, which no design explains, and who deviates. Then what the comparison cost, by backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from study.reporting.statistics.frontier import TOLERANCE
+from study.reporting.statistics.grid import Cell, Level, plain, read_grid
+from study.reporting.wording import assignment, enumeration, level, option, percent
+
+State = Literal["under study", "equal", "differs by design", "deviates", "not recorded"]
+SEVERITY: tuple[State, ...] = ("not recorded", "equal", "differs by design", "deviates")
+SHOWN_RUNS = 4
+
+ASPECTS: Mapping[str, tuple[str, ...]] = {
+    "data": ("data_name", "data_digest", "image_size", "train_images", "val_images", "test_images", "num_classes", "channels"),
+    "patch embedding": ("tokeniser", "initialisation"),
+    "augmentation": ("flip", "crop", "colour_jitter", "randaugment_n", "randaugment_m", "erasing", "mixup", "cutmix"),
+    "recipe": (
+        *("epochs", "batch_size", "lr", "betas", "eps", "weight_decay", "decay", "schedule", "warmup_epochs"),
+        *("label_smoothing", "grad_clip", "accumulate", "precision", "evaluate", "ema_decay", "recipe", "fit_on"),
+    ),
+    "tuning trials": ("trials",),
+    "device": ("device", "device_name", "threads", "precision_kernels", "stacked", "compiled"),
+    "software": ("code", "commit", "dirty", "python_version", "torch_version", "numpy_version"),
+    "exact resumption": ("exact",),
+}
+"""Columns by aspect; options named nowhere here are the model's own."""
+
+MEASURED = (
+    *("run_id", "sweep", "status", "reason", "seed", "launch", "task", "restart", "attempts", "log", "lost_seconds"),
+    *("tokens", "params", "frozen_params", "activations", "fvcore_version", "diverged_step", "diverged_epoch"),
+    *("match_by", "match_target", "match_residual", "match_tolerance", "match_head_dim", "width_step", "match_width_step"),
+    *("train_seconds", "images_per_second", "peak_memory_mib"),
+)
+MEASURED_BEGINNINGS = (
+    "params_",
+    "macs",
+    "val_acc",
+    "val_loss",
+    "test_acc",
+    "test_loss",
+    "test_top5",
+    "train_acc",
+    "train_loss",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one column did over the done runs."""
+
+    column: str
+    state: State
+    told: str
+
+
+def fairness(table: pd.DataFrame, factors: Sequence[str], *, tolerance: float = TOLERANCE) -> pd.DataFrame:
+    """One row per aspect of the protocol: its state, what held or varied, and which runs deviate.
+
+    Population: none; it is a statement about the done runs of this table. `tolerance` is the mismatch of the budget
+    that still counts as equal (a fraction).
+    """
+    done = table[(table["status"] == "done").to_numpy(dtype=bool)]
+    model = tuple(str(name) for name in table.columns if is_model_option(str(name), factors))
+    rows = [under_study(table, factors), seeds_row(table, factors), budget_row(done, factors, tolerance=tolerance)]
+    for aspect, columns in {**ASPECTS, "model options": model}.items():
+        present = [name for name in columns if name in table and name not in factors]
+        rows.append(aspect_row(aspect, [finding(done, name, factors) for name in present]))
+    return pd.DataFrame(rows, columns=["aspect", "state", "told"])
+
+
+def is_model_option(name: str, factors: Sequence[str]) -> bool:
+    """Whether a column is an option of the model: neither measured nor of another aspect nor under study."""
+    elsewhere = {*factors, *MEASURED, "backbone", *(column for columns in ASPECTS.values() for column in columns)}
+    return name not in elsewhere and not name.startswith(MEASURED_BEGINNINGS)
+
+
+def under_study(table: pd.DataFrame, factors: Sequence[str]) -> tuple[str, State, str]:
+    """What was varied on purpose."""
+    grid = read_grid(table, factors)
+    named = [f"{option(factor)} {enumeration(level(value) for value in grid.levels(factor))}" for factor in factors]
+    return "under study", "under study", "; ".join(named)
+
+
+def seeds_row(table: pd.DataFrame, factors: Sequence[str]) -> tuple[str, State, str]:
+    """Whether every cell finished the same seeds, which is what makes the comparisons paired.
+
+    Runs of one seed see the same data order and augmentation, provided that data and batch size are equal too.
+    """
+    grid = read_grid(table, factors)
+    lacking = [
+        f"{label(grid.factors, cell)} lacks {', '.join(str(s) for s, v in zip(grid.seeds, row, strict=True) if v != 'done')}"
+        for cell, row in zip(grid.cells, grid.status, strict=True)
+        if (row != "done").any()
+    ]
+    if not lacking:
+        return "seeds, data order", "equal", f"the same {len(grid.seeds)} seeds in each of {len(grid.cells)} cells"
+    return "seeds, data order", "deviates", f"seeds not done: {'; '.join(lacking)}"
+
+
+def budget_row(done: pd.DataFrame, factors: Sequence[str], *, tolerance: float) -> tuple[str, State, str]:
+    """How closely the cells were matched, and who was not."""
+    if "match_by" not in done or done["match_by"].dropna().empty:
+        return "budget", "not recorded", ""
+    kinds = sorted({str(kind) for kind in done["match_by"].dropna()})
+    if kinds == ["none"]:
+        return "budget", "differs by design", "nothing matched: width and depth as the sweep gives them"
+    residual = pd.to_numeric(done["match_residual"], errors="coerce").abs().to_numpy(dtype=float, na_value=float("nan"))
+    worst = float(pd.Series(residual).max())
+    head = f"{enumeration(option(kind) for kind in kinds)} matched; largest mismatch {percent(worst, digits=2)} %"
+    beyond = done[residual > tolerance]
+    if beyond.empty:
+        return "budget", "equal", head
+    return "budget", "deviates", f"{head}; beyond {percent(tolerance)} %: {enumeration(labels(beyond, factors))}"
+
+
+def finding(done: pd.DataFrame, column: str, factors: Sequence[str]) -> Finding:
+    """What the column did: equal, a function of a factor or of the cell, or different within a cell."""
+    rows = [row for row in done[[*factors, column, "run_id"]].to_dict("records") if plain_entry(row[column]) is not None]
+    values = sorted({plain_entry(row[column]) or "" for row in rows})
+    if not values:
+        return Finding(column, "not recorded", option(column))
+    if len(values) == 1:
+        return Finding(column, "equal", f"{option(column)} {values[0]}")
+    for factor in factors:
+        found = value_by(rows, column, (factor,))
+        if found is not None:
+            told = ", ".join(f"{assignment(factor, cell[0])}: {value}" for cell, value in found.items())
+            return Finding(column, "differs by design", f"{option(column)} by {option(factor)} ({told})")
+    if value_by(rows, column, factors) is not None:
+        names = enumeration(option(factor) for factor in factors)
+        return Finding(column, "differs by design", f"{option(column)} by {names} ({values[0]} to {values[-1]})")
+    return Finding(column, "deviates", deviation(rows, column))
+
+
+def value_by(rows: Sequence[Mapping[Hashable, Any]], column: str, factors: Sequence[str]) -> dict[Cell, str] | None:
+    """The column's value at each level, or None where runs of one level differ in it."""
+    found: dict[Cell, str] = {}
+    for row in rows:
+        key = tuple(plain(row[factor]) for factor in factors)
+        if found.setdefault(key, plain_entry(row[column]) or "") != plain_entry(row[column]):
+            return None
+    return found
+
+
+def deviation(rows: Sequence[Mapping[Hashable, Any]], column: str) -> str:
+    """The most frequent value and the runs that have another."""
+    values = pd.Series([plain_entry(row[column]) for row in rows])
+    usual = sorted(values.mode())[0]
+    others = [f"{row['run_id']} ({value})" for row, value in zip(rows, values, strict=True) if value != usual]
+    shown = ", ".join(sorted(others)[:SHOWN_RUNS])
+    more = f" and {len(others) - SHOWN_RUNS} more" if len(others) > SHOWN_RUNS else ""
+    return f"{option(column)}: mostly {usual}, but {shown}{more}"
+
+
+def aspect_row(aspect: str, findings: Sequence[Finding]) -> tuple[str, State, str]:
+    """An aspect is as good as the worst of its columns, and tells about those; equal columns are told by value."""
+    if not findings:
+        return aspect, "not recorded", ""
+    state = max((found.state for found in findings), key=SEVERITY.index)
+    return aspect, state, "; ".join(found.told for found in findings if found.state == state)
+
+
+def compute_spent(table: pd.DataFrame) -> pd.DataFrame:
+    """Device-hours by backbone and device: of done runs, of diverged ones, of failed ones, and lost to restarts.
+
+    Population: none; sums over the runs of this table. Time that was not recorded is not counted: `untimed` says for how
+    many finished runs that is so. `further_attempts` are those after a run's first.
+    """
+    rows = table.assign(
+        device_name=table["device_name"].map(plain_entry).fillna("not recorded") if "device_name" in table else "not recorded",
+        seconds=seconds(table, "train_seconds"),
+        lost=seconds(table, "lost_seconds"),
+        attempts=seconds(table, "attempts"),
+    )
+    spent = [
+        {"backbone": backbone, "device": device, **spending(own)}
+        for (backbone, device), own in rows[rows["status"] != "missing"].groupby(["backbone", "device_name"])
+    ]
+    return pd.DataFrame(spent, columns=["backbone", "device", *spending(rows.iloc[:0])])
+
+
+def spending(own: pd.DataFrame) -> dict[str, float | int]:
+    """Runs and device-hours of some rows."""
+    hours = {status: float(own["seconds"][own["status"] == status].sum()) / 3600 for status in ("done", "diverged", "failed")}
+    return {
+        "runs": len(own),
+        **{f"{status}_hours": spent for status, spent in hours.items()},
+        "lost_hours": float(own["lost"].sum()) / 3600,
+        "further_attempts": int((own["attempts"] - 1).clip(lower=0).sum()),
+        "untimed": int(own["seconds"].isna().sum()),
+    }
+
+
+def seconds(table: pd.DataFrame, column: str) -> pd.Series[float]:
+    """A numeric column as floats, NaN throughout where the table hasn't got it."""
+    if column not in table:
+        return pd.Series(float("nan"), index=table.index)
+    return pd.to_numeric(table[column], errors="coerce").astype("Float64").astype(float)
+
+
+def label(factors: Sequence[str], cell: Sequence[Level]) -> str:
+    """A cell in words."""
+    return ", ".join(assignment(factor, value) for factor, value in zip(factors, cell, strict=True))
+
+
+def labels(rows: pd.DataFrame, factors: Sequence[str]) -> list[str]:
+    """The cells of some rows in words, each once."""
+    return list(dict.fromkeys(label(factors, tuple(plain(row[f]) for f in factors)) for row in rows.to_dict("records")))
+
+
+def plain_entry(entry: object) -> str | None:
+    """An entry as text, None for every kind of missing."""
+    value = plain(entry) if not isinstance(entry, list | tuple | dict) else repr(entry)
+    return None if value is None else f"{value:g}" if isinstance(value, float) else str(value)
