@@ -76,9 +76,7 @@ class Entry:
     moments: list[list[int]]
 
 
-def build_folder(
-    scan: Scan, *, image_size: int | None, cache: Path, building: Path, workers: int, report: Report
-) -> Path:
+def build_folder(scan: Scan, *, image_size: int | None, cache: Path, building: Path, workers: int, report: Report) -> Path:
     """A store of a scanned folder; raises UserError that names every file that can't be used."""
     building.mkdir(parents=True, exist_ok=True)
     order = {part: save_rows(building, part, scan.labels[part]) for part in PARTS}

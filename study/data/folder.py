@@ -58,9 +58,7 @@ def scan(root: Path) -> Scan:
     if problems:
         raise UserError(*problems)
     label = {c: k for k, c in enumerate(classes["train"])}
-    entries = {
-        name: sorted((path, label[c]) for c, images in part for path, _ in images) for name, part in found.items()
-    }
+    entries = {name: sorted((path, label[c]) for c, images in part for path, _ in images) for name, part in found.items()}
     stats = [(path, told) for part in found.values() for _, images in part for path, told in images]
     return Scan(
         root=root,

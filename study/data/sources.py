@@ -44,9 +44,7 @@ def facts(options: DataOptions) -> DataFacts:
     elif options.name in PUBLISHED:
         found = select(PUBLISHED[options.name].stored(options.image_size), options)
     else:
-        found = _checked(
-            _resolved_store(options) if isinstance(options, ResolvedData) else _scanned_store(options), options
-        )
+        found = _checked(_resolved_store(options) if isinstance(options, ResolvedData) else _scanned_store(options), options)
     if isinstance(options, ResolvedData) and options.digest != found.digest:
         raise UserError(Problem(f"{found.name} is not what it was when the run was planned", key="data.digest"))
     return found
@@ -125,7 +123,5 @@ def _resolved_store(options: ResolvedData) -> Path:
     cache = Path(options.cache)
     store = store_path(cache, name=options.name, digest=options.digest, image_size=options.image_size)
     if read_stored(store) is None:
-        raise UserError(
-            Problem(f"these images are not prepared here: {UNPREPARED}", place=str(store), key="data.cache")
-        )
+        raise UserError(Problem(f"these images are not prepared here: {UNPREPARED}", place=str(store), key="data.cache"))
     return store

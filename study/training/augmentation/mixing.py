@@ -22,12 +22,18 @@ class Mixing:
     """One epoch's partners and weights; a row per image."""
 
     partner: Tensor  # int64 `n`
+    partner_on_host: Tensor  # the same, as images that are streamed are fetched by the host
     weight: Tensor  # float32 `n`: of the image, and of its label, in the mixture
     box: Tensor  # int64 `n 4`: what is pasted from the partner; empty where the two are blended
     blends: Tensor  # bool `n`
 
     def to(self, device: torch.device) -> Mixing:
-        return Mixing(*(getattr(self, field.name).to(device) for field in fields(self)))
+        moved = {each.name: getattr(self, each.name).to(device) for each in fields(self)}
+        return Mixing(**moved | {"partner_on_host": self.partner_on_host})
+
+    def partners(self, ids: Tensor) -> Tensor:
+        """The partners of the images `ids`, on their device."""
+        return self.partner_on_host[ids] if ids.device.type == "cpu" else self.partner[ids]
 
     def __call__(self, images: Tensor, partners: Tensor, at: Tensor) -> Tensor:
         """`images` float `b c h w` of the rows `at` `b`, mixed with their `partners`."""
@@ -51,8 +57,10 @@ def draw_mixing(draws: Draws, options: AugmentOptions) -> Mixing | None:
         weight = 1 - (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2]) / draws.size**2
     if options.mixup:
         weight = np.where(blends, draws.beta("mixup", options.mixup), weight)
+    partner = torch.from_numpy(draws.permutation("partner"))
     return Mixing(
-        partner=torch.from_numpy(draws.permutation("partner")),
+        partner=partner,
+        partner_on_host=partner,
         weight=torch.from_numpy(weight.astype(np.float32)),
         box=torch.from_numpy(box),
         blends=torch.from_numpy(blends),

@@ -83,7 +83,7 @@ class EpochAugmentation:
         """The images that a batch of the images `ids` `b` needs: `ids`, then the partner of each where mixed."""
         if self.mixing is None:
             return ids
-        return torch.cat([ids, self.mixing.partner.to(ids.device)[ids]])
+        return torch.cat([ids, self.mixing.partners(ids)])
 
     def __call__(self, images: Tensor, labels: Tensor, ids: Tensor) -> tuple[Tensor, Target]:
         """Images uint8 and labels of `rows(ids)`, as float32 `b c h w` and the target of the images `ids` `b`."""

@@ -18,13 +18,18 @@ GREY_WEIGHTS = (19595, 38470, 7471)  # ITU-R 601-2 luma in 1/65536, as in Pillow
 def only(chosen: Tensor, images: Tensor, change: Callable[[Tensor | slice], Tensor]) -> Tensor:
     """`images` `b ...` with the rows that are `chosen` (bool `b`) replaced by `change(rows)`.
 
-    On a CPU `change` is given their numbers and does no more work than needed. On a GPU the host doesn't know them
-    without waiting, so `change` does all rows and the chosen ones are kept.
+    On a CPU no more work is done than needed. On a GPU the host can't know the rows without waiting for the device.
     """
-    if images.device.type != "cpu":
-        return torch.where(chosen.view(-1, *[1] * (images.ndim - 1)), change(slice(None)), images)
+    return _those_rows(chosen, images, change) if images.device.type == "cpu" else _all_rows(chosen, images, change)
+
+
+def _those_rows(chosen: Tensor, images: Tensor, change: Callable[[Tensor | slice], Tensor]) -> Tensor:
     rows = chosen.nonzero().squeeze(1)
     return images.index_copy(0, rows, change(rows)) if len(rows) else images
+
+
+def _all_rows(chosen: Tensor, images: Tensor, change: Callable[[Tensor | slice], Tensor]) -> Tensor:
+    return torch.where(chosen.view(-1, *[1] * (images.ndim - 1)), change(slice(None)), images)
 
 
 def moved(images: Tensor, source: Tensor) -> Tensor:
@@ -82,7 +87,8 @@ def autocontrast_table(images: Tensor) -> Tensor:
     """Per channel the table that spreads its values over 0..255, uint8 `b c 256`. Pillow's ImageOps.autocontrast."""
     low, high = (end.double()[..., None] for end in torch.aminmax(images.flatten(2), dim=2))
     values = torch.arange(256, dtype=torch.float64, device=images.device)
-    scale = 255.0 / (high - low).clamp(min=1)
+    span = (high - low).clamp(min=1)
+    scale = torch.full_like(span, 255).div_(span)  # 255 / span would be 255 x (1 / span): another last bit
     spread = (values * scale).add_(-low * scale).clamp_(0, 255)
     return torch.where(high > low, spread, values).to(torch.uint8)
 

@@ -60,13 +60,9 @@ class RandAugment:
         chosen = self.operation[variant]
         factor = self.factors[variant]
         images = only(among(chosen, MOVES), images, lambda at: moved(images[at], self.sources[variant[at]]))
-        images = only(
-            among(chosen, TABLES), images, lambda at: looked_up(images[at], self._tables(images[at], variant[at]))
-        )
+        images = only(among(chosen, TABLES), images, lambda at: looked_up(images[at], self._tables(images[at], variant[at])))
         images = only(among(chosen, ("colour",)), images, lambda at: blended(grey(images[at]), images[at], factor[at]))
-        return only(
-            among(chosen, ("sharpness",)), images, lambda at: blended(smoothed(images[at]), images[at], factor[at])
-        )
+        return only(among(chosen, ("sharpness",)), images, lambda at: blended(smoothed(images[at]), images[at], factor[at]))
 
     def _tables(self, images: Tensor, variant: Tensor) -> Tensor:
         """The table of values of each image's variant, uint8 `b c 256`."""
@@ -134,9 +130,7 @@ def _source(name: str, strength: float, size: int) -> npt.NDArray[np.int64]:
     if name == "rotate":
         numbered = numbered.rotate(strength, resample=Image.Resampling.NEAREST)
     elif name in inverse:
-        numbered = numbered.transform(
-            (size, size), Image.Transform.AFFINE, inverse[name], resample=Image.Resampling.NEAREST
-        )
+        numbered = numbered.transform((size, size), Image.Transform.AFFINE, inverse[name], resample=Image.Resampling.NEAREST)
     return np.asarray(numbered).astype(np.int64).ravel() - 1
 
 
