@@ -148,7 +148,7 @@ def decoded(content: bytes) -> dict[str, Any]:
     try:
         document = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises whatever the bytes make it raise
-        raise ValueError(f"it can't be read: {error}") from error
+        raise ValueError(f"it can't be read: {(str(error) or type(error).__name__).splitlines()[0]}") from error
     if not isinstance(document, dict):
         raise ValueError("it is no checkpoint")
     return document

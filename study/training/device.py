@@ -20,6 +20,8 @@ GPU_ALLOTMENTS = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "
 NO_DEVICES = ("", "-1", "0x0", "NoDevFiles", "none", "void")
 """Values under which CUDA_VISIBLE_DEVICES hides every GPU; Slurm writes NoDevFiles to jobs without one."""
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 @dataclass(frozen=True)
 class DeviceChoice:
@@ -81,6 +83,11 @@ def driver_version(source: Path = Path("/proc/driver/nvidia/version")) -> str:
         return source.read_text().splitlines()[0].removeprefix("NVRM version:").strip()
     except (OSError, IndexError):
         return "not loaded"
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context of a forward pass at `precision`; fp32 is left as it is."""
+    return torch.autocast(device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32")
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-Batches = Callable[[int, int], tuple[Tensor, Tensor]]
-"""From the rows [start, end) of a split to normalised images `b c h w` and labels `b`, on the model's device."""
-
 
 @dataclass(frozen=True)
 class Predictions:
@@ -35,19 +31,16 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(
-    model: nn.Module, batches: Batches, *, images: int, batch_size: int, autocast: torch.autocast
-) -> Evaluation:
-    """The figures of `model` on the first `images` rows of a split. The host waits for the device once, at the end."""
-    training = model.training
+def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, autocast: torch.autocast) -> Evaluation:
+    """The figures of `model` on batches of normalised images `b c h w` and labels `b`; the host waits once, at the end."""
+    was_training = model.training
     model.eval()
     logits, labels = [], []
-    for start in range(0, images, batch_size):
-        pixels, label = batches(start, min(start + batch_size, images))
+    for images, label in batches:
         with autocast:
-            logits.append(model(pixels).float())
+            logits.append(model(images).float())
         labels.append(label)
-    model.train(training)
+    model.train(was_training)
     return measured(torch.cat(logits), torch.cat(labels))
 
 

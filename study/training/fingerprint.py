@@ -32,7 +32,7 @@ def fingerprint(
         "cudnn_version": torch.backends.cudnn.version() if on_gpu else None,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "torch_version": torch.__version__,
+        "torch_version": str(torch.__version__),  # a class of torch's own otherwise, which weights_only refuses
         "numpy_version": np.__version__,
         "python_version": platform.python_version(),
         "memory_layout": memory_layout,

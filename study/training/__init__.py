@@ -1,0 +1,1 @@
+"""From a run and its images to an outcome: one loop for CPU and GPU, exact to resume."""
