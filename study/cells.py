@@ -16,12 +16,12 @@ from study.backbones import names, specification
 from study.backbones.closed_form import Cost
 from study.backbones.specification import BackboneSpec
 from study.config.options import AugmentOptions, DataOptions, MatchOptions, ResolvedData, TrainOptions
-from study.config.reading import problems_of
+from study.config.reading import Places, problems_of
 from study.config.run import Run
 from study.config.sweep import SECTIONS, Cell, Setting, Sweep
 from study.data import DataFacts, facts
 from study.errors import Problem, UserError
-from study.matching import Unreachable, budget_of, solve
+from study.matching import Unreachable, solve
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
 FROM_DATA = {"image_size": "data.image_size", "in_channels": "the data set", "num_classes": "the data set"}
@@ -102,7 +102,7 @@ class Resolver:
     def _translated(
         self, error: ValidationError, kind: type[BaseModel], own: Mapping[str, Setting], section: str
     ) -> list[Problem]:
-        places = {(name,): setting.place for name, setting in own.items()}
+        places: Places = {(name,): setting.place for name, setting in own.items()}
         fallback = next(iter(places.values()), self.sweep.path).partition(":")[0]
         return problems_of(error, kind, places=places, file=fallback, prefix=f"{section}.")
 
@@ -172,7 +172,7 @@ class Resolver:
             raise UserError(*(Problem(rule, settings[f"model.{name}"].place, f"model.{name}") for name in given))
         template = kind.model_validate(values | {"dim": match.head_dim})
         assert match.target is not None
-        target = match.target if isinstance(match.target, int) else budget_of(match.target, by=match.by)
+        target = match.target if isinstance(match.target, int) else 0
         try:
             solved = solve(template, by=match.by, target=target, tolerance=match.tolerance, head_dim=match.head_dim)
         except Unreachable as error:

@@ -18,7 +18,6 @@ from study.cluster.watching import Standing, standing
 from study.commands import add_sweep_arguments, read_asked, sweep_folder
 from study.config.sweep import Sweep
 from study.errors import exit_status
-from study.records.folder import SweepFolder
 from study.records.record import Attempts
 from study.records.table import load_plan
 

@@ -26,6 +26,9 @@ class Journal:
     def note(self, event: Event, *, run_id: str = "", step: int = 0, reason: str = "") -> None:
         self._lines.append({"event": event, "run_id": run_id, "step": step, "time": time.time(), "reason": reason})
 
+    def close(self) -> None:
+        self._lines.close()
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -119,7 +119,7 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
-@dataclass
+@dataclass(frozen=True)
 class LifeSign:
     """A lock file held as long as this process lives; others see by it that the worker (or launcher) is alive.
 
@@ -129,10 +129,13 @@ class LifeSign:
     path: Path
 
     def hold(self) -> None:
-        """Takes the lock for the rest of this process's life; an assertion if another live process has it."""
+        """Takes the lock for the rest of this process's life; an assertion if another live process has it.
+
+        The descriptor is never closed: the system does that when the process ends, however it ends.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (held until the process ends)
-        assert try_lock(self._file.fileno()), f"{self.path} is held by another live process"
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        assert try_lock(descriptor), f"{self.path} is held by another live process"
 
     def held(self) -> bool:
         """Whether a live process (another one than this) holds it."""

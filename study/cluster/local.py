@@ -98,7 +98,8 @@ class LocalWorkers:
         executor.update_parameters(timeout_min=FOREVER_MIN, visible_gpus=gpus, gpus_per_node=len(gpus))
         payload = Task(str(self.folder.path.resolve()), self.launch.id, task, restart, self.machine.threads)
         with process_environment(self.environment), ignored_interrupts():
-            job: LocalJob[str] = executor.submit(payload)
+            job = executor.submit(payload)
+        assert isinstance(job, LocalJob)
         self._jobs[task] = (job, restart)
 
     def _stop(self) -> None:

@@ -58,7 +58,7 @@ class DataOptions(Options):
 
     name: Literal["digits", "cifar10", "cifar100", "fashion_mnist", "svhn", "folder"]
     root: str = Field("data", json_schema_extra=OUTSIDE_IDENTITY)  # where the source files are or are fetched to
-    cache: str = Field("data/cache", json_schema_extra=OUTSIDE_IDENTITY)  # where the decoded, memory-mapped uint8 arrays are kept
+    cache: str = Field("data/cache", json_schema_extra=OUTSIDE_IDENTITY)  # where the decoded uint8 arrays are kept
     image_size: int | None = Field(None, ge=4, le=1024)  # pixels; None: the data set's own
     train_images: Count | None = Field(None, ge=1)  # stratified subset of the training split; None: all
     test_images: Count | None = Field(None, ge=1)
@@ -108,7 +108,7 @@ class TrainOptions(Options):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     evaluate: Literal["last", "ema"] = "last"  # the weights that the validation and test figures are of
     ema_decay: float = Field(0.999, gt=0, lt=1)
-    keep: Literal["none", "last"] = Field("none", json_schema_extra=OUTSIDE_IDENTITY)  # whether final weights are kept (safetensors)
+    keep: Literal["none", "last"] = Field("none", json_schema_extra=OUTSIDE_IDENTITY)  # final weights, as safetensors
 
     @model_validator(mode="after")
     def _micro_batches_are_equal(self) -> TrainOptions:

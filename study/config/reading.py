@@ -95,6 +95,8 @@ def apply_override(tree: dict[str, Any], places: Places, override: str) -> None:
         if not isinstance(node, dict):
             raise UserError(Problem("this key holds no further keys", place="command line", key=key))
     node[str(path[-1])] = value
+    for below in [place for place in places if place[: len(path)] == path]:
+        del places[below]
     places[path] = f"command line, {override}"
 
 

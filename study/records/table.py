@@ -114,7 +114,8 @@ def planned_columns(planned: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in planned["run"][section].items():
             if name not in NOT_COLUMNS[section]:
                 row[renamed.get(name, name)] = json.dumps(value) if isinstance(value, (list, dict)) else value
-    return row | planned["cost"] | {f"match_{name}": value for name, value in planned["match"].items()}
+    row |= planned["cost"]
+    return row | {f"match_{name}": value for name, value in planned["match"].items()}
 
 
 def _row(planned: Mapping[str, Any], attempts: Attempts | None, sweep: str) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+# make demo       one ablation, from YAML to report, on this machine, in minutes
+# make test       the fast suite; installs what is missing
+# make test-full  the slow tests as well
+# make check      ruff and mypy
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: demo test test-full check packages clean
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
+RUN := .venv/bin/python
+DEBIAN_PACKAGES := slurmctld slurmd slurm-client munge slurmdbd mariadb-server
+
+demo: .venv/complete
+	@$(RUN) -m study.launch sweeps/quickstart.yaml --cluster local
+	@$(RUN) -m study.report sweeps/quickstart.yaml
+
+test: .venv/complete-dev packages
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-full: .venv/complete-dev packages
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup
+
+check: .venv/complete-dev
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy
+
+packages:
+	@bash tests/install_packages.sh $(DEBIAN_PACKAGES)
+
+# A stamp is written last: an installation that was cut off is done again, on top of what is there.
+.venv/complete: pyproject.toml constraints.txt
+	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed (PYTHON=/path/to/python3.11 make ...)" >&2; exit 1; fi
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) lacks venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing into .venv (a few minutes the first time)"
+	@$(PYTHON) -m venv .venv
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/complete-dev: .venv/complete
+	@echo "installing what the tests need"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

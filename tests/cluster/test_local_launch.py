@@ -1,0 +1,153 @@
+"""A sweep on this machine, killed in every way: the same command again finishes it with the same bits.
+
+The oracle is an undisturbed twin: the same sweep launched once, with as many threads per worker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from study.records import load_curves, load_table
+from study.records.folder import SweepFolder
+
+SWEEP = """\
+question: does a killed sweep end as an undisturbed one?
+data: {name: digits, train_images: 300}
+model: {depth: 1}
+train: {epochs: 3, batch_size: 50, lr: 3e-3}
+augment: {crop: 1}
+match: {by: params, target: 6k, head_dim: 8}
+axes:
+  backbone: [convmixer, vit]
+  model.patch_size: [2]
+seeds: [0, 1]
+"""
+OUTCOME = ["run_id", "status", "val_accuracy", "val_loss", "test_accuracy", "test_loss"]
+
+
+def command(folder: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "study.launch", "sweep.yaml", "--cluster", "local", "--workers", "2", *words]
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """A launch in a process group of its own, its output in files."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sweep.yaml").write_text(SWEEP)
+    with open(folder / "out.txt", "a") as out:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(command(folder, *words), cwd=folder, stdout=out, stderr=out, text=True,
+                                start_new_session=True, env=environment)
+
+
+def finish(folder: Path, *words: str) -> str:
+    assert start(folder, *words).wait(timeout=120) == 0, (folder / "out.txt").read_text()
+    return (folder / "out.txt").read_text()
+
+
+def wait_until(condition, *, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def journals(folder: Path) -> list[dict]:
+    paths = sorted((folder / "runs/sweep/journals").glob("*.jsonl"))
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+def worker_processes(folder: Path) -> list[int]:
+    """Worker processes of this folder's launches: their command line names its jobs folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if "submitit.core._submit" in words and any(str(folder) in word for word in words):
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The twin's table and curves."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    finish(folder)
+    return outcome(folder)
+
+
+def outcome(folder: Path):
+    table = load_table(folder / "runs/sweep")[OUTCOME].sort_values("run_id", ignore_index=True)
+    return table, load_curves(folder / "runs/sweep")
+
+
+def assert_same_as(folder: Path, undisturbed) -> None:
+    table, curves = outcome(folder)
+    assert table.equals(undisturbed[0])
+    assert curves.equals(undisturbed[1])
+    lines = [line for path in (folder / "runs/sweep/records").glob("*.jsonl") for line in path.read_text().splitlines()]
+    assert len(lines) == len(table), "a run was recorded twice"
+
+
+@pytest.mark.xdist_group("launch")
+def test_asking_twice_runs_once(tmp_path, undisturbed):
+    """A second launch of a finished sweep trains nothing and says so; more seeds train only what is new."""
+    finish(tmp_path)
+    assert_same_as(tmp_path, undisturbed)
+    assert "Nothing is left to start" in finish(tmp_path)
+    assert "2 to train, 4 recorded" in finish(tmp_path, "seeds=[0,1,2]")
+    assert load_table(tmp_path / "runs/sweep")["status"].eq("done").sum() == 6
+    assert not list((tmp_path / "runs/sweep/checkpoints").glob("*"))
+
+
+@pytest.mark.xdist_group("launch")
+def test_a_killed_worker_is_started_again(tmp_path, undisturbed):
+    """kill -9 of a worker in the middle of a run: the launch starts it anew and the sweep ends with the same bits."""
+    process = start(tmp_path)
+    wait_until(lambda: any(line["event"] == "begin" for line in journals(tmp_path)))
+    os.kill(worker_processes(tmp_path)[0], signal.SIGKILL)
+    assert process.wait(timeout=120) == 0, (tmp_path / "out.txt").read_text()
+    assert_same_as(tmp_path, undisturbed)
+    assert any(path.stem.endswith("-1") for path in SweepFolder(tmp_path / "runs/sweep").journals.glob("*.jsonl"))
+
+
+@pytest.mark.xdist_group("launch")
+def test_a_killed_launch_is_finished_by_the_next(tmp_path, undisturbed):
+    """kill -9 of the launch and its workers at once: the same command finishes what is left."""
+    process = start(tmp_path)
+    wait_until(lambda: any(line["event"] == "begin" for line in journals(tmp_path)))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: not worker_processes(tmp_path))
+    finish(tmp_path)
+    assert_same_as(tmp_path, undisturbed)
+
+
+@pytest.mark.xdist_group("launch")
+def test_an_interrupted_launch_saves_first(tmp_path, undisturbed):
+    """Ctrl-C reaches the whole group: the workers save and leave in order, and the next launch goes on from there."""
+    process = start(tmp_path)
+    wait_until(lambda: any(line["event"] == "begin" for line in journals(tmp_path)))
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert not worker_processes(tmp_path)
+    assert [line["reason"] for line in journals(tmp_path) if line["event"] == "exit"]
+    finish(tmp_path)
+    assert_same_as(tmp_path, undisturbed)
+
+
+@pytest.mark.xdist_group("launch")
+def test_two_launches_at_once_train_nothing_twice(tmp_path, undisturbed):
+    """Started in the same moment, one gets the runs and the other finds them owned."""
+    processes = [start(tmp_path), start(tmp_path)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0], (tmp_path / "out.txt").read_text()
+    assert_same_as(tmp_path, undisturbed)

@@ -1,0 +1,97 @@
+"""Records are read as what they are: torn lines passed over, equal duplicates merged, contradictions refused."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from study.errors import UserError
+from study.records.folder import Lines, Writer, read_lines, torn_tail, write_new
+from study.records.record import Record, read_records
+
+DONE = Record(
+    run_id="vit-s0", status="done", run={}, cost={}, match={}, result={"test_accuracy": 0.5},
+    curves={"epoch": [1.0], "val_accuracy": [0.4]}, measured={"train_seconds": 1.0},
+)
+
+
+def write(folder, name, *records):
+    with closing(Lines(folder / f"{name}.jsonl")) as lines:
+        for record in records:
+            lines.append(record.to_json())
+
+
+def test_a_record_survives_its_file(tmp_path):
+    """What is written is what is read."""
+    write(tmp_path, "a-0-0", DONE)
+    assert read_records(tmp_path)["vit-s0"].record == DONE
+
+
+def test_equal_duplicates_are_one(tmp_path):
+    """A zombie and its successor record the same outcome with other timings: one run, two attempts."""
+    write(tmp_path, "a-0-0", DONE)
+    write(tmp_path, "a-0-1", replace(DONE, measured={"train_seconds": 9.0}))
+    merged = read_records(tmp_path)["vit-s0"]
+    assert merged.count == 2
+    assert merged.record.result == {"test_accuracy": 0.5}
+
+
+@pytest.mark.parametrize("change", [{"result": {"test_accuracy": 0.6}}, {"status": "diverged"}, {"curves": {"epoch": [2.0]}}])
+def test_unequal_duplicates_are_refused_by_name(tmp_path, change):
+    """Two outcomes of one run that differ are never averaged or chosen from: both files are named."""
+    write(tmp_path, "a-0-0", DONE)
+    write(tmp_path, "b-0-0", replace(DONE, **change))
+    with pytest.raises(UserError) as caught:
+        read_records(tmp_path)
+    assert "vit-s0" in caught.value.screen()
+    assert "a-0-0.jsonl:1" in caught.value.screen()
+    assert "b-0-0.jsonl:1" in caught.value.screen()
+
+
+def test_success_wins_over_failure_in_any_order(tmp_path):
+    """A failed attempt before or after does not hide an outcome; without an outcome the newest failure counts."""
+    failed = replace(DONE, status="failed", result={}, curves={}, reason="out of memory")
+    write(tmp_path, "a-0-0", failed)
+    assert read_records(tmp_path)["vit-s0"].record.status == "failed"
+    write(tmp_path, "b-0-0", DONE)
+    write(tmp_path, "c-0-0", failed)
+    assert read_records(tmp_path)["vit-s0"].record.status == "done"
+
+
+def test_a_torn_last_line_is_passed_over(tmp_path):
+    """A writer that was killed in the middle of a line loses that line only, and the tear can be told."""
+    write(tmp_path, "a-0-0", DONE)
+    path = tmp_path / "a-0-0.jsonl"
+    path.write_text(path.read_text() + json.dumps(replace(DONE, run_id="vit-s1").to_json())[:40])
+    assert list(read_records(tmp_path)) == ["vit-s0"]
+    assert torn_tail(path)
+    assert len(list(read_lines(path))) == 1
+
+
+def test_a_file_has_one_writer(tmp_path):
+    """Files are created exclusively: a second writer of the same name is refused by the system."""
+    Lines(tmp_path / "a-0-0.jsonl").close()
+    with pytest.raises(FileExistsError):
+        Lines(tmp_path / "a-0-0.jsonl")
+
+
+def test_nan_is_not_written(tmp_path):
+    """NaN is no JSON: it must have been turned into a missing value before."""
+    with pytest.raises(ValueError, match="JSON"):
+        write(tmp_path, "a-0-0", replace(DONE, result={"test_accuracy": float("nan")}))
+
+
+def test_an_immutable_file_stays(tmp_path):
+    """Writing the same content again does nothing; other content is a broken invariant."""
+    write_new(tmp_path / "x.json", {"a": 1})
+    write_new(tmp_path / "x.json", {"a": 1})
+    with pytest.raises(AssertionError):
+        write_new(tmp_path / "x.json", {"a": 2})
+
+
+def test_a_writers_name_can_be_read_back():
+    """Launch, task and restart are in the name of every file that a worker writes."""
+    assert Writer.parse(str(Writer("20261122t143501x9f3a", 12, 3))) == Writer("20261122t143501x9f3a", 12, 3)
