@@ -37,7 +37,7 @@ class TrainingBatches:
         """Batches `first`, ..., `count` - 1 of an epoch counted from 0: images `b c h w` and their targets."""
         size = self._batch_size
         ids = shuffled(self._seed, epoch, images=self._images)[first * size : count * size]
-        groups = ids.split(size * self._group) if len(ids) else ()
+        groups = torch.split(ids, size * self._group) if len(ids) else ()
         augment = self._augmentation.epoch(epoch, device=self._device, layout=self._layout)
         fed = self._feeder.batches(map(augment.rows, groups))
         for group, (pixels, labels) in zip(groups, fed, strict=True):
@@ -53,7 +53,7 @@ class EvaluationBatches:
         split = {"val": splits.val, "test": splits.test}[name]
         self._normalise = Normalisation(splits.facts, device=device, layout=layout)
         self._feeder = Feeder(split, device, resident=fits_on_device(split, device))
-        self._positions = torch.arange(len(split)).split(max(1, EVALUATION_PIXELS // splits.facts.image_size**2))
+        self._positions = torch.split(torch.arange(len(split)), max(1, EVALUATION_PIXELS // splits.facts.image_size**2))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for pixels, labels in self._feeder.batches(self._positions):

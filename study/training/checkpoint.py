@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,6 +74,10 @@ class Checkpoints:
         """The step of the newest state by name, unread; 0 where there is none."""
         return max((step_of(path) for path in self._of_run()), default=0)
 
+    def newest_step(self) -> int:
+        """The number of steps behind the newest state, by its name alone; 0 where there's none."""
+        return max(map(step_of, self._of_run()), default=0)
+
     def discard(self) -> None:
         """Remove all that is left of the run's states; called when its record is on disk."""
         for path in [*self._of_run(), *self._of_run("part"), *self.folder.glob(f"{self.run_id}.*.bad")]:
@@ -88,11 +92,9 @@ class Checkpoints:
 
     def _remove_replaced(self, step: int) -> None:
         """Keep the writer's newest two, and of earlier writers nothing that is older than the state just made durable."""
-        own, others = [], []
-        for path in sorted(self._of_run(), key=step_of, reverse=True):
-            (own if f".{self.writer}." in path.name else others).append(path)
-        others += self._of_run("part")
-        for path in own[KEPT:] + [path for path in others if step_of(path) <= step]:
+        own = [path for path in self._of_run() if f".{self.writer}." in path.name]
+        others = [path for path in [*self._of_run(), *self._of_run("part")] if path not in own and step_of(path) <= step]
+        for path in [*sorted(own, key=step_of, reverse=True)[KEPT:], *others]:
             path.unlink(missing_ok=True)
 
     def _read(self, path: Path, like: Collection[str]) -> State:
@@ -115,15 +117,6 @@ class Checkpoints:
     def _tell(self, note: str) -> None:
         log.warning("%s", note)
         self.notes.append(note)
-
-
-def remove_orphans(folder: Path, recorded: Iterable[str]) -> None:
-    """Remove states of runs whose records are on disk: what a worker left that died between record and removal."""
-    finished = set(recorded)
-    for path in folder.glob("*.checkpoint"):
-        match = NAME.fullmatch(path.name)
-        if match and match["run_id"] in finished:
-            path.unlink(missing_ok=True)
 
 
 def step_of(path: Path) -> int:

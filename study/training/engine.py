@@ -77,8 +77,8 @@ def train(
         epoch_steps = steps_per_epoch(run.data.train_images, run.train.batch_size)
         model = build_spec(run.model, seed=run.seed)
         layout = memory_format(model)
-        model.to(device=device.device, memory_format=layout)
-        assert run.train.accumulate == 1 or not sees_whole_batch(model), "BatchNorm would see micro-batches: refused by the plan"
+        model.to(device=device.device).to(memory_format=layout)  # type: ignore[call-overload]
+        assert run.train.accumulate == 1 or not sees_whole_batch(model), "the plan refuses micro-batches with BatchNorm"
         session = Session(
             run=run,
             epoch_steps=epoch_steps,
@@ -140,7 +140,7 @@ def optimizer_step(state: TrainingState, images: Tensor, target: Target, session
         with session.autocast:
             logits = state.model(part)
         loss = cross_entropy(logits.float(), goal, label_smoothing=options.label_smoothing) / options.accumulate
-        state.scaler.scale(loss).backward()
+        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         state.losses[at] += loss.detach()
         state.hits[at] += (logits.detach().argmax(dim=1) == goal.labels).sum()
     if options.grad_clip is not None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+
 @dataclass(frozen=True)
 class Predictions:
     """Per image, in stored order: the label, the class with the greatest probability, and that probability."""

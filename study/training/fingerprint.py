@@ -29,7 +29,7 @@ def fingerprint(
         "device": choice.kind,
         "device_name": torch.cuda.get_device_name() if on_gpu else processor_name(),
         "cuda_version": torch.version.cuda if on_gpu else None,
-        "cudnn_version": torch.backends.cudnn.version() if on_gpu else None,
+        "cudnn_version": torch.backends.cudnn.version() if on_gpu else None,  # type: ignore[no-untyped-call]
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "torch_version": str(torch.__version__),  # a class of torch's own otherwise, which weights_only refuses

@@ -24,13 +24,14 @@ NOT_MATRICES = ("positions", "class_token")
 
 def build_optimizer(model: nn.Module, train: TrainOptions, *, device: torch.device) -> torch.optim.AdamW:
     """AdamW over the model's trainable parameters, with `train.decay` deciding which of them decay."""
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (decayed if decays(name, parameter, train) else kept).append(parameter)
-    groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    groups = [(decayed, train.weight_decay), (kept, 0.0)]
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        [{"params": parameters, "weight_decay": decay} for parameters, decay in groups if parameters],
         lr=torch.zeros((), device=device),
         betas=train.betas,
         eps=train.eps,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.training import checkpoint
-from study.training.checkpoint import Checkpoints, decoded, encoded, remove_orphans
+from study.training.checkpoint import Checkpoints, decoded, encoded
 
 RUN = "vit-p2-d32-s0-1a2b3c4d5e"
 LIKE = ("weights", "note")
@@ -33,6 +33,7 @@ def test_the_newest_state_comes_back_bit_for_bit(tmp_path):
         checkpoints.save(state(step), step=step)
     found = Checkpoints(tmp_path, RUN, "a-0-1").latest(like=LIKE)
     assert torch.equal(found["weights"], torch.full((3,), 20.0)) and found["note"] == [1.5, None, "word"]
+    assert checkpoints.newest_step() == 20 and Checkpoints(tmp_path, "other", "a-0-0").newest_step() == 0
 
 
 def test_one_writer_keeps_two_and_replaces_its_predecessors(tmp_path):
@@ -61,7 +62,7 @@ def test_damaged_bytes_never_load(kept, flipped):
         content = content[: int(kept * len(content))]
     else:
         content[int(flipped * len(content))] ^= 1
-    with pytest.raises(ValueError, match="torn|read"):
+    with pytest.raises(ValueError, match="torn"):
         decoded(bytes(content))
 
 
@@ -164,12 +165,4 @@ def test_discard_removes_all_of_the_run_and_nothing_else(tmp_path):
     (tmp_path / f"{RUN}.a-0-0.000000003.part").touch()
     (tmp_path / f"{RUN}.a-0-0.000000003.checkpoint.b-1-0.bad").touch()
     Checkpoints(tmp_path, RUN, "b-1-0").discard()
-    assert names(tmp_path) == {"other.a-0-0.000000001.checkpoint"}
-
-
-def test_states_of_recorded_runs_are_orphans(tmp_path):
-    """What a worker left that died between record and removal goes, the state of an unfinished run stays."""
-    Checkpoints(tmp_path, RUN, "a-0-0").save(state(1), step=1)
-    Checkpoints(tmp_path, "other", "a-0-0").save(state(1), step=1)
-    remove_orphans(tmp_path, [RUN])
     assert names(tmp_path) == {"other.a-0-0.000000001.checkpoint"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
@@ -16,7 +18,12 @@ WITHOUT_A_GPU = [
     {"CUDA_VISIBLE_DEVICES": "NoDevFiles"},
     {"SLURM_GPUS_ON_NODE": "0"},
 ]
-WITH_A_GPU = [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "GPU-8932"}, {"SLURM_JOB_GPUS": "0,1"}, {"SLURM_GPUS_ON_NODE": "2"}]
+WITH_A_GPU = [
+    {"CUDA_VISIBLE_DEVICES": "0"},
+    {"CUDA_VISIBLE_DEVICES": "GPU-8932"},
+    {"SLURM_JOB_GPUS": "0,1"},
+    {"SLURM_GPUS_ON_NODE": "2"},
+]
 
 
 @pytest.fixture
@@ -87,15 +94,20 @@ def test_the_driver_is_read_from_the_kernel(tmp_path):
 
 def test_execution_mode_leaves_no_trace():
     """Modes that are set for a training are those from before when it ends, also by an exception."""
-    modes = lambda: (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.allow_tf32)  # noqa: E731
     before = modes()
-    with pytest.raises(KeyError), execution_mode(DeviceChoice("cuda", deterministic=True)):
+    with contextlib.suppress(KeyError), execution_mode(DeviceChoice("cuda", deterministic=True)):
         assert modes() == (True, False)
         raise KeyError
     assert modes() == before
 
 
-@pytest.mark.parametrize(("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def modes() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
 def test_precision_is_that_of_matrix_products(precision, expected):
     """Inside the context a linear layer computes in the precision that the run names."""
     with autocast(precision, torch.device("cpu")):

@@ -39,7 +39,11 @@ def test_runs_of_one_seed_are_paired():
     seed sees others."""
     convmixer, vit, other = (
         [image for epoch in range(2) for image, _ in batches(run).epoch(epoch, first=0, count=3)]
-        for run in (toy_run("convmixer", augment=AUGMENT), toy_run("vit", augment=AUGMENT), toy_run("vit", seed=1, augment=AUGMENT))
+        for run in (
+            toy_run("convmixer", augment=AUGMENT),
+            toy_run("vit", augment=AUGMENT),
+            toy_run("vit", seed=1, augment=AUGMENT),
+        )
     )
     assert all(map(torch.equal, convmixer, vit))
     assert not any(map(torch.equal, vit, other))
@@ -160,7 +164,13 @@ def test_a_learning_rate_out_of_this_world_diverges(tmp_path):
 def test_two_hopeless_epochs_in_a_row():
     """A mean loss above 10 ln(classes), twice running; one such epoch, or one in between, is let pass."""
     limit = 10 * math.log(6)
-    cases = {(30.0,): False, (30.0, 30.0): True, (30.0, 2.0, 30.0): False, (1.0, limit - 0.1, 30.0): False, (1.0, 18.0, 18.0): True}
+    cases = {
+        (30.0,): False,
+        (30.0, 30.0): True,
+        (30.0, 2.0, 30.0): False,
+        (1.0, limit - 0.1, 30.0): False,
+        (1.0, 18.0, 18.0): True,
+    }
     for losses, expected in cases.items():
         assert hopeless({"train_loss": list(losses)}, num_classes=6) is expected
 

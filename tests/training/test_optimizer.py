@@ -6,9 +6,9 @@ import copy
 
 import pytest
 import torch
-from toy_runs import toy_run
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
+from toy_runs import toy_run
 
 from study.backbones import build_spec
 from study.config.options import TrainOptions
