@@ -71,10 +71,6 @@ class Checkpoints:
         return None
 
     def newest_step(self) -> int:
-        """The step of the newest state by name, unread; 0 where there is none."""
-        return max((step_of(path) for path in self._of_run()), default=0)
-
-    def newest_step(self) -> int:
         """The number of steps behind the newest state, by its name alone; 0 where there's none."""
         return max(map(step_of, self._of_run()), default=0)
 
