@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from study.errors import UserError
 from study.reporting.statistics.cells import cells
 from study.reporting.statistics.comparisons import MARGIN, contrasts
 from study.reporting.statistics.contrasts import planned
@@ -33,7 +34,7 @@ CONTROLS: Mapping[str, tuple[Level, ...]] = {"token_mixer": ("identity", "random
 class Answer:
     """The answer and how far it goes; the first sentence can stand alone."""
 
-    state: Literal["answered", "provisional", "too few seeds", "undertrained", "no runs"]
+    state: Literal["answered", "provisional", "too few seeds", "too few cells", "undertrained", "no runs"]
     sentences: tuple[str, ...]
 
     @property
@@ -65,14 +66,16 @@ def answer(
         return Answer("undertrained", (*unfinished(found), *undertrained(short, baseline or 0.0, measure=measure)))
     kept = read_grid(table, factors, measure=measure).cells
     plan = planned({factor: levels[factor] for factor in factors}, cells=kept)
+    if not plan:
+        return Answer("too few cells", (*unfinished(found), "No answer: no two cells differ in one factor alone."))
     compared = contrasts(table, plan, measure=measure, confidence=confidence, margin=margin)
     lead = compared[compared["family"] == compared["family"].iloc[0]]
     sentences = [difference_sentence(row, measure=measure, margin=margin) for row in lead.to_dict("records")]
     if lead["n"].max() < FEWEST_SEEDS:
         return Answer("too few seeds", (*unfinished(found), few_seeds(found), *sentences))
     if len(factors) > 1:
-        head = share_sentence(table, factors, measure=measure, confidence=confidence)
-        sentences = [head, *sentences, *turning(compared, factors)]
+        head = share_sentences(table, factors, measure=measure, confidence=confidence)
+        sentences = [*head, *sentences, *turning(compared, factors)]
     remarks = [*divergence(found), *cleared(found, baseline), population(table, factors, found=found)]
     told = unfinished(found)
     return Answer("provisional" if told else "answered", (*told, *sentences, *remarks))
@@ -106,19 +109,25 @@ def few_seeds(found: pd.DataFrame) -> str:
     return f"No answer: {many} no spread, so nothing can be said about other seeds; {FEWEST_SEEDS} are the fewest."
 
 
-def share_sentence(table: pd.DataFrame, factors: Sequence[str], *, measure: str, confidence: float) -> str:
+def share_sentences(table: pd.DataFrame, factors: Sequence[str], *, measure: str, confidence: float) -> list[str]:
     """Which of the first two factors carries more of the variation, or that this can't be told."""
-    found = decomposition(table, factors, measure=measure, confidence=confidence)
+    try:
+        found = decomposition(table, factors, measure=measure, confidence=confidence)
+    except UserError as error:
+        return [f"No shares of the variation: the study's {error.problems[0]}."]
     rows = {row["term"]: row for row in found.to_dict("records")}
-    one, two = sorted(factors[:2], key=lambda factor: -rows[factor]["share"])
+    single = [term for term in rows if term in factors]
+    if len(single) < 2:
+        return []
+    one, two = sorted(single[:2], key=lambda factor: -rows[factor]["share"])
     _, low, _ = share_gap(table, factors, first=one, second=two, measure=measure, confidence=confidence)
     told = f"The {option(one)} carries more than the {option(two)}" if low > 0 else "Which carries more can't be told"
     both = f"{option(one)} {share(rows[one])}, {option(two)} {share(rows[two])}"
     rest = [f"{term_words(term)} {percent(rows[term]['share'], digits=0)} %" for term in rows if term not in (one, two)]
-    where = [f"{option(factor)} {rows[factor]['levels']}" for factor in factors]
+    where = [f"{option(factor)} {rows[factor]['levels']}" for factor in single]
     size = f"{found['n'].iloc[0]} seeds, {found['runs'].iloc[0]} runs"
     remarks = [part for part in (", ".join(rest), *where, size, str(found["note"].iloc[0])) if part]
-    return f"{told}: {both} of the variation in {option(measure)} ({'; '.join(remarks)})."
+    return [f"{told}: {both} of the variation in {option(measure)} ({'; '.join(remarks)})."]
 
 
 def difference_sentence(row: Row, *, measure: str, margin: float) -> str:

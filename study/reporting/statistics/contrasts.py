@@ -10,7 +10,7 @@ size) and each further one (token mixer, backbone, ...), in this order:
 5. the interaction: how much each difference to the reference changes from the smallest to the largest patch size.
 
 Each is a family: the comparisons that one figure shows together and that share one correction. Factors that a contrast
-doesn't mention are averaged over, with equal weights, wherever all the cells that it needs were planned.
+doesn't mention are averaged over, with equal weights, wherever the cells that it needs were planned.
 """
 
 from __future__ import annotations
@@ -138,11 +138,27 @@ def pairs(factor: str, levels: Sequence[Level]) -> list[tuple[Level, Level]]:
 
 
 def difference(axes: Axes, upper: Mapping[str, Level], lower: Mapping[str, Level]) -> Weights:
-    """Weights of "mean of the upper cells minus mean of the lower ones" over the combinations that have both."""
-    both = [
-        pair
-        for pair in zip(axes.places(upper), axes.places(lower), strict=True)
-        if pair[0] in axes.planned and pair[1] in axes.planned
-    ]
-    share = 1 / len(both) if both else 0.0
-    return tuple((cell, sign * share) for pair in both for cell, sign in zip(pair, (1, -1), strict=True))
+    """Weights of "mean of the upper cells minus mean of the lower ones" over the combinations that have both.
+
+    An option that some levels lack (a kernel size, beside attention) can't be held equal between the sides: within each
+    combination of the other factors each side is averaged over its own.
+    """
+    shared = [factor for factor in axes.levels if factor not in upper and None not in axes.levels[factor]]
+    sides = [sorted_by(axes, fixed, shared) for fixed in (upper, lower)]
+    both = [combination for combination in sides[0] if combination in sides[1]]
+    return tuple(
+        (cell, sign / len(both) / len(side[combination]))
+        for combination in both
+        for side, sign in zip(sides, (1, -1), strict=True)
+        for cell in side[combination]
+    )
+
+
+def sorted_by(axes: Axes, fixed: Mapping[str, Level], shared: Sequence[str]) -> dict[Cell, list[Cell]]:
+    """The planned cells at the fixed levels, by their levels of the shared factors."""
+    places = [list(axes.levels).index(factor) for factor in shared]
+    found: dict[Cell, list[Cell]] = {}
+    for cell in axes.places(fixed):
+        if cell in axes.planned:
+            found.setdefault(tuple(cell[place] for place in places), []).append(cell)
+    return found

@@ -23,8 +23,9 @@ from scipy import special
 
 from study.errors import Problem, UserError
 from study.reporting.statistics.factorial import RESIDUAL, SEED, Sums, complete_part, sums_of_squares
-from study.reporting.statistics.grid import MEASURE, Floats, Grid, Mask, measured, read_grid
+from study.reporting.statistics.grid import MEASURE, Floats, Grid, Mask, joined_options, measured, read_grid
 from study.reporting.statistics.intervals import FEWEST_SEEDS
+from study.reporting.wording import level
 from study.streams import stream
 
 DRAWS = 4000
@@ -48,6 +49,7 @@ def decomposition(
     had ended at chance or as well as their kind; they equal `share` where none diverged. `note` names what was left
     out. Negative components count as zero; `component` is the unbiased variance (fraction squared) before that.
     """
+    table, by = joined_options(table, by)
     part = complete(read_grid(table, by, measure=measure))
     sums = decomposed(part.grid)
     components = sums.components()[0]
@@ -77,6 +79,7 @@ def share_gap(
     Population as in `decomposition`; drawn jointly, since shares of one whole are not independent. Limits are NaN below
     three seeds.
     """
+    table, by = joined_options(table, by)
     part = complete(read_grid(table, by, measure=measure))
     sums = decomposed(part.grid)
     here, there = (sums.terms.index(name) for name in (first, second))
@@ -173,4 +176,4 @@ def levels_of(term: str, grid: Grid) -> str:
     if term == RESIDUAL:
         return "run to run"
     named = [factor for factor in grid.factors if factor in term.split(" x ")] or list(grid.factors)
-    return " x ".join(", ".join(str(level) for level in grid.levels(factor)) for factor in named)
+    return " x ".join(", ".join(map(level, grid.levels(factor))) for factor in named)

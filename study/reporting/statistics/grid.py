@@ -119,6 +119,33 @@ def axes_of(table: pd.DataFrame, factors: Sequence[str]) -> dict[str, tuple[Leve
     return {factor: tuple(sorted({plain(entry) for entry in table[factor]}, key=rank)) for factor in factors}
 
 
+def joined_options(table: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The table and factors with each option that only some levels have made part of the factor that decides this.
+
+    `kernel_size` 3, 7 beside `token_mixer` attention, depthwise_conv becomes `token_mixer` "attention", "depthwise_conv
+    (kernel size 3)", "depthwise_conv (kernel size 7)", so that the combinations can be complete. An option of which no other
+    factor decides who has it stays as it is.
+    """
+    kept = list(factors)
+    for name in factors:
+        own = [plain(entry) for entry in table[name]]
+        lacking = {place for place, entry in enumerate(own) if entry is None}
+        hosts = [other for other in kept if other != name and decides(table[other], lacking)]
+        if not lacking or len(lacking) == len(own) or not hosts:
+            continue
+        host = [plain(entry) for entry in table[hosts[0]]]
+        told = [h if o is None else f"{h} ({name.replace('_', ' ')} {o})" for h, o in zip(host, own, strict=True)]
+        table = table.assign(**{hosts[0]: pd.Series(told, index=table.index, dtype=object)})
+        kept.remove(name)
+    return table, kept
+
+
+def decides(column: pd.Series, lacking: set[int]) -> bool:
+    """Whether each level of the column lies within the rows `lacking`, or outside them."""
+    sides: dict[Level, bool] = {}
+    return all(sides.setdefault(plain(entry), place in lacking) == (place in lacking) for place, entry in enumerate(column))
+
+
 def known(table: pd.DataFrame, column: str) -> int | None:
     """The smallest positive count in the column, or None where the table doesn't hold one."""
     if column not in table:
