@@ -2,7 +2,7 @@
 
 Decoding is Pillow's, to RGB, without the orientation tag of EXIF (as torchvision's ImageFolder does it). A picture
 of another size is cut to its centred square and reduced or enlarged in one bicubic pass that is antialiased (each
-output pixel weighs all input pixels under its footprint), through `PIL.ImageOps.fit`.
+output pixel weighs all input pixels under its footprint).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -36,17 +36,21 @@ def decoded(content: bytes, image_size: int | None) -> Pixels:
     if picture.mode in ("P", "PA"):  # Pillow warns where a palette's transparency is dropped without this step
         picture = picture.convert("RGBA")
     picture = picture.convert("RGB")
-    if image_size is not None:
-        picture = ImageOps.fit(picture, (image_size, image_size), method=Image.Resampling.BICUBIC)
-    return np.asarray(picture).transpose(2, 0, 1)
+    return np.asarray(_square(picture, image_size) if image_size else picture).transpose(2, 0, 1)
 
 
 def fitted(image: Pixels, image_size: int) -> Pixels:
-    """An image `h w` or `h w 3` as `image_size` `image_size` (3), antialiased."""
+    """An image `h w` or `h w 3` as `image_size` `image_size` (3)."""
     if image.shape[:2] == (image_size, image_size):
         return image
-    picture = ImageOps.fit(Image.fromarray(image), (image_size, image_size), method=Image.Resampling.BICUBIC)
-    return np.asarray(picture)
+    return np.asarray(_square(Image.fromarray(image), image_size))
+
+
+def _square(picture: Image.Image, size: int) -> Image.Image:
+    side = min(picture.size)
+    left, top = (round((length - side) / 2) for length in picture.size)
+    centre = picture.crop((left, top, left + side, top + side))
+    return centre.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def moments(images: Pixels) -> npt.NDArray[np.int64]:

@@ -1,0 +1,130 @@
+"""Laws of bad input: everything wrong with a folder or a disk is named, counted and refused before any training."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from picture_folders import CLASSES, folder_options, silent, write_folder
+from PIL import Image
+
+from study.config.options import DataOptions
+from study.data import prepare
+from study.errors import UserError
+
+
+def refusal(options: DataOptions, workers: int = 1) -> UserError:
+    with pytest.raises(UserError) as refused:
+        prepare(options, workers=workers, report=silent)
+    return refused.value
+
+
+def test_every_bad_image_is_named_with_its_reason_and_counted(tmp_path: Path) -> None:
+    """Empty, truncated, foreign and 16-bit files, in train and test: one refusal names all, and nothing is left."""
+    root = write_folder(tmp_path / "set", suffix="jpg", size=40)
+    bad = [root / "train" / CLASSES[k] / "003.jpg" for k in range(3)] + [root / "test" / CLASSES[1] / "004.jpg"]
+    bad[0].write_bytes(b"")
+    os.truncate(bad[1], bad[1].stat().st_size // 2)
+    bad[2].write_bytes(b"this is no picture")
+    Image.fromarray(np.full((40, 40), 40_000, dtype=np.uint16)).save(bad[3], format="PNG")
+    for workers in (1, 2):
+        told = refusal(folder_options(root), workers)
+        assert "4 of 78 images can't be used" in told.screen()
+        reasons = ("empty file", "truncated", "cannot identify", "pixel format I;16")
+        for path, reason in zip(bad, reasons, strict=True):
+            assert any(problem.place == str(path) and reason in problem.rule for problem in told.problems), reason
+        assert not list((tmp_path / "cache").glob("folder-*")) and not list((tmp_path / "cache" / "building").iterdir())
+
+
+def test_files_of_another_size_need_image_size(tmp_path: Path) -> None:
+    """Without image_size all must be of one square size: others are named with both sizes."""
+    root = write_folder(tmp_path / "set")
+    odd = root / "train" / CLASSES[2] / "005.png"
+    Image.new("RGB", (13, 12)).save(odd)
+    told = refusal(folder_options(root))
+    assert f"{odd}: is 13x12, others 12x12; set data.image_size to resize all" in told.screen()
+    assert prepare(folder_options(root, image_size=12), workers=1, report=silent).image_size == 12
+    for path in root.rglob("*.png"):
+        Image.new("RGB", (13, 12)).save(path)
+    assert "images of 13x12 are not square; set data.image_size" in refusal(folder_options(root)).screen()
+
+
+def test_missing_and_empty_classes_are_told_at_once(tmp_path: Path) -> None:
+    """A class without a folder on either side and a class without images: each is named with the part it lacks."""
+    root = write_folder(tmp_path / "set")
+    shutil.rmtree(root / "test" / CLASSES[0])
+    (root / "test" / "dog").mkdir()
+    shutil.copy(root / "train" / CLASSES[1] / "000.png", root / "test" / "dog" / "000.png")
+    for path in (root / "train" / CLASSES[2]).iterdir():
+        path.unlink()
+    told = refusal(folder_options(root)).screen()
+    assert "class 'ant' is missing in test/" in told
+    assert "class 'dog' is missing in train/" in told
+    assert "class 'cat' has no images in train/" in told
+
+
+@pytest.mark.parametrize("parts", [(), ("train",), ("test",)])
+def test_a_folder_of_another_layout_is_told_the_layout(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    """No folder, no train/ or nothing to test on: the rule and what was found there."""
+    root = tmp_path / "set"
+    for part in parts:
+        (root / part / "ant").mkdir(parents=True)
+    told = refusal(folder_options(root)).screen()
+    assert "an image folder holds train/<class>/* and test/<class>/* (or val/<class>/*)" in told
+    assert (str(list(parts)) if parts else "no such folder") in told
+
+
+def test_a_class_too_small_for_the_validation_split_is_named(tmp_path: Path) -> None:
+    """A class of two images has none to spare for a validation tenth."""
+    root = write_folder(tmp_path / "set", train=40)
+    for path in sorted((root / "train" / CLASSES[1]).iterdir())[2:]:
+        path.unlink()
+    told = refusal(folder_options(root)).screen()
+    assert "data.val_fraction: the val split has no image of 1 class (bee) (got 8)" in told
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Needed and free space are named, and no image is decoded."""
+    root = write_folder(tmp_path / "set")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr("study.data.decoding.decode_chunk", None)
+    told = refusal(folder_options(root, image_size=64)).screen()
+    assert "not enough disk: the decoded images take 0.00 GB, and 0.00 GB are free" in told
+
+
+def test_a_disk_that_fills_up_or_a_quota_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Space that is refused although it seemed free (a quota, a neighbour) is a user's mistake too."""
+    root = write_folder(tmp_path / "set")
+
+    def full(handle: int, start: int, size: int) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    assert "the disk is full (Disk quota exceeded)" in refusal(folder_options(root)).screen()
+
+
+def test_a_cache_that_cannot_be_written_is_told_with_its_key(tmp_path: Path) -> None:
+    """A cache below a file (root may write anywhere else) is named with the option that mends it."""
+    root = write_folder(tmp_path / "set")
+    (tmp_path / "file").write_text("")
+    told = refusal(folder_options(root, cache=str(tmp_path / "file" / "cache"))).screen()
+    assert "data.cache: cannot be written to; name another folder with data.cache=..." in told
+
+
+def test_a_read_only_root_is_no_hindrance(tmp_path: Path) -> None:
+    """A folder of images is only read: nothing appears below it."""
+    root = write_folder(tmp_path / "set")
+    before = sorted(root.rglob("*"))
+    for path in (root, *before):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        prepare(folder_options(root), workers=1, report=silent)
+    finally:
+        for path in (root, *before):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    assert sorted(root.rglob("*")) == before

@@ -1,0 +1,144 @@
+"""Laws of splits: subsets are nested and stratified, validation images never move, bad labels are refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from picture_folders import CLASSES, folder_options, silent, write_folder
+
+from study.config.options import DataOptions, ResolvedData
+from study.data import facts, prepare
+from study.data.splits import Split, Splits, load
+from study.errors import UserError
+
+
+def digits(**options: Any) -> Splits:
+    chosen = DataOptions(name="digits", **options)
+    return load(chosen, facts(chosen))
+
+
+def same(a: Split, b: Split) -> bool:
+    return all(torch.equal(getattr(a, field), getattr(b, field)) for field in ("images", "labels", "indices"))
+
+
+def prefix(split: Split, count: int) -> Split:
+    return Split(split.images[:count], split.labels[:count], split.indices[:count])
+
+
+def test_a_smaller_subset_lies_within_a_larger_one_and_other_splits_stay() -> None:
+    """train_images and test_images take prefixes; the validation split is the same for every subset."""
+    whole, half, few = digits(), digits(train_images=600), digits(train_images=50, test_images=100)
+    assert same(half.train, prefix(whole.train, 600))
+    assert same(few.train, prefix(half.train, 50))
+    assert same(few.test, prefix(whole.test, 100))
+    assert same(few.val, whole.val) and same(half.test, whole.test)
+    assert set(few.train.labels.tolist()) == set(range(10))
+
+
+def test_train_and_val_are_the_two_and_no_test_image() -> None:
+    """What final runs may be fitted on is exactly the training and the validation images."""
+    parts = digits(train_images=300)
+    together = set(parts.train_and_val.indices.tolist())
+    assert together == set(parts.train.indices.tolist()) | set(parts.val.indices.tolist())
+    assert len(together) == 480
+    assert not together & set(parts.test.indices.tolist())
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"train_images": 1258}, "data.train_images: digits has 1,257 to choose from (got 1258)"),
+        ({"test_images": 361}, "data.test_images: digits has 360 to choose from (got 361)"),
+        ({"train_images": 9}, "data.train_images: 10 classes need at least as many images (got 9)"),
+        ({"val_fraction": 0.003}, "data.val_fraction: the val split has no image of"),
+    ],
+)
+def test_a_subset_that_cannot_be_is_refused_with_the_numbers(options: dict[str, Any], told: str) -> None:
+    """More than there is, fewer than classes, a class missing from a split: each names its key and its count."""
+    with pytest.raises(UserError) as refused:
+        facts(DataOptions(name="digits", **options))
+    assert told in str(refused.value)
+
+
+def test_two_wrong_counts_are_told_at_once() -> None:
+    """One reading names both."""
+    with pytest.raises(UserError) as refused:
+        facts(DataOptions(name="cifar10", train_images=45_001, test_images=5))
+    assert len(refused.value.problems) == 2
+
+
+def test_splits_of_a_folder_are_memory_mapped_and_copied_by_no_one(tmp_path: Path) -> None:
+    """The images of all splits share the pages of one file each; writing to a tensor never reaches the file."""
+    options = folder_options(write_folder(tmp_path / "set"), val_fraction=0.2)
+    found = prepare(options, workers=1, report=silent)
+    splits = load(options, found)
+    maps = Path(f"/proc/{os.getpid()}/maps")
+    if maps.exists():
+        assert maps.read_text().count("train_images.npy") == 1
+    assert splits.val.images.data_ptr() + splits.val.images.nbytes == splits.train.images.data_ptr()  # one array
+    assert [len(splits.train), len(splits.val), len(splits.test)] == [48, 12, 18]
+    assert splits.val.labels.bincount().tolist() == [4, 4, 4]
+    before = splits.train.images.clone()
+    splits.train.images.zero_()
+    assert torch.equal(load(options, found).train.images, before)
+
+
+def test_a_resolved_run_reads_by_digest_and_never_looks_at_the_root(tmp_path: Path) -> None:
+    """On a compute node the folder may be absent: the digest finds the cache; a wrong digest is refused."""
+    options = folder_options(write_folder(tmp_path / "set"))
+    found = prepare(options, workers=1, report=silent)
+    resolved = {
+        "digest": found.digest,
+        "image_size": found.image_size,
+        "train_images": found.train_images,
+        "val_images": found.val_images,
+        "test_images": found.test_images,
+        "num_classes": found.num_classes,
+        "channels": found.channels,
+        "root": "/nowhere",
+    }
+    data = ResolvedData.model_validate(options.model_dump() | resolved)
+    assert facts(data) == found
+    assert len(load(data, facts(data)).train) == found.train_images
+    with pytest.raises(UserError, match="not prepared here"):
+        facts(data.model_copy(update={"digest": "0" * 64}))
+    digits_now = {"name": "digits", "image_size": 8, "train_images": 1257, "test_images": 360}
+    changed = ResolvedData.model_validate(data.model_dump() | digits_now)
+    with pytest.raises(UserError, match="not what it was"):
+        facts(changed)
+
+
+@pytest.mark.parametrize("label", [-1, len(CLASSES)])
+def test_a_label_out_of_range_is_refused_by_number(tmp_path: Path, label: int) -> None:
+    """A damaged label array is caught before the first step, with what was found and what is allowed."""
+    options = folder_options(write_folder(tmp_path / "set"))
+    found = prepare(options, workers=1, report=silent)
+    path = next((tmp_path / "cache").glob("folder-*/train_labels.npy"))
+    labels = np.load(path)
+    labels[[3, 5]] = label
+    np.save(path, labels)
+    with pytest.raises(UserError) as refused:
+        load(options, found)
+    assert f"labels of folder must lie in 0..2; 2 of the train set don't (got [{label}])" in str(refused.value)
+
+
+def test_a_damaged_cache_is_told_with_its_place_and_the_cure(tmp_path: Path) -> None:
+    """A truncated array is no crash of the loader: the folder to delete is named."""
+    options = folder_options(write_folder(tmp_path / "set"))
+    found = prepare(options, workers=1, report=silent)
+    path = next((tmp_path / "cache").glob("folder-*/train_images.npy"))
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(UserError, match=r"damaged cache.*delete it and prepare again"):
+        load(options, found)
+
+
+def test_loading_what_was_not_prepared_says_how(tmp_path: Path) -> None:
+    """A published set is known but not there: the command to run is named."""
+    options = DataOptions(name="cifar10", cache=str(tmp_path))
+    with pytest.raises(UserError, match=r"cifar10 is not prepared at 32 px: run `python -m study.prepare SWEEP` first"):
+        load(options, facts(options))
