@@ -105,7 +105,7 @@ def write_svhn(folder: Path, parts: dict[str, Part]) -> dict[str, str]:
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *told: object) -> None:
         """Nothing on stderr."""
 
 

@@ -115,12 +115,8 @@ def test_without_network_the_file_to_fetch_by_hand_is_named(tmp_path: Path, monk
     with pytest.raises(UserError) as refused:
         prepare(options_for("cifar10", tmp_path), workers=1, report=silent)
     told = refused.value.screen()
-    assert "cifar10 can be neither read nor downloaded here" in told
-    assert (
-        f"put cifar-10-python.tar.gz there and run the command again (got {str(tmp_path / 'root')!r})"
-        in told.replace(f"{tmp_path / 'root'}: data.root: ", "")
-        or str(tmp_path / "root") in told
-    )
+    assert told.startswith(f"{tmp_path / 'root'}: data.root: cifar10 can be neither read nor downloaded here")
+    assert "put cifar-10-python.tar.gz there and run the command again" in told
     assert not list((tmp_path / "cache").glob("cifar10-*"))
 
 
