@@ -10,11 +10,14 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +152,7 @@ def _in_turn(chunks: Sequence[Chunk], workers: int) -> Iterator[tuple[Chunk, Dec
         yield from ((chunk, decode_chunk(chunk)) for chunk in chunks)
         return
     under_way: deque[tuple[Chunk, Future[Decoded]]] = deque()
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
     try:
         for chunk in chunks:
             under_way.append((chunk, pool.submit(decode_chunk, chunk)))
@@ -159,6 +162,19 @@ def _in_turn(chunks: Sequence[Chunk], workers: int) -> Iterator[tuple[Chunk, Dec
         yield from ((chunk, future.result()) for chunk, future in under_way)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Leave interrupts to the parent process, and end when it is gone: killed, it can't tell its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None, "a worker is started by another process"
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def decode_chunk(chunk: Chunk) -> Decoded:
@@ -190,7 +206,7 @@ def _facts(plan: Plan, entries: Sequence[Entry], class_names: tuple[str, ...]) -
     mean, std = from_moments(sums, len(plan.files["train"]) * plan.side**2)
     return StoredFacts(
         name="folder",
-        digest=hashlib.sha256("\n".join(sorted(content)).encode()).hexdigest(),
+        digest=hashlib.sha256("\n".join(sorted(content)).encode(errors="surrogateescape")).hexdigest(),
         image_size=plan.side,
         channels=3,
         class_names=class_names,

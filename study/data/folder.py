@@ -26,8 +26,8 @@ LAYOUT = "an image folder holds train/<class>/* and test/<class>/* (or val/<clas
 class Scan:
     """A folder as it was found: its classes in sorted order, and per stored array its files and their labels.
 
-    Files are paths below `root`, sorted by their bytes; `labels` `n` go with them. `key` changes whenever a file's
-    path, size or time of change does.
+    Files are paths below `root`, class by class and sorted within each (torchvision's ImageFolder order); `labels` `n`
+    go with them. `key` changes whenever a file's path, size or time of change does.
     """
 
     root: Path
@@ -40,33 +40,41 @@ class Scan:
 def scan(root: Path) -> Scan:
     """Find every image below `root`; raises UserError for a missing part, an empty class or unequal classes."""
     folders = _part_folders(root)
-    classes = {name: _subfolders(folder) for name, folder in folders.items()}
-    problems = [
-        Problem(f"class {odd!r} is missing in {folders[name].name}/", place=str(root), key="data.root")
-        for name, other in (("test", "train"), ("train", "test"))
-        for odd in sorted(set(classes[other]) - set(classes[name]))
-    ]
-    found = {name: [(c, sorted(_images(folder / c, root))) for c in classes[name]] for name, folder in folders.items()}
-    problems += [
-        Problem(f"class {c!r} has no images in {folders[name].name}/", place=str(root), key="data.root")
-        for name, per_class in found.items()
-        for c, images in per_class
-        if not images
-    ]
-    if not classes["train"]:
-        problems.append(Problem(f"no class folders in train/: {LAYOUT}", place=str(root), key="data.root"))
-    if problems:
-        raise UserError(*problems)
-    label = {c: k for k, c in enumerate(classes["train"])}
-    entries = {name: sorted((path, label[c]) for c, images in part for path, _ in images) for name, part in found.items()}
-    stats = [(path, told) for part in found.values() for _, images in part for path, told in images]
+    classes = {part: _subfolders(folder) for part, folder in folders.items()}
+    found = {
+        part: [(label, path, told) for label, name in enumerate(names) for path, told in _images(folders[part], name)]
+        for part, names in classes.items()
+    }
+    _refuse_gaps(root, folders, classes, found)
+    for images in found.values():
+        images.sort()
+    stats = "\n".join(f"{folders[part].name}/{path}\0{told}" for part, images in found.items() for _, path, told in images)
     return Scan(
         root=root,
         class_names=tuple(classes["train"]),
-        files={name: [path for path, _ in part] for name, part in entries.items()},
-        labels={name: np.array([k for _, k in part], dtype=np.int64) for name, part in entries.items()},
-        key=hashlib.sha256("\n".join(f"{path}\0{told}" for path, told in sorted(stats)).encode()).hexdigest(),
+        files={part: [f"{folders[part].name}/{path}" for _, path, _ in images] for part, images in found.items()},
+        labels={part: np.array([label for label, _, _ in images], dtype=np.int64) for part, images in found.items()},
+        key=hashlib.sha256(stats.encode(errors="surrogateescape")).hexdigest(),
     )
+
+
+Found = list[tuple[int, str, str]]  # label, path below the part's folder, size and time of change
+
+
+def _refuse_gaps(root: Path, folders: dict[str, Path], classes: dict[str, list[str]], found: dict[str, Found]) -> None:
+    rules = [
+        f"class {odd!r} is missing in {folders[part].name}/"
+        for part, other in (("test", "train"), ("train", "test"))
+        for odd in sorted(set(classes[other]) - set(classes[part]))
+    ]
+    for part, names in classes.items():
+        filled = {label for label, _, _ in found[part]}
+        empty = [name for label, name in enumerate(names) if label not in filled]
+        rules += [f"class {name!r} has no images in {folders[part].name}/" for name in empty]
+    if not classes["train"]:
+        rules.append(f"no class folders in train/: {LAYOUT}")
+    if rules:
+        raise UserError(*(Problem(rule, place=str(root), key="data.root") for rule in rules))
 
 
 def _part_folders(root: Path) -> dict[str, Path]:
@@ -81,13 +89,13 @@ def _subfolders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _images(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
-    """Path below `root`, and size and time of change, of every image below `folder`."""
-    for entry in os.scandir(folder):
+def _images(folder: Path, name: str) -> Iterator[tuple[str, str]]:
+    """Path below `folder`, and size and time of change, of every image in its subfolder `name`."""
+    for entry in os.scandir(folder / name):
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _images(Path(entry.path), root)
+            yield from _images(folder, f"{name}/{entry.name}")
         elif entry.name.lower().endswith(SUFFIXES):
             status = entry.stat()
-            yield Path(entry.path).relative_to(root).as_posix(), f"{status.st_size} {status.st_mtime_ns}"
+            yield f"{name}/{entry.name}", f"{status.st_size} {status.st_mtime_ns}"

@@ -5,6 +5,7 @@ No import of torch: a process that only prepares images needs none, and starts a
 
 from __future__ import annotations
 
+import time
 from multiprocessing.queues import Queue
 from pathlib import Path
 
@@ -45,6 +46,16 @@ def silent(what: str, done: int, total: int) -> None:
 def prepare_and_tell(options: DataOptions, told: Queue[DataFacts]) -> None:
     """A second process that prepares the same images."""
     told.put(prepare(options, workers=1, report=silent))
+
+
+def prepare_slowly_and_tell(options: DataOptions, told: Queue[int]) -> None:
+    """A process with two workers that tells after its first chunk and then never goes on."""
+
+    def tell_and_stay(what: str, done: int, total: int) -> None:
+        told.put(done)
+        time.sleep(600)
+
+    prepare(options, workers=2, report=tell_and_stay)
 
 
 def lock_and_tell(cache: Path, told: Queue[str]) -> None:

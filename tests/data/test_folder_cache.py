@@ -6,12 +6,22 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from picture_folders import CLASSES, folder_options, lock_and_tell, prepare_and_tell, silent, write_folder
+from picture_folders import (
+    CLASSES,
+    folder_options,
+    lock_and_tell,
+    prepare_and_tell,
+    prepare_slowly_and_tell,
+    silent,
+    write_folder,
+)
 from PIL import Image
 
 from study.data import DataFacts, facts, prepare
@@ -177,6 +187,40 @@ def test_an_interrupted_build_goes_on_where_it_was_and_ends_with_the_same_bytes(
     assert prepare(broken, workers=1, report=lambda what, done, total: seen.append(done)) == facts(whole)
     assert seen == [3 * CHUNK_ROWS, 3 * CHUNK_ROWS + 18]
     assert stores(tmp_path / "broken") == stores(tmp_path / "whole")
+
+
+def _children(process: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def _runs(process: int) -> bool:
+    """Whether it is there and no zombie, which stays until pid 1 reaps it."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_workers_of_a_killed_process_end_with_it(tmp_path: Path) -> None:
+    """SIGKILL leaves no time to tell the workers; they notice, and what they decoded is used by the next prepare."""
+    root = write_folder(tmp_path / "set", train=2 * CHUNK_ROWS)
+    context = multiprocessing.get_context("spawn")
+    told: multiprocessing.Queue[int] = context.Queue()
+    process = context.Process(target=prepare_slowly_and_tell, args=(folder_options(root), told))
+    process.start()
+    assert process.pid is not None and told.get(timeout=60) > 0
+    workers = _children(process.pid)
+    assert len(workers) >= 2
+    process.kill()
+    process.join(timeout=60)
+    deadline = time.monotonic() + 30
+    while any(map(_runs, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(_runs, workers))
+    seen: list[int] = []
+    prepare(folder_options(root), workers=1, report=lambda what, done, total: seen.append(done))
+    assert seen[0] > CHUNK_ROWS
 
 
 def test_two_processes_that_prepare_at_once_build_one_store(tmp_path: Path) -> None:
