@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from study.config.run import Run
+from study.data import DataFacts
 from study.data.feeding import Feeder, fits_on_device
-from study.data.splits import Splits
+from study.data.splits import Split, Splits
 from study.streams import stream
 from study.training.augmentation import Augmentation, Normalisation, Target
+from study.training.schedule import steps_per_epoch
 
 EVALUATION_PIXELS = 2**20
 """Pixels of one evaluation batch: 1,024 images of 32 x 32. A constant, as the batch's size may change the last bits."""
@@ -22,21 +24,25 @@ there the calls cost more than the pixels. An image's bits don't depend on it (`
 
 
 class TrainingBatches:
-    """The training images of `run`, each epoch in an order of its own, as augmented batches on `device`."""
+    """The images that `run` is fitted on, each epoch in an order of its own, as augmented batches on `device`.
+
+    Raises UserError where they don't fill one batch.
+    """
 
     def __init__(self, run: Run, splits: Splits, *, device: torch.device, layout: torch.memory_format):
+        split = splits.train_and_val if run.train.fit_on == "train+val" else splits.train
         self._seed, self._device, self._layout = run.seed, device, layout
-        self._batch_size = run.train.batch_size
-        self._images = len(splits.train)
+        self._batch_size, self._images = run.train.batch_size, len(split)
+        self.epoch_steps = steps_per_epoch(self._images, self._batch_size)
         self._group = max(1, AUGMENTATION_PIXELS // (run.data.image_size**2 * self._batch_size))
-        self._feeder = Feeder(splits.train, device, resident=fits_on_device(splits.train, device))
+        self._feeder = Feeder(split, device, resident=fits_on_device(split, device))
         self._augmentation = Augmentation(run.augment, splits.facts, seed=run.seed, images=self._images)
         self.mixes_labels = bool(run.augment.mixup or run.augment.cutmix)
 
-    def epoch(self, epoch: int, *, first: int, count: int) -> Iterator[tuple[Tensor, Target]]:
-        """Batches `first`, ..., `count` - 1 of an epoch counted from 0: images `b c h w` and their targets."""
+    def epoch(self, epoch: int, *, first: int = 0) -> Iterator[tuple[Tensor, Target]]:
+        """The batches of an epoch (counted from 0) from number `first` on: images `b c h w` and their targets."""
         size = self._batch_size
-        ids = shuffled(self._seed, epoch, images=self._images)[first * size : count * size]
+        ids = shuffled(self._seed, epoch, images=self._images)[first * size : self.epoch_steps * size]
         groups = torch.split(ids, size * self._group) if len(ids) else ()
         augment = self._augmentation.epoch(epoch, device=self._device, layout=self._layout)
         fed = self._feeder.batches(map(augment.rows, groups))
@@ -49,11 +55,10 @@ class TrainingBatches:
 class EvaluationBatches:
     """One split's images in stored order, normalised, with their labels, as batches on `device`."""
 
-    def __init__(self, splits: Splits, name: str, *, device: torch.device, layout: torch.memory_format):
-        split = {"val": splits.val, "test": splits.test}[name]
-        self._normalise = Normalisation(splits.facts, device=device, layout=layout)
+    def __init__(self, split: Split, *, facts: DataFacts, device: torch.device, layout: torch.memory_format):
+        self._normalise = Normalisation(facts, device=device, layout=layout)
         self._feeder = Feeder(split, device, resident=fits_on_device(split, device))
-        self._positions = torch.split(torch.arange(len(split)), max(1, EVALUATION_PIXELS // splits.facts.image_size**2))
+        self._positions = torch.split(torch.arange(len(split)), max(1, EVALUATION_PIXELS // facts.image_size**2))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for pixels, labels in self._feeder.batches(self._positions):

@@ -1,7 +1,7 @@
 """When a training counts as diverged: an outcome with a step, ended early, the same wherever and however it ran.
 
 Two rules, both functions of the losses alone and so of the run alone:
-1. the training loss of a step is not finite;
+1. the loss of a training step, or of an evaluation, is not finite;
 2. two epochs in a row have a mean training loss of more than ten times ln(classes). Ln(classes) is the loss of a model that
    knows nothing; one that is ten times worse twice over isn't on its way to learn. One such epoch is let pass, since
    high learning rates do overshoot at first and recover.

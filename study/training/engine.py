@@ -12,29 +12,29 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
 
 from study.backbones import build_spec
 from study.config.run import Run
 from study.data.splits import Splits
-from study.training.augmentation import Target
 from study.training.batches import EvaluationBatches, TrainingBatches
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice, autocast, execution_mode
 from study.training.divergence import first_nonfinite, hopeless
 from study.training.evaluation import Evaluation, evaluate
 from study.training.fingerprint import Fingerprint, fingerprint
+from study.training.fitting import fitting_micro_batches, out_of_memory, release
 from study.training.layout import LAYOUTS, memory_format
-from study.training.loss import cross_entropy
 from study.training.memory import peak_mib, reset_peak
 from study.training.optimizer import IMPLEMENTATION, set_learning_rate
 from study.training.outcome import Interrupted, Outcome, Progress
 from study.training.progress import Reporter
-from study.training.schedule import learning_rate, steps_per_epoch
+from study.training.schedule import learning_rate
 from study.training.state import ENTRIES, TrainingState, initial_state
+from study.training.step import optimizer_step, sees_whole_batch
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,17 @@ class Session:
     """What stays the same from the first step of an attempt to its last."""
 
     run: Run
-    epoch_steps: int
+    micro_batches: int
     device: torch.device
     train: TrainingBatches
-    val: EvaluationBatches
+    val: EvaluationBatches | None  # None where the run is fitted on the validation images too
     test: EvaluationBatches
     fingerprint: Fingerprint
     checkpoints: Checkpoints
     stop: Callable[[], bool]
     reporter: Reporter
     peak_was_reset: bool
+    notes: tuple[str, ...]
 
     @property
     def autocast(self) -> torch.autocast:
@@ -69,47 +70,73 @@ def train(
 ) -> Outcome | Interrupted:
     """Train `run` from its newest checkpoint, or from the start, to its outcome, or until `stop()`, asked after each step.
 
-    An interrupted training has saved its state. Raises UserError where the data can't fill a batch, and whatever torch raises
-    (out of memory) otherwise.
+    An interrupted training has saved its state. Out of memory, it's tried once more in smaller parts of a batch. Raises
+    UserError where the data can't fill a batch, OutOfMemory where no part would do, and whatever torch raises otherwise.
     """
+    attempt = partial(attempted, run, splits, device=device, checkpoints=checkpoints, stop=stop, report=report)
     with execution_mode(device):
-        was_reset = reset_peak(device.device)
-        epoch_steps = steps_per_epoch(run.data.train_images, run.train.batch_size)
-        model = build_spec(run.model, seed=run.seed)
-        layout = memory_format(model)
-        model.to(device=device.device).to(memory_format=layout)  # type: ignore[call-overload]
-        assert run.train.accumulate == 1 or not sees_whole_batch(model), "the plan refuses micro-batches with BatchNorm"
-        session = Session(
-            run=run,
-            epoch_steps=epoch_steps,
-            device=device.device,
-            train=TrainingBatches(run, splits, device=device.device, layout=layout),
-            val=EvaluationBatches(splits, "val", device=device.device, layout=layout),
-            test=EvaluationBatches(splits, "test", device=device.device, layout=layout),
-            fingerprint=fingerprint(
-                device, memory_layout=LAYOUTS[layout], optimizer=IMPLEMENTATION, micro_batches=run.train.accumulate
-            ),
-            checkpoints=checkpoints,
-            stop=stop,
-            reporter=Reporter(run, report, epoch_steps=epoch_steps),
-            peak_was_reset=was_reset,
-        )
-        state = initial_state(model, run.train, device=device.device, epoch_steps=epoch_steps)
-        saved = checkpoints.latest(like=ENTRIES)
-        if saved is not None:
-            state.restore(saved, session.fingerprint)
-        return trained(state, session)
+        try:
+            return attempt(micro_batches=run.train.accumulate)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        # Outside the except block, where the error's traceback would still hold the tensors that didn't fit.
+        release(device.device)
+        micro_batches = fitting_micro_batches(run, device=device.device)
+        note = f"a batch of {run.train.batch_size} didn't fit into memory: trained as {micro_batches} micro-batches"
+        return attempt(micro_batches=micro_batches, notes=(note,))
+
+
+def attempted(
+    run: Run,
+    splits: Splits,
+    *,
+    device: DeviceChoice,
+    checkpoints: Checkpoints,
+    stop: Callable[[], bool],
+    report: Callable[[Progress], None],
+    micro_batches: int,
+    notes: tuple[str, ...] = (),
+) -> Outcome | Interrupted:
+    """`train` with each batch in `micro_batches` parts, and `notes` for the outcome."""
+    where, was_reset = device.device, reset_peak(device.device)
+    model = build_spec(run.model, seed=run.seed)
+    layout = memory_format(model)
+    model.to(device=where).to(memory_format=layout)  # type: ignore[call-overload]
+    assert micro_batches == 1 or not sees_whole_batch(model), "the plan refuses micro-batches with BatchNorm"
+    batches = TrainingBatches(run, splits, device=where, layout=layout)
+    evaluated = partial(EvaluationBatches, facts=splits.facts, device=where, layout=layout)
+    session = Session(
+        run=run,
+        micro_batches=micro_batches,
+        device=where,
+        train=batches,
+        val=None if run.train.fit_on == "train+val" else evaluated(splits.val),
+        test=evaluated(splits.test),
+        fingerprint=fingerprint(device, memory_layout=LAYOUTS[layout], optimizer=IMPLEMENTATION, micro_batches=micro_batches),
+        checkpoints=checkpoints,
+        stop=stop,
+        reporter=Reporter(run, report, epoch_steps=batches.epoch_steps),
+        peak_was_reset=was_reset,
+        notes=notes,
+    )
+    state = initial_state(model, run.train, device=where, epoch_steps=batches.epoch_steps)
+    saved = checkpoints.latest(like=ENTRIES)
+    if saved is not None:
+        state.restore(saved, session.fingerprint)
+    return trained(state, session)
 
 
 def trained(state: TrainingState, session: Session) -> Outcome | Interrupted:
     """Take the steps that are left, validate after each epoch, and read the test set once, at the end."""
-    run, epoch_steps = session.run, session.epoch_steps
+    run, epoch_steps = session.run, session.train.epoch_steps
+    step = partial(optimizer_step, options=run.train, micro_batches=session.micro_batches, autocast=session.autocast)
     for epoch in range(state.epochs_done, run.train.epochs):
         before = epoch * epoch_steps
         lap = time.perf_counter()
-        for images, target in session.train.epoch(epoch, first=state.step - before, count=epoch_steps):
+        for images, target in session.train.epoch(epoch, first=state.step - before):
             set_learning_rate(state.optimizer, learning_rate(state.step, run.train, epoch_steps=epoch_steps))
-            optimizer_step(state, images, target, session)
+            step(state, images, target)
             stopping = session.stop()
             if stopping or session.checkpoints.due():
                 state.train_seconds += time.perf_counter() - lap
@@ -125,57 +152,30 @@ def trained(state: TrainingState, session: Session) -> Outcome | Interrupted:
         state.train_seconds += time.perf_counter() - lap
         if broken is not None:
             return diverged(state, session, step=before + broken + 1)
-        validation = close_epoch(state, session, epoch=epoch)
-        if hopeless(state.curves, run.data.num_classes) or not math.isfinite(validation.loss):
+        if not close_epoch(state, session, epoch=epoch) or hopeless(state.curves, run.data.num_classes):
             return diverged(state, session, step=state.step)
     return done(state, session)
 
 
-def optimizer_step(state: TrainingState, images: Tensor, target: Target, session: Session) -> None:
-    """One step of the optimizer on images `b c h w`; its mean loss and hits are noted on the device, nothing is waited for."""
-    options, at = session.run.train, state.step % session.epoch_steps
-    state.losses[at], state.hits[at] = 0.0, 0.0
-    state.optimizer.zero_grad()
-    for part, goal in zip(images.chunk(options.accumulate), target.chunk(options.accumulate), strict=True):
-        with session.autocast:
-            logits = state.model(part)
-        loss = cross_entropy(logits.float(), goal, label_smoothing=options.label_smoothing) / options.accumulate
-        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        state.losses[at] += loss.detach()
-        state.hits[at] += (logits.detach().argmax(dim=1) == goal.labels).sum()
-    if options.grad_clip is not None:
-        state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.model.parameters(), options.grad_clip)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    if state.average is not None:
-        state.average.update(state.model, state.step)
-    state.step += 1
-
-
-def close_epoch(state: TrainingState, session: Session, *, epoch: int) -> Evaluation:
-    """Validate the weights that are judged, and add the epoch to the curves."""
-    train = session.run.train
-    validation = judged(state, session, session.val)
-    last_rate = learning_rate(state.step - 1, train, epoch_steps=session.epoch_steps)
-    hits = state.hits.double().sum().item() / (session.epoch_steps * train.batch_size)
+def close_epoch(state: TrainingState, session: Session, *, epoch: int) -> bool:
+    """Validate the weights that are judged and add the epoch to the curves; False, and nothing is added, where the
+    validation loss isn't finite."""
+    epoch_steps, batch_size = session.train.epoch_steps, session.run.train.batch_size
+    validation = None if session.val is None else judged(state, session, session.val)
+    if validation is not None and not math.isfinite(validation.loss):
+        return False
+    hits = state.hits.double().sum().item() / (epoch_steps * batch_size)
     row = {
         "epoch": epoch + 1,
         "train_loss": state.losses.double().mean().item(),
         "train_accuracy": None if session.train.mixes_labels else hits,
-        "val_accuracy": validation.accuracy,
-        "val_loss": validation.loss,
-        "lr": last_rate,
+        "val_accuracy": None if validation is None else validation.accuracy,
+        "val_loss": None if validation is None else validation.loss,
+        "lr": learning_rate(state.step - 1, session.run.train, epoch_steps=epoch_steps),
     }
-    if math.isfinite(validation.loss):
-        for name, value in row.items():
-            state.curves[name].append(value)
-    return validation
-
-
-def sees_whole_batch(model: nn.Module) -> bool:
-    """Whether an image's logits depend on its batch, so that micro-batches would train another model."""
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    for name, value in row.items():
+        state.curves[name].append(value)
+    return True
 
 
 def judged(state: TrainingState, session: Session, batches: EvaluationBatches) -> Evaluation:
@@ -228,5 +228,5 @@ def outcome(state: TrainingState, session: Session, *, status: Literal["done", "
         images_per_second=state.step * session.run.train.batch_size / state.train_seconds,
         peak_memory_mib=state.peak_memory_mib,
         resumes=state.resumes,
-        notes=tuple(session.checkpoints.notes),
+        notes=(*session.notes, *session.checkpoints.notes),
     )

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from toy_runs import TEST, TRAIN, Fate, assert_same_bits, attempt, finished, split, splits, toy_run
+from toy_runs import FACTS, TEST, TRAIN, Fate, assert_same_bits, attempt, finished, split, splits, toy_run
 
 from study.training import engine
 from study.training.batches import EvaluationBatches, TrainingBatches, shuffled
@@ -38,7 +38,7 @@ def test_runs_of_one_seed_are_paired():
     """Different backbones with the same seed see the same images, augmented in the same way, in the same order; another
     seed sees others."""
     convmixer, vit, other = (
-        [image for epoch in range(2) for image, _ in batches(run).epoch(epoch, first=0, count=3)]
+        [image for epoch in range(2) for image, _ in batches(run).epoch(epoch)]
         for run in (
             toy_run("convmixer", augment=AUGMENT),
             toy_run("vit", augment=AUGMENT),
@@ -51,9 +51,7 @@ def test_runs_of_one_seed_are_paired():
 
 def test_the_batch_size_changes_no_image():
     """With batches of 8 and of 24 the same images come in the same order with the same bits and targets."""
-    small, large = (
-        list(batches(toy_run(augment=AUGMENT, batch_size=size)).epoch(1, first=0, count=48 // size)) for size in (8, 24)
-    )
+    small, large = (list(batches(toy_run(augment=AUGMENT, batch_size=size)).epoch(1)) for size in (8, 24))
     assert torch.equal(torch.cat([images for images, _ in small]), torch.cat([images for images, _ in large]))
     for name in ("labels", "partners", "weight"):
         assert torch.equal(*(torch.cat([getattr(target, name) for _, target in each]) for each in (small, large)))
@@ -62,7 +60,7 @@ def test_the_batch_size_changes_no_image():
 def test_an_epoch_can_begin_anywhere():
     """Batches 2, 3, ... of an epoch that is resumed are those of the whole epoch."""
     run = toy_run(augment=AUGMENT, batch_size=4)
-    whole, rest = (list(batches(run).epoch(0, first=first, count=13)) for first in (0, 2))
+    whole, rest = (list(batches(run).epoch(0, first=first)) for first in (0, 2))
     assert len(rest) == 11
     assert all(torch.equal(one[0], other[0]) for one, other in zip(whole[2:], rest, strict=True))
 
@@ -125,10 +123,20 @@ def test_figures_are_those_of_the_weights_handed_back(tmp_path):
         outcome = finished(run, tmp_path / judged)
         model = engine.build_spec(run.model, seed=5).to(memory_format=torch.channels_last)
         model.load_state_dict(outcome.weights)
-        test = EvaluationBatches(splits(), "test", device=CPU, layout=torch.channels_last)
+        test = EvaluationBatches(split("test", TEST), facts=FACTS, device=CPU, layout=torch.channels_last)
         found = evaluate(model, test, autocast=engine.autocast("fp32", CPU))
         assert (found.accuracy, found.top5, found.loss) == (outcome.test_accuracy, outcome.test_top5, outcome.test_loss)
         assert outcome.predictions.label.tolist() == split("test", TEST).labels.tolist()
+
+
+def test_a_final_run_is_fitted_on_the_validation_images_too(tmp_path):
+    """`fit_on: train+val` trains on both (four batches of 16 an epoch, not three) and gives no validation figures."""
+    outcome = finished(toy_run(epochs=2, fit_on="train+val", batch_size=35), tmp_path)
+    assert outcome.curves["val_accuracy"] == [None, None] and outcome.val_loss is None
+    assert outcome.test_accuracy is not None
+    seen = batches(toy_run(fit_on="train+val", batch_size=70)).epoch(0)
+    labels = torch.cat([target.labels for _, target in seen])
+    assert labels.sort().values.equal(splits().train_and_val.labels.sort().values)
 
 
 def test_training_accuracy_is_missing_where_labels_are_mixed(tmp_path):
@@ -142,8 +150,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, monkeypatch, backbone)
     """Weights that turn NaN in step 4 make step 5 diverge, however often the loss is looked at; finished epochs stay."""
     original = engine.optimizer_step
 
-    def poisoned(state, *rest):
-        original(state, *rest)
+    def poisoned(state, *batch, **how):
+        original(state, *batch, **how)
         if state.step == 4:
             next(state.model.parameters()).data.fill_(math.nan)
 

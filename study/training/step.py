@@ -1,0 +1,49 @@
+"""One optimizer step: the only place where weights move."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from study.config.options import TrainOptions
+from study.training.augmentation import Target
+from study.training.loss import cross_entropy
+from study.training.state import TrainingState
+
+
+def optimizer_step(
+    state: TrainingState,
+    images: Tensor,
+    target: Target,
+    *,
+    options: TrainOptions,
+    micro_batches: int,
+    autocast: torch.autocast,
+) -> None:
+    """Move the weights by the gradient of images `b c h w`, taken in `micro_batches` equal parts.
+
+    The batch's mean loss and hits are noted in the state, on the device: the host waits for nothing.
+    """
+    at = state.step % len(state.losses)
+    state.losses[at], state.hits[at] = 0.0, 0.0
+    state.optimizer.zero_grad()
+    for part, goal in zip(images.chunk(micro_batches), target.chunk(micro_batches), strict=True):
+        with autocast:
+            logits = state.model(part)
+        loss = cross_entropy(logits.float(), goal, label_smoothing=options.label_smoothing) / micro_batches
+        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        state.losses[at] += loss.detach()
+        state.hits[at] += (logits.detach().argmax(dim=1) == goal.labels).sum()
+    if options.grad_clip is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), options.grad_clip)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    if state.average is not None:
+        state.average.update(state.model, state.step)
+    state.step += 1
+
+
+def sees_whole_batch(model: nn.Module) -> bool:
+    """Whether an image's logits depend on its batch in training (BatchNorm), so that micro-batches train another model."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
