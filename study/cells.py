@@ -21,7 +21,7 @@ from study.config.run import Run
 from study.config.sweep import SECTIONS, Cell, Setting, Sweep
 from study.data import DataFacts, facts
 from study.errors import Problem, UserError
-from study.matching import Unreachable, solve
+from study.matching import Unreachable, named_budget, solve
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
 FROM_DATA = {"image_size": "data.image_size", "in_channels": "the data set", "num_classes": "the data set"}
@@ -77,9 +77,10 @@ class Resolver:
         train = self._options(TrainOptions, settings, "train")
         match = self._options(MatchOptions, settings, "match")
         found = self._facts_of(options, settings) if options else None
-        if not (options and augment and train and match and found):
+        own = self._own_model_options(settings, specification(backbone.value))
+        if not (options and augment and train and match and found) or own is None:
             return None
-        solved = self._model(settings, match, found)
+        solved = self._model(settings, own, match=match, found=found)
         if solved is None:
             return None
         model, matched = solved
@@ -117,12 +118,11 @@ class Resolver:
                 self._tell(*(p if p.place else Problem(p.rule, place, p.key, p.value, p.choices) for p in error.problems))
         return self._facts[key]
 
-    def _model(self, settings: Cell, match: MatchOptions, found: DataFacts) -> tuple[BackboneSpec, Matched] | None:
+    def _model(
+        self, settings: Cell, own: Mapping[str, Setting], *, match: MatchOptions, found: DataFacts
+    ) -> tuple[BackboneSpec, Matched] | None:
         backbone = settings["backbone"].value
         kind = specification(backbone)
-        own = self._own_model_options(settings, kind)
-        if own is None:
-            return None
         values = {name: _frozen(setting.value) for name, setting in own.items()}
         values |= {"image_size": found.image_size, "in_channels": found.channels, "num_classes": found.num_classes}
         key = json.dumps([backbone, values, match.model_dump(mode="json")], default=str)
@@ -166,19 +166,29 @@ class Resolver:
         if match.by == "none":
             return kind.model_validate(values), Matched("none", None, None, None)
         place = settings["match.target"].place
-        given = [name for name in ("dim", kind.fine_knob, "heads") if name in values]
+        template = kind.model_validate(values | {"dim": match.head_dim})
+        given = [name for name in template.widths(match.head_dim, match.head_dim) if name in values]
         if given:
             rule = "the budget solves the width: leave this out, or set match.by: none"
             raise UserError(*(Problem(rule, settings[f"model.{name}"].place, f"model.{name}") for name in given))
-        template = kind.model_validate(values | {"dim": match.head_dim})
-        assert match.target is not None
-        target = match.target if isinstance(match.target, int) else 0
+        target = self._target(match, place)
         try:
             solved = solve(template, by=match.by, target=target, tolerance=match.tolerance, head_dim=match.head_dim)
         except Unreachable as error:
-            label = f"{kind.backbone} at patch size {template.patch_size}, depth {template.depth}"
-            raise UserError(Problem(f"{label}: {error}", place, "match.target", match.target)) from None
+            raise UserError(Problem(str(error), place, "match.target", match.target)) from None
         return solved.spec, Matched(match.by, target, solved.residual, match.head_dim)
+
+    def _target(self, match: MatchOptions, place: str) -> int:
+        """The budget as a number: given as one, or that of a published variant."""
+        assert match.by != "none"
+        assert match.target is not None
+        if isinstance(match.target, int):
+            return match.target
+        try:
+            return named_budget(match.target, by=match.by)
+        except UserError as error:
+            told = (Problem(p.rule, place, "match.target", p.value, p.choices) for p in error.problems)
+            raise UserError(*told) from None
 
     def _check_recipe(self, model: BackboneSpec, train: TrainOptions, found: DataFacts, settings: Cell) -> None:
         """What only data and model together can tell to be impossible."""

@@ -5,9 +5,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rich.console import Console
+
 from study.config.reading import read_sweep
 from study.config.sweep import Sweep
 from study.records.folder import SweepFolder
+
+LOG_WIDTH = 160  # columns of tables where no terminal says how wide it is
+
+
+def open_console() -> Console:
+    """Standard output: as wide as the terminal; in a log long lines stay whole."""
+    console = Console()
+    return console if console.is_terminal else Console(width=LOG_WIDTH, soft_wrap=True)
 
 
 def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,3 +36,8 @@ def read_asked(arguments: argparse.Namespace) -> Sweep:
 def sweep_folder(arguments: argparse.Namespace, name: str) -> SweepFolder:
     """Where the sweep's runs lie."""
     return SweepFolder(Path(arguments.runs) / name)
+
+
+def cost_cache(arguments: argparse.Namespace) -> Path:
+    """Where it is remembered which architectures' costs were verified; shared by all sweeps."""
+    return Path(arguments.runs) / ".costs"

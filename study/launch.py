@@ -19,10 +19,10 @@ from study.cluster.life import alive_workers
 from study.cluster.local import LocalWorkers, machine_for, worker_environment
 from study.cluster.profile import Profile, read_profile
 from study.cluster.watching import LaunchView
-from study.commands import add_sweep_arguments, read_asked, sweep_folder
+from study.commands import add_sweep_arguments, cost_cache, open_console, read_asked, sweep_folder
 from study.errors import Problem, UserError, exit_status
 from study.plan import show_plan
-from study.planning import Plan, make_plan
+from study.planning import Plan, make_plan, verify_plan
 from study.prepare import prepare_data
 from study.records.folder import SweepFolder
 
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
 @exit_status
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
-    console = Console(soft_wrap=False)
+    console = open_console()
     sweep = read_asked(arguments)
     selection = Selection(where=_pairs(arguments.where), limit=arguments.limit, retry=frozenset(arguments.retry))
     cluster = _cluster(arguments.cluster, console)
@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if cluster == "slurm" else None
     prepare_data(sweep, console)
     plan = make_plan(sweep)
+    verify_plan(plan, cost_cache(arguments))
     show_plan(plan, console)
     folder = sweep_folder(arguments, sweep.name)
     if profile is not None:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from study.commands import add_sweep_arguments, read_asked, sweep_folder
+from study.commands import add_sweep_arguments, cost_cache, open_console, read_asked, sweep_folder
 from study.errors import exit_status
-from study.planning import Plan, PlannedRun, make_plan
+from study.planning import Plan, PlannedRun, make_plan, verify_plan
 from study.records.record import read_records
 
 SHOWN_ROWS = 60  # a longer plan is cut on the screen; --all shows it whole
@@ -28,8 +28,9 @@ def parser() -> argparse.ArgumentParser:
 @exit_status
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
-    console = Console()
+    console = open_console()
     plan = make_plan(read_asked(arguments))
+    verify_plan(plan, cost_cache(arguments))
     show_plan(plan, console, rows=len(plan.runs) if arguments.all else SHOWN_ROWS)
     recorded = read_records(sweep_folder(arguments, plan.sweep.name).records)
     statuses = Counter(recorded[planned.run_id].record.status for planned in plan.runs if planned.run_id in recorded)

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from study.backbones.closed_form import Cost
@@ -19,6 +20,7 @@ from study.cells import Matched, Resolver
 from study.config.run import Run
 from study.config.sweep import Sweep
 from study.errors import Problem, UserError
+from study.verification import verify
 
 
 @dataclass(frozen=True)
@@ -124,3 +126,8 @@ def architectures(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
         if planned.architecture not in seen:
             seen.add(planned.architecture)
             yield planned
+
+
+def verify_plan(plan: Plan, cache: Path) -> int:
+    """Holds the closed form of every distinct architecture against a traced forward pass; returns how many were new."""
+    return verify((planned.run.model for planned in architectures(plan.runs)), cache=cache)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from study.cluster.life import alive_workers
 from study.cluster.watching import Standing, standing
-from study.commands import add_sweep_arguments, read_asked, sweep_folder
+from study.commands import add_sweep_arguments, open_console, read_asked, sweep_folder
 from study.config.sweep import Sweep
 from study.errors import exit_status
 from study.records.record import Attempts
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--watch", action="store_true", help=f"again every {REFRESH_S} s until nothing is under way")
     arguments = parser.parse_intermixed_args(argv)
     sweep = read_asked(arguments)
-    folder, console = sweep_folder(arguments, sweep.name), Console()
+    folder, console = sweep_folder(arguments, sweep.name), open_console()
     while True:
         plan = load_plan(folder.path)
         now = standing(folder, [planned["run_id"] for planned in plan["runs"]], alive_workers(folder))

@@ -106,7 +106,7 @@ class TrainOptions(Options):
     grad_clip: float | None = Field(None, gt=0)  # global norm
     accumulate: int = Field(1, ge=1)  # micro-batches per optimizer step; refused with BatchNorm
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    fit_on: Literal["train", "train+val"] = Field("train", json_schema_extra=neutral("train"))  # train+val: no validation figures
+    fit_on: Literal["train", "train+val"] = Field("train", json_schema_extra=neutral("train"))  # train+val: no val figures
     evaluate: Literal["last", "ema"] = "last"  # the weights that the validation and test figures are of
     ema_decay: float = Field(0.999, gt=0, lt=1)
     keep: Literal["none", "last"] = Field("none", json_schema_extra=OUTSIDE_IDENTITY)  # final weights, as safetensors

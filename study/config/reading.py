@@ -32,7 +32,7 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     except (OSError, UnicodeDecodeError) as error:
         found = sorted(str(p) for p in (path.parent if path.parent.is_dir() else Path("sweeps")).glob("*.yaml"))
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(Problem(f"cannot read this sweep: {reason}", place=str(path), choices=found)) from None
+        raise UserError(Problem(f"cannot read this sweep: {reason}", value=str(path), choices=found)) from None
     tree, places = parse_yaml(text, str(path))
     for override in overrides:
         apply_override(tree, places, override)
@@ -123,6 +123,8 @@ def problems_of(
     """Pydantic's findings as problems with place, key, value, rule and valid choices."""
     found = []
     for detail in error.errors(include_url=False):
+        if detail["type"] == "default_factory_not_called":  # follows from another finding
+            continue
         path = tuple(detail["loc"])
         place = next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), file)
         key = prefix + ".".join(map(str, path))
