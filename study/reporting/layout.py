@@ -59,9 +59,10 @@ def layout(table: pd.DataFrame, factors: Sequence[str]) -> Layout:
 def independent(table: pd.DataFrame, factors: Sequence[str]) -> list[str]:
     """The factors that vary in the table and are no function of the others, in their order.
 
-    Where two determine each other, the usual inhabitants of axis and series stay.
+    Where two determine each other, the usual inhabitants of series and axis stay, in this order: a kernel size that only
+    convolutions have tells them from attention, but it is the mixer that is meant.
     """
-    usual = [name for name in (*ALONG, *SERIES) if name in factors]
+    usual = [name for name in (*SERIES, *ALONG) if name in factors]
     kept: list[str] = []
     for name in [*usual, *(name for name in factors if name not in usual)]:
         if name in table and len(set(keys(table, [*kept, name]))) > len(set(keys(table, kept))):

@@ -7,7 +7,6 @@ them as a paper would. Unknown names are printed as they are, with spaces for un
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 
 from study.reporting.statistics.grid import Level
@@ -60,7 +59,6 @@ LEVELS = {
     "mlp": "MLP",
 }
 
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)*")
 MULTIPLES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -133,9 +131,3 @@ def enumeration(words: Iterable[str]) -> str:
 def term(name: str) -> str:
     """A term of a decomposition in words: "patch_size x backbone" -> "patch size × backbone"."""
     return " × ".join(option(part) for part in name.split(" x "))
-
-
-def sentence(text: str) -> str:
-    """A text of the statistics with every name of the run table in it written as readers know it."""
-    names = {**{name: name.replace("_", " ") for name in NAME.findall(text)}, **LEVELS, **OPTIONS}
-    return NAME.sub(lambda found: names.get(found[0], found[0]), text).replace(" - ", " − ").replace(" x ", " × ")

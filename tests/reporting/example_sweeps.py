@@ -74,7 +74,7 @@ def completed(table: pd.DataFrame, *, factors: list[str]) -> pd.DataFrame:
         "batch_size": 64,
         "dim": 64,
         "depth": 4,
-        "lr": table["lr"] if "lr" in table else 0.001,
+        "lr": table.get("lr", 0.001),
         "train_images": 1257,
         "val_images": 180,
         "images_per_second": np.rint(2e9 / macs),

@@ -93,7 +93,7 @@ def mean_line(ax: Axes, at: Floats, summary: pd.DataFrame, *, mark: Mark) -> Non
 
 def run_points(ax: Axes, at: Floats, runs: pd.DataFrame, *, mark: Mark, measure: str, look: Look) -> None:
     """Every measured run as a small pale point beside its mean; diverged ones as crosses along the panel's bottom."""
-    frame = pd.DataFrame({"x": at + 0.08, "y": 100 * measured(runs, measure)}).dropna()
+    frame = pd.DataFrame({"x": at + 0.08, "y": 100 * measured(runs, measure)}).dropna().sort_values(["x", "y"])
     area = (look.marker * 0.4) ** 2
     sns.scatterplot(frame, x="x", y="y", color=mark.colour, alpha=0.5, s=area, linewidth=0, ax=ax, legend=False, zorder=2)
     diverged = (runs["status"] == "diverged").to_numpy(dtype=bool)

@@ -7,7 +7,8 @@ seeds; every run is a small point. Results of others are hollow marks, and no li
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,7 +72,8 @@ def series_against_cost(
 ) -> None:
     """One series: its runs, its cells with their intervals, and a thin line through the cells."""
     runs = one.within(panel.table)
-    frame = pd.DataFrame({"x": np.exp(side) * measured(runs, cost), "y": 100 * measured(runs, measure)}).dropna()
+    points = {"x": np.exp(side) * measured(runs, cost), "y": 100 * measured(runs, measure)}
+    frame = pd.DataFrame(points).dropna().sort_values(["x", "y"])
     area = (look.marker * 0.4) ** 2
     sns.scatterplot(frame, x="x", y="y", color=one.mark.colour, alpha=0.5, s=area, linewidth=0, ax=panel.ax, legend=False)
     summary = cells(runs, list(places.factors), measure=measure) if len(runs) else pd.DataFrame()
@@ -88,9 +90,9 @@ def geometric_mean(values: Floats) -> float:
     return float(np.exp(np.log(values).mean())) if len(values) else float("nan")
 
 
-def cell_mark(ax: Axes, x: float, *, row: dict[str, object], level: Level, mark: Mark, look: Look) -> None:
+def cell_mark(ax: Axes, x: float, *, row: dict[Hashable, Any], level: Level, mark: Mark, look: Look) -> None:
     """A cell: its interval, its mark, and its level inside the mark where that is short enough."""
-    mean, low, high = (100 * float(str(row[name])) for name in ("mean", "low", "high"))
+    mean, low, high = (100 * float(row[name]) for name in ("mean", "low", "high"))
     if not np.isfinite(mean * x):
         return
     if np.isfinite(low):

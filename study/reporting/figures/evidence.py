@@ -14,6 +14,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import blended_transform_factory
 
 from study.reporting import wording
 from study.reporting.figures.style import GRID, INK, MUTED, PAPER, SURFACE, Look, styled
@@ -37,23 +39,32 @@ def forest_plot(contrasts: pd.DataFrame, *, look: Look = PAPER) -> Figure:
     Filled: told from zero after Holm's correction within the family. Hollow: not. Without a bar: too few seeds.
     """
     lines = [line for name, rows in contrasts.groupby("family", sort=False) for line in family_lines(str(name), rows)]
-    longest = max(len(line.label) for line in lines)
-    figure = Figure(figsize=(look.width if longest <= 34 else look.wide, look.text * (1.6 * len(lines) + 4) / 72))
+    longest = max(len(line.label) for line in lines if line.row is not None)
+    figure = Figure(figsize=(look.width if longest <= 30 else look.wide, look.text * (1.6 * len(lines) + 4) / 72))
     ax = figure.subplots()
     for at, line in enumerate(lines):
-        if line.row is not None:
+        if line.row is None:
+            heading(ax, at, line.label, look=look)
+        else:
             contrast_row(ax, at, row=line.row, look=look)
     ax.axvline(0, color=INK, linewidth=look.line * 0.6, zorder=1)
-    ax.set_yticks(range(len(lines)), [line.label for line in lines])
-    for tick, line in zip(ax.get_yticklabels(), lines, strict=True):
-        tick.set_fontweight("normal" if line.row else "bold")
+    ax.set_yticks(range(len(lines)), [line.label if line.row is not None else "" for line in lines])
     ax.set_ylim(len(lines) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.grid(True, axis="x")
     ax.grid(False, axis="y")
+    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 4, 5, 10]))
     ax.set_xlabel("difference (percentage points)")
     sns.despine(ax=ax, left=True)
     return figure
+
+
+def heading(ax: Axes, at: float, text: str, *, look: Look) -> None:
+    """A family's name from the figure's left edge on, over the panel: so that long ones take no width from it."""
+    where = blended_transform_factory(ax.figure.transFigure, ax.transData)
+    box = {"facecolor": SURFACE, "edgecolor": "none", "pad": look.text * 0.12}
+    found = ax.text(0.012, at, text, transform=where, va="center", fontsize=look.small, fontweight="bold", bbox=box, zorder=4)
+    found.set_in_layout(False)
 
 
 def family_lines(family: str, rows: pd.DataFrame) -> list[Line]:
@@ -61,8 +72,8 @@ def family_lines(family: str, rows: pd.DataFrame) -> list[Line]:
     found = rows.to_dict("records")
     if all(" at " in row["upper"] and " at " in row["lower"] for row in found):  # interactions
         start, end = (found[0][side].rpartition(" at ")[2] for side in ("lower", "upper"))
-        heading = f"{wording.term(family)}: {end} − {start.split()[-1]}"
-        return [Line(heading), *(Line(row["upper"].rpartition(" at ")[0].strip("()"), row) for row in found)]
+        change = f"{wording.term(family)}: {end} − {start.split()[-1]}"
+        return [Line(change), *(Line(row["upper"].rpartition(" at ")[0].strip("()"), row) for row in found)]
     pairs = [pair_words(row) for row in found]
     wheres = [where_words(row["where"]) for row in found]
     if len(set(wheres)) == 1:
@@ -71,7 +82,7 @@ def family_lines(family: str, rows: pd.DataFrame) -> list[Line]:
     order = sorted(range(len(found)), key=lambda place: (shared.index(shared[place]), place))
     lines, said = [Line(family)], ""
     for place in order:
-        lines.append(Line(own[place] if shared[place] == said else f"{shared[place]}   {own[place]}", found[place]))
+        lines.append(Line(own[place] if shared[place] == said else f"{shared[place]}, {own[place]}", found[place]))
         said = shared[place]
     return lines
 
@@ -83,9 +94,9 @@ def pair_words(row: dict[Hashable, Any]) -> str:
 
 
 def where_words(where: str) -> str:
-    """Where a contrast was taken, the factor's name left to the heading: "at patch size 2, averaged over x" -> "2"."""
-    first = where.split(", averaged over")[0]
-    return first.removeprefix("at ").split(" ")[-1] if any(letter.isdigit() for letter in first) else first.removeprefix("at ")
+    """Where a contrast was taken, the factor's name left to the heading: "at patch size 2, averaged over x" -> "at 2"."""
+    place = where.split(", averaged over")[0]
+    return f"at {place.split(' ')[-1]}" if place[-1:].isdigit() else place
 
 
 def contrast_row(ax: Axes, at: float, *, row: dict[Hashable, Any], look: Look) -> None:

@@ -25,6 +25,8 @@ def save(figure: Figure, stem: Path, *, look: Look) -> list[Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = []
     with mpl.rc_context(look.settings()):
+        figure.draw_without_rendering()  # the layout is solved once and not for each format
+        figure.set_layout_engine("none")
         for ending, metadata in UNDATED.items():
             paths.append(stem.with_name(f"{stem.name}.{ending}"))
             figure.savefig(paths[-1], format=ending, metadata=dict(metadata))

@@ -52,10 +52,12 @@ MARKS = (
     Mark("#6b7280", "#a8afba", ">", "triangle-right", (4, 4)),
 )
 
-KNOWN: Mapping[Level, int] = MappingProxyType({"convmixer": 0, "vit": 1, "mlp_mixer": 2, "convnext": 3})
+KNOWN: Mapping[Level, int] = MappingProxyType({"convmixer": 0, "vit": 1, "mlp_mixer": 2, "convnext": 3, "metaformer": 6})
 """Backbones by their place in `MARKS`."""
 
-KIN: Mapping[Level, int] = MappingProxyType({"depthwise_conv": 0, "attention": 1, "token_mlp": 2, "pooling": 4, "identity": 7})
+KIN: Mapping[Level, int] = MappingProxyType(
+    {"depthwise_conv": 0, "attention": 1, "mlp": 2, "pooling": 4, "random": 5, "identity": 7}
+)
 """Token mixers, drawn like the backbone that is known for them."""
 
 
@@ -93,7 +95,7 @@ class Look:
         """Points, of ticks and legends."""
         return self.text - (1 if self.text < 12 else 3)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[Any, Any]:
         """matplotlib's settings; fonts are those that matplotlib brings, so that files are equal everywhere."""
         return {
             **sns.axes_style("ticks"),

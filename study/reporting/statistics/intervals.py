@@ -97,7 +97,7 @@ def block_estimate(values: Floats, weights: Floats, *, confidence: float = 0.95)
     full = np.hstack([weights, np.zeros((len(weights), n_seeds))])
     mean = coefficients @ full.T
     variance = (residual**2).sum(axis=1, keepdims=True) / df if df > 0 else np.full((len(values), 1), np.nan)
-    se = np.sqrt(variance * ((full @ inverse) * full).sum(axis=1))
+    se = np.sqrt(variance * np.maximum(((full @ inverse) * full).sum(axis=1), 0.0))  # rounding may leave -1e-17
     estimable = np.isclose(full @ inverse @ design.T @ design, full).all(axis=1)  # no empty cell is asked for
     complete = (there[None] | (weights == 0)[:, :, None]).all(axis=1)  # contrasts seeds
     n = np.where(estimable, complete.sum(axis=1), 0).astype(float)

@@ -1,0 +1,69 @@
+"""python -m study.report SWEEP: draws reports/<sweep>/ from what is recorded so far, or again from its committed tables.
+
+SWEEP is a sweep's YAML file (its runs are sought in runs/<sweep>), a folder of runs, or the folder of a report. From the
+latter everything is redrawn from runs.csv, curves.parquet and study.json alone: same bytes, and no torch needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from study.commands import add_sweep_arguments, read_asked, sweep_folder
+from study.errors import Problem, UserError, exit_status
+from study.reporting.figures.style import LOOKS
+from study.reporting.folder import Written, draw
+from study.reporting.provenance import standing
+from study.reporting.sources import from_runs, write_tables
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="study.report", description=__doc__.split("\n\n")[0])
+    add_sweep_arguments(parser)
+    parser.add_argument("--out", default="reports", metavar="DIR", help="folder for reports/<sweep> (default: reports)")
+    parser.add_argument("--style", choices=tuple(LOOKS), default="paper", help="size of the figures: column or slide")
+    return parser
+
+
+@exit_status
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_intermixed_args(argv)
+    show(draw(tables_folder(arguments), look=LOOKS[arguments.style]), Console())
+    return 0
+
+
+def tables_folder(arguments: argparse.Namespace) -> Path:
+    """The report's folder, its tables written anew where SWEEP names runs."""
+    asked = Path(arguments.sweep)
+    if (asked / "study.json").is_file():
+        return asked
+    if asked.is_dir():
+        runs = asked
+    elif asked.suffix in (".yaml", ".yml"):
+        runs = sweep_folder(arguments, read_asked(arguments).name).path
+    else:
+        raise UserError(Problem("is neither a sweep's YAML file, nor a folder of runs or of a report", place=arguments.sweep))
+    material = from_runs(runs)
+    folder = Path(arguments.out) / material.facts.name
+    write_tables(material, folder)
+    return folder
+
+
+def show(written: Written, console: Console) -> None:
+    """What the report says, in the terminal: standing, answer, place."""
+    first = standing(written.findings)
+    if first:
+        console.print(first, style="bold", markup=False, highlight=False)
+    for part in written.findings.parts:
+        head = f"{part.title.capitalize()}: " if part.title else ""
+        console.print(f"{head}{part.sentences[0]}", markup=False, highlight=False)
+    place = written.folder / "report.md"
+    console.print(f"{len(written.plates)} figures, {place}", markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

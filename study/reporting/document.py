@@ -1,0 +1,109 @@
+"""report.md: the answer first, then the figures and tables that it rests on, then where they come from.
+
+The first line of an unfinished study says how many of how many runs it shows. Texts of users are escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from study.reporting.figures.plates import Plate
+from study.reporting.findings import Findings, Missing, Part
+from study.reporting.provenance import facts, standing, troubled
+from study.reporting.tables import cells_table, contrasts_table, decomposition_table, markdown_text
+
+SHOWN_RUNS = 50
+
+
+def document(findings: Findings, plates: Sequence[Plate]) -> str:
+    """The whole report as Markdown; figures are linked in `figures/`."""
+    study = findings.material.facts
+    first = standing(findings)
+    blocks = [
+        *([f"**{markdown_text(first)}**"] if first else []),
+        f"# {markdown_text(study.name)}",
+        f"Question: {markdown_text(study.question)}",
+        *([f"Expected: {markdown_text(study.expected)}"] if study.expected else []),
+        *answer_blocks(findings),
+        *figure_blocks(plates),
+        *(block for part in findings.parts for block in table_blocks(part)),
+        *run_blocks(findings.table),
+        *provenance_blocks(findings),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def answer_blocks(findings: Findings) -> Iterator[str]:
+    """The answer of each part as a list of sentences."""
+    if not findings.parts:
+        return
+    yield "## Answer"
+    for part in findings.parts:
+        if part.title:
+            yield f"### {markdown_text(part.title.capitalize())}"
+        head, *rest = part.sentences
+        yield f"**{markdown_text(head)}**"
+        if rest:
+            yield "\n".join(f"- {markdown_text(sentence)}" for sentence in rest)
+
+
+def figure_blocks(plates: Sequence[Plate]) -> Iterator[str]:
+    """Every figure with its caption and its files."""
+    if plates:
+        yield "## Figures"
+    for plate in plates:
+        stem = f"figures/{plate.name}"
+        yield f"### {markdown_text(plate.title)}"
+        yield f"![{markdown_text(plate.alt)}]({stem}.svg)"
+        yield f"{markdown_text(plate.caption)} ([SVG]({stem}.svg), [PNG]({stem}.png), [PDF]({stem}.pdf))"
+
+
+def table_blocks(part: Part) -> Iterator[str]:
+    """The tables of one part."""
+    ending = f", {part.title}" if part.title else ""
+    yield f"## Cells{markdown_text(ending)}"
+    yield cells_table(part).markdown()
+    yield (
+        "Accuracies in per cent. Interval: Student's t over seeds, from three seeds on. Test set error: standard error "
+        "that another test set of this size would bring to every cell."
+    )
+    notes = sorted({str(text) for text in part.cells["note"] if text})
+    if notes:
+        yield "\n".join(f"- {markdown_text(text)}" for text in notes)
+    yield f"## Planned contrasts{markdown_text(ending)}"
+    yield missing_or_table(part.contrasts)
+    yield f"## Shares of the variation{markdown_text(ending)}"
+    yield missing_or_table(part.decomposition)
+
+
+def missing_or_table(found: pd.DataFrame | Missing) -> str:
+    """The table, or why there is none."""
+    if isinstance(found, Missing):
+        return markdown_text(found.reason)
+    return (decomposition_table(found) if "share" in found else contrasts_table(found)).markdown()
+
+
+def run_blocks(table: pd.DataFrame) -> Iterator[str]:
+    """Every run without an accuracy, with the reason."""
+    rows = troubled(table)
+    if not rows:
+        return
+    yield "## Runs without an accuracy"
+    lines = [f"- `{run}`: {status}{f' ({markdown_text(reason)})' if reason else ''}" for run, status, reason in rows]
+    more = [f"- and {len(lines) - SHOWN_RUNS} more, all in `runs.csv`"] if len(lines) > SHOWN_RUNS else []
+    yield "\n".join([*lines[:SHOWN_RUNS], *more])
+
+
+def provenance_blocks(findings: Findings) -> Iterator[str]:
+    """Where the figures come from and how to draw them again."""
+    yield "## Provenance"
+    lines = [f"- {fact.name}: {markdown_text(fact.value)}" for fact in facts(findings)]
+    if lines:
+        yield "\n".join(lines)
+    name = findings.material.facts.name
+    yield (
+        "Everything here is drawn from `runs.csv`, `curves.parquet` and `study.json` in this folder: "
+        f"`python -m study.report reports/{name}` draws it again. `sweep.yaml` is the sweep as it was launched."
+    )

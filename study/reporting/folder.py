@@ -1,0 +1,72 @@
+"""A report's folder, written whole: tables first, then everything that is drawn from them as they are read back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from study.reporting.document import document
+from study.reporting.figures.files import save
+from study.reporting.figures.plates import Plate, plates
+from study.reporting.figures.style import PAPER, Look
+from study.reporting.findings import Findings, Missing, Part
+from study.reporting.sources import from_report
+from study.reporting.tables import TextTable, cells_table, contrasts_table, decomposition_table
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was drawn, for those who report about it."""
+
+    findings: Findings
+    plates: list[Plate]
+    folder: Path
+
+
+def draw(folder: Path, *, look: Look = PAPER) -> Written:
+    """Draws the report of a folder that holds its tables; files of an earlier drawing in this look are replaced."""
+    findings = Findings(from_report(folder))
+    drawn = plates(findings)
+    place = folder / figures_folder(look)
+    remove_old(place)
+    for plate in drawn:
+        save(plate.draw(look), place / plate.name, look=look)
+    write_latex(findings, folder / "tables")
+    (folder / "report.md").write_text(document(findings, drawn), encoding="utf-8")
+    return Written(findings, drawn, folder)
+
+
+def figures_folder(look: Look) -> str:
+    """Where figures of a look lie: the report shows those for paper, slides have a folder of their own."""
+    return "figures" if look == PAPER else f"figures-{look.name}"
+
+
+def remove_old(place: Path) -> None:
+    """Removes figures that an earlier report drew: one that isn't drawn any more must not seem to belong."""
+    for path in sorted(place.glob("*")) if place.is_dir() else []:
+        if path.suffix in (".svg", ".png", ".pdf"):
+            path.unlink()
+
+
+def write_latex(findings: Findings, place: Path) -> None:
+    """The report's tables for a paper, one file each."""
+    place.mkdir(exist_ok=True)
+    for path in place.glob("*.tex"):
+        path.unlink()
+    for part in findings.parts:
+        for name, (table, caption) in latex_tables(part).items():
+            ending = "-" + part.title.split(":")[0].replace(" ", "-") if part.title else ""
+            text = table.latex(caption=caption, label=f"tab:{name}{ending}")
+            (place / f"{name}{ending}.tex").write_text(text, encoding="utf-8")
+
+
+def latex_tables(part: Part) -> dict[str, tuple[TextTable, str]]:
+    """Each table of a part with its caption."""
+    found = {"cells": (cells_table(part), "Test accuracy of every cell: mean over seeds with 95 % t interval.")}
+    if not isinstance(part.contrasts, Missing):
+        told = "Planned contrasts, paired by seed, with 95 % t intervals; p corrected by Holm within each family."
+        found["contrasts"] = contrasts_table(part.contrasts), told
+    if not isinstance(part.decomposition, Missing):
+        told = "Shares of the variation in test accuracy, with 95 % intervals."
+        found["decomposition"] = decomposition_table(part.decomposition), told
+    return found

@@ -1,0 +1,115 @@
+"""Where a report's tables come from, and the folder in which they are kept so that everything can be redrawn from it.
+
+    reports/<sweep>/
+        study.json       question, factors, seeds, match, and the type of every column of runs.csv
+        runs.csv         the run table, one row per planned run
+        curves.parquet   learning curves, one row per run and epoch
+        sweep.yaml       the sweep as it was launched
+
+A report is always drawn from this folder as it is read back, also when the tables have only just been written: so a
+first report and one redrawn elsewhere are the same bytes. Data roots and absolute paths are left out when writing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pandas.api.typing import NAType
+
+from study.errors import Problem, UserError
+from study.records import StudyFacts, load_curves, load_study, load_table
+
+RENAMED = {"data.name": "data_name", "data.digest": "data_digest"}
+PLACES = re.compile(r"\b(root|cache)(\s*:\s*|=)(?!\s*data(?:/cache)?\s*(?:[,}#\n]|$))[^\s,}#]+")
+ABSOLUTE = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:\\|/|~/)[\w.~@+-]+(?:[/\\][\w.~@+ -]+)*[/\\]([\w.~@+-]+)")
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """All that a report is made of."""
+
+    table: pd.DataFrame
+    curves: pd.DataFrame
+    facts: StudyFacts
+
+    @property
+    def factors(self) -> list[str]:
+        """The varied options as columns of the table, in the sweep's order."""
+        return [column for column in map(column_of, self.facts.factors) if column in self.table]
+
+
+def column_of(key: str) -> str:
+    """The run table's column of an option key: "model.patch_size" -> "patch_size", "match.by" -> "match_by"."""
+    section, _, name = key.rpartition(".")
+    return RENAMED.get(key, f"match_{name}" if section == "match" else name)
+
+
+def from_runs(folder: Path) -> Material:
+    """The material of a sweep's folder of runs, as recorded so far."""
+    return Material(load_table(folder), load_curves(folder), load_study(folder))
+
+
+def from_report(folder: Path) -> Material:
+    """The material of a report's folder."""
+    lacking = [name for name in ("study.json", "runs.csv", "curves.parquet") if not (folder / name).is_file()]
+    if lacking:
+        raise UserError(Problem("is not the folder of a report: it lacks " + ", ".join(lacking), place=str(folder)))
+    document: dict[str, Any] = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    columns = document.pop("columns")
+    table = read_table(folder / "runs.csv", columns) if columns else pd.DataFrame()
+    document |= {name: tuple(document[name]) for name in ("seeds", "overrides")}
+    return Material(table, pd.read_parquet(folder / "curves.parquet"), StudyFacts(**document))
+
+
+def read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
+    """The table with the types that it was written with; figures come back to the last bit, hashes stay text."""
+    raw = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return pd.DataFrame({name: pd.Series(entries(raw[name], kind), dtype=kind) for name, kind in columns.items()})
+
+
+def entries(texts: pd.Series[str], kind: str) -> list[float | int | bool | str | NAType]:
+    """A column's texts as values of its type; an empty text is a missing entry."""
+    readers: dict[str, Callable[[str], float | int | bool | str]]
+    readers = {"Float64": float, "Int64": int, "boolean": "True".__eq__, "string": str}
+    read = readers[kind]
+    return [read(text) if text else pd.NA for text in texts]
+
+
+def write_tables(material: Material, folder: Path) -> None:
+    """Writes the four files; what is in them already is replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table, facts = publishable(material.table), without_places(material.facts)
+    columns = {str(name): str(kind) for name, kind in table.dtypes.items()}
+    document = json.dumps({**asdict(facts), "columns": columns}, indent=1, ensure_ascii=False) + "\n"
+    (folder / "study.json").write_text(document, encoding="utf-8")
+    table.to_csv(folder / "runs.csv", index=False, lineterminator="\n")
+    material.curves.to_parquet(folder / "curves.parquet", index=False)
+    (folder / "sweep.yaml").write_text(facts.sweep_yaml, encoding="utf-8")
+
+
+def publishable(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with one nullable type per column, and reasons without absolute paths."""
+    if table.columns.empty:
+        return table
+    typed = table.convert_dtypes()
+    typed = typed.astype({name: "string" for name, kind in typed.dtypes.items() if str(kind) == "object"})
+    if "reason" in typed:
+        typed["reason"] = typed["reason"].astype("string").str.replace(ABSOLUTE, r"\1", regex=True)
+    return typed
+
+
+def without_places(facts: StudyFacts) -> StudyFacts:
+    """The facts without the folders that somebody's data lie in: a report is read on other machines."""
+    kept = tuple(word for word in facts.overrides if not word.startswith(("data.root=", "data.cache=")))
+    return replace(facts, sweep_yaml=PLACES.sub(default_place, facts.sweep_yaml), overrides=kept)
+
+
+def default_place(found: re.Match[str]) -> str:
+    """The setting with its default in place of the folder."""
+    return f"{found[1]}{found[2]}{'data' if found[1] == 'root' else 'data/cache'}"

@@ -1,0 +1,201 @@
+"""Figures show what the statistics say, look alike everywhere, and are the same bytes each time."""
+
+from __future__ import annotations
+
+import itertools
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import example_sweeps
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from scipy import stats
+
+from study.reporting.figures.accuracy import accuracy_by_level, heat_map
+from study.reporting.figures.cost import accuracy_against, round_ticks
+from study.reporting.figures.files import save
+from study.reporting.figures.learning import learning_curves
+from study.reporting.figures.style import KNOWN, LOOKS, MARKS, PAPER, TALK, marks
+from study.reporting.layout import layout
+
+FACTORS = ["patch_size", "backbone"]
+
+DEUTERANOPIA = np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]])
+PROTANOPIA = np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]])
+"""Machado, Oliveira, Fernandes, "A physiologically-based model for simulation of color vision deficiency", 2009, severity 1."""
+
+
+def linear(colour: str) -> np.ndarray:
+    """Linear light of an sRGB colour (IEC 61966-2-1)."""
+    values = np.array(to_rgb(colour))
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def lab(light: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* (D65) of linear light."""
+    matrix = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(matrix @ np.clip(light, 0, 1) / np.array([0.9505, 1.0, 1.089]))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def lines_of(ax: Axes, colour: str) -> list[np.ndarray]:
+    """Points of every joined line of a colour."""
+    return [line.get_xydata() for line in ax.lines if to_hex(line.get_color()) == colour and line.get_linestyle() != "None"]
+
+
+def test_colours_of_the_three_backbones_keep_apart_for_everyone() -> None:
+    """The three main colours differ clearly in normal, red-blind and green-blind sight, and in lightness alone."""
+    main = [MARKS[place].colour for place in sorted(KNOWN.values())[:3]]
+    for one, other in itertools.combinations(main, 2):
+        for sight in (np.eye(3), DEUTERANOPIA, PROTANOPIA):
+            assert np.linalg.norm(lab(sight @ linear(one)) - lab(sight @ linear(other))) > 20
+        assert abs(lab(linear(one))[0] - lab(linear(other))[0]) > 10
+
+
+def test_every_colour_is_seen_on_its_page() -> None:
+    """Marks have a contrast of at least 3 : 1 on white, and their dark variants on a dark page (WCAG 2, 1.4.11)."""
+    for mark, page in itertools.product(MARKS, ("#ffffff", "#14171c")):
+        colour = mark.colour if page == "#ffffff" else mark.dark
+        light = [float(np.array([0.2126, 0.7152, 0.0722]) @ linear(name)) for name in (colour, page)]
+        assert (max(light) + 0.05) / (min(light) + 0.05) >= 3
+
+
+def test_a_backbone_keeps_its_mark_whoever_stands_beside_it() -> None:
+    """A known name's mark doesn't depend on the other series; no two series of a figure share one."""
+    alone = marks([("vit",)])[("vit",)]
+    together = marks([("a_new_one",), ("convmixer",), ("vit",), ("another",)])
+    assert together[("vit",)] == alone == MARKS[KNOWN["vit"]]
+    assert len(set(together.values())) == 4
+    assert marks([("another",), ("a_new_one",), ("vit",)])[("vit",)] == alone
+
+
+def test_means_and_intervals_drawn_are_those_of_scipy() -> None:
+    """The line of ViT runs through its means and its bars span scipy's t interval, in per cent."""
+    table = example_sweeps.patch_size().table
+    figure = accuracy_by_level(table, places=layout(table, FACTORS))
+    own = table[table["backbone"] == "vit"].groupby("patch_size")["test_accuracy"]
+    (drawn,) = [line for line in lines_of(figure.axes[0], MARKS[KNOWN["vit"]].colour) if len(line) == 4]
+    np.testing.assert_allclose(drawn[:, 1], 100 * own.mean())
+    half = 100 * own.sem() * stats.t.ppf(0.975, 4)
+    spans = [c.get_segments() for c in figure.axes[0].collections if hasattr(c, "get_segments") and len(c.get_segments()) == 4]
+    heights = np.array([[segment[1, 1] - segment[0, 1] for segment in bars] for bars in spans])
+    assert np.isclose(heights, 2 * half.to_numpy()).all(axis=1).any()
+
+
+def test_no_interval_is_drawn_for_two_seeds() -> None:
+    """With two seeds there are means and runs but no bar."""
+    table = example_sweeps.patch_size(seeds=2).table
+    figure = accuracy_by_level(table, places=layout(table, FACTORS))
+    assert not figure.axes[0].containers
+
+
+def test_every_run_is_a_point_and_a_diverged_one_a_cross() -> None:
+    """60 runs of which two diverged: 58 points and two crosses, and nobody is missing."""
+    table = example_sweeps.diverged(example_sweeps.patch_size(), runs=[3, 17]).table
+    ax = accuracy_by_level(table, places=layout(table, FACTORS)).axes[0]
+    points = sum(len(c.get_offsets()) for c in ax.collections if not hasattr(c, "get_segments"))
+    crosses = sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == "x")
+    assert (points, crosses) == (58, 2)
+
+
+def test_patch_sizes_are_evenly_spaced_categories() -> None:
+    """Patch sizes 1, 2, 4, 8 stand at equal distances and are the only ticks."""
+    table = example_sweeps.patch_size().table
+    ax = accuracy_by_level(table, places=layout(table, FACTORS)).axes[0]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "2", "4", "8"]
+    assert set(np.diff(ax.get_xticks())) == {1}
+    assert ax.get_ylabel().endswith("(%)")
+    assert ax.get_xlabel() == "patch size (pixels)"
+
+
+def test_factors_without_a_place_make_panels() -> None:
+    """Two kernel sizes beside patch size and mixer give two panels; nothing is averaged in silence."""
+    table = example_sweeps.token_mixer().table
+    places = layout(table, ["patch_size", "token_mixer", "kernel_size"])
+    figure = accuracy_by_level(table, places=places)
+    assert [ax.get_title() for ax in figure.axes] == ["kernel size 3", "kernel size 7"]
+
+
+def test_an_option_that_only_some_series_have_splits_those() -> None:
+    """Attention has no kernel: it is one series, depthwise convolution one for each kernel, in one panel."""
+    table = example_sweeps.token_mixer().table
+    keep = (table["token_mixer"] == "depthwise_conv") | ((table["token_mixer"] == "attention") & (table["kernel_size"] == 3))
+    table = table[keep].convert_dtypes().reset_index(drop=True)
+    table.loc[table["token_mixer"] == "attention", "kernel_size"] = pd.NA
+    figure = accuracy_by_level(table, places=layout(table, ["patch_size", "token_mixer", "kernel_size"]))
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["depthwise conv, kernel size 3", "attention", "depthwise conv, kernel size 7"]
+    assert len(figure.axes) == 1
+
+
+def test_a_factor_that_others_determine_has_no_place() -> None:
+    """A learning rate zipped to the backbone asks for no panel."""
+    table = example_sweeps.patch_size().table
+    table["lr"] = table["backbone"].map({"convmixer": 0.01, "vit": 0.001, "mlp_mixer": 0.002})
+    assert layout(table, ["lr", "patch_size", "backbone"]).factors == ("patch_size", "backbone")
+
+
+def test_cells_stand_at_their_cost() -> None:
+    """Against MACs each mark's place is the cell's cost and mean accuracy."""
+    table = example_sweeps.patch_size().table
+    ax = accuracy_against(table, "macs", places=layout(table, FACTORS)).axes[0]
+    assert ax.get_xscale() == "log"
+    own = table.groupby(FACTORS)[["macs", "test_accuracy"]].mean()
+    drawn = {tuple(np.round(line.get_xydata()[0], 6)) for line in ax.lines if len(line.get_xdata()) == 1}
+    assert drawn >= {(round(row.macs, 6), round(100 * row.test_accuracy, 6)) for row in own.itertuples()}
+
+
+@pytest.mark.parametrize(("low", "high"), [(4e4, 6e4), (1e6, 8e7), (3, 5e9), (9.7e5, 1.02e6)])
+def test_log_axes_have_round_ticks(low: float, high: float) -> None:
+    """At most six ticks, all inside the axis; at least three where the axis spans a factor of 1.5."""
+    ticks = round_ticks(low, high)
+    assert all(low <= tick <= high for tick in ticks)
+    assert (3 if high > 1.5 * low else 0) <= len(ticks) <= 6
+
+
+def test_heat_map_prints_means_and_dashes() -> None:
+    """Each cell carries its mean in per cent to one digit; cells without a run carry a dash."""
+    table = example_sweeps.unfinished(example_sweeps.patch_size(), missing=10).table
+    texts = [text.get_text() for text in heat_map(table, places=layout(table, FACTORS)).axes[0].texts]
+    means = table.dropna(subset="test_accuracy").groupby(FACTORS)["test_accuracy"].mean()
+    assert sorted(texts) == sorted([*(f"{100 * mean:.1f}" for mean in means), "–", "–"])
+
+
+def test_learning_curves_are_means_over_seeds() -> None:
+    """The line of a series is pandas' mean over seeds, epoch by epoch."""
+    sweep = example_sweeps.patch_size()
+    figure = learning_curves(sweep.table, sweep.curves, places=layout(sweep.table, FACTORS))
+    joined = sweep.curves.merge(sweep.table[["run_id", *FACTORS]], on="run_id")
+    own = joined[(joined["patch_size"] == 1) & (joined["backbone"] == "vit")]
+    (drawn,) = lines_of(figure.axes[0], MARKS[KNOWN["vit"]].colour)
+    np.testing.assert_allclose(drawn[:, 1], 100 * own.groupby("epoch")["val_accuracy"].mean())
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_files_are_the_same_bytes_each_time(look: object, tmp_path: Path) -> None:
+    """Drawn twice, rows in another order: SVG, PNG and PDF are equal; the SVG holds no text that needs a font."""
+    assert look in (PAPER, TALK)
+    table = example_sweeps.patch_size().table
+    for folder, rows in (("a", table), ("b", table.iloc[::-1])):
+        figure = accuracy_by_level(rows, places=layout(rows, FACTORS), look=look)
+        paths = save(figure, tmp_path / folder / "figure", look=look)
+    for path in paths:
+        assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
+    tree = ElementTree.parse(tmp_path / "a" / "figure.svg")
+    assert not list(tree.iter("{http://www.w3.org/2000/svg}text"))
+    assert tree.getroot().get("width") == f"{72 * look.width:g}pt"
+    assert b"/Type3" not in (tmp_path / "a" / "figure.pdf").read_bytes()
+
+
+def test_drawing_leaves_matplotlib_as_it_was() -> None:
+    """A figure's style doesn't leak into a user's own figures."""
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    table = example_sweeps.one_factor().table
+    accuracy_by_level(table, places=layout(table, ["lr"]), look=TALK)
+    assert dict(mpl.rcParams) == before

@@ -1,0 +1,187 @@
+"""The report says the answer first, tells what is missing, and is redrawn from its folder byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import example_sweeps
+import pandas as pd
+import pytest
+from example_sweeps import Example
+
+from study.report import main
+from study.reporting.document import document
+from study.reporting.figures.plates import plates
+from study.reporting.figures.style import PAPER
+from study.reporting.findings import Findings
+from study.reporting.sources import Material, from_report, without_places, write_tables
+from study.reporting.tables import TextTable
+
+WITHOUT_TORCH = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision"):
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, Refuse())
+from study.report import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def written(example: Example, folder: Path) -> str:
+    """The report of an example, drawn through the command."""
+    example_sweeps.as_folder(example, folder)
+    assert main([str(folder)]) == 0
+    return (folder / "report.md").read_text(encoding="utf-8")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """A hash of every file."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_the_tables_come_back_as_they_were(tmp_path: Path) -> None:
+    """Types, missing entries, hashes that look like numbers and every bit of every float survive the folder."""
+    sweep = example_sweeps.unfinished(example_sweeps.patch_size(), missing=7)
+    table = sweep.table.assign(data_digest="123e45678", commit="0" * 40, grad_clip=pd.NA)
+    write_tables(Material(table, sweep.curves, sweep.facts), tmp_path)
+    back = from_report(tmp_path)
+    pd.testing.assert_frame_equal(back.table, table.convert_dtypes(), check_dtype=False, check_exact=True)
+    assert back.table["data_digest"].iloc[0] == "123e45678"
+    assert back.facts == sweep.facts
+    assert (tmp_path / "sweep.yaml").read_text(encoding="utf-8") == sweep.facts.sweep_yaml
+
+
+def test_a_report_is_redrawn_byte_for_byte_without_torch(tmp_path: Path) -> None:
+    """From the tables alone, in a process that can't import torch, every file comes out the same."""
+    example_sweeps.as_folder(example_sweeps.one_factor(), tmp_path / "a")
+    example_sweeps.as_folder(example_sweeps.one_factor(), tmp_path / "b")
+    assert main([str(tmp_path / "a")]) == 0
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "b")], check=True, capture_output=True)
+    first = digests(tmp_path / "a")
+    assert first == digests(tmp_path / "b")
+    assert {"report.md", "runs.csv", "curves.parquet", "sweep.yaml", "figures/learning-curves.svg"} <= set(first)
+
+
+def test_the_answer_stands_before_everything_else(tmp_path: Path) -> None:
+    """Title, question, then the answer; figures and tables follow; provenance ends it."""
+    text = written(example_sweeps.one_factor(), tmp_path / "r")
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert headings == ["Answer", "Figures", "Cells", "Planned contrasts", "Shares of the variation", "Provenance"]
+    assert text.startswith("# example")
+    assert "n = 3 seeds" in text
+    assert "commit: 4f2a9c1e4f2a" in text
+    assert "torch 2.13.0" in text
+
+
+def test_an_unfinished_study_says_so_in_its_first_line(tmp_path: Path) -> None:
+    """How many of how many runs, and which are missing, by name."""
+    sweep = example_sweeps.unfinished(example_sweeps.one_factor(), missing=2)
+    first = written(sweep, tmp_path / "r").splitlines()[0]
+    assert "10 of 12 runs" in first
+    for run in sweep.table["run_id"].iloc[-2:]:
+        assert run in first
+
+
+def test_figures_that_are_linked_exist(tmp_path: Path) -> None:
+    """Every figure stands in the report as SVG, PNG and PDF, and no file lies there that isn't linked."""
+    text = written(example_sweeps.one_factor(), tmp_path / "r")
+    files = {f"figures/{path.name}" for path in (tmp_path / "r" / "figures").iterdir()}
+    assert files
+    assert files == {name for name in files if f"({name})" in text}
+
+
+@pytest.mark.parametrize(
+    "sweep",
+    [
+        pytest.param(lambda: example_sweeps.one_factor(seeds=1), id="one seed"),
+        pytest.param(lambda: example_sweeps.unfinished(example_sweeps.one_factor(), missing=12), id="nothing yet"),
+        pytest.param(lambda: example_sweeps.diverged(example_sweeps.one_factor(), runs=list(range(12))), id="all diverged"),
+        pytest.param(lambda: example_sweeps.unfinished(example_sweeps.patch_size(seeds=3), missing=20), id="few cells"),
+        pytest.param(lambda: without_curves(example_sweeps.one_factor()), id="no curves"),
+        pytest.param(lambda: one_cell(example_sweeps.one_factor()), id="one cell"),
+        pytest.param(lambda: empty(example_sweeps.one_factor()), id="empty table"),
+        pytest.param(lambda: long_names(example_sweeps.patch_size(seeds=2, epochs=2)), id="long names"),
+    ],
+)
+def test_whatever_the_study_is_there_is_a_plain_report(sweep: Callable[[], Example], tmp_path: Path) -> None:
+    """Poor and odd studies give a report that says what it lacks; none ends in a traceback or a warning."""
+    findings = Findings(from_report(example_sweeps.as_folder(sweep(), tmp_path)))
+    drawn = plates(findings)
+    for plate in drawn:
+        plate.draw(PAPER).draw_without_rendering()
+    text = document(findings, drawn)
+    assert not re.search(r"\bnan\b|<NA>|NotImplemented", text, re.IGNORECASE)
+    assert "# example" in text
+
+
+def without_curves(sweep: Example) -> Example:
+    return replace(sweep, curves=pd.DataFrame({name: [] for name in ("run_id", "epoch", "train_loss", "val_accuracy")}))
+
+
+def one_cell(sweep: Example) -> Example:
+    table = sweep.table[sweep.table["lr"] == 0.001].reset_index(drop=True)
+    return replace(sweep, table=table, facts=replace(sweep.facts, factors={}))
+
+
+def empty(sweep: Example) -> Example:
+    return Example(pd.DataFrame(), without_curves(sweep).curves, sweep.facts)
+
+
+def long_names(sweep: Example) -> Example:
+    names = {"vit": "a_vision_transformer_with_an_uncommonly_long_name", "convmixer": "another_that_nobody_could_shorten"}
+    return replace(sweep, table=sweep.table.replace({"backbone": names}))
+
+
+def test_words_of_users_are_escaped(tmp_path: Path) -> None:
+    """Markup in a question, a name or a reason is shown as it was typed and never becomes markup."""
+    sweep = example_sweeps.diverged(example_sweeps.one_factor(), runs=[0])
+    table = sweep.table.assign(device_name="<img src=x onerror=alert(1)>|*gpu*")
+    table.loc[0, "reason"] = "a | pipe, <b>bold</b> and [link](javascript:x)"
+    facts = replace(sweep.facts, question="Is 1 < 2? <script>alert(1)</script> | `code`")
+    text = written(Example(table, sweep.curves, facts), tmp_path / "r")
+    assert "<script" not in text
+    assert "<img" not in text
+    assert "<b>" not in text
+    assert "[link](" not in text.replace("\\[link\\](", "")
+    assert r"\| \`code\`" in text
+
+
+def test_folders_of_users_are_left_out(tmp_path: Path) -> None:
+    """Neither data roots nor absolute paths in reasons reach the committed tables."""
+    sweep = example_sweeps.diverged(example_sweeps.one_factor(), runs=[0])
+    sweep.table.loc[0, "reason"] = "FileNotFoundError: [Errno 2] /home/lovelace/images/train/7.png is gone"
+    yaml = "data:\n  root: /scratch/lovelace/x  # big disk\n  cache: ../lovelace/cache\nmore: {root: /home/lovelace, name: x}\n"
+    facts = replace(sweep.facts, sweep_yaml=yaml, overrides=("data.root=/home/lovelace/x", "train.epochs=2"))
+    write_tables(Material(sweep.table, sweep.curves, facts), tmp_path)
+    for path in tmp_path.iterdir():
+        assert b"lovelace" not in path.read_bytes(), path.name
+    assert "7.png is gone" in (tmp_path / "runs.csv").read_text(encoding="utf-8")
+    assert without_places(facts).overrides == ("train.epochs=2",)
+    assert "root: data  # big disk" in (tmp_path / "sweep.yaml").read_text(encoding="utf-8")
+
+
+def test_a_place_that_is_neither_is_told_on_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit status 2 and the three things that it could have been."""
+    assert main([str(tmp_path / "nothing")]) == 2
+    told = capsys.readouterr().err
+    assert "neither a sweep's YAML file, nor a folder of runs or of a report" in told
+
+
+def test_latex_tables_are_escaped_and_ruled() -> None:
+    """Special letters are printed, not run; booktabs' rules frame the table."""
+    text = TextTable(("a_b", "50 %"), (("x & y", "−1.5"),), (False, True)).latex(caption="100 % & more", label="tab:x")
+    assert r"a\_b & 50 \% \\" in text
+    assert r"x \& y & $-$1.5 \\" in text
+    assert r"\caption{100 \% \& more}" in text
+    assert re.findall(r"\\\w+rule", text) == [r"\toprule", r"\midrule", r"\bottomrule"]
