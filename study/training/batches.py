@@ -18,9 +18,9 @@ from study.training.schedule import steps_per_epoch
 EVALUATION_PIXELS = 2**20
 """Pixels of one evaluation batch: 1,024 images of 32 x 32. A constant, as the batch's size may change the last bits."""
 
-AUGMENTATION_PIXELS = 2**17
-"""Pixels that are augmented in one go, unless one batch has more; small images come many batches at a time, since
-there the calls cost more than the pixels. An image's bits don't depend on it (`study.training.augmentation`)."""
+AUGMENTATION_PIXELS = {"cpu": 2**17, "cuda": 2**22}
+"""Pixels that are augmented in one go, unless one batch has more: small images come many batches at a time, since there
+the calls cost more than the pixels. An image's bits don't depend on it (`study.training.augmentation`)."""
 
 
 class TrainingBatches:
@@ -34,7 +34,7 @@ class TrainingBatches:
         self._seed, self._device, self._layout = run.seed, device, layout
         self._batch_size, self._images = run.train.batch_size, len(split)
         self.epoch_steps = steps_per_epoch(self._images, self._batch_size)
-        self._group = max(1, AUGMENTATION_PIXELS // (run.data.image_size**2 * self._batch_size))
+        self._group = max(1, AUGMENTATION_PIXELS[device.type] // (run.data.image_size**2 * self._batch_size))
         self._feeder = Feeder(split, device, resident=fits_on_device(split, device))
         self._augmentation = Augmentation(run.augment, splits.facts, seed=run.seed, images=self._images)
         self.mixes_labels = bool(run.augment.mixup or run.augment.cutmix)
@@ -43,6 +43,8 @@ class TrainingBatches:
         """The batches of an epoch (counted from 0) from number `first` on: images `b c h w` and their targets."""
         size = self._batch_size
         ids = shuffled(self._seed, epoch, images=self._images)[first * size : self.epoch_steps * size]
+        if self._feeder.resident:  # all at once: a transfer per batch would make the host wait for the device
+            ids = ids.to(self._device)
         groups = torch.split(ids, size * self._group) if len(ids) else ()
         augment = self._augmentation.epoch(epoch, device=self._device, layout=self._layout)
         fed = self._feeder.batches(map(augment.rows, groups))

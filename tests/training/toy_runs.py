@@ -25,6 +25,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "vit": {"dim": 8, "depth": 1, "heads": 1},
     "mlp_mixer": {"dim": 8, "depth": 1},
 }
+CPU = DeviceChoice("cpu")
 TRAIN, VAL, TEST = 52, 18, 24  # with batches of 16: three steps an epoch, and four images left over
 
 FACTS = DataFacts(
@@ -111,12 +112,13 @@ def attempt(
     every: int = 1000,
     restart: int = 0,
     report: Callable[[Progress], None] = lambda _: None,
+    device: DeviceChoice = CPU,
 ) -> Outcome | Interrupted:
-    """One attempt at `run` on the toy images, on the CPU."""
+    """One attempt at `run` on the toy images."""
     return train(
         run,
         splits(),
-        device=DeviceChoice("cpu"),
+        device=device,
         checkpoints=EveryNthStep(folder, run, every=every, restart=restart),
         stop=fate or Fate(),
         report=report,
