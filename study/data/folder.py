@@ -40,11 +40,14 @@ class Scan:
 def scan(root: Path) -> Scan:
     """Find every image below `root`; raises UserError for a missing part, an empty class or unequal classes."""
     folders = _part_folders(root)
-    classes = {part: _subfolders(folder) for part, folder in folders.items()}
-    found = {
-        part: [(label, path, told) for label, name in enumerate(names) for path, told in _images(folders[part], name)]
-        for part, names in classes.items()
-    }
+    try:
+        classes = {part: _subfolders(folder) for part, folder in folders.items()}
+        found = {
+            part: [(label, path, told) for label, name in enumerate(names) for path, told in _images(folders[part], name)]
+            for part, names in classes.items()
+        }
+    except OSError as error:  # a folder that may not be read, a link to nowhere
+        raise UserError(Problem(str(error.strerror), place=str(error.filename), key="data.root")) from error
     _refuse_gaps(root, folders, classes, found)
     for images in found.values():
         images.sort()
@@ -91,11 +94,12 @@ def _subfolders(folder: Path) -> list[str]:
 
 def _images(folder: Path, name: str) -> Iterator[tuple[str, str]]:
     """Path below `folder`, and size and time of change, of every image in its subfolder `name`."""
-    for entry in os.scandir(folder / name):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _images(folder, f"{name}/{entry.name}")
-        elif entry.name.lower().endswith(SUFFIXES):
-            status = entry.stat()
-            yield f"{name}/{entry.name}", f"{status.st_size} {status.st_mtime_ns}"
+    with os.scandir(folder / name) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _images(folder, f"{name}/{entry.name}")
+            elif entry.name.lower().endswith(SUFFIXES):
+                status = entry.stat()
+                yield f"{name}/{entry.name}", f"{status.st_size} {status.st_mtime_ns}"

@@ -24,7 +24,7 @@ class Split:
     """Images uint8 `n c h w` (memory-mapped), labels int64 `n`, and `indices` int64 `n`: positions in the source.
 
     The source's own order is torchvision's for the published sets, scikit-learn's for digits, and for a folder its
-    classes and in each its paths, sorted. Augmentation knows an image by its position in its split, which a subset shares with the whole.
+    classes and in each its paths, sorted. Augmentation knows an image by its position in its split.
     """
 
     images: Tensor

@@ -79,6 +79,14 @@ def test_a_folder_of_another_layout_is_told_the_layout(tmp_path: Path, parts: tu
     assert (str(list(parts)) if parts else "no such folder") in told
 
 
+def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
+    """A picture that can't even be looked at is told by its path, not by a traceback."""
+    root = write_folder(tmp_path / "set")
+    link = root / "train" / CLASSES[0] / "gone.png"
+    link.symlink_to(tmp_path / "nowhere.png")
+    assert refusal(folder_options(root)).screen() == f"{link}: data.root: No such file or directory"
+
+
 def test_a_class_too_small_for_the_validation_split_is_named(tmp_path: Path) -> None:
     """A class of two images has none to spare for a validation tenth."""
     root = write_folder(tmp_path / "set", train=40)

@@ -20,6 +20,7 @@ from study.training.augmentation import Augmentation, EpochAugmentation, Normali
 CPU = torch.device("cpu")
 IMAGES, SIZE = 60, 12
 EVERYTHING: dict[str, Any] = {
+    "resized_crop": 0.4,
     "flip": True,
     "crop": 2,
     "colour_jitter": 0.3,
@@ -106,6 +107,8 @@ def test_an_operation_that_is_added_changes_no_other_operations_numbers(added: s
         assert torch.equal(before.variants, after.variants)
     if added != "colour_jitter":
         assert torch.equal(before.jitter.factors, after.jitter.factors)
+    if added != "resized_crop":
+        assert torch.equal(before.cropped, after.cropped)
     if added != "erasing":
         assert torch.equal(before.erased, after.erased)
     assert torch.equal(before.mixing.partner, after.mixing.partner)

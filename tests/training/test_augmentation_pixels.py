@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageFilter
+from scipy import stats
 from torch import Tensor
 
 from study.data.torchvision_schema import declare_missing_operators
@@ -16,12 +17,12 @@ from study.training.augmentation.draws import Draws
 from study.training.augmentation.framing import draw_framing, framed
 from study.training.augmentation.jitter import ORDERS, draw_jitter
 from study.training.augmentation.mixing import inside
-from study.training.augmentation.pixels import _all_rows, moved, smoothed
+from study.training.augmentation.pixels import _all_rows, enlarged, moved, smoothed
 from study.training.augmentation.randaugment import BINS, OPERATIONS, SIGNS, randaugment
 
 declare_missing_operators()
 
-from torchvision.transforms import InterpolationMode, autoaugment  # noqa: E402  the schemas come first
+from torchvision.transforms import InterpolationMode, RandomErasing, RandomResizedCrop, autoaugment  # noqa: E402  the schemas come first
 from torchvision.transforms.v2 import functional as F  # noqa: E402
 
 ROUNDING = 0 if platform.machine() in ("x86_64", "AMD64") else 1  # elsewhere Pillow's blend may be one fused operation
@@ -141,14 +142,46 @@ def test_an_erased_rectangle_is_torchvisions_erase_of_the_drawn_area() -> None:
     height, width = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
     erased = height * width > 0
     assert abs(erased.mean() - 0.25) < 3 * np.sqrt(0.25 * 0.75 / images)
-    area = (height * width)[erased] / size**2
+    area, ratio = (height * width)[erased] / size**2, (height / np.maximum(width, 1))[erased]
     assert 0.015 < area.min() < 0.03 and 0.3 < area.max() < 0.345
-    assert (height / np.maximum(width, 1))[erased].min() > 0.25 and (height / np.maximum(width, 1))[erased].max() < 4.5
+    assert ratio.min() > 0.25 and ratio.max() < 4.5
     assert boxes.min() >= 0 and boxes.max() <= size
     mask = inside(torch.from_numpy(boxes[:50]), size)
     for (top, bottom, left, right), ours in zip(boxes[:50].tolist(), mask, strict=True):
         theirs = F.erase(torch.zeros(1, size, size), top, left, bottom - top, right - left, torch.ones(1))
         assert torch.equal(ours, theirs.bool())
+
+
+def test_a_resized_crop_is_torchvisions_of_the_drawn_rectangle() -> None:
+    """Enlarged rectangles equal torchvision's bilinear resized_crop to one level; the whole image stays as it is."""
+    size = 20
+    images = pictures(60, channels=3, size=size)
+    boxes = torch.from_numpy(Draws(seed=0, epoch=0, images=len(images), size=size).cropped(0.08))
+    for image, (top, bottom, left, right), ours in zip(images, boxes.tolist(), enlarged(images, boxes), strict=True):
+        theirs = F.resized_crop(image, top, left, bottom - top, right - left, [size, size])
+        assert (ours.int() - theirs.int()).abs().max() <= 1
+    whole = torch.tensor([0, size, 0, size]).expand(len(images), 4)
+    assert torch.equal(enlarged(images, whole), images)
+
+
+@pytest.mark.parametrize("kind", ["resized_crop", "erasing"])
+def test_rectangles_are_distributed_as_torchvisions(kind: str) -> None:
+    """Area, ratio and place have the distributions of torchvision's own draws (Kolmogorov and Smirnov's test)."""
+    size, count = 224, 2000
+    draws, image = Draws(seed=0, epoch=0, images=count, size=size), torch.zeros(1, size, size)
+    torch.manual_seed(0)
+    if kind == "resized_crop":
+        boxes = draws.cropped(0.3)
+        theirs = [RandomResizedCrop.get_params(image, [0.3, 1.0], [3 / 4, 4 / 3]) for _ in range(count)]
+    else:
+        boxes = draws.erased(1.0)
+        theirs = [RandomErasing.get_params(image, (0.02, 0.33), (0.3, 3.3), [0.0])[:4] for _ in range(count)]
+    top, bottom, left, right = boxes.T
+    y, x, height, width = np.array(theirs, dtype=float).T
+    assert stats.ks_2samp((bottom - top) * (right - left), height * width).pvalue > 1e-3
+    assert stats.ks_2samp((bottom - top) / (right - left), height / width).pvalue > 1e-3
+    assert stats.ks_2samp(top, y).pvalue > 1e-3 and stats.ks_2samp(left, x).pvalue > 1e-3
+    assert boxes.min() >= 0 and boxes.max() <= size
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -1,4 +1,4 @@
-"""All augmentation of a run, in its fixed order: crop, flip, RandAugment, colour jitter; normalise; erase, mix.
+"""All augmentation of a run, in its fixed order: resized crop, crop, flip, RandAugment, colour jitter; normalise; erase, mix.
 
     augmentation = Augmentation(run.augment, splits.facts, seed=run.seed, images=len(split))
     today = augmentation.epoch(epoch, device=device, layout=torch.channels_last)
@@ -21,7 +21,7 @@ from study.training.augmentation.draws import Draws
 from study.training.augmentation.framing import draw_framing, framed
 from study.training.augmentation.jitter import Jitter, draw_jitter
 from study.training.augmentation.mixing import Mixing, draw_mixing, inside
-from study.training.augmentation.pixels import moved
+from study.training.augmentation.pixels import enlarged, moved
 from study.training.augmentation.randaugment import RandAugment, draw_variants, randaugment
 from study.training.augmentation.target import Target
 
@@ -58,6 +58,7 @@ class Augmentation:
         mixing = draw_mixing(draws, options)
         return EpochAugmentation(
             normalise=Normalisation(self.facts, device=device, layout=layout),
+            cropped=None if options.resized_crop == 1 else torch.from_numpy(draws.cropped(options.resized_crop)).to(device),
             framing=None if framing is None else framing.to(device),
             operations=None if self.operations is None else self.operations.to(device),
             variants=None if variants is None else variants.to(device),
@@ -72,6 +73,7 @@ class EpochAugmentation:
     """One epoch's parameters, a row per training image, and how they are applied. None: the operation is off."""
 
     normalise: Normalisation
+    cropped: Tensor | None  # int64 `n 4`
     framing: Tensor | None  # int64 `n 3`
     operations: RandAugment | None
     variants: Tensor | None  # int64 `n layers`
@@ -97,6 +99,8 @@ class EpochAugmentation:
 
     def alone(self, images: Tensor, ids: Tensor) -> Tensor:
         """Images uint8 `b c h w` of the rows `ids` `b`, augmented and normalised but not mixed."""
+        if self.cropped is not None:
+            images = enlarged(images, self.cropped[ids])
         if self.framing is not None:
             images = moved(images, framed(self.framing[ids], images.shape[-1]))
         if self.operations is not None and self.variants is not None:

@@ -42,6 +42,30 @@ def moved(images: Tensor, source: Tensor) -> Tensor:
     return images.flatten(2).gather(2, at).mul_(inside).view_as(images)
 
 
+def enlarged(images: Tensor, box: Tensor) -> Tensor:
+    """Each image's rectangle (top, bottom, left, right) `b 4`, stretched to the whole image by linear interpolation.
+
+    As torchvision's `resized_crop` with bilinear interpolation: what lies outside the rectangle has no part in it.
+    """
+    top, bottom, left, right = box.unbind(1)
+    rows = _interpolated(images.float(), top, bottom, dim=2)
+    return _interpolated(rows, left, right, dim=3).round_().to(torch.uint8)
+
+
+def _interpolated(images: Tensor, start: Tensor, end: Tensor, *, dim: int) -> Tensor:
+    """Images float `b c h w` whose stretch from `start` to `end` (`b`) along `dim` fills that dimension."""
+    size = images.shape[dim]
+    length = (end - start)[:, None]
+    at = torch.arange(size, device=images.device, dtype=torch.float64)
+    place = ((at + 0.5) * length / size - 0.5).clamp_(min=0)
+    low = place.floor().long()
+    high = torch.minimum(low + 1, length - 1)
+    shape = [len(images), 1, 1, 1]
+    shape[dim] = size
+    first, second = (images.gather(dim, (k + start[:, None]).view(shape).expand_as(images)) for k in (low, high))
+    return (second - first).mul_((place - low).float().view(shape)).add_(first)
+
+
 def looked_up(images: Tensor, table: Tensor) -> Tensor:
     """Images whose every value v is replaced by `table[:, :, v]`; `table` is uint8 `b c 256`."""
     return table.gather(2, images.flatten(2).long()).view_as(images)
