@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.backbones import build_spec, names, specification
+from study.backbones import build_spec, names, specify
 from study.backbones.specification import BackboneSpec
 from study.cost import count_cost
-from study.matching import By, Unreachable, solve
+from study.errors import UserError
+from study.matching import By, Unreachable, named_budget, solve, solve_seconds
 
 
 def template(name: str, *, image_size: int, patch_size: int, depth: int = 4, dim: int = 32) -> BackboneSpec:
@@ -23,7 +24,7 @@ def template(name: str, *, image_size: int, patch_size: int, depth: int = 4, dim
         "dim": dim,
         "depth": depth,
     }
-    return specification(name).model_validate(settings | ({"kernel_size": 3} if name == "convmixer" else {}))
+    return specify(name, settings | ({"kernel_size": 3} if name in ("convmixer", "convnext") else {}))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -81,7 +82,7 @@ def test_a_models_own_budget_gives_the_model_back(name: str, by: By) -> None:
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(name=st.sampled_from(["vit", "mlp_mixer"]), target=st.integers(150_000, 3_000_000))
+@given(name=st.sampled_from(["vit", "mlp_mixer", "convnext", "metaformer"]), target=st.integers(150_000, 3_000_000))
 def test_the_fine_knob_is_as_good_as_any(name: str, target: int) -> None:
     """At the width that was chosen no other integer of the fine knob comes nearer to the target."""
     match = solve(
@@ -125,3 +126,62 @@ def test_the_template_width_does_not_matter() -> None:
             for dim in (32, 320)
         )
         assert first == second
+
+
+@pytest.mark.parametrize(
+    ("text", "by", "budget"),
+    [
+        ("convmixer_256_8 k5 p2", "params", 594_186),
+        ("convmixer_256_8 k5 p2", "macs", 148_113_920),
+        ("convmixer_256_8", "params", 643_338),
+        ("convmixer_256_8 kernel_size=9 patch_size=1", "macs", 707_529_216),
+        ("vit_tiny_patch16", "macs", 1_253_683_200),
+    ],
+)
+def test_published_variants_name_budgets(text: str, by: By, budget: int) -> None:
+    """A variant with options costs what is published for it."""
+    assert named_budget(text, by=by) == budget
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("convmixer_256_9", "did you mean 'convmixer_256_8'"),
+        ("", "no published variant"),
+        ("convmixer_256_8 k", "is written k5, p2 or image_size=64"),
+        ("convmixer_256_8 k4", "must be odd"),
+        ("convmixer_256_8 q5", "no such setting"),
+    ],
+)
+def test_what_names_no_budget_is_refused(text: str, rule: str) -> None:
+    """An unknown variant or option is told in words."""
+    with pytest.raises(UserError, match=rule):
+        named_budget(text, by="params")
+
+
+def test_the_authors_budget_is_met_by_their_model() -> None:
+    """ConvMixer matched to the published ConvMixer-256/8 at its own depth, kernel and patch size is that model."""
+    spec = specify("convmixer_256_8", {"kernel_size": 5})
+    budget = named_budget("convmixer_256_8 k5 p2", by="params")
+    assert solve(spec, by="params", target=budget, tolerance=0.02, head_dim=32).spec == spec
+
+
+def test_seconds_are_looked_up_not_guessed() -> None:
+    """The measured width nearest to the target is taken; other backbones, patch sizes and head widths don't count."""
+    vit = template("vit", image_size=32, patch_size=4)
+    measured = {vit.at_width(dim, 32): dim / 1000 for dim in (64, 96, 128)}
+    measured[vit.at_width(128, 32).with_fine(300)] = 0.11
+    measured[vit.at_width(128, 64)] = 0.1
+    measured[template("vit", image_size=32, patch_size=2).at_width(96, 32)] = 0.1
+    measured[template("mlp_mixer", image_size=32, patch_size=4)] = 0.1
+    match = solve_seconds(vit, measured=measured, target=0.1, tolerance=0.05, head_dim=32)
+    assert (match.spec, match.value) == (vit.at_width(96, 32), 0.096)
+    assert match.residual == pytest.approx(-0.04)
+    knob = solve_seconds(vit, measured=measured, target=0.112, tolerance=0.05, head_dim=32)
+    assert knob.spec.model_dump()["mlp_dim"] == 300
+    with pytest.raises(Unreachable, match=r"nearest is 0\.064 at width 64"):
+        solve_seconds(vit, measured=measured, target=0.05, tolerance=0.05, head_dim=32)
+    with pytest.raises(UserError, match=r"no width of convmixer .* has been measured"):
+        solve_seconds(
+            template("convmixer", image_size=32, patch_size=4), measured=measured, target=1, tolerance=0.1, head_dim=32
+        )

@@ -1,4 +1,4 @@
-"""The body that all backbones share: stem, blocks, head; and the stem and heads that more than one of them uses.
+"""The body that all backbones share: stem, blocks, head.
 
 A block consists of `token_mixing` and `channel_mixing`; with `stem` and `head` these are the four parts that every
 parameter and every multiply-accumulate belongs to. A parameter's part is read off its name.
@@ -7,15 +7,17 @@ parameter and every multiply-accumulate belongs to. A parameter's part is read o
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from study.backbones.closed_form import PARTS
+from study.backbones.initialisation import Rule
 from study.backbones.specification import BackboneSpec
+
+Settings = Mapping[str, str | int]
 
 
 class Backbone(nn.Module):
@@ -39,10 +41,17 @@ class Backbone(nn.Module):
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the registry knows of a backbone: the specification's class, and what makes the module from one."""
+    """What the registry knows of a backbone; its file ends with one.
+
+    `published` holds the settings of published variants by name, `paper` the distributions that their papers draw
+    weights from, and `timm_names` pairs our module names with timm's, `*` standing for a block's number.
+    """
 
     specification: type[BackboneSpec]
     construct: Callable[[Any], Backbone]  # takes the specification's own class
+    paper: Rule | None = None
+    published: Mapping[str, Settings] = field(default_factory=dict)
+    timm_names: Sequence[tuple[str, str]] = ()
 
 
 def block(*, token_mixing: nn.Module, channel_mixing: nn.Module) -> nn.Sequential:
@@ -61,48 +70,3 @@ class PreNormResidual(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         mixed: Tensor = self.mixer(self.norm(tokens))
         return tokens + mixed
-
-
-class SequenceStem(nn.Module):
-    """Patches as a sequence, a class token in front if wanted, plus learned positions: b c h w -> b n d."""
-
-    def __init__(self, spec: BackboneSpec, *, patch_embedding: nn.Module, class_token: bool, positions: bool) -> None:
-        super().__init__()
-        length = spec.tokens + class_token
-        self.patch_embedding = patch_embedding
-        self.class_token = nn.Parameter(torch.zeros(1, 1, spec.dim)) if class_token else None
-        self.positions = nn.Parameter(torch.zeros(1, length, spec.dim)) if positions else None
-
-    def forward(self, images: Tensor) -> Tensor:
-        tokens: Tensor = self.patch_embedding(images).flatten(2).transpose(1, 2)
-        if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
-        return tokens if self.positions is None else tokens + self.positions
-
-
-class SequenceHead(nn.Module):
-    """Norm, then the mean over tokens or the class token, then a linear classifier: b n d -> b k."""
-
-    def __init__(self, spec: BackboneSpec, *, norm: nn.Module, class_token: bool) -> None:
-        super().__init__()
-        self.reads_class_token = class_token
-        self.norm = norm
-        self.classifier = nn.Linear(spec.dim, spec.num_classes)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        normed: Tensor = self.norm(tokens)
-        pooled = normed[:, 0] if self.reads_class_token else normed.mean(dim=1)
-        logits: Tensor = self.classifier(pooled)
-        return logits
-
-
-class GridHead(nn.Module):
-    """The mean over positions, then a linear classifier: b d h w -> b k."""
-
-    def __init__(self, spec: BackboneSpec) -> None:
-        super().__init__()
-        self.classifier = nn.Linear(spec.dim, spec.num_classes)
-
-    def forward(self, grid: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(grid.mean(dim=(2, 3)))
-        return logits

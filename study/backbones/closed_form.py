@@ -129,6 +129,11 @@ def attention_products(tokens: int, dim: int, heads: int) -> Part:
     return Part(macs=2 * tokens**2 * dim, activation_elements=heads * tokens**2 + tokens * dim)
 
 
+def attention(tokens: int, dim: int, heads: int) -> Part:
+    """Self-attention: one layer makes queries, keys and values, two products mix, one layer puts heads together."""
+    return linear(tokens, dim, 3 * dim) + attention_products(tokens, dim, heads) + linear(tokens, dim, dim)
+
+
 def mlp(positions: int, dim: int, hidden: int) -> Part:
     """Two linear layers, `dim` -> `hidden` -> `dim`, at each of `positions`."""
     return linear(positions, dim, hidden) + linear(positions, hidden, dim)

@@ -6,30 +6,46 @@ Trockman and Kolter, "Patches are all you need?", TMLR 2023 (arXiv:2201.09792), 
     z'_l  = BN(gelu(depthwise(z_{l-1}))) + z_{l-1}
     z_l   = BN(gelu(pointwise(z'_l)))
     logit = linear(mean over positions of z_depth)
+
+The authors' own ablation on CIFAR-10 moves the residual, exchanges the norm and exchanges the activation: options here.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from study.backbones.body import Architecture, Backbone, GridHead, block
+from study.backbones.body import Architecture, Backbone, Settings, block
 from study.backbones.closed_form import Cost, depthwise, linear, norm
 from study.backbones.depthwise import DepthwiseConv2d
+from study.backbones.head import GridHead, head_cost
+from study.backbones.initialisation import Distribution, fan_in
+from study.backbones.kernel import fitting_kernel, natural_kernel, reaching_pixels
 from study.backbones.layers import activation, grid_norm
-from study.backbones.patch_embedding import PatchEmbedding, patch_embedding_cost
-from study.backbones.specification import BackboneSpec
+from study.backbones.specification import BackboneSpec, Norm, option
+from study.backbones.stem import grid_stem, stem_cost
 
 
 class ConvMixerSpec(BackboneSpec):
-    """Width `dim`, `depth` blocks, and an odd `kernel_size` in tokens."""
+    """Width `dim`, `depth` blocks, and an odd `kernel_size` in tokens, or its span in pixels."""
 
     backbone: ClassVar[str] = "convmixer"
+    grid_only: ClassVar[str | None] = "a depthwise convolution"
 
-    kernel_size: int = Field(5, ge=1)
+    norm: Norm = option("batch")
+    kernel_pixels: int | None = option(None)
+    kernel_size: int = Field(default_factory=natural_kernel, ge=1)
+    residual: Literal["depthwise", "pointwise", "both", "none"] = option("depthwise")  # which steps are added to
+
+    @field_validator("kernel_pixels")
+    @classmethod
+    def _pixels_reach(cls, kernel_pixels: int | None, info: ValidationInfo) -> int | None:
+        return reaching_pixels(kernel_pixels, info)
 
     @field_validator("kernel_size")
     @classmethod
@@ -39,72 +55,92 @@ class ConvMixerSpec(BackboneSpec):
     def closed_form(self) -> Cost:
         """The exact cost, by arithmetic."""
         n, d = self.tokens, self.dim
-        patches = patch_embedding_cost(n, self.in_channels, d, patch_size=self.patch_size)
         return Cost(
             {
-                "stem": patches + norm(d),
+                "stem": stem_cost(self, normed=True),
                 "token_mixing": self.depth * (depthwise(self.grid, d, self.kernel_size) + norm(d)),
                 "channel_mixing": self.depth * (linear(n, d, d) + norm(d)),
-                "head": linear(1, d, self.num_classes),
+                "head": head_cost(self, normed=False),
             }
         )
 
     def width_step(self, head_dim: int) -> int:
         """Any width will do: there are no heads."""
-        return 1
+        return self.smallest_step(1)
 
     def widths(self, dim: int, head_dim: int) -> dict[str, int]:
         """Nothing else follows from the width."""
         return {"dim": dim}
 
 
-def fitting_kernel(kernel_size: int, info: ValidationInfo) -> int:
-    """A kernel with a centre, no wider than what can touch the grid from any position; ValueError otherwise."""
-    if kernel_size % 2 == 0:
-        raise ValueError("kernel_size must be odd, so that the kernel has a centre")
-    if "image_size" in info.data and "patch_size" in info.data:
-        grid = info.data["image_size"] // info.data["patch_size"]
-        if kernel_size > 2 * grid:
-            raise ValueError(
-                f"kernel_size must be at most twice the token grid: {grid} x {grid} tokens allow {2 * grid - 1}"
-            )
-    return kernel_size
+class Residual(nn.Module):
+    """x + inner(x)."""
 
-
-class DepthwiseMixing(nn.Module):
-    """x + BN(gelu(depthwise(x))): b d h w -> b d h w."""
-
-    def __init__(self, spec: ConvMixerSpec) -> None:
+    def __init__(self, inner: nn.Module) -> None:
         super().__init__()
-        self.depthwise = DepthwiseConv2d(spec.dim, spec.kernel_size)
-        self.activation = activation("gelu")
-        self.norm = grid_norm("batch", spec.dim)
+        self.inner = inner
 
-    def forward(self, grid: Tensor) -> Tensor:
-        mixed: Tensor = self.norm(self.activation(self.depthwise(grid)))
-        return mixed + grid
+    def forward(self, features: Tensor) -> Tensor:
+        changed: Tensor = self.inner(features)
+        return changed + features
 
 
-def pointwise_mixing(spec: ConvMixerSpec) -> nn.Module:
-    """BN(gelu(pointwise(x))): b d h w -> b d h w."""
-    pointwise = nn.Conv2d(spec.dim, spec.dim, kernel_size=1)
-    layers = OrderedDict(pointwise=pointwise, activation=activation("gelu"), norm=grid_norm("batch", spec.dim))
-    return nn.Sequential(layers)
-
-
-def stem(spec: ConvMixerSpec) -> nn.Module:
-    """BN(gelu(patch_embedding(x))): b c (h p) (w p) -> b d h w."""
-    patches = PatchEmbedding(spec.in_channels, spec.dim, patch_size=spec.patch_size)
-    layers = OrderedDict(patch_embedding=patches, activation=activation("gelu"), norm=grid_norm("batch", spec.dim))
-    return nn.Sequential(layers)
+def mixing(spec: ConvMixerSpec, convolution: nn.Module, *, residual: bool) -> nn.Module:
+    """norm(activation(convolution(x))), and if `residual` x added: b d h w -> b d h w."""
+    layers = OrderedDict(
+        convolution=convolution, activation=activation(spec.activation), norm=grid_norm(spec.norm, spec.dim)
+    )
+    return Residual(nn.Sequential(layers)) if residual else nn.Sequential(layers)
 
 
 def convmixer(spec: ConvMixerSpec) -> Backbone:
     """The backbone that the specification describes: images b c h w -> logits b k."""
     blocks = [
-        block(token_mixing=DepthwiseMixing(spec), channel_mixing=pointwise_mixing(spec)) for _ in range(spec.depth)
+        block(
+            token_mixing=mixing(
+                spec, DepthwiseConv2d(spec.dim, spec.kernel_size), residual=spec.residual in ("depthwise", "both")
+            ),
+            channel_mixing=mixing(
+                spec, nn.Conv2d(spec.dim, spec.dim, kernel_size=1), residual=spec.residual in ("pointwise", "both")
+            ),
+        )
+        for _ in range(spec.depth)
     ]
-    return Backbone(spec, stem=stem(spec), blocks=blocks, head=GridHead(spec))
+    return Backbone(spec, stem=grid_stem(spec, normed=True), blocks=blocks, head=GridHead(spec, normed=False))
 
 
-ARCHITECTURE = Architecture(specification=ConvMixerSpec, construct=convmixer)
+def paper_initialisation(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
+    """The authors' code (locuslab/convmixer) keeps torch's defaults: uniform within 1 / sqrt(fan-in), norms 1 and 0."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        return Distribution("uniform", 1 / math.sqrt(fan_in(module.weight)))
+    return Distribution("constant", 1.0 if name.endswith("weight") else 0.0)
+
+
+IMAGENET: Settings = {"image_size": 224, "in_channels": 3, "num_classes": 1000, "initialisation": "paper"}
+CIFAR10: Settings = {"image_size": 32, "in_channels": 3, "num_classes": 10, "initialisation": "paper"}
+PUBLISHED: Mapping[str, Settings] = {
+    # the paper's table 1; weights at github.com/locuslab/convmixer
+    "convmixer_1536_20": {**IMAGENET, "dim": 1536, "depth": 20, "patch_size": 7, "kernel_size": 9},
+    "convmixer_768_32": {**IMAGENET, "dim": 768, "depth": 32, "patch_size": 7, "kernel_size": 7, "activation": "relu"},
+    "convmixer_1024_20_ks9_p14": {**IMAGENET, "dim": 1024, "depth": 20, "patch_size": 14, "kernel_size": 9},
+    # github.com/locuslab/convmixer-cifar10, whose default is k=5, with the kernel of 7 that a review of it trained
+    "convmixer_256_8": {**CIFAR10, "dim": 256, "depth": 8, "patch_size": 2, "kernel_size": 7},
+}
+
+TIMM_NAMES = (
+    ("stem.patch_embedding.projection", "stem.0"),
+    ("stem.norm", "stem.2"),
+    ("blocks.*.token_mixing.inner.convolution", "blocks.*.0.fn.0"),
+    ("blocks.*.token_mixing.inner.norm", "blocks.*.0.fn.2"),
+    ("blocks.*.channel_mixing.convolution", "blocks.*.1"),
+    ("blocks.*.channel_mixing.norm", "blocks.*.3"),
+    ("head.classifier", "head"),
+)
+
+ARCHITECTURE = Architecture(
+    specification=ConvMixerSpec,
+    construct=convmixer,
+    paper=paper_initialisation,
+    published=PUBLISHED,
+    timm_names=TIMM_NAMES,
+)

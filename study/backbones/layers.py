@@ -7,12 +7,9 @@ feature over all tokens of the batch.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
-Norm = Literal["batch", "layer"]
-Activation = Literal["gelu", "relu"]
+from study.backbones.specification import Activation, Norm
 
 LAYER_NORM_EPS = 1e-6  # of ViT, MLP-Mixer and ConvNeXt alike
 

@@ -1,29 +1,79 @@
 """The patch embedding: the stem's module that turns an image into a grid of tokens, the same for every backbone.
 
-One linear map of all pixels of a patch, as a convolution whose kernel and stride are the patch size (Dosovitskiy et
-al., "An image is worth 16x16 words", ICLR 2021, equation 1; Trockman and Kolter, "Patches are all you need?", 2022,
-equation 1). In matched studies its weights come from one stream for all backbones (`study.backbones.initialisation`).
+`patchify` is one linear map of all pixels of a patch, as a convolution whose kernel and stride are the patch size
+(Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021, equation 1; Trockman and Kolter, "Patches are all you
+need?", 2022, equation 1). Two others make as many tokens without cutting the image into patches, so that patches
+themselves can be a factor: `overlap`, whose kernel is larger than its stride, and `conv_stem`, which halves the image
+step by step. In matched studies the weights come from one stream for all backbones (`study.backbones.initialisation`).
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
-from study.backbones.closed_form import Part, convolution
+from study.backbones.closed_form import Part, convolution, norm
+from study.backbones.layers import activation, grid_norm
+from study.backbones.specification import BackboneSpec
 
 
 class PatchEmbedding(nn.Module):
-    """Non-overlapping patches, each mapped linearly to `dim` features: b c (h p) (w p) -> b d h w."""
+    """Patches of p x p pixels, or overlapping windows p apart, each mapped linearly to `dim` features.
 
-    def __init__(self, in_channels: int, dim: int, *, patch_size: int) -> None:
+    b c (h p) (w p) -> b d h w. Windows of 2p - 1 pixels with p - 1 pixels of zeros around the image are those of Wang
+    et al., "PVT v2", 2022, section 3.2; they are twice as wide as patches and as many.
+    """
+
+    def __init__(self, in_channels: int, dim: int, *, patch_size: int, overlap: bool) -> None:
         super().__init__()
-        self.projection = nn.Conv2d(in_channels, dim, kernel_size=patch_size, stride=patch_size)
+        kernel_size, padding = (2 * patch_size - 1, patch_size - 1) if overlap else (patch_size, 0)
+        self.projection = nn.Conv2d(in_channels, dim, kernel_size, stride=patch_size, padding=padding)
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.projection(images)
         return features
 
 
-def patch_embedding_cost(tokens: int, in_channels: int, dim: int, *, patch_size: int) -> Part:
-    """The cost of `PatchEmbedding`: one convolution with as many positions as tokens."""
-    return convolution(tokens, in_channels, dim, patch_size)
+def conv_stem(spec: BackboneSpec) -> nn.Module:
+    """3x3 convolutions of stride 2, each followed by norm and activation, then a 1x1: b c (h p) (w p) -> b d h w.
+
+    Xiao et al., "Early convolutions help transformers see better", NeurIPS 2021, section 4: features double as the
+    image halves. The norm and the activation are those of the body, so that they are no second difference.
+    """
+    layers: list[nn.Module] = []
+    channels = [spec.in_channels, *stem_channels(spec)]
+    for before, after in pairwise(channels):
+        layers += [
+            nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, bias=False),
+            grid_norm(spec.norm, after),
+            activation(spec.activation),
+        ]
+    return nn.Sequential(*layers, nn.Conv2d(spec.dim, spec.dim, kernel_size=1))
+
+
+def stem_channels(spec: BackboneSpec) -> list[int]:
+    """Features after each halving of `conv_stem`, ending with the width."""
+    halvings = spec.patch_size.bit_length() - 1
+    return [max(1, spec.dim >> (halvings - done)) for done in range(1, halvings + 1)]
+
+
+def patch_embedding(spec: BackboneSpec) -> nn.Module:
+    """The tokeniser that the specification names: b c (h p) (w p) -> b d h w."""
+    if spec.tokeniser == "conv_stem":
+        return conv_stem(spec)
+    overlap = spec.tokeniser == "overlap"
+    return PatchEmbedding(spec.in_channels, spec.dim, patch_size=spec.patch_size, overlap=overlap)
+
+
+def patch_embedding_cost(spec: BackboneSpec) -> Part:
+    """The cost of `patch_embedding`, by arithmetic."""
+    if spec.tokeniser == "conv_stem":
+        cost, before, size = Part(), spec.in_channels, spec.image_size
+        for after in stem_channels(spec):
+            size //= 2
+            cost += convolution(size**2, before, after, 3, bias=False) + norm(after)
+            before = after
+        return cost + convolution(spec.tokens, spec.dim, spec.dim, 1)
+    kernel_size = 2 * spec.patch_size - 1 if spec.tokeniser == "overlap" else spec.patch_size
+    return convolution(spec.tokens, spec.in_channels, spec.dim, kernel_size)

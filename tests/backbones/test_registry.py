@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from study.backbones import build, build_spec, names, specification, specify
+from study.backbones import build, build_spec, names, specification, specify, variants
 from study.backbones.closed_form import PARTS
 from study.errors import UserError
 
@@ -21,7 +21,8 @@ def test_every_backbone_trains(name: str) -> None:
     assert logits.shape == (4, 5)
     functional.cross_entropy(logits, torch.arange(4)).backward()
     for parameter_name, parameter in model.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all(), parameter_name
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
 
 
 @pytest.mark.parametrize("name", names())
@@ -36,9 +37,10 @@ def test_a_specification_is_complete(name: str) -> None:
     """Its dump holds plain values only, and makes the same specification, equal and of equal hash."""
     spec = specify(name, SMALL)
     dump = spec.model_dump()
-    assert all(isinstance(value, int | str) for value in dump.values())
+    assert all(value is None or isinstance(value, int | str) for value in dump.values())
     again = specification(name).model_validate(dump)
-    assert again == spec and hash(again) == hash(spec)
+    assert again == spec
+    assert hash(again) == hash(spec)
     assert build_spec(spec).spec == spec
 
 
@@ -61,7 +63,7 @@ def test_unknown_backbones_are_refused() -> None:
         ("vit", {"patch_size": 3}, "patch_size must divide image_size: 8 divides by 1, 2, 4, 8"),
         ("vit", {"heads": 5}, "heads must divide dim: 32 divides by 1, 2, 4, 8, 16, 32"),
         ("convmixer", {"kernel_size": 4}, "must be odd"),
-        ("convmixer", {"kernel_size": 9}, "at most twice the token grid: 4 x 4 tokens allow 7"),
+        ("convmixer", {"kernel_size": 9}, "must not exceed twice the token grid: 4 x 4 tokens allow 7"),
         ("mlp_mixer", {"depth": 0}, "greater than or equal to 1"),
         ("mlp_mixer", {"dim": "32"}, "valid integer"),
         ("mlp_mixer", {"depth": True}, "valid integer"),
@@ -83,3 +85,12 @@ def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(UserError) as refusal:
         build("vit", **settings)
     assert sorted(problem.key for problem in refusal.value.problems) == ["colour", "depth", "dim"]
+
+
+def test_variants_are_settings_that_can_be_changed() -> None:
+    """A published variant is built by its name, and settings given beside it replace its own."""
+    spec = specify("vit_tiny_patch16", {"num_classes": 10})
+    assert (spec.backbone, spec.dim, spec.num_classes) == ("vit", 192, 10)
+    assert not set(variants()) & set(names())
+    with pytest.raises(UserError, match="did you mean 'vit_base_patch16'"):
+        specify("vit_base_patch61", {})

@@ -1,0 +1,241 @@
+"""Laws of the options: what each one changes, what it leaves alone, and which combinations mean nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from study.backbones import BACKBONES, build, build_spec, names, specify
+from study.backbones.kernel import kernel_in_tokens
+from study.backbones.positions import waves
+from study.backbones.specification import BackboneSpec
+from study.backbones.token_mixers import TOKEN_MIXERS, RandomMixing
+from study.errors import UserError
+
+SMALL = {"image_size": 16, "in_channels": 3, "num_classes": 5, "patch_size": 4, "dim": 32, "depth": 2}
+TOKENISERS = ["patchify", "overlap", "conv_stem"]
+
+
+def influence(spec: BackboneSpec) -> Tensor:
+    """Which image positions (tokens) the token in the middle of the grid depends on after all blocks: h w, bool."""
+    model = build_spec(spec).double().eval()
+    tokens = (
+        model.stem(torch.rand(1, 3, spec.image_size, spec.image_size, dtype=torch.double)).detach().requires_grad_()
+    )
+    mixed = model.blocks(tokens)
+    middle = (spec.grid // 2) * spec.grid + spec.grid // 2
+    last = mixed.flatten(2)[0, :, middle] if mixed.ndim == 4 else mixed[0, middle]
+    (last * torch.randn(spec.dim, dtype=torch.double)).sum().backward()
+    gradient = tokens.grad if mixed.ndim == 4 else tokens.grad.transpose(1, 2).reshape(1, -1, spec.grid, spec.grid)
+    return gradient[0].abs().amax(dim=0) > 0
+
+
+REACH = {"attention": 8, "mlp": 8, "random": 8, "depthwise_conv": 2, "pooling": 2, "identity": 0}
+
+
+@pytest.mark.parametrize("mixer", TOKEN_MIXERS)
+def test_mixers_reach_as_far_as_they_say(mixer: str) -> None:
+    """One block carries information everywhere, as far as its kernel reaches, or nowhere: patches only."""
+    settings = {"image_size": 9, "patch_size": 1, "depth": 1, "kernel_size": 5, "token_mixer": mixer}
+    rows, columns = torch.meshgrid(torch.arange(9), torch.arange(9), indexing="ij")
+    distance = torch.maximum((rows - 4).abs(), (columns - 4).abs())
+    assert torch.equal(influence(specify("metaformer", SMALL | settings)), distance <= REACH[mixer])
+
+
+@pytest.mark.parametrize("name", ["convmixer", "convnext"])
+def test_convolutions_reach_half_a_kernel(name: str) -> None:
+    """Two blocks of kernel 3 carry information two tokens far."""
+    spec = specify(name, SMALL | {"image_size": 9, "patch_size": 1, "kernel_size": 3})
+    rows, columns = torch.meshgrid(torch.arange(9), torch.arange(9), indexing="ij")
+    assert torch.equal(influence(spec), torch.maximum((rows - 4).abs(), (columns - 4).abs()) <= 2)
+
+
+@pytest.mark.parametrize("mixer", TOKEN_MIXERS)
+def test_mixers_differ_in_nothing_else(mixer: str) -> None:
+    """Whatever the mixer, all weights outside it are those of every other mixer, bit for bit."""
+    attention, other = (build("metaformer", **SMALL, token_mixer=name).state_dict() for name in ("attention", mixer))
+    shared = {name for name in attention if ".token_mixing.mixer." not in name}
+    assert shared == {name for name in other if ".token_mixing.mixer." not in name}
+    assert all(torch.equal(attention[name], other[name]) for name in shared)
+
+
+def test_options_of_other_mixers_fall_away() -> None:
+    """An option that the chosen mixer does not have is None, so that it can't tell two equal runs apart."""
+    asked = SMALL | {"kernel_size": 3, "heads": 2, "token_dim": 7}
+    kept = {name: specify("metaformer", asked | {"token_mixer": name}).model_dump() for name in TOKEN_MIXERS}
+    options = ("kernel_size", "heads", "token_dim")
+    assert {name: tuple(dump[option] for option in options) for name, dump in kept.items()} == {
+        "attention": (None, 2, None),
+        "depthwise_conv": (3, None, None),
+        "mlp": (None, None, 7),
+        "pooling": (3, None, None),
+        "identity": (None, None, None),
+        "random": (None, None, None),
+    }
+    assert specify("metaformer", asked) == specify("metaformer", asked | {"kernel_size": 7, "token_dim": 5})
+
+
+def test_random_mixing_averages_and_never_trains() -> None:
+    """The rows of the random matrix are positive and sum to one, differ between blocks, and get no gradient."""
+    model = build("metaformer", **SMALL, token_mixer="random")
+    first, second = (module.mixing for module in model.modules() if isinstance(module, RandomMixing))
+    assert torch.allclose(first.sum(dim=1), torch.ones(16))
+    assert (first > 0).all()
+    assert not torch.equal(first, second)
+    model(torch.rand(2, 3, 16, 16)).sum().backward()
+    assert first.grad is None
+    assert not first.requires_grad
+
+
+@pytest.mark.parametrize("tokeniser", TOKENISERS)
+@pytest.mark.parametrize("patch_size", [2, 4, 8])
+@pytest.mark.parametrize("name", names())
+def test_tokenisers_make_equally_many_tokens(name: str, patch_size: int, tokeniser: str) -> None:
+    """Every tokeniser gives the grid of image_size / patch_size, at the same width."""
+    settings = SMALL | {"patch_size": patch_size, "tokeniser": tokeniser}
+    spec = specify(name, settings | ({"kernel_size": 3} if "conv" in name else {}))
+    grid = build_spec(spec).stem.patch_embedding(torch.rand(2, 3, 16, 16))
+    assert grid.shape == (2, 32, 16 // patch_size, 16 // patch_size)
+
+
+@pytest.mark.parametrize("tokeniser", TOKENISERS)
+def test_tokenisers_see_their_windows(tokeniser: str) -> None:
+    """A token depends on its patch alone, on a window of 2p - 1 pixels around it, or on the stack's receptive field."""
+    model = build("vit", **(SMALL | {"image_size": 32}), tokeniser=tokeniser).eval()
+    image = torch.rand(1, 3, 32, 32, requires_grad=True)
+    model.stem.patch_embedding(image)[0, :, 4, 4].abs().sum().backward()
+    seen = (image.grad[0].abs().amax(dim=0) > 0).nonzero()
+    window = {"patchify": (16, 19), "overlap": (13, 19), "conv_stem": (13, 19)}[tokeniser]
+    assert (seen.min().item(), seen.max().item()) == window
+
+
+@settings(deadline=None)
+@given(half=st.integers(1, 40), patch_size=st.integers(1, 16))
+def test_pixel_kernels_reach_half_their_span(half: int, patch_size: int) -> None:
+    """A kernel of 2r pixels reaches the last token that lies wholly within r pixels to each side."""
+    kernel = kernel_in_tokens(2 * half, patch_size)
+    reach = (kernel - 1) // 2
+    assert reach * patch_size <= half < (reach + 1) * patch_size
+
+
+def test_pixel_kernels_resolve_to_tokens() -> None:
+    """The same span in pixels is fewer tokens at larger patches, and a dump with both is accepted again."""
+    sizes = {}
+    for patch_size in (1, 2, 4):
+        spec = specify("convmixer", SMALL | {"image_size": 32, "patch_size": patch_size, "kernel_pixels": 8})
+        sizes[patch_size] = spec.model_dump()["kernel_size"]
+        assert spec.revised({}) == spec
+    assert sizes == {1: 9, 2: 5, 4: 3}
+
+
+def test_waves_are_those_of_the_reference() -> None:
+    """Sines and cosines of both axes, as written out element by element from the reference's formula."""
+    table, d = waves(3, 16), 16
+    for y in range(3):
+        for x in range(3):
+            for k in range(d // 4):
+                frequency = 1 / 10_000 ** (k / (d // 4 - 1))
+                angles = torch.tensor([x * frequency, x * frequency, y * frequency, y * frequency])
+                expected = torch.stack([angles[0].sin(), angles[1].cos(), angles[2].sin(), angles[3].cos()])
+                torch.testing.assert_close(table[3 * y + x, k :: d // 4], expected)
+
+
+@pytest.mark.parametrize("name", names())
+def test_without_positions_shuffled_patches_are_the_same_image(name: str) -> None:
+    """Without positions a backbone that mixes everywhere can't tell orders of patches apart; with them it can."""
+    if name != "vit" and name != "metaformer":
+        return
+    image = torch.rand(1, 3, 16, 16)
+    mirrored = image.unflatten(3, (4, 4)).flip(3).flatten(3)
+    for position_embedding, same in [("none", True), ("learned", False), ("sincos", False)]:
+        model = build(name, **SMALL, position_embedding=position_embedding)
+        assert torch.allclose(model(image), model(mirrored), atol=1e-5) == same
+
+
+@pytest.mark.parametrize("residual", ["depthwise", "pointwise", "both", "none"])
+def test_convmixer_residuals_stand_where_they_say(residual: str) -> None:
+    """With all convolutions zero and norms at rest a step gives its input where it has a residual, else zero."""
+    model = build("convmixer", **SMALL, residual=residual).eval()
+    with torch.no_grad():
+        for name, parameter in model.blocks.named_parameters():
+            if "convolution" in name:
+                parameter.zero_()
+    grid = torch.rand(1, 32, 4, 4)
+    first = model.blocks[0]
+    assert torch.equal(first.token_mixing(grid), grid) == (residual in ("depthwise", "both"))
+    assert torch.equal(first.channel_mixing(grid), grid) == (residual in ("pointwise", "both"))
+
+
+@pytest.mark.parametrize("name", names())
+def test_norms_see_the_batch_or_do_not(name: str) -> None:
+    """In training an image's logits depend on its neighbours under batch norm only."""
+    images = torch.rand(4, 3, 16, 16)
+    for norm, alone in [("layer", True), ("batch", False)]:
+        model = build(name, **SMALL, norm=norm)
+        assert model.spec.batch_norm is not alone
+        assert torch.allclose(model(images)[:2], model(images[:2]), atol=1e-5) == alone
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_option_is_neutral_at_its_default(name: str) -> None:
+    """An option marked as later has its default as neutral value, so that runs without it keep their identity."""
+    spec = specify(name, SMALL)
+    for option, field in type(spec).model_fields.items():
+        if isinstance(field.json_schema_extra, dict):
+            assert field.json_schema_extra["neutral"] == field.default == getattr(spec, option), option
+
+
+REFUSED = [
+    ("convmixer", {"pooling": "class_token"}, "pooling", "a depthwise convolution mixes grid positions only"),
+    ("convnext", {"pooling": "class_token"}, "pooling", "a depthwise convolution mixes grid positions only"),
+    (
+        "metaformer",
+        {"pooling": "class_token", "token_mixer": "identity"},
+        "token_mixer",
+        "identity mixes grid positions",
+    ),
+    ("metaformer", {"pooling": "class_token", "token_mixer": "pooling"}, "token_mixer", "pooling mixes grid positions"),
+    ("metaformer", {"token_mixer": "depthwise_conv", "kernel_size": 9}, "kernel_size", "twice the token grid"),
+    ("metaformer", {"token_mixer": "attention", "heads": 3}, "heads", "must divide dim"),
+    ("metaformer", {"initialisation": "paper"}, "initialisation", "no published model"),
+    ("metaformer", {"token_mixer": "atention"}, "token_mixer", "'attention'"),
+    ("convmixer", {"kernel_pixels": 6}, "kernel_pixels", "at least 8 to reach a neighbour at patch_size 4"),
+    ("convmixer", {"kernel_pixels": 8, "kernel_size": 5}, "kernel_size", "asks for 3 tokens"),
+    ("vit", {"tokeniser": "overlap", "patch_size": 1}, "tokeniser", "no larger than a patch"),
+    ("vit", {"tokeniser": "conv_stem", "image_size": 15, "patch_size": 3}, "tokeniser", "must be 2, 4, 8"),
+    ("vit", {"position_embedding": "sincos", "dim": 30, "heads": 1}, "position_embedding", "that 4 divides"),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "key", "rule"), REFUSED)
+def test_combinations_that_mean_nothing_are_refused(
+    name: str, settings: dict[str, object], key: str, rule: str
+) -> None:
+    """The reason is told, at the option that carries it."""
+    with pytest.raises(UserError) as refusal:
+        specify(name, SMALL | settings)
+    assert [problem.key for problem in refusal.value.problems] == [key]
+    assert rule in refusal.value.problems[0].rule
+
+
+def test_published_variants_keep_their_papers_initialisation() -> None:
+    """Every variant says so, every paper's rule covers every parameter, and a head of zeros is one where stated."""
+    for entry in BACKBONES.values():
+        for variant in entry.published:
+            small = {"image_size": 32, "patch_size": 4, "dim": 64, "depth": 1, "num_classes": 10}
+            spec = specify(variant, small | ({"heads": 2} if entry.specification.backbone == "vit" else {}))
+            assert spec.initialisation == "paper"
+            assert build_spec(spec).head.classifier.weight.any() == (spec.backbone in ("convmixer", "convnext"))
+
+
+def test_convmixers_paper_initialisation_is_torchs() -> None:
+    """Every weight and bias of ConvMixer has the bound and the spread that torch's own default has."""
+    spec = specify("convmixer", SMALL | {"initialisation": "paper", "dim": 128})
+    ours, torchs = build_spec(spec).state_dict(), BACKBONES["convmixer"].construct(spec).state_dict()
+    for name, theirs in torchs.items():
+        if theirs.numel() > 100 and theirs.is_floating_point():
+            torch.testing.assert_close(ours[name].std(), theirs.std(), rtol=0.2, atol=1e-6)
+            torch.testing.assert_close(ours[name].abs().max(), theirs.abs().max(), rtol=0.1, atol=1e-6)
