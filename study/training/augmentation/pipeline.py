@@ -11,6 +11,7 @@ several batches at once and its result be split, which saves launches: an image'
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -51,21 +52,27 @@ class Augmentation:
         """The augmentation of one epoch, counted from 0, with its parameters drawn and on the device."""
         options = self.options
         draws = Draws(seed=self.seed, epoch=epoch, images=self.images, size=self.facts.image_size)
-        framing = draw_framing(draws, crop=options.crop, flip=options.flip)
+        cropped = torch.from_numpy(draws.cropped(options.resized_crop)) if options.resized_crop < 1 else None
         variants = draw_variants(draws, options.randaugment_n) if options.randaugment_n else None
         jitter = draw_jitter(draws, options.colour_jitter) if options.colour_jitter else None
         erased = torch.from_numpy(draws.erased(options.erasing)) if options.erasing else None
-        mixing = draw_mixing(draws, options)
         return EpochAugmentation(
             normalise=Normalisation(self.facts, device=device, layout=layout),
-            cropped=None if options.resized_crop == 1 else torch.from_numpy(draws.cropped(options.resized_crop)).to(device),
-            framing=None if framing is None else framing.to(device),
-            operations=None if self.operations is None else self.operations.to(device),
-            variants=None if variants is None else variants.to(device),
-            jitter=None if jitter is None else jitter.to(device),
-            erased=None if erased is None else erased.to(device),
-            mixing=None if mixing is None else mixing.to(device),
+            cropped=_sent(cropped, device),
+            framing=_sent(draw_framing(draws, crop=options.crop, flip=options.flip), device),
+            operations=_sent(self.operations, device),
+            variants=_sent(variants, device),
+            jitter=_sent(jitter, device),
+            erased=_sent(erased, device),
+            mixing=_sent(draw_mixing(draws, options), device),
         )
+
+
+Drawn = TypeVar("Drawn", Tensor, RandAugment, Jitter, Mixing)
+
+
+def _sent(drawn: Drawn | None, device: torch.device) -> Drawn | None:
+    return None if drawn is None else drawn.to(device)
 
 
 @dataclass(frozen=True)
