@@ -104,6 +104,7 @@ class TrainOptions(Options):
     schedule: Literal["cosine", "linear", "one_cycle", "constant"] = "cosine"
     warmup_epochs: float = Field(0.0, ge=0)  # linear from 0; one_cycle has its own rise
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    stochastic_depth: float = Field(0.0, ge=0, lt=1, json_schema_extra=neutral(0.0))  # chance to drop the last block's branches
     grad_clip: float | None = Field(None, gt=0)  # global norm
     accumulate: int = Field(1, ge=1)  # micro-batches per optimizer step; refused with BatchNorm
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -120,7 +120,7 @@ def attempted(
         peak_was_reset=was_reset,
         notes=notes,
     )
-    state = initial_state(model, run.train, device=where, epoch_steps=batches.epoch_steps)
+    state = initial_state(model, run, device=where, epoch_steps=batches.epoch_steps)
     saved = checkpoints.latest(like=ENTRIES)
     if saved is not None:
         state.restore(saved, session.fingerprint)

@@ -73,7 +73,7 @@ def trial_step(run: Run, size: int, *, device: torch.device) -> None:
     model = build_spec(run.model, seed=run.seed)
     layout = memory_format(model)
     model.to(device=device).to(memory_format=layout)  # type: ignore[call-overload]
-    state = initial_state(model, run.train, device=device, epoch_steps=1)
+    state = initial_state(model, run, device=device, epoch_steps=1)
     set_learning_rate(state.optimizer, 0.0)
     images = torch.zeros(size, run.data.channels, run.data.image_size, run.data.image_size, device=device)
     target = Target(torch.zeros(size, dtype=torch.int64, device=device))

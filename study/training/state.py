@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from study.config.options import TrainOptions
+from study.backbones.body import Backbone
+from study.config.run import Run
 from study.training.average import WeightAverage
 from study.training.fingerprint import Fingerprint, differences
 from study.training.optimizer import build_optimizer, restore_optimizer
 from study.training.outcome import CURVES, Curves, Resume
+from study.training.stochastic_depth import StochasticDepth
 
 
 @dataclass
@@ -27,6 +29,7 @@ class TrainingState:
     optimizer: torch.optim.AdamW
     scaler: torch.amp.GradScaler
     average: WeightAverage | None
+    depth: StochasticDepth | None  # keyed, so not saved
     losses: Tensor  # `steps of an epoch`, of the current epoch, on the device
     hits: Tensor  # the same, images classified right in training
     curves: Curves = field(default_factory=lambda: {name: [] for name in CURVES})
@@ -88,13 +91,21 @@ ENTRIES = (
 """The names in an exported state, by which a checkpoint of another version is known."""
 
 
-def initial_state(model: nn.Module, train: TrainOptions, *, device: torch.device, epoch_steps: int) -> TrainingState:
+def initial_state(model: Backbone, run: Run, *, device: torch.device, epoch_steps: int) -> TrainingState:
     """The state before the first step of a model that is on its device."""
+    train = run.train
+    # The average is copied from the model before stochastic depth hooks into it: it's only ever evaluated.
+    average = WeightAverage(model, decay=train.ema_decay) if train.evaluate == "ema" else None
+    depth = None
+    if train.stochastic_depth:
+        images = epoch_steps * train.batch_size
+        depth = StochasticDepth(model, rate=train.stochastic_depth, seed=run.seed, images=images, device=device)
     return TrainingState(
         model=model,
         optimizer=build_optimizer(model, train, device=device),
         scaler=torch.amp.GradScaler(device.type, enabled=train.precision == "fp16"),
-        average=WeightAverage(model, decay=train.ema_decay) if train.evaluate == "ema" else None,
+        average=average,
+        depth=depth,
         losses=torch.zeros(epoch_steps, device=device),
         hits=torch.zeros(epoch_steps, device=device),
     )

@@ -24,10 +24,13 @@ def optimizer_step(
 
     The batch's mean loss and hits are noted in the state, on the device: the host waits for nothing.
     """
-    at = state.step % len(state.losses)
+    epoch, at = divmod(state.step, len(state.losses))
     state.losses[at], state.hits[at] = 0.0, 0.0
     state.optimizer.zero_grad()
-    for part, goal in zip(images.chunk(micro_batches), target.chunk(micro_batches), strict=True):
+    parts = zip(images.chunk(micro_batches), target.chunk(micro_batches), strict=True)
+    for number, (part, goal) in enumerate(parts):
+        if state.depth is not None:
+            state.depth.select(epoch=epoch, first=at * len(images) + number * len(part), count=len(part))
         with autocast:
             logits = state.model(part)
         loss = cross_entropy(logits.float(), goal, label_smoothing=options.label_smoothing) / micro_batches

@@ -72,7 +72,11 @@ def test_an_epoch_sees_each_image_once():
     assert len({tuple(order[-4:].tolist()) for order in orders}) == 3
 
 
-@pytest.mark.parametrize("options", [{}, {"grad_clip": 0.05}, {"label_smoothing": 0.1, "augment": {"mixup": 1.0}}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"grad_clip": 0.05}, {"stochastic_depth": 0.5}, {"label_smoothing": 0.1, "augment": {"mixup": 1.0}}],
+    ids=str,
+)
 def test_micro_batches_equal_the_whole(tmp_path, options):
     """Four micro-batches of 4 train as one batch of 16 does, within rounding, losses and hits included."""
     whole = finished(toy_run("vit", epochs=2, eps=1e-3, **options), tmp_path / "whole")

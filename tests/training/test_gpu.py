@@ -38,7 +38,7 @@ def test_no_step_makes_the_host_wait(monkeypatch, backbone, options):
     run = toy_run(backbone, augment=AUGMENT, batch_size=4, **options)
     model = build_spec(run.model).to(CUDA)
     feed = batches.TrainingBatches(run, splits(), device=CUDA, layout=memory_format(model))
-    state = initial_state(model, run.train, device=CUDA, epoch_steps=feed.epoch_steps)
+    state = initial_state(model, run, device=CUDA, epoch_steps=feed.epoch_steps)
     how = {"options": run.train, "micro_batches": 1, "autocast": autocast(run.train.precision, CUDA)}
     epoch = feed.epoch(0)
     optimizer_step(state, *next(epoch), **how)

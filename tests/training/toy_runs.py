@@ -21,9 +21,9 @@ from study.training.outcome import Interrupted, Outcome, Progress
 
 CLASSES, CHANNELS, SIZE = 6, 3, 8
 MODELS: dict[str, dict[str, Any]] = {
-    "convmixer": {"dim": 8, "depth": 1, "kernel_size": 3},
-    "vit": {"dim": 8, "depth": 1, "heads": 1},
-    "mlp_mixer": {"dim": 8, "depth": 1},
+    "convmixer": {"dim": 8, "depth": 2, "kernel_size": 3},
+    "vit": {"dim": 8, "depth": 2, "heads": 1},
+    "mlp_mixer": {"dim": 8, "depth": 2},
 }
 CPU = DeviceChoice("cpu")
 TRAIN, VAL, TEST = 52, 18, 24  # with batches of 16: three steps an epoch, and four images left over
