@@ -24,7 +24,7 @@ from study.backbones.body import Architecture, Backbone, Settings, block
 from study.backbones.closed_form import Cost, depthwise, linear, norm
 from study.backbones.depthwise import DepthwiseConv2d
 from study.backbones.head import GridHead, head_cost
-from study.backbones.initialisation import Distribution, fan_in
+from study.backbones.initialisation import POSITIONS_STD, Distribution, fan_in
 from study.backbones.kernel import fitting_kernel, natural_kernel, reaching_pixels
 from study.backbones.layers import activation, grid_norm
 from study.backbones.specification import BackboneSpec, Norm, option
@@ -111,6 +111,8 @@ def convmixer(spec: ConvMixerSpec) -> Backbone:
 
 def paper_initialisation(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
     """The authors' code (locuslab/convmixer) keeps torch's defaults: uniform within 1 / sqrt(fan-in), norms 1 and 0."""
+    if name.endswith("table"):  # positions, which the paper doesn't have
+        return Distribution("normal", POSITIONS_STD)
     if isinstance(module, nn.Conv2d | nn.Linear):
         return Distribution("uniform", 1 / math.sqrt(fan_in(module.weight)))
     return Distribution("constant", 1.0 if name.endswith("weight") else 0.0)

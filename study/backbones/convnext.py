@@ -120,7 +120,7 @@ def paper_initialisation(module: nn.Module, name: str, parameter: nn.Parameter) 
         return Distribution("constant", LAYER_SCALE)
     if parameter.ndim > 1:
         return Distribution("normal", 0.02)
-    return Distribution("constant", 1.0 if name.endswith("norm.weight") else 0.0)
+    return Distribution("constant", 1.0 if name.endswith("weight") and parameter.ndim == 1 else 0.0)  # norms: 1 and 0
 
 
 IMAGENET: Settings = {

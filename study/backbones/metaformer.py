@@ -25,7 +25,7 @@ from study.backbones.head import SequenceHead, head_cost
 from study.backbones.kernel import fitting_kernel, natural_kernel, reaching_pixels
 from study.backbones.layers import Mlp, sequence_norm
 from study.backbones.mlp_mixer import natural_token_dim
-from study.backbones.specification import BackboneSpec, Initialisation, PositionEmbedding, option, unreached
+from study.backbones.specification import BackboneSpec, PositionEmbedding, option, unreached
 from study.backbones.stem import SequenceStem, stem_cost
 from study.backbones.token_mixers import TOKEN_MIXERS, TokenMixerName
 from study.backbones.vit import MLP_RATIO, heads_sharing_the_width, natural_heads, natural_mlp_dim
@@ -37,7 +37,6 @@ class MetaFormerSpec(BackboneSpec):
     backbone: ClassVar[str] = "metaformer"
     fine_knob: ClassVar[str | None] = "mlp_dim"
 
-    initialisation: Initialisation = "matched"
     position_embedding: PositionEmbedding = option("learned")
     token_mixer: TokenMixerName = "attention"
     mlp_dim: int = Field(default_factory=natural_mlp_dim, ge=1)

@@ -107,7 +107,7 @@ def paper_initialisation(module: nn.Module, name: str, parameter: nn.Parameter) 
         return Distribution("normal", POSITIONS_STD)
     if parameter.ndim > 1 and name.endswith("weight") and not name.startswith("head"):
         return Distribution("truncated_normal", 1 / math.sqrt(fan_in(parameter)))
-    return Distribution("constant", 1.0 if name.endswith("norm.weight") else 0.0)
+    return Distribution("constant", 1.0 if name.endswith("weight") and parameter.ndim == 1 else 0.0)  # norms: 1 and 0
 
 
 SIZES: Mapping[str, Settings] = {  # the paper's table 1

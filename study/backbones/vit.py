@@ -118,7 +118,7 @@ def paper_initialisation(module: nn.Module, name: str, parameter: nn.Parameter) 
         return Distribution("uniform", math.sqrt(6 / (inputs + outputs)))
     if ".channel_mixing.mixer." in name:
         return Distribution("normal", 1e-6)
-    return Distribution("constant", 1.0 if name.endswith("norm.weight") else 0.0)
+    return Distribution("constant", 1.0 if name.endswith("weight") and parameter.ndim == 1 else 0.0)  # norms: 1 and 0
 
 
 SIZES: Mapping[str, Settings] = {  # the paper's table 1; tiny and small: Touvron et al., "DeiT", 2021, table 1

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from study.backbones import BACKBONES, build, build_spec, names, specify
 from study.backbones.kernel import kernel_in_tokens
@@ -229,6 +229,18 @@ def test_published_variants_keep_their_papers_initialisation() -> None:
             spec = specify(variant, small | ({"heads": 2} if entry.specification.backbone == "vit" else {}))
             assert spec.initialisation == "paper"
             assert build_spec(spec).head.classifier.weight.any() == (spec.backbone in ("convmixer", "convnext"))
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+@pytest.mark.parametrize("name", [name for name in names() if name != "metaformer"])
+def test_papers_leave_norms_at_rest(name: str, norm: str) -> None:
+    """Also in parts that a paper doesn't know, its initialisation gives norms scale one and shift zero."""
+    settings = SMALL | {"initialisation": "paper", "tokeniser": "conv_stem", "position_embedding": "learned", "norm": norm}
+    model = build(name, **settings)
+    norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm | nn.BatchNorm1d | nn.BatchNorm2d)]
+    assert len(norms) > 2
+    assert all((module.weight == 1).all() and not module.bias.any() for module in norms)
+    assert model.get_parameter("stem.positions.inner.table" if "conv" in name else "stem.positions.table").any()
 
 
 def test_convmixers_paper_initialisation_is_torchs() -> None:
