@@ -8,7 +8,7 @@ the same size backward: Kaplan et al., "Scaling laws for neural language models"
 
 `params` are the trainable parameters; weights that never change are `frozen_params` and are not part of `params`.
 `activation_elements` are the elements that operators with MACs write (Radosavovic et al., "Designing network design
-spaces", CVPR 2020, section 5); attention writes its scores and its output, however it is executed.
+spaces", CVPR 2020); attention writes its scores and its output, however it is executed.
 `padding_macs` are those MACs of depthwise convolutions that multiply a padded zero.
 """
 

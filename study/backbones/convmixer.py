@@ -1,6 +1,6 @@
 """ConvMixer: patches and depthwise convolutions, without attention.
 
-Trockman and Kolter, "Patches are all you need?", TMLR 2023 (arXiv:2201.09792), section 2 and figure 3:
+Trockman and Kolter, "Patches are all you need?", TMLR 2023 (arXiv:2201.09792), section 2:
 
     z_0   = BN(gelu(patch_embedding(image)))
     z'_l  = BN(gelu(depthwise(z_{l-1}))) + z_{l-1}

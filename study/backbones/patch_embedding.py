@@ -22,7 +22,7 @@ class PatchEmbedding(nn.Module):
     """Patches of p x p pixels, or overlapping windows p apart, each mapped linearly to `dim` features.
 
     b c (h p) (w p) -> b d h w. Windows of 2p - 1 pixels with p - 1 pixels of zeros around the image are those of Wang
-    et al., "PVT v2", 2022, section 3.2; they are twice as wide as patches and as many.
+    et al., "PVT v2", 2022; they are twice as wide as patches and as many.
     """
 
     def __init__(self, in_channels: int, dim: int, *, patch_size: int, overlap: bool) -> None:
@@ -38,7 +38,7 @@ class PatchEmbedding(nn.Module):
 def conv_stem(spec: BackboneSpec) -> nn.Module:
     """3x3 convolutions of stride 2, each followed by norm and activation, then a 1x1: b c (h p) (w p) -> b d h w.
 
-    Xiao et al., "Early convolutions help transformers see better", NeurIPS 2021, section 4: features double as the
+    Xiao et al., "Early convolutions help transformers see better", NeurIPS 2021: features double as the
     image halves. The norm and the activation are those of the body, so that they are no second difference.
     """
     layers: list[nn.Module] = []

@@ -60,7 +60,7 @@ class Pooling(nn.Module):
 class RandomMixing(nn.Module):
     """A frozen random matrix over positions, the same for every feature: b n d -> b n d.
 
-    Yu et al., "MetaFormer baselines for vision", 2022, equation 6: rows are the softmax of uniform random numbers,
+    Yu et al., "MetaFormer baselines for vision", 2022 (RandFormer): rows are the softmax of uniform random numbers,
     drawn once and never trained.
     """
 

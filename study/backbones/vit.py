@@ -134,9 +134,7 @@ IMAGENET: Settings = {
     "initialisation": "paper",
     "pooling": "class_token",
 }
-PUBLISHED: Mapping[
-    str, Settings
-] = {  # weights: timm's vit_<size>_patch<p>_224, from google-research/vision_transformer
+PUBLISHED: Mapping[str, Settings] = {  # weights: timm's vit_<size>_patch<p>_224, for all but tiny at 32
     f"vit_{size}_patch{patch_size}": {**IMAGENET, **settings, "patch_size": patch_size}
     for size, settings in SIZES.items()
     for patch_size in (16, 32)
