@@ -2,6 +2,7 @@
 
 SWEEP is a sweep's YAML file (its runs are sought in runs/<sweep>), a folder of runs, or the folder of a report. From the
 latter everything is redrawn from runs.csv, curves.parquet and study.json alone: same bytes, and no torch needed.
+`--compare OTHER` writes reports/<sweep>-vs-<other>/, in which the two stand side by side.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from study.commands import add_sweep_arguments, read_asked, sweep_folder
+from study.commands import add_sweep_arguments, sweep_folder
+from study.config.reading import read_sweep
 from study.errors import Problem, UserError, exit_status
 from study.reporting.figures.style import LOOKS
 from study.reporting.folder import Written, draw
 from study.reporting.provenance import standing
-from study.reporting.sources import from_runs, write_tables
+from study.reporting.sources import Material, compared, from_report, from_runs, write_tables
 
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="study.report", description=__doc__.split("\n\n")[0])
     add_sweep_arguments(parser)
+    parser.add_argument("--compare", metavar="OTHER", help="a second sweep, folder of runs or report to stand beside the first")
     parser.add_argument("--out", default="reports", metavar="DIR", help="folder for reports/<sweep> (default: reports)")
     parser.add_argument("--style", choices=tuple(LOOKS), default="paper", help="size of the figures: column or slide")
     return parser
@@ -37,20 +40,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def tables_folder(arguments: argparse.Namespace) -> Path:
-    """The report's folder, its tables written anew where SWEEP names runs."""
+    """The report's folder, its tables written anew unless SWEEP is that folder."""
     asked = Path(arguments.sweep)
-    if (asked / "study.json").is_file():
+    if (asked / "study.json").is_file() and not arguments.compare:
         return asked
-    if asked.is_dir():
-        runs = asked
-    elif asked.suffix in (".yaml", ".yml"):
-        runs = sweep_folder(arguments, read_asked(arguments).name).path
-    else:
-        raise UserError(Problem("is neither a sweep's YAML file, nor a folder of runs or of a report", place=arguments.sweep))
-    material = from_runs(runs)
+    material = material_of(arguments.sweep, arguments)
+    if arguments.compare:
+        material = compared(material, material_of(arguments.compare, arguments))
     folder = Path(arguments.out) / material.facts.name
     write_tables(material, folder)
     return folder
+
+
+def material_of(word: str, arguments: argparse.Namespace) -> Material:
+    """What a sweep's file, a folder of runs or a folder of a report stands for."""
+    asked = Path(word)
+    if (asked / "study.json").is_file():
+        return from_report(asked)
+    if asked.is_dir():
+        return from_runs(asked)
+    if asked.suffix in (".yaml", ".yml"):
+        name = read_sweep(asked, arguments.overrides).name
+        return from_runs(sweep_folder(arguments, name).path)
+    raise UserError(Problem("is neither a sweep's YAML file, nor a folder of runs or of a report", place=word))
 
 
 def show(written: Written, console: Console) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from study.reporting.figures.plates import Plate
-from study.reporting.findings import Findings, Missing, Part
+from study.reporting.findings import Findings, Missing
 from study.reporting.provenance import facts, standing, troubled
-from study.reporting.tables import cells_table, contrasts_table, decomposition_table, markdown_text
+from study.reporting.sections import Section, compute_section, of_part
+from study.reporting.tables import markdown_text
 
 SHOWN_RUNS = 50
 
@@ -28,7 +29,8 @@ def document(findings: Findings, plates: Sequence[Plate]) -> str:
         *([f"Expected: {markdown_text(study.expected)}"] if study.expected else []),
         *answer_blocks(findings),
         *figure_blocks(plates),
-        *(block for part in findings.parts for block in table_blocks(part)),
+        *(block for part in findings.parts for section in of_part(part) for block in section_blocks(section)),
+        *(section_blocks(compute_section(findings)) if findings.parts else []),
         *run_blocks(findings.table),
         *provenance_blocks(findings),
     ]
@@ -36,13 +38,15 @@ def document(findings: Findings, plates: Sequence[Plate]) -> str:
 
 
 def answer_blocks(findings: Findings) -> Iterator[str]:
-    """The answer of each part as a list of sentences."""
+    """The answer of each part as a list of sentences; where its sign depends on the part, that comes first."""
     if not findings.parts:
         return
     yield "## Answer"
+    if findings.sign_changes:
+        yield "\n".join(f"- {markdown_text(sentence)}" for sentence in findings.sign_changes)
     for part in findings.parts:
         if part.title:
-            yield f"### {markdown_text(part.title.capitalize())}"
+            yield f"### {markdown_text(part.title[0].upper() + part.title[1:])}"
         head, *rest = part.sentences
         yield f"**{markdown_text(head)}**"
         if rest:
@@ -60,29 +64,16 @@ def figure_blocks(plates: Sequence[Plate]) -> Iterator[str]:
         yield f"{markdown_text(plate.caption)} ([SVG]({stem}.svg), [PNG]({stem}.png), [PDF]({stem}.pdf))"
 
 
-def table_blocks(part: Part) -> Iterator[str]:
-    """The tables of one part."""
-    ending = f", {part.title}" if part.title else ""
-    yield f"## Cells{markdown_text(ending)}"
-    yield cells_table(part).markdown()
-    yield (
-        "Accuracies in per cent. Interval: Student's t over seeds, from three seeds on. Test set error: standard error "
-        "that another test set of this size would bring to every cell."
-    )
-    notes = sorted({str(text) for text in part.cells["note"] if text})
-    if notes:
-        yield "\n".join(f"- {markdown_text(text)}" for text in notes)
-    yield f"## Planned contrasts{markdown_text(ending)}"
-    yield missing_or_table(part.contrasts)
-    yield f"## Shares of the variation{markdown_text(ending)}"
-    yield missing_or_table(part.decomposition)
-
-
-def missing_or_table(found: pd.DataFrame | Missing) -> str:
-    """The table, or why there is none."""
-    if isinstance(found, Missing):
-        return markdown_text(found.reason)
-    return (decomposition_table(found) if "share" in found else contrasts_table(found)).markdown()
+def section_blocks(section: Section) -> Iterator[str]:
+    """One table with its heading and how to read it."""
+    yield f"## {markdown_text(section.title)}"
+    if isinstance(section.content, Missing):
+        yield markdown_text(section.content.reason)
+        return
+    yield section.content.markdown()
+    yield markdown_text(section.reading)
+    if section.notes:
+        yield "\n".join(f"- {markdown_text(text)}" for text in section.notes)
 
 
 def run_blocks(table: pd.DataFrame) -> Iterator[str]:

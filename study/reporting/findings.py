@@ -16,14 +16,18 @@ from study.reporting import wording
 from study.reporting.layout import Layout, groups, layout, levels
 from study.reporting.sources import Material
 from study.reporting.statistics.answer import Answer, answer
+from study.reporting.statistics.budgets import side_by_side, sign_changes
 from study.reporting.statistics.cells import cells
 from study.reporting.statistics.comparisons import contrasts
 from study.reporting.statistics.contrasts import planned
 from study.reporting.statistics.decomposition import decomposition
-from study.reporting.statistics.grid import Level, read_grid
+from study.reporting.statistics.fairness import compute_spent, fairness
+from study.reporting.statistics.frontier import front
+from study.reporting.statistics.grid import Cell, Level, read_grid
+from study.reporting.statistics.scaling import area, power_law
 
-MATCH = "match_by"
-"""A factor of its own kind: a study matched in several ways is answered once for each."""
+SPLITS = ("study", "match_by")
+"""Factors of their own kind: what is compared within each of their levels is answered once for each."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +39,33 @@ class Missing:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The runs that share one way of matching, with all that is computed of them."""
+    """The runs that share one way of matching (and, in a comparison, one sweep), with all that is computed of them."""
 
     title: str  # "matched on parameters"; "" where the study has one way only
     table: pd.DataFrame
     places: Layout
     levels: dict[str, list[Level]]
-    baseline: float | None
+
+    @property
+    def baseline(self) -> float | None:
+        """The accuracy (fraction) of a linear model on pixels, where the table holds it."""
+        known = pd.to_numeric(self.table.get("baseline_accuracy", pd.Series(dtype=float)), errors="coerce").dropna()
+        return float(known.iloc[0]) if len(known) else None
+
+    @property
+    def ending(self) -> str:
+        """What file names of this part end in."""
+        return "".join(f"-{word}" for word in self.title.replace(":", "").replace(",", "").split())
+
+    @property
+    def varied(self) -> list[str]:
+        """The factors with more than one level."""
+        return [name for name, values in self.levels.items() if len(values) > 1]
 
     @cached_property
     def answer(self) -> Answer:
-        if not any(len(values) > 1 for values in self.levels.values()):
+        """The answer to the sweep's question."""
+        if not self.varied:
             return single_cell(self.cells)
         return answer(self.table, self.levels, baseline=self.baseline)
 
@@ -56,21 +76,47 @@ class Part:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
+        """Accuracy of every cell."""
         return cells(self.table, list(self.levels))
 
     @cached_property
     def contrasts(self) -> pd.DataFrame | Missing:
+        """The planned contrasts."""
         plan = planned(self.levels, cells=read_grid(self.table, list(self.levels)).cells)
         if not plan:
-            return Missing("The study varies nothing, so there is nothing to compare.")
+            return Missing("No two cells differ in one factor alone, so there is nothing to compare.")
         return contrasts(self.table, plan)
 
     @cached_property
     def decomposition(self) -> pd.DataFrame | Missing:
-        varied = [name for name, values in self.levels.items() if len(values) > 1]
-        if len(varied) < 2:
+        """The shares of variation."""
+        if len(self.varied) < 2:
             return Missing("Shares of the variation need at least two factors.")
-        return attempted(lambda: decomposition(self.table, varied))
+        return attempted(lambda: decomposition(self.table, self.varied))
+
+    @cached_property
+    def fairness(self) -> pd.DataFrame:
+        """What was equal, what varied, who deviates."""
+        return fairness(self.table, list(self.levels))
+
+    def front(self, cost: str) -> pd.DataFrame | Missing:
+        """The Pareto front of accuracy over a cost."""
+        if cost not in self.table or not self.cells["n"].sum():
+            return Missing(f"No run has both an accuracy and its {wording.option(cost)}.")
+        found = front(self.table, list(self.levels), cost=cost)
+        return Missing(f"No cell's {wording.option(cost)} is known.") if found.empty else found
+
+    def area(self, cost: str) -> pd.DataFrame | Missing:
+        """Mean accuracy over log cost, for the curves along the layout's axis."""
+        if len(self.levels[self.places.along]) < 2 or cost not in self.table or not self.cells["n"].sum():
+            return Missing("Curves of accuracy over cost need cells of different cost.")
+        return attempted(lambda: area(self.table, list(self.levels), along=self.places.along, cost=cost))
+
+    def power_law(self, cost: str) -> pd.DataFrame | Missing:
+        """The scaling fit, for the curves along the layout's axis."""
+        if len(self.levels[self.places.along]) < 4 or cost not in self.table or not self.cells["n"].sum():
+            return Missing("A scaling fit needs at least four sizes.")
+        return attempted(lambda: power_law(self.table, list(self.levels), along=self.places.along, cost=cost))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,30 +127,42 @@ class Findings:
 
     @property
     def table(self) -> pd.DataFrame:
+        """The run table."""
         return self.material.table
 
     @cached_property
-    def baseline(self) -> float | None:
-        """The accuracy (fraction) of a linear model on pixels, where the table holds it."""
-        known = pd.to_numeric(self.table.get("baseline_accuracy", pd.Series(dtype=float)), errors="coerce").dropna()
-        return float(known.iloc[0]) if len(known) else None
+    def splits(self) -> list[str]:
+        """The factors that divide the material into parts."""
+        return [name for name in SPLITS if name in self.material.factors and len(levels(self.table, name)) > 1]
 
     @cached_property
     def parts(self) -> list[Part]:
-        """One part for each way of matching, in the sweep's order; none for an empty table."""
+        """One part for each combination of the splits, sorted; none for an empty table."""
         if self.table.empty:
             return []
-        factors = self.material.factors
-        ways = [MATCH] if MATCH in factors and len(levels(self.table, MATCH)) > 1 else []
+        factors = [name for name in self.material.factors if name not in SPLITS and not name.startswith("match_")]
         return [
-            self.part(matched(group.levels), self.table[group.rows].reset_index(drop=True), factors)
-            for group in groups(self.table, ways)
+            self.part(part_title(self.splits, group.levels), self.table[group.rows].reset_index(drop=True), factors)
+            for group in groups(self.table, self.splits)
         ]
 
     def part(self, title: str, table: pd.DataFrame, factors: list[str]) -> Part:
         """The part with its factors in the order of their places, each with its levels."""
-        places = layout(table, [name for name in factors if not name.startswith("match_")])
-        return Part(title, table, places, {name: levels(table, name) for name in places.factors}, self.baseline)
+        places = layout(table, factors)
+        return Part(title, table, places, {name: levels(table, name) for name in places.factors})
+
+    @cached_property
+    def sign_changes(self) -> list[str]:
+        """A sentence for each contrast whose sign differs between the parts."""
+        factors = {tuple(part.varied) for part in self.parts}
+        if len(self.parts) < 2 or len(factors) > 1 or not self.count("done"):
+            return []
+        return sign_changes(side_by_side({part.title: part.table for part in self.parts}, list(factors.pop())))
+
+    @cached_property
+    def spent(self) -> pd.DataFrame:
+        """What the study cost, by backbone and device."""
+        return compute_spent(self.table)
 
     def count(self, status: str) -> int:
         """How many runs ended, or didn't, with the status."""
@@ -116,11 +174,14 @@ class Findings:
         return self.count("missing") + self.count("failed") > 0 or self.table.empty
 
 
-def matched(way: tuple[Level, ...]) -> str:
-    """A way of matching in words; "" where there is only one."""
-    if not way:
-        return ""
-    return "not matched: equal width and depth" if way[0] == "none" else f"matched on {wording.level(way[0])}"
+def part_title(splits: list[str], own: Cell) -> str:
+    """A part in words; "" where there is only one."""
+    return ", ".join(matched(way) if name == "match_by" else str(way) for name, way in zip(splits, own, strict=True))
+
+
+def matched(way: Level) -> str:
+    """A way of matching in words."""
+    return "not matched: equal width and depth" if way in ("none", None) else f"matched on {wording.level(way)}"
 
 
 def single_cell(found: pd.DataFrame) -> Answer:

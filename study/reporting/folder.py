@@ -9,9 +9,10 @@ from study.reporting.document import document
 from study.reporting.figures.files import save
 from study.reporting.figures.plates import Plate, plates
 from study.reporting.figures.style import PAPER, Look
-from study.reporting.findings import Findings, Missing, Part
+from study.reporting.findings import Findings
+from study.reporting.sections import compute_section, of_part
 from study.reporting.sources import from_report
-from study.reporting.tables import TextTable, cells_table, contrasts_table, decomposition_table
+from study.reporting.tables import TextTable
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,9 @@ def write_latex(findings: Findings, place: Path) -> None:
     place.mkdir(exist_ok=True)
     for path in place.glob("*.tex"):
         path.unlink()
-    for part in findings.parts:
-        for name, (table, caption) in latex_tables(part).items():
-            ending = "-" + part.title.split(":")[0].replace(" ", "-") if part.title else ""
-            text = table.latex(caption=caption, label=f"tab:{name}{ending}")
-            (place / f"{name}{ending}.tex").write_text(text, encoding="utf-8")
-
-
-def latex_tables(part: Part) -> dict[str, tuple[TextTable, str]]:
-    """Each table of a part with its caption."""
-    found = {"cells": (cells_table(part), "Test accuracy of every cell: mean over seeds with 95 % t interval.")}
-    if not isinstance(part.contrasts, Missing):
-        told = "Planned contrasts, paired by seed, with 95 % t intervals; p corrected by Holm within each family."
-        found["contrasts"] = contrasts_table(part.contrasts), told
-    if not isinstance(part.decomposition, Missing):
-        told = "Shares of the variation in test accuracy, with 95 % intervals."
-        found["decomposition"] = decomposition_table(part.decomposition), told
-    return found
+    sections = [section for part in findings.parts for section in of_part(part)]
+    for section in [*sections, *([compute_section(findings)] if sections else [])]:
+        if isinstance(section.content, TextTable):
+            caption = f"{section.title}. {section.reading}"
+            text = section.content.latex(caption=caption, label=f"tab:{section.name}")
+            (place / f"{section.name}.tex").write_text(text, encoding="utf-8")

@@ -50,6 +50,36 @@ def column_of(key: str) -> str:
     return RENAMED.get(key, f"match_{name}" if section == "match" else name)
 
 
+def compared(one: Material, other: Material) -> Material:
+    """Two sweeps as one study with the factor `study`, so that everything stands side by side and can be redrawn.
+
+    A run that both share is in both. What only one of them varies is a factor of the comparison too.
+    """
+    if one.facts.name == other.facts.name:
+        raise UserError(Problem("two sweeps of one name can't be told apart in a comparison", value=one.facts.name))
+    sides = [one, other]
+    tables = [side.table.assign(study=side.facts.name, run_id=renamed(side, side.table)) for side in sides]
+    curves = [side.curves.assign(run_id=renamed(side, side.curves)) for side in sides]
+    names = [side.facts.name for side in sides]
+    facts = StudyFacts(
+        name="-vs-".join(names),
+        question=" ".join(f"{side.facts.name}: {side.facts.question}" for side in sides),
+        expected="",
+        factors={**one.facts.factors, **other.facts.factors, "study": names},
+        seeds=tuple(sorted({*one.facts.seeds, *other.facts.seeds})),
+        match={},
+        planned_runs=one.facts.planned_runs + other.facts.planned_runs,
+        sweep_yaml="\n".join(f"# {side.facts.name}\n{side.facts.sweep_yaml}" for side in sides),
+        overrides=tuple(f"{side.facts.name}: {word}" for side in sides for word in side.facts.overrides),
+    )
+    return Material(pd.concat(tables, ignore_index=True), pd.concat(curves, ignore_index=True), facts)
+
+
+def renamed(side: Material, table: pd.DataFrame) -> pd.Series[str]:
+    """Run ids that tell the sweeps apart, since two sweeps may share a run."""
+    return side.facts.name + "/" + table["run_id"].astype("string")
+
+
 def from_runs(folder: Path) -> Material:
     """The material of a sweep's folder of runs, as recorded so far."""
     return Material(load_table(folder), load_curves(folder), load_study(folder))
@@ -106,7 +136,7 @@ def publishable(table: pd.DataFrame) -> pd.DataFrame:
 
 def without_places(facts: StudyFacts) -> StudyFacts:
     """The facts without the folders that somebody's data lie in: a report is read on other machines."""
-    kept = tuple(word for word in facts.overrides if not word.startswith(("data.root=", "data.cache=")))
+    kept = tuple(word for word in facts.overrides if not re.search(r"\bdata\.(root|cache)=", word))
     return replace(facts, sweep_yaml=PLACES.sub(default_place, facts.sweep_yaml), overrides=kept)
 
 

@@ -1,4 +1,4 @@
-"""Tables of a report as text: what stands in each column is decided once, then printed as Markdown or LaTeX (booktabs).
+"""Tables of a report as text: what stands in each column is decided once, then printed as Markdown, LaTeX or HTML.
 
 Fractions become per cent here. A missing figure is a dash, never 0.
 """
@@ -6,15 +6,15 @@ Fractions become per cent here. A missing figure is a dash, never 0.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from study.reporting import wording
-from study.reporting.findings import Part
-from study.reporting.layout import keys
-from study.reporting.statistics.grid import Cell, plain
+
+Row = Mapping[Hashable, Any]
 
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -34,12 +34,11 @@ class TextTable:
     def markdown(self) -> str:
         """The table for Markdown."""
         rule = ["---:" if number else ":---" for number in self.numeric]
-        lines = [self.headings, rule, *self.rows]
-        return "\n".join("| " + " | ".join(map(markdown_text, line)) + " |" for line in lines)
+        lines = [list(map(markdown_text, line)) for line in (self.headings, *self.rows)]
+        return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], rule, *lines[1:]])
 
     def latex(self, *, caption: str, label: str) -> str:
         """The table for a paper, in a float, ruled by booktabs."""
-        columns = "".join("r" if number else "l" for number in self.numeric)
         body = [" & ".join(map(latex_text, row)) + r" \\" for row in self.rows]
         lines = [
             r"% needs \usepackage{booktabs}",
@@ -47,7 +46,7 @@ class TextTable:
             r"\centering",
             rf"\caption{{{latex_text(caption)}}}",
             rf"\label{{{label}}}",
-            rf"\begin{{tabular}}{{{columns}}}",
+            rf"\begin{{tabular}}{{{''.join('r' if number else 'l' for number in self.numeric)}}}",
             r"\toprule",
             " & ".join(map(latex_text, self.headings)) + r" \\",
             r"\midrule",
@@ -59,6 +58,58 @@ class TextTable:
         return "\n".join(lines) + "\n"
 
 
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its heading, and the text of a row's entry."""
+
+    heading: str
+    text: Callable[[Row], str]
+    numeric: bool = True
+
+
+def text_table(frame: pd.DataFrame, columns: Sequence[Column]) -> TextTable:
+    """The frame's rows in the given columns."""
+    rows = tuple(tuple(column.text(row) for column in columns) for row in frame.to_dict("records"))
+    return TextTable(tuple(column.heading for column in columns), rows, tuple(column.numeric for column in columns))
+
+
+def words(heading: str, name: str) -> Column:
+    """A column of words as they stand in the frame."""
+    return Column(heading, lambda row: str(row[name]), numeric=False)
+
+
+def count(heading: str, name: str) -> Column:
+    """A column of whole numbers."""
+    return Column(heading, lambda row: f"{row[name]}")
+
+
+def percent(heading: str, name: str, *, digits: int = 1, signed: bool = False) -> Column:
+    """A column of fractions in per cent."""
+    return Column(heading, lambda row: wording.percent(row[name], digits=digits, signed=signed))
+
+
+def limits(
+    *, low: str = "low", high: str = "high", heading: str = "95 % interval", digits: int = 1, signed: bool = False
+) -> Column:
+    """A column of intervals of fractions, in per cent."""
+    return Column(heading, lambda row: wording.interval(row[low], row[high], digits=digits, signed=signed))
+
+
+def number(heading: str, name: str) -> Column:
+    """A column of plain numbers to two digits."""
+    return Column(heading, lambda row: "–" if pd.isna(row[name]) else f"{row[name]:.2f}".replace("-", "−"))
+
+
+def p_value(heading: str, name: str) -> Column:
+    """A column of p values."""
+    return Column(heading, lambda row: p_text(row[name]))
+
+
+def p_text(p: float) -> str:
+    """A p as it is printed."""
+    return "–" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def markdown_text(text: str) -> str:
     """A text that Markdown leaves as it is, in a cell of a table or a paragraph."""
     flat = re.sub(r"\s+", " ", text)
@@ -68,77 +119,3 @@ def markdown_text(text: str) -> str:
 def latex_text(text: str) -> str:
     """A text that LaTeX prints as it is."""
     return "".join(LATEX.get(letter, letter) for letter in text)
-
-
-def cells_table(part: Part) -> TextTable:
-    """Accuracy of every cell with its spread, interval and n, and what its runs cost."""
-    factors = list(part.levels)
-    diverged = part.cells["diverged"].sum() > 0
-    headings = [*map(wording.option, factors), "test accuracy (%)", "95 % interval", "sd", "n", "test set error",
-                *(["diverged"] if diverged else []), "parameters", "MACs"]  # fmt: skip
-    rows = []
-    for row in part.cells.to_dict("records"):
-        cost = cost_of(part.table, factors, cell=tuple(plain(row[name]) for name in factors))
-        rows.append((
-            *(wording.level(plain(row[name])) for name in factors),
-            wording.percent(row["mean"]), wording.interval(row["low"], row["high"]), wording.percent(row["sd"], digits=2),
-            f"{row['n']} of {row['planned']}", wording.percent(row["binomial_error"], digits=2),
-            *([str(row["diverged"])] if diverged else []), *cost,
-        ))  # fmt: skip
-    return TextTable(tuple(headings), tuple(rows), (*(False for _ in factors), *(True for _ in headings[len(factors) :])))
-
-
-def cost_of(table: pd.DataFrame, factors: Sequence[str], *, cell: Cell) -> tuple[str, ...]:
-    """Parameters and MACs of a cell's network."""
-    own = table[[key == cell for key in keys(table, factors)]]
-    known = [pd.to_numeric(own[name], errors="coerce").dropna() for name in ("params", "macs")]
-    return tuple(wording.amount(float(values.iloc[0])) if len(values) else "–" for values in known)
-
-
-def contrasts_table(contrasts: pd.DataFrame) -> TextTable:
-    """Every planned contrast: difference, interval, corrected p, pairing, what could have been seen, and the verdict."""
-    headings = ("family", "contrast", "difference (points)", "95 % interval", "n", "p (Holm)", "correlation",
-                "detectable", "better in", "verdict")  # fmt: skip
-    rows = [
-        (
-            str(row["family"]), str(row["contrast"]), wording.percent(row["difference"], digits=2, signed=True),
-            wording.interval(row["low"], row["high"], digits=2, signed=True), str(row["n"]), p_text(row["p_holm"]),
-            number(row["correlation"]), wording.percent(row["detectable"], digits=2), share_text(row["improvement"]),
-            str(row["verdict"]),
-        )
-        for row in contrasts.to_dict("records")
-    ]  # fmt: skip
-    return TextTable(headings, tuple(rows), (False, False, *(True for _ in range(7)), False))
-
-
-def decomposition_table(decomposition: pd.DataFrame) -> TextTable:
-    """The share of each term with its interval and the levels that it speaks about."""
-    rows = [
-        (
-            wording.term(str(row["term"])), wording.percent(row["share"]), wording.interval(row["low"], row["high"]),
-            str(row["levels"]).replace(" x ", " × "),
-        )
-        for row in decomposition.to_dict("records")
-    ]  # fmt: skip
-    return TextTable(("part", "share (%)", "95 % interval", "levels"), tuple(rows), (False, True, True, False))
-
-
-def number(value: float) -> str:
-    """A plain number to two digits."""
-    return "–" if pd.isna(value) else f"{value:.2f}".replace("-", "−")
-
-
-def share_text(value: float) -> str:
-    """A share of seeds in per cent."""
-    return "–" if pd.isna(value) else f"{wording.percent(value, digits=0)} %"
-
-
-def p_text(p: float) -> str:
-    """A p as it is printed."""
-    return "–" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def runs_summary(table: pd.DataFrame, statuses: Sequence[str]) -> str:
-    """How many runs ended how: "57 done, 2 diverged"."""
-    counts = {status: int((table["status"] == status).sum()) for status in statuses}
-    return ", ".join(f"{count} {status}" for status, count in counts.items() if count)

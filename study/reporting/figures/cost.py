@@ -1,7 +1,8 @@
 """Accuracy against what it costs: parameters, MACs, time; on a logarithmic axis, since costs compare as ratios.
 
 Each cell is a mark with its level along the layout's axis written into it (patch size 4: "4") and its t interval over
-seeds; every run is a small point. Results of others are hollow marks, and no line is ever drawn to them.
+seeds; every run is a small point; the stairs are the Pareto front of the means. Results of others are hollow marks in a
+figure of their own, and no line is ever drawn to them.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from study.reporting import wording
 from study.reporting.figures.accuracy import measured
 from study.reporting.figures.panels import Panel, Series, edge_labels, panelled, series_legend, series_of
-from study.reporting.figures.style import PAPER, SURFACE, Look, Mark, styled
+from study.reporting.figures.style import MUTED, PAPER, SURFACE, Look, Mark, marks, styled
 from study.reporting.layout import Layout, groups
+from study.reporting.published import Reference
 from study.reporting.statistics.cells import cells
+from study.reporting.statistics.frontier import front
 from study.reporting.statistics.grid import MEASURE, Floats, Level, plain
 
 NARROWEST = 2.5
@@ -32,6 +35,12 @@ EQUAL = 1.1
 SIDEWAYS = 0.16
 """How far to each side (in natural logarithms) the outermost series of equal costs are set."""
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+"""The names of published results in a figure."""
+
+GAINS = ("images_per_second",)
+"""Columns of which more is better; the others are costs."""
+
 
 @styled
 def accuracy_against(
@@ -40,7 +49,7 @@ def accuracy_against(
     """Accuracy of every cell against a positive column of the table: "params", "macs", "train_seconds", ...
 
     A cell stands at the geometric mean of its runs' costs. Where all costs are equal within 10 % (a matched budget) the
-    series are set apart sideways, so that they don't hide each other, and no line suggests a trend.
+    series are set apart sideways, so that they don't hide each other, and no line suggests a trend or a front.
     """
     figure, panels = panelled(table, places.panels, look=look)
     series = series_of(table, places)
@@ -49,6 +58,8 @@ def accuracy_against(
     for panel in panels:
         for one, side in zip(series, sides, strict=True):
             series_against_cost(panel, one, cost=cost, side=float(side), places=places, measure=measure, look=look)
+        if len(known) and not is_equal(known):
+            pareto_stairs(panel, cost=cost, places=places, measure=measure, look=look)
     if len(known):
         cost_axis(panels[0].ax, known)
     edge_labels(panels, x=wording.axis(cost), y=wording.axis(measure))
@@ -98,12 +109,52 @@ def cell_mark(ax: Axes, x: float, *, row: dict[Hashable, Any], level: Level, mar
     if np.isfinite(low):
         ax.errorbar([x], [mean], [[mean - low], [high - mean]], fmt="none", ecolor=mark.colour, zorder=3)
     word = wording.level(level)
-    size = look.marker * (1.55 if len(word) <= 2 else 1.1)
+    pointed = mark.marker in "^v<>"
+    size = look.marker * (1.55 if len(word) <= 2 else 1.1) * (1.3 if pointed else 1.0)
     ax.plot([x], [mean], marker=mark.marker, color=mark.colour, markersize=size, markeredgecolor=SURFACE, zorder=4)
     if len(word) <= 2:
-        drop = {"^": -0.1, "v": 0.1}.get(mark.marker, 0.0) * size
+        drop = {"^": -0.12, "v": 0.12}.get(mark.marker, 0.0) * size
         ax.annotate(word, (x, mean), xytext=(0, drop), textcoords="offset points", ha="center", va="center_baseline",
                     color=SURFACE, fontsize=look.text * 0.68, fontweight="bold", zorder=5)  # fmt: skip
+
+
+def pareto_stairs(panel: Panel, *, cost: str, places: Layout, measure: str, look: Look) -> None:
+    """The Pareto front of the panel's means, as stairs from its cheapest cell to its most accurate one."""
+    gain = cost in GAINS
+    price = pd.to_numeric(panel.table[cost], errors="coerce").astype("Float64")
+    priced = panel.table.assign(price=1 / price if gain else price)
+    found = front(priced, list(places.factors), cost="price", measure=measure)
+    best = found[found["on_front"]]
+    if best.empty:
+        return
+    at = best["cost"].to_numpy(dtype=float)
+    panel.ax.step(1 / at if gain else at, 100 * best["mean"].to_numpy(dtype=float), where="post", color=MUTED,
+                  linewidth=look.line * 0.8, alpha=0.55, zorder=1)  # fmt: skip
+
+
+@styled
+def beside_published(
+    table: pd.DataFrame,
+    references: Sequence[Reference],
+    *,
+    places: Layout,
+    measure: str = MEASURE,
+    look: Look = PAPER,
+) -> Figure:
+    """Accuracy against parameters with published results as hollow, lettered marks; the letters follow `references`."""
+    figure = accuracy_against(table, "params", places=places, measure=measure, look=look)
+    known = marks([(name,) for name in dict.fromkeys(reference.backbone for reference in references)])
+    for ax in figure.axes:
+        for letter, reference in zip(LETTERS, references, strict=False):
+            mark = known[(reference.backbone,)]
+            ax.plot([reference.params], [100 * reference.accuracy], marker=mark.marker, markerfacecolor="none",
+                    markeredgecolor=mark.colour, markeredgewidth=look.line * 0.8, linestyle="none")  # fmt: skip
+            ax.annotate(letter, (reference.params, 100 * reference.accuracy), xytext=(look.marker * 0.7, 0),
+                        textcoords="offset points", va="center", fontsize=look.small, color=MUTED)  # fmt: skip
+    own = positive(table, "params")
+    every = np.concatenate([own * np.exp(-SIDEWAYS), own * np.exp(SIDEWAYS), [one.params for one in references]])
+    cost_axis(figure.axes[0], every)
+    return figure
 
 
 def cost_axis(ax: Axes, values: Floats) -> None:

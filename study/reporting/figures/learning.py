@@ -1,16 +1,18 @@
-"""Learning curves: the mean over seeds and the band between the lowest and the highest of them, epoch by epoch.
+"""Learning curves and tuning: means over seeds and the band between the lowest and the highest of them.
 
 The band is a range and no interval: it shows every seed there is and says nothing about others.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from study.reporting import wording
+from study.reporting.figures.cost import cost_axis
 from study.reporting.figures.panels import Panel, Series, edge_labels, panelled, series_legend, series_of
 from study.reporting.figures.style import PAPER, Look, styled
 from study.reporting.layout import Layout
@@ -39,13 +41,37 @@ def learning_curves(
     return figure
 
 
-def mean_and_range(panel: Panel, one: Series, *, measure: str) -> None:
+@styled
+def tuning_flatness(
+    trials: pd.DataFrame, tuned: str, *, places: Layout, measure: str = "val_accuracy", look: Look = PAPER
+) -> Figure:
+    """How validation accuracy depends on a tuned option, a panel for each level along the layout's axis.
+
+    A flat top says that the choice mattered little, a top at the edge that the range was too narrow. `trials` has one row
+    per trial and seed; the layout names the other factors.
+    """
+    done = trials[(trials["status"] == "done").to_numpy(dtype=bool) & trials[measure].notna().to_numpy(dtype=bool)]
+    figure, panels = panelled(done, (places.along, *places.panels), look=look, height=look.height * 0.75)
+    series = series_of(trials, places)
+    for panel in panels:
+        for one in series:
+            mean_and_range(panel, one, measure=measure, over=tuned)
+    known = done[tuned].astype(float)
+    if known.min() > 0 and known.max() > 5 * known.min():
+        cost_axis(panels[0].ax, np.asarray(known, dtype=np.float64))
+    edge_labels(panels, x=wording.axis(tuned), y=wording.axis(measure))
+    series_legend(figure, series, look=look)
+    return figure
+
+
+def mean_and_range(panel: Panel, one: Series, *, measure: str, over: str = "epoch") -> None:
     """One series' mean line over its range in one panel."""
     own = one.within(panel.table)
     if own.empty:
         return
     scale = 100 if measure in PERCENT else 1
-    frame = pd.DataFrame({"epoch": own["epoch"].astype(int), "value": scale * own[measure].astype(float)})
-    sns.lineplot(frame, x="epoch", y="value", estimator="mean", errorbar=("pi", 100), color=one.mark.colour, ax=panel.ax,
-                 legend=False, linestyle=one.mark.linestyle, err_kws={"linewidth": 0, "alpha": 0.18})  # fmt: skip
+    frame = pd.DataFrame({"at": own[over].astype(float), "value": scale * own[measure].astype(float)}).dropna()
+    marker = None if over == "epoch" else one.mark.marker
+    sns.lineplot(frame, x="at", y="value", estimator="mean", errorbar=("pi", 100), color=one.mark.colour, marker=marker,
+                 ax=panel.ax, legend=False, linestyle=one.mark.linestyle, err_kws={"linewidth": 0, "alpha": 0.18})  # fmt: skip
     panel.ax.set(xlabel="", ylabel="")

@@ -85,10 +85,7 @@ def series_legend(figure: Figure, series: Sequence[Series], *, look: Look, line:
     handles = [Line2D([], [], color=one.mark.colour, marker=one.mark.marker, label=one.title) for one in series]
     for handle, one in zip(handles, series, strict=True):
         handle.set_markeredgecolor(SURFACE)
-        if line:
-            handle.set_linestyle(one.mark.linestyle)
-        else:
-            handle.set_linestyle("none")
+        handle.set_linestyle(one.mark.linestyle if line else "none")
     letters = 72 * figure.get_figwidth() / (LETTER * look.small)
     widest = max(len(one.title) for one in series) + (6 if line else 4)
     columns = max(1, min(len(handles), int(letters / widest)))

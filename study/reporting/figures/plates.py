@@ -1,13 +1,13 @@
 """Which figures a study has, in the order of the report: each with its file name, title, caption, and how it is drawn.
 
-A figure is left out where the study has nothing for it, and the reason is kept. Captions carry n, so that a figure that
-has been cut out of the report still says how many runs it shows.
+A figure is left out where the study has nothing for it. Captions carry n, so that a figure that has been cut out of the
+report still says how many runs it shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -15,12 +15,19 @@ from matplotlib.figure import Figure
 
 from study.reporting import wording
 from study.reporting.figures.accuracy import accuracy_by_level, heat_map
-from study.reporting.figures.cost import accuracy_against, is_equal, positive
+from study.reporting.figures.budget import PARTS, budget_check, macs_by_part, numbers
+from study.reporting.figures.cost import LETTERS, accuracy_against, beside_published, is_equal, positive
 from study.reporting.figures.evidence import decomposition_bars, forest_plot
-from study.reporting.figures.learning import learning_curves
+from study.reporting.figures.learning import learning_curves, tuning_flatness
 from study.reporting.figures.style import Look
 from study.reporting.findings import Findings, Missing, Part
+from study.reporting.layout import Layout
+from study.reporting.published import references
 from study.reporting.statistics.intervals import FEWEST_SEEDS
+
+COSTS = ("params", "macs", "images_per_second")
+TUNED = ("lr", "weight_decay", "label_smoothing", "warmup_epochs")
+"""Options that are tuned and not studied; where they vary, a figure shows how flat their optimum is."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +43,11 @@ class Plate:
 
 def plates(findings: Findings) -> list[Plate]:
     """Every figure that the study has something for."""
-    found = []
+    if not findings.count("done"):
+        return []
+    found = [side_by_side(findings)] if len(findings.parts) > 1 else []
     for part in findings.parts:
-        if findings.count("done"):
-            found += [named(plate, part) for plate in of_part(part, findings.material.curves)]
+        found += [named(plate, part) for plate in of_part(part, findings)]
     return found
 
 
@@ -47,48 +55,55 @@ def named(plate: Plate, part: Part) -> Plate:
     """The plate with its part's title, where the study has several."""
     if not part.title:
         return plate
-    ending = part.title.split(":")[0].replace(" ", "-")
-    return Plate(f"{plate.name}-{ending}", f"{plate.title}, {part.title}", plate.caption, plate.alt, plate.draw)
+    return replace(plate, name=f"{plate.name}{part.ending}", title=f"{plate.title}, {part.title}")
 
 
-def of_part(part: Part, curves: pd.DataFrame) -> Iterator[Plate]:
-    """The figures of one part."""
-    table, places = part.table, part.places
-    along, series = wording.option(places.along), wording.option(places.series[0])
-    seeds = seeds_text(part)
-    yield Plate(
-        f"accuracy-by-{places.along.replace('_', '-')}",
-        f"Test accuracy by {along}",
-        f"Test accuracy by {along} and {series}. Large marks: mean over seeds; bars: {interval_text(part)}; "
-        f"small points: single runs{divergence_text(part)}; {seeds}.",
-        means_in_words(part),
-        lambda look: accuracy_by_level(table, places=places, baseline=part.baseline, look=look),
+def side_by_side(findings: Findings) -> Plate:
+    """All parts in one figure, a panel each."""
+    first = findings.parts[0]
+    places = Layout(first.places.along, first.places.series, (*findings.splits, *first.places.panels))
+    seeds = "; ".join(f"{part.title}: {seeds_text(part)}" for part in findings.parts)
+    return Plate(
+        "side-by-side",
+        "Side by side",
+        f"Test accuracy by {wording.option(places.along)}, a panel for each way. Marks as in the figures below; {seeds}.",
+        "; ".join(f"{part.title}: {means_in_words(part)}" for part in findings.parts),
+        lambda look: accuracy_by_level(findings.table, places=places, look=look),
     )
-    for cost in ("params", "macs", "images_per_second"):
-        if cost in table and len(positive(table, cost)):
-            yield cost_plate(part, cost, seeds=seeds)
-    yield Plate(
-        "heat-map",
-        f"Test accuracy of every cell, {along} by {series}",
-        f"Mean test accuracy in per cent of every combination of {along} and {series}; a dash: no measured run; {seeds}.",
-        f"The means of the figure by {along} as a grid of colours.",
-        lambda look: heat_map(table, places=places, look=look),
-    )
+
+
+def of_part(part: Part, findings: Findings) -> Iterator[Plate]:
+    """The figures of one part: accuracy, costs, comparison, training, budget."""
+    yield level_plate(part)
+    for cost in COSTS:
+        if cost in part.table and len(positive(part.table, cost)):
+            yield cost_plate(part, cost)
+    yield heat_plate(part)
     if not isinstance(part.contrasts, Missing) and part.contrasts["difference"].notna().any():
         yield forest_plate(part.contrasts)
     if not isinstance(part.decomposition, Missing):
         yield decomposition_plate(part.decomposition)
-    if len(curves) and curves["run_id"].isin(table["run_id"]).any():
-        yield Plate(
-            "learning-curves",
-            "Learning curves",
-            f"Validation accuracy over epochs. Lines: mean over seeds; bands: lowest to highest seed; {seeds}.",
-            f"Validation accuracy over epochs, one panel for each {along}.",
-            lambda look: learning_curves(table, curves, places=places, look=look),
-        )
+    if references(part.table) and "params" in part.table:
+        yield published_plate(part)
+    yield from training_plates(part, findings.material.curves)
+    yield from budget_plates(part, findings)
 
 
-def cost_plate(part: Part, cost: str, *, seeds: str) -> Plate:
+def level_plate(part: Part) -> Plate:
+    """Accuracy over the levels along the axis."""
+    table, places = part.table, part.places
+    along, series = wording.option(places.along), wording.option(places.series[0])
+    return Plate(
+        f"accuracy-by-{places.along.replace('_', '-')}",
+        f"Test accuracy by {along}",
+        f"Test accuracy by {along} and {series}. Large marks: mean over seeds; bars: {interval_text(part)}; "
+        f"small points: single runs{divergence_text(part)}; {seeds_text(part)}.",
+        means_in_words(part),
+        lambda look: accuracy_by_level(table, places=places, baseline=part.baseline, look=look),
+    )
+
+
+def cost_plate(part: Part, cost: str) -> Plate:
     """Accuracy against one cost."""
     table, places, name = part.table, part.places, wording.option(cost)
     costs = positive(table, cost)
@@ -97,25 +112,37 @@ def cost_plate(part: Part, cost: str, *, seeds: str) -> Plate:
     return Plate(
         f"accuracy-by-{cost.replace('_', '-')}",
         f"Test accuracy against {name}",
-        f"Test accuracy against {name}, logarithmic. Marks: cells, the figure inside is the "
-        f"{wording.axis(places.along)}; bars: {interval_text(part)}; points: runs; {seeds}."
-        f"{equal if is_equal(costs) else ''}",
-        f"Test accuracy of every cell against its {name}; the means are those of the figure by "
-        f"{wording.option(places.along)}.",
+        f"Test accuracy against {name}, logarithmic. Marks: cells, the figure inside is the {wording.axis(places.along)}; "
+        f"bars: {interval_text(part)}; points: runs; {seeds_text(part)}."
+        f"{equal if is_equal(costs) else ' Stairs: Pareto front of the means.'}",
+        f"Test accuracy of every cell against its {name}; the table of costs gives each.",
         lambda look: accuracy_against(table, cost, places=places, look=look),
+    )
+
+
+def heat_plate(part: Part) -> Plate:
+    """Means of all cells."""
+    table, places = part.table, part.places
+    along, series = wording.option(places.along), wording.option(places.series[0])
+    return Plate(
+        "heat-map",
+        f"Test accuracy of every cell, {along} by {series}",
+        f"Mean test accuracy in per cent of every combination of {along} and {series}; a dash: no measured run; "
+        f"{seeds_text(part)}.",
+        f"The means of the figure by {along} as a grid of colours.",
+        lambda look: heat_map(table, places=places, look=look),
     )
 
 
 def forest_plate(contrasts: pd.DataFrame) -> Plate:
     """The planned contrasts."""
-    claimed = contrasts["verdict"].isin(["higher", "lower"])
-    seeds = counts_text(contrasts["n"])
+    claimed = contrasts["verdict"].isin(["higher", "lower"]).sum()
     return Plate(
         "contrasts",
         "Planned contrasts",
         f"Differences in test accuracy, paired by seed, with 95 % t intervals. Filled: told from zero after Holm's "
-        f"correction within the family ({claimed.sum()} of {len(contrasts)}); n = {seeds} pairs each.",
-        f"Intervals of {len(contrasts)} differences, of which {claimed.sum()} leave out zero after correction; the table of "
+        f"correction within the family ({claimed} of {len(contrasts)}); n = {counts_text(contrasts['n'])} pairs each.",
+        f"Intervals of {len(contrasts)} differences, of which {claimed} leave out zero after correction; the table of "
         "contrasts gives each.",
         lambda look: forest_plot(contrasts, look=look),
     )
@@ -136,6 +163,75 @@ def decomposition_plate(decomposition: pd.DataFrame) -> Plate:
         ", ".join(shares),
         lambda look: decomposition_bars(decomposition, look=look),
     )
+
+
+def published_plate(part: Part) -> Plate:
+    """Own cells beside published results."""
+    table, places, found = part.table, part.places, references(part.table)
+    told = "; ".join(f"{letter}: {one.told}" for letter, one in zip(LETTERS, found, strict=False))
+    return Plate(
+        "published",
+        "Beside published results",
+        f"Own cells (filled, {seeds_text(part)}) and published results (hollow), which were reached with other recipes and "
+        f"enter no figure of this report. {told}.",
+        f"Published results by parameters: {told}.",
+        lambda look: beside_published(table, found, places=places, look=look),
+    )
+
+
+def training_plates(part: Part, curves: pd.DataFrame) -> Iterator[Plate]:
+    """Learning curves, and how flat the optimum of each tuned option is."""
+    table, places, seeds = part.table, part.places, seeds_text(part)
+    along = wording.option(places.along)
+    if len(curves) and curves["run_id"].isin(table["run_id"]).any():
+        yield Plate(
+            "learning-curves",
+            "Learning curves",
+            f"Validation accuracy over epochs. Lines: mean over seeds; bands: lowest to highest seed; {seeds}.",
+            f"Validation accuracy over epochs, one panel for each {along}.",
+            lambda look: learning_curves(table, curves, places=places, look=look),
+        )
+    yield from (tuning_plate(part, name) for name in places.panels if name in TUNED and table[name].notna().all())
+
+
+def tuning_plate(part: Part, tuned: str) -> Plate:
+    """How flat the optimum of one option is."""
+    name = wording.option(tuned)
+    places = replace(part.places, panels=tuple(other for other in part.places.panels if other != tuned))
+    return Plate(
+        f"tuning-{tuned.replace('_', '-')}",
+        f"How flat the {name} is",
+        f"Validation accuracy by {name}. Lines: mean over seeds; bands: lowest to highest seed; {seeds_text(part)}.",
+        f"Validation accuracy over the {name}, one panel for each {wording.option(places.along)}.",
+        lambda look: tuning_flatness(part.table, tuned, places=places, look=look),
+    )
+
+
+def budget_plates(part: Part, findings: Findings) -> Iterator[Plate]:
+    """How closely networks were matched, and where their MACs go."""
+    table, places = part.table, part.places
+    if "match_residual" in table and not np.isnan(numbers(table, "match_residual")).all():
+        given = findings.material.facts.match.get("tolerance")
+        tolerance = float(given) if isinstance(given, int | float) else None
+        furthest = wording.percent(float(np.nanmax(np.abs(numbers(table, "match_residual")))), digits=2)
+        yield Plate(
+            "budget-check",
+            "Who was matched how closely",
+            f"Distance of every cell's network to its budget; at most {furthest} %."
+            f"{f' Band: the tolerance of {wording.percent(tolerance)} %.' if tolerance else ''}",
+            f"All networks lie within {furthest} % of their budget.",
+            lambda look: budget_check(table, places=places, tolerance=tolerance, look=look),
+        )
+    columns = [f"macs_{name}" for name in PARTS]
+    if all(name in table and not np.isnan(numbers(table, name)).any() for name in columns):
+        yield Plate(
+            "macs-by-part",
+            "Where the MACs go",
+            "Share of the MACs of one forward pass in each part of the network; beside it the total per image. "
+            "One network for each cell.",
+            "Shares of stem, token mixing, channel mixing and head in the MACs of each network.",
+            lambda look: macs_by_part(table, places=places, look=look),
+        )
 
 
 def seeds_text(part: Part) -> str:

@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib.typing import LineStyleType
 
 from study.reporting.statistics.grid import Cell, Level
 
@@ -36,9 +37,9 @@ class Mark:
     dash: tuple[int, ...]  # on and off in line widths; () is solid
 
     @property
-    def linestyle(self) -> tuple[int, tuple[int, ...] | None]:
+    def linestyle(self) -> LineStyleType:
         """The dash as matplotlib takes it."""
-        return (0, self.dash or None)
+        return (0, self.dash) if self.dash else "-"
 
 
 MARKS = (
@@ -131,6 +132,12 @@ class Look:
             "xtick.major.size": self.text * 0.35,
             "ytick.major.size": self.text * 0.35,
             "xtick.minor.size": 0,
+            "xtick.major.pad": self.text * 0.35,
+            "ytick.major.pad": self.text * 0.35,
+            "axes.labelpad": self.text * 0.4,
+            "axes.titlepad": self.text * 0.6,
+            "figure.constrained_layout.w_pad": self.text * 0.006,
+            "figure.constrained_layout.h_pad": self.text * 0.006,
             "figure.facecolor": SURFACE,
             "axes.facecolor": SURFACE,
             "figure.constrained_layout.use": True,

@@ -178,7 +178,9 @@ def compute_spent(table: pd.DataFrame) -> pd.DataFrame:
     many finished runs that is so. `further_attempts` are those after a run's first.
     """
     rows = table.assign(
-        device_name=table["device_name"].map(plain_entry).fillna("not recorded") if "device_name" in table else "not recorded",
+        device_name=[plain_entry(name) or "not recorded" for name in table["device_name"]]
+        if "device_name" in table
+        else "not recorded",
         seconds=seconds(table, "train_seconds"),
         lost=seconds(table, "lost_seconds"),
         attempts=seconds(table, "attempts"),
