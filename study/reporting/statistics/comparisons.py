@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from study.reporting.statistics.cells import note
 from study.reporting.statistics.contrasts import Contrast
@@ -129,10 +128,13 @@ def pairing_correlation(values: Floats, weights: Floats) -> Floats:
 
 
 def holm(p: pd.Series) -> pd.Series:
-    """Holm's step-down p over the whole family; members without a p count as if theirs were 1."""
-    if len(p) == 0:
-        return p
-    return pd.Series(multipletests(p.fillna(1.0), method="holm")[1], index=p.index).where(p.notna())
+    """Holm's step-down p over the whole family; members without a p count as if theirs were 1.
+
+    Holm, "A simple sequentially rejective multiple test procedure", 1979.
+    """
+    ordered = p.fillna(1.0).sort_values(kind="stable")
+    steps = np.maximum.accumulate(np.minimum(ordered.to_numpy() * np.arange(len(p), 0, -1), 1.0))
+    return pd.Series(steps, index=ordered.index).reindex(p.index).where(p.notna())
 
 
 def improvement(per_seed: Floats, *, confidence: float) -> pd.DataFrame:
