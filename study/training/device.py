@@ -20,6 +20,7 @@ GPU_ALLOTMENTS = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "
 NO_DEVICES = ("", "-1", "0x0", "NoDevFiles", "none", "void")
 """Values under which CUDA_VISIBLE_DEVICES hides every GPU; Slurm writes NoDevFiles to jobs without one."""
 
+WORKSPACES = (":4096:8", ":16:8")  # of cuBLAS, as torch's notes on reproducibility name them
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -43,6 +44,9 @@ def choose_device(asked: str, environment: Mapping[str, str], *, deterministic: 
         return DeviceChoice("cpu")
     fault = cuda_fault()
     if fault is None:
+        if deterministic and environment.get("CUBLAS_WORKSPACE_CONFIG") not in WORKSPACES:
+            rule = "deterministic matrix products on a GPU need this variable before the first of them"
+            raise UserError(Problem(rule, key="CUBLAS_WORKSPACE_CONFIG", choices=WORKSPACES))
         return DeviceChoice("cuda", deterministic=deterministic)
     allotted = allotments(environment)
     if asked == "auto" and not allotted:
@@ -97,15 +101,15 @@ def execution_mode(choice: DeviceChoice) -> Iterator[None]:
     torch's default lets cuDNN convolutions run in TF32 but matrix products not, which would hand ConvMixer a lower
     precision than ViT. The former modes return on leaving.
     """
-    cudnn, before = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
-    tf32 = cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    benchmark = cudnn.benchmark
+    cudnn, products, convolutions = torch.backends.cudnn, torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark
+    precisions = products.fp32_precision, convolutions.fp32_precision
     torch.use_deterministic_algorithms(choice.deterministic and choice.kind == "cuda")
-    cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     cudnn.benchmark = choice.kind == "cuda" and not choice.deterministic
+    products.fp32_precision = convolutions.fp32_precision = "ieee"
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
-        cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
-        cudnn.benchmark = benchmark
+        products.fp32_precision, convolutions.fp32_precision = precisions
+        torch.use_deterministic_algorithms(before[0])
+        cudnn.benchmark = before[1]

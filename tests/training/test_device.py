@@ -69,7 +69,9 @@ def test_cpu_is_obeyed_beside_a_gpu(cuda):
 def test_auto_takes_a_usable_gpu(cuda):
     """With a GPU at hand, allotted or not, it's used; deterministic only where asked."""
     assert choose_device("auto", {}) == DeviceChoice("cuda", deterministic=False)
-    assert choose_device("cuda", {}, deterministic=True).deterministic
+    assert choose_device("cuda", {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}, deterministic=True).deterministic
+    with pytest.raises(UserError, match="CUBLAS_WORKSPACE_CONFIG"):
+        choose_device("cuda", {}, deterministic=True)
 
 
 def test_an_unknown_device_shows_the_valid_ones():
@@ -96,13 +98,14 @@ def test_execution_mode_leaves_no_trace():
     """Modes that are set for a training are those from before when it ends, also by an exception."""
     before = modes()
     with contextlib.suppress(KeyError), execution_mode(DeviceChoice("cuda", deterministic=True)):
-        assert modes() == (True, False)
+        assert modes() == (True, "ieee", "ieee")
         raise KeyError
     assert modes() == before
 
 
-def modes() -> tuple[bool, bool]:
-    return torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.allow_tf32
+def modes() -> tuple[bool, str, str]:
+    precisions = torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+    return torch.are_deterministic_algorithms_enabled(), *precisions
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,129 @@
+"""How fast a run's architecture trains and classifies here, timed through the training engine's own step.
+
+Images are random and on the device already, and the learning rate is 0: the arithmetic is that of a training, and the
+weights stay where they are. Each figure is the mean over one lap, which repeats its work until LAP_SECONDS have passed,
+after a warm-up; the device is waited for at the lap's ends only, as in a training. What augmentation costs is timed apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from study.backbones import build_spec
+from study.config.run import Run
+from study.data import facts
+from study.data.noise import noise_splits
+from study.streams import stream
+from study.training.augmentation import Target
+from study.training.batches import TrainingBatches
+from study.training.device import DeviceChoice, autocast, execution_mode
+from study.training.fitting import release
+from study.training.layout import LAYOUTS, memory_format
+from study.training.memory import peak_mib, reset_peak
+from study.training.optimizer import set_learning_rate
+from study.training.state import TrainingState, initial_state
+from study.training.step import optimizer_step
+
+WARM_UP = 2  # calls before a lap: first calls choose kernels and allocate
+LAP_SECONDS = 0.3
+MOST_REPEATS = 200
+INPUT_PIXELS = 2**19  # of the images that are augmented in a lap's call: 512 of 32 x 32
+
+
+@dataclass(frozen=True)
+class Laps:
+    """One round's figures of one architecture; seconds are of one step, of a forward pass of a batch, and of one image."""
+
+    train_step_seconds: float
+    inference_step_seconds: float
+    inference_latency_seconds: float
+    peak_memory_mib: float | None
+    memory_layout: str
+
+
+def with_batch_size(run: Run, batch_size: int) -> Run:
+    """The run with batches of another size, in one piece where they can't be cut as before."""
+    accumulate = run.train.accumulate if batch_size % run.train.accumulate == 0 else 1
+    return dataclasses.replace(run, train=run.train.model_copy(update={"batch_size": batch_size, "accumulate": accumulate}))
+
+
+def time_architecture(run: Run, *, device: DeviceChoice) -> Laps:
+    """One round with a model built for it, which is gone afterwards; raises what torch raises, out of memory included."""
+    where, was_reset = device.device, reset_peak(device.device)
+    try:
+        with execution_mode(device):
+            return _laps(run, where, was_reset=was_reset)
+    finally:
+        release(where)
+
+
+def _laps(run: Run, where: torch.device, *, was_reset: bool) -> Laps:
+    model = build_spec(run.model, seed=run.seed)
+    layout = memory_format(model)
+    model.to(device=where).to(memory_format=layout)  # type: ignore[call-overload]
+    state = initial_state(model, run, device=where, epoch_steps=WARM_UP + MOST_REPEATS)
+    images = random_images(run).to(where, memory_format=layout)
+    train_step = timed(_training_step(state, run, images), where)
+    peak = peak_mib(where, was_reset=was_reset)
+    model.eval()
+    casting = autocast(run.train.precision, where)
+    with torch.inference_mode(), casting:
+        inference = timed(lambda: model(images), where)
+        single = images[:1].clone(memory_format=layout)
+        latency = timed(lambda: model(single), where)
+    return Laps(train_step, inference, latency, peak, LAYOUTS[layout])
+
+
+def _training_step(state: TrainingState, run: Run, images: torch.Tensor) -> Callable[[], None]:
+    set_learning_rate(state.optimizer, 0.0)
+    target = Target(torch.arange(len(images), device=images.device) % run.data.num_classes)
+    casting = autocast(run.train.precision, images.device)
+
+    def step() -> None:
+        optimizer_step(state, images, target, options=run.train, micro_batches=run.train.accumulate, autocast=casting)
+
+    return step
+
+
+def random_images(run: Run) -> torch.Tensor:
+    """One batch `b c h w` of float32 values around 0."""
+    shape = (run.train.batch_size, run.data.channels, run.data.image_size, run.data.image_size)
+    return torch.from_numpy(stream("benchmark").random(shape, dtype="float32")) - 0.5
+
+
+def time_input(run: Run, *, device: DeviceChoice) -> float:
+    """Images per second that are fetched, augmented and normalised as for the run, in the contiguous layout."""
+    splits = noise_splits(facts(run.data), images=max(run.train.batch_size, INPUT_PIXELS // run.data.image_size**2))
+    batches = TrainingBatches(run, splits, device=device.device, layout=torch.contiguous_format)
+    with execution_mode(device):
+        seconds = timed(lambda: sum(1 for _ in batches.epoch(0)), device.device)
+    return batches.epoch_steps * run.train.batch_size / seconds
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that `work` takes, as a mean over one lap."""
+    for _ in range(WARM_UP):
+        once = _elapsed(work, device, repeats=1)
+    repeats = min(max(math.ceil(LAP_SECONDS / once), 1), MOST_REPEATS)
+    return _elapsed(work, device, repeats=repeats) / repeats
+
+
+def _elapsed(work: Callable[[], object], device: torch.device, *, repeats: int) -> float:
+    synchronise(device)
+    started = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    synchronise(device)
+    return time.perf_counter() - started
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
