@@ -28,6 +28,14 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", default="runs", metavar="DIR", help="folder that holds runs/<sweep> (default: runs)")
 
 
+def positive(word: str) -> int:
+    """A whole number from 1 up, for argparse."""
+    number = int(word)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{word} is not a number from 1 up")
+    return number
+
+
 def read_asked(arguments: argparse.Namespace) -> Sweep:
     """The sweep that the arguments name, overrides applied."""
     return read_sweep(Path(arguments.sweep), arguments.overrides)

@@ -19,11 +19,12 @@ from study.cluster.life import alive_workers
 from study.cluster.local import LocalWorkers, machine_for, worker_environment
 from study.cluster.profile import Profile, read_profile
 from study.cluster.watching import LaunchView
-from study.commands import add_sweep_arguments, cost_cache, open_console, read_asked, sweep_folder
+from study.commands import add_sweep_arguments, cost_cache, open_console, positive, read_asked, sweep_folder
 from study.errors import Problem, UserError, exit_status
 from study.plan import show_plan
 from study.planning import Plan, make_plan, verify_plan
 from study.prepare import prepare_data
+from study.records.benchmark import newest_benchmark
 from study.records.folder import SweepFolder
 
 
@@ -55,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare_data(sweep, console)
     plan = make_plan(sweep)
     verify_plan(plan, cost_cache(arguments))
-    show_plan(plan, console)
     folder = sweep_folder(arguments, sweep.name)
+    show_plan(plan, console, benchmark=newest_benchmark(folder.benchmarks))
     if profile is not None:
         return _on_slurm(plan, folder, selection, profile=profile, arguments=arguments, console=console)
     return _here(plan, folder, selection, arguments=arguments, console=console)
@@ -147,16 +148,6 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
     if wrong:
         raise UserError(*wrong)
     return {key: value for key, _, value in pairs}
-
-
-def positive(word: str) -> int:
-    """A whole number from 1 up, for argparse."""
-    number = int(word)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{word} is not a number from 1 up")
-    return number
-
-
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
-"""python -m study.plan SWEEP [key=value ...]: every run of a sweep, resolved and sized, without training anything."""
+"""python -m study.plan SWEEP [key=value ...]: every run of a sweep, resolved and sized, before anything is trained.
+
+With --check every architecture and every recipe takes one training step here, on a handful of images.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,17 +15,22 @@ from rich.console import Console
 from rich.table import Table
 
 from study.commands import add_sweep_arguments, cost_cache, open_console, read_asked, sweep_folder
-from study.errors import exit_status
-from study.planning import Plan, PlannedRun, make_plan, verify_plan
+from study.errors import Problem, UserError, exit_status
+from study.forecast import forecast
+from study.planning import Plan, PlannedRun, make_plan, representatives, verify_plan
+from study.records.benchmark import Benchmark, newest_benchmark
 from study.records.record import read_records
+from study.training.device import choose_device
+from study.training.rehearsal import images_at_hand, rehearse
 
 SHOWN_ROWS = 60  # a longer plan is cut on the screen; --all shows it whole
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="study.plan", description=__doc__)
+    parser = argparse.ArgumentParser(prog="study.plan", description=__doc__.split("\n\n")[0])
     add_sweep_arguments(parser)
     parser.add_argument("--all", action="store_true", help=f"show every row, not only {SHOWN_ROWS}")
+    parser.add_argument("--check", action="store_true", help="also train each architecture and recipe for one step, here")
     return parser
 
 
@@ -31,15 +40,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = open_console()
     plan = make_plan(read_asked(arguments))
     verify_plan(plan, cost_cache(arguments))
-    show_plan(plan, console, rows=len(plan.runs) if arguments.all else SHOWN_ROWS)
-    recorded = read_records(sweep_folder(arguments, plan.sweep.name).records)
+    folder = sweep_folder(arguments, plan.sweep.name)
+    benchmark = newest_benchmark(folder.benchmarks)
+    show_plan(plan, console, rows=len(plan.runs) if arguments.all else SHOWN_ROWS, benchmark=benchmark)
+    recorded = read_records(folder.records)
     statuses = Counter(recorded[planned.run_id].record.status for planned in plan.runs if planned.run_id in recorded)
     if statuses:
         console.print("recorded so far: " + ", ".join(f"{count} {status}" for status, count in statuses.items()))
+    if arguments.check:
+        check(plan, console)
     return 0
 
 
-def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS) -> None:
+def check(plan: Plan, console: Console) -> None:
+    """One training step of every architecture and every recipe; UserError with all that fail."""
+    device = choose_device(plan.sweep.device, os.environ)
+    problems, checked, invented = [], 0, set()
+    with console.status("checking") as status:
+        for planned in representatives(plan.runs):
+            checked += 1
+            status.update(f"checking {planned.label}")
+            splits, real = images_at_hand(planned.run)
+            invented |= set() if real else {planned.run.data.name}
+            fault = rehearse(planned.run, splits, device=device)
+            problems += [Problem(fault, planned.label)] if fault else []
+    if problems:
+        raise UserError(*problems)
+    images = f" (on random images: {', '.join(sorted(invented))} is not prepared)" if invented else ""
+    console.print(f"checked: {checked} runs take a training step and are evaluated on {device.kind}{images}", highlight=False)
+
+
+def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS, benchmark: Benchmark | None = None) -> None:
     """Question, one row per cell, totals: what a user checks before queueing."""
     sweep, first = plan.sweep, plan.runs[0]
     console.print(f"[bold]{sweep.name}[/bold]: {sweep.question}", highlight=False)
@@ -49,6 +80,8 @@ def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS) -> None:
     if len(cells) > rows:
         console.print(f"... and {len(cells) - rows} more rows (python -m study.plan {sweep.path} --all)")
     console.print(_totals(plan), highlight=False)
+    if benchmark is not None and (told := forecast(plan.runs, benchmark)).seconds:
+        console.print(told.told(), highlight=False)
 
 
 def _held_equal(first: PlannedRun) -> str:

@@ -51,6 +51,13 @@ class PlannedRun:
         """Equal for runs that share one compiled model."""
         return self.run.backbone + self.run.model.model_dump_json()
 
+    @property
+    def label(self) -> str:
+        """The architecture in a user's words: `vit patch_size=2 depth=6 dim=96`."""
+        varied = {key.rpartition(".")[2]: value for key, value in self.levels.items() if key.startswith("model.")}
+        named = {"patch_size": self.run.model.patch_size, **varied, "dim": self.run.model.dim}
+        return " ".join([self.run.backbone, *(f"{name}={value}" for name, value in named.items())])
+
     def to_json(self) -> dict[str, Any]:
         """What a worker and the table need, as JSON values."""
         return {
@@ -125,6 +132,21 @@ def architectures(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
     for planned in runs:
         if planned.architecture not in seen:
             seen.add(planned.architecture)
+            yield planned
+
+
+def representatives(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
+    """Runs that together have every architecture and every recipe of all runs, in plan order.
+
+    Epochs, batch sizes, rates and seeds make no other recipe: no code depends on them.
+    """
+    seen: set[str] = set()
+    for planned in runs:
+        run = planned.run
+        recipe = run.train.model_dump_json(exclude={"epochs", "warmup_epochs", "batch_size", "lr", "weight_decay"})
+        traits = {planned.architecture, recipe, run.augment.model_dump_json(), run.data.digest}
+        if not traits <= seen:
+            seen |= traits
             yield planned
 
 

@@ -14,7 +14,9 @@ from study.cluster.ledger import Cluster, Launch, Worker, owners, write_launch
 from study.cluster.shares import Load, share_out
 from study.cluster.snapshot import origin, take_snapshot
 from study.errors import Problem, UserError
+from study.forecast import predicted_costs
 from study.planning import Plan, PlannedRun
+from study.records.benchmark import newest_benchmark
 from study.records.folder import SweepFolder, write_new
 from study.records.record import OUTCOMES, read_records
 from study.records.table import planned_columns
@@ -100,7 +102,8 @@ def enter(
     """Writes the plan, the code snapshot, the shares and the launch; nothing is submitted yet."""
     by_id = {planned.run_id: planned for planned in runs}
     failed = {run_id for run_id, attempts in read_records(folder.records).items() if attempts.record.status == "failed"}
-    loads = [Load(p.run_id, p.run.seed, p.architecture, predicted_cost(p)) for p in runs]
+    costs = predicted_costs(runs, newest_benchmark(folder.benchmarks))
+    loads = [Load(p.run_id, p.run.seed, p.architecture, costs[p.run_id]) for p in runs]
     shares = [[_handed_out(by_id[run_id], failed) for run_id in share] for share in share_out(loads, workers)]
     write_new(folder.plans / f"{plan.digest}.json", plan.document)
     launch = Launch(
@@ -121,9 +124,3 @@ def enter(
 def _handed_out(planned: PlannedRun, failed: Set[str]) -> dict[str, Any]:
     """A share's entry; a run that failed before is in it only if it is to be tried again."""
     return {**planned.to_json(), "retry": planned.run_id in failed}
-
-
-def predicted_cost(planned: PlannedRun) -> float:
-    """Relative training time: MACs of the training passes, plus what each image costs however small the model is."""
-    overhead_macs = 2_000_000  # per image; small models are bound by launching operators, not by arithmetic
-    return float(planned.image_passes) * (planned.cost.training_macs + overhead_macs)

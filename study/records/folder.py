@@ -13,6 +13,7 @@
         records/<launch>-<task>-<restart>.jsonl    one line per finished run, flushed line by line
         checkpoints/<run_id>.<writer>.<step>.checkpoint   state of unfinished runs
         weights/<run_id>.safetensors            where `train.keep: last` asks for them
+        benchmarks/<time>-<device>.json         how fast the sweep's architectures are on a device; immutable
         code/<hash>/study/                      the package as it was when launched
 
 Files are O(workers), not O(runs), but for the checkpoints of runs under way and the weights somebody asked for.
@@ -66,6 +67,10 @@ class SweepFolder:
     @property
     def weights(self) -> Path:
         return self.path / "weights"
+
+    @property
+    def benchmarks(self) -> Path:
+        return self.path / "benchmarks"
 
     @property
     def code(self) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from study.errors import Problem, UserError
+from study.records.benchmark import Benchmark, benchmark_columns, newest_benchmark
 from study.records.folder import SweepFolder
 from study.records.record import Attempts, read_records
 
@@ -75,8 +76,10 @@ def load_study(folder: str | Path) -> StudyFacts:
 def load_table(folder: str | Path) -> pd.DataFrame:
     """One row per planned run of `runs/<sweep>`, in plan order; `status` is done, failed, diverged or missing."""
     plan = load_plan(folder)
-    recorded = read_records(SweepFolder(Path(folder)).records)
-    rows = [_row(planned, recorded.get(planned["run_id"]), plan["study"]["name"]) for planned in plan["runs"]]
+    place = SweepFolder(Path(folder))
+    recorded, benchmark = read_records(place.records), newest_benchmark(place.benchmarks)
+    name = plan["study"]["name"]
+    rows = [_row(planned, recorded.get(planned["run_id"]), sweep=name, benchmark=benchmark) for planned in plan["runs"]]
     table = pd.DataFrame(rows)
     return table.convert_dtypes() if len(table) else table
 
@@ -118,7 +121,9 @@ def planned_columns(planned: Mapping[str, Any]) -> dict[str, Any]:
     return row | {f"match_{name}": value for name, value in planned["match"].items()}
 
 
-def _row(planned: Mapping[str, Any], attempts: Attempts | None, sweep: str) -> dict[str, Any]:
+def _row(
+    planned: Mapping[str, Any], attempts: Attempts | None, *, sweep: str, benchmark: Benchmark | None
+) -> dict[str, Any]:
     record = attempts.record if attempts else None
     columns = planned_columns(planned)
     row: dict[str, Any] = {
@@ -130,6 +135,7 @@ def _row(planned: Mapping[str, Any], attempts: Attempts | None, sweep: str) -> d
     row |= {name: record.result.get(name) if record else None for name in RESULTS}
     row |= {"diverged_step": record.result.get("diverged_step") if record else None}
     row |= {name: record.measured.get(name) if record else None for name in MEASURED}
+    row |= benchmark_columns(benchmark, planned["run"])
     row |= {name: record.fingerprint.get(name) if record else None for name in FINGERPRINT}
     row |= _provenance(record.provenance if record else {})
     row["attempts"] = attempts.count if attempts else 0

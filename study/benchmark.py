@@ -1,0 +1,194 @@
+"""python -m study.benchmark SWEEP [key=value ...]: how fast each architecture of a sweep is, on the device at hand.
+
+Every round measures all architectures in turn, so a machine that slows down for a while slows all of them. The file lies
+in runs/<sweep>/benchmarks and joins the run table; with it `study.plan` tells device-hours, and shares are balanced by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+from pydantic import JsonValue
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from study.cluster.snapshot import origin
+from study.commands import add_sweep_arguments, open_console, positive, read_asked, sweep_folder
+from study.errors import Problem, UserError, exit_status
+from study.planning import Plan, PlannedRun, make_plan
+from study.records.benchmark import Benchmark, InputSpeed, Speed, median, spread
+from study.records.folder import write_whole
+from study.training.device import DeviceChoice, choose_device
+from study.training.fingerprint import fingerprint
+from study.training.fitting import release
+from study.training.optimizer import IMPLEMENTATION
+from study.training.speed import Laps, time_architecture, time_input, with_batch_size
+
+ROUNDS = 5
+
+
+@dataclass
+class Subject:
+    """One architecture at one precision and batch size, with what the rounds so far told of it."""
+
+    planned: PlannedRun
+    laps: list[Laps] = field(default_factory=list)
+    fault: str | None = None
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="study.benchmark", description=__doc__.split("\n\n")[0])
+    add_sweep_arguments(parser)
+    parser.add_argument("--rounds", type=positive, default=ROUNDS, help=f"over all architectures (default: {ROUNDS})")
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="instead of each run's own")
+    parser.add_argument("--threads", type=positive, metavar="N", help="of a CPU (default: all that are allotted)")
+    return parser
+
+
+@exit_status
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_intermixed_args(argv)
+    console = open_console()
+    plan = make_plan(read_asked(arguments))
+    device = choose_device(plan.sweep.device, os.environ)
+    torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
+    benchmark = measure(plan, device=device, rounds=arguments.rounds, batch_size=arguments.batch_size, console=console)
+    path = file_for(benchmark, sweep_folder(arguments, plan.sweep.name).benchmarks)
+    write_whole(path, benchmark.model_dump_json(indent=1) + "\n")
+    console.print(speed_table(benchmark))
+    for told in benchmark.left_out:
+        console.print(f"[red]left out:[/red] {told}", highlight=False)
+    console.print(f"written to {path}", highlight=False, soft_wrap=True)
+    return 1 if benchmark.left_out else 0
+
+
+def measure(
+    plan: Plan, *, device: DeviceChoice, rounds: int, batch_size: int | None, console: Console
+) -> Benchmark:
+    """All rounds over all architectures and inputs of the plan; UserError where not one could be measured."""
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    subjects = list(distinct(plan.runs, batch_size))
+    inputs = {input_of(subject.planned): subject.planned for subject in subjects}
+    fed: dict[str, list[float]] = {key: [] for key in inputs}
+    with progress_bar(console) as bar:
+        task = bar.add_task("", total=rounds * (len(subjects) + len(inputs)))
+        for turn in range(rounds):
+            for subject in subjects:
+                bar.update(task, description=f"round {turn + 1}: {subject.planned.label}")
+                take_turn(subject, device)
+                bar.advance(task)
+            for key, planned in inputs.items():
+                bar.update(task, description=f"round {turn + 1}: augmentation")
+                fed[key].append(time_input(planned.run, device=device))
+                bar.advance(task)
+    if all(subject.fault for subject in subjects):
+        raise UserError(*(Problem(subject.fault or "", subject.planned.label) for subject in subjects))
+    execution = fingerprint(device, memory_layout="", optimizer=IMPLEMENTATION, micro_batches=0)
+    return Benchmark(
+        sweep=plan.sweep.name,
+        began=began,
+        rounds=rounds,
+        device=device.kind,
+        device_name=str(execution["device_name"]),
+        fingerprint={name: value for name, value in execution.items() if name not in ("memory_layout", "micro_batches")},
+        provenance=asdict(origin()),
+        architectures=tuple(speed_of(subject) for subject in subjects if not subject.fault),
+        inputs=tuple(input_speed(planned, fed[key]) for key, planned in inputs.items()),
+        left_out=tuple(f"{subject.planned.label}: {subject.fault}" for subject in subjects if subject.fault),
+    )
+
+
+def distinct(runs: Iterable[PlannedRun], batch_size: int | None) -> Iterator[Subject]:
+    """One subject for each architecture, precision and batch size among the runs; `batch_size` goes before their own."""
+    seen = set()
+    for planned in runs:
+        run = with_batch_size(planned.run, batch_size or planned.run.train.batch_size)
+        key = (planned.architecture, run.train.precision, run.train.batch_size)
+        if key not in seen:
+            seen.add(key)
+            yield Subject(replace(planned, run=run))
+
+
+def input_of(planned: PlannedRun) -> str:
+    """Equal for runs whose images are fed in the same way."""
+    run = planned.run
+    return f"{run.augment.model_dump_json()} {run.data.channels} {run.data.image_size}"
+
+
+def take_turn(subject: Subject, device: DeviceChoice) -> None:
+    """One round of one architecture; one that can't be run is told at the end and not tried again."""
+    if subject.fault:
+        return
+    try:
+        subject.laps.append(time_architecture(subject.planned.run, device=device))
+    except RuntimeError as error:  # out of memory, above all
+        subject.fault = f"{type(error).__name__}: {error}".splitlines()[0]
+    if subject.fault:
+        release(device.device)
+
+
+def speed_of(subject: Subject) -> Speed:
+    run, laps = subject.planned.run, subject.laps
+    peaks = [lap.peak_memory_mib for lap in laps if lap.peak_memory_mib is not None]
+    return Speed(
+        label=subject.planned.label,
+        backbone=run.backbone,
+        model=run.model.model_dump(mode="json"),
+        precision=run.train.precision,
+        batch_size=run.train.batch_size,
+        memory_layout=laps[0].memory_layout,
+        train_step_seconds=tuple(lap.train_step_seconds for lap in laps),
+        inference_step_seconds=tuple(lap.inference_step_seconds for lap in laps),
+        inference_latency_seconds=tuple(lap.inference_latency_seconds for lap in laps),
+        peak_memory_mib=median(peaks) if peaks else None,
+    )
+
+
+def input_speed(planned: PlannedRun, rounds: Sequence[float]) -> InputSpeed:
+    augment: dict[str, JsonValue] = planned.run.augment.model_dump(mode="json")
+    data = planned.run.data
+    return InputSpeed(augment=augment, channels=data.channels, image_size=data.image_size, images_per_second=tuple(rounds))
+
+
+def file_for(benchmark: Benchmark, folder: Path) -> Path:
+    """A name that begins with the time and holds the device: `20260102t101500-nvidia-h200.json`."""
+    moment = re.sub(r"[-:Z]", "", benchmark.began).lower()
+    device = re.sub(r"[^a-z0-9]+", "-", benchmark.device_name.lower()).strip("-")
+    return folder / f"{moment}-{device}.json"
+
+
+def progress_bar(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
+def speed_table(benchmark: Benchmark) -> Table:
+    """Medians over the rounds, with their interquartile range in percent."""
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left",
+                  title=f"{benchmark.device_name}, {benchmark.fingerprint['threads']} threads, {benchmark.rounds} rounds")
+    table.add_column("architecture")
+    for name in ("dtype", "layout", "batch", "train images/s", "IQR", "infer images/s", "IQR",
+                 "latency ms", "peak MiB"):
+        table.add_column(name, justify="right")
+    for speed in benchmark.architectures:
+        memory = "" if speed.peak_memory_mib is None else f"{speed.peak_memory_mib:,.0f}"
+        table.add_row(
+            speed.label, speed.precision, speed.memory_layout, str(speed.batch_size),
+            f"{speed.train_images_per_second:,.0f}", f"{spread(speed.train_step_seconds):.0%}",
+            f"{speed.inference_images_per_second:,.0f}", f"{spread(speed.inference_step_seconds):.0%}",
+            f"{1000 * median(speed.inference_latency_seconds):.2f}", memory,
+        )  # fmt: skip
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

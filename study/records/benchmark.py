@@ -1,0 +1,186 @@
+"""How fast a sweep's architectures are on one device: the file that `study.benchmark` writes, and what follows from it.
+
+    runs/<sweep>/benchmarks/<time in UTC>-<device>.json      one writer, written whole, never changed
+
+Every figure is a list with one entry per round, so that whoever reads the file can take its own statistic; the
+median and its spread, the interquartile range as a fraction of the median, are what the table shows. An
+architecture is known by its backbone and options as a planned run holds them. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, JsonValue, ValidationError
+
+from study.config.options import Options
+from study.errors import Problem, UserError
+
+Rounds = tuple[float, ...]
+UNIT = "training seconds per 1,000 images"
+"""What a budget of seconds is counted in; the batch size is the benchmark's."""
+
+
+class Speed(Options):
+    """One architecture at one precision and batch size, timed with random images that are on the device already.
+
+    A training step is forward, backward and update, as the training engine takes it; an inference is a forward pass in
+    evaluation mode. `peak_memory_mib` is that of training: the allocator's on a GPU, on a CPU the process's resident one.
+    """
+
+    label: str  # in a user's words
+    backbone: str
+    model: dict[str, JsonValue]
+    precision: str
+    batch_size: int = Field(ge=1)
+    memory_layout: str
+    train_step_seconds: Rounds = Field(min_length=1)
+    inference_step_seconds: Rounds = Field(min_length=1)  # of `batch_size` images
+    inference_latency_seconds: Rounds = Field(min_length=1)  # of one image
+    peak_memory_mib: float | None
+
+    @property
+    def train_images_per_second(self) -> float:
+        return self.batch_size / median(self.train_step_seconds)
+
+    @property
+    def inference_images_per_second(self) -> float:
+        return self.batch_size / median(self.inference_step_seconds)
+
+    @property
+    def seconds_per_1000_images(self) -> float:
+        """In `UNIT`: what budgets of seconds are solved by."""
+        return 1000 / self.train_images_per_second
+
+
+class InputSpeed(Options):
+    """How fast images of one shape are fetched, augmented and normalised on the device, without a model."""
+
+    augment: dict[str, JsonValue]
+    channels: int
+    image_size: int
+    images_per_second: Rounds = Field(min_length=1)
+
+
+class Benchmark(Options):
+    """All that one call of `study.benchmark` measured, on one device."""
+
+    sweep: str
+    began: str  # UTC
+    rounds: int
+    device: str
+    device_name: str
+    fingerprint: dict[str, JsonValue]  # threads, versions, determinism
+    provenance: dict[str, JsonValue]  # commit
+    architectures: tuple[Speed, ...]
+    inputs: tuple[InputSpeed, ...]
+    left_out: tuple[str, ...] = ()  # architectures that could not be measured, and why
+
+    @cached_property
+    def _speeds(self) -> dict[tuple[str, str], list[Speed]]:
+        found: dict[tuple[str, str], list[Speed]] = {}
+        for speed in self.architectures:
+            found.setdefault((architecture_key(speed.backbone, speed.model), speed.precision), []).append(speed)
+        return found
+
+    @cached_property
+    def _inputs(self) -> dict[str, InputSpeed]:
+        return {_input_key(speed.augment, speed.channels, speed.image_size): speed for speed in self.inputs}
+
+    def speed(self, run: Mapping[str, Any]) -> Speed | None:
+        """The speed of a planned run's architecture at its precision; None where it was not measured.
+
+        Measured at several batch sizes, the run's own counts; at one only, that one does.
+        """
+        measured = self._speeds.get((architecture_key(run["backbone"], run["model"]), run["train"]["precision"]), [])
+        return at_batch_size(measured, run["train"]["batch_size"])
+
+    def run_seconds(self, run: Mapping[str, Any]) -> float | None:
+        """Device-seconds that a planned run takes: training with augmentation, validation, test; None if not measured.
+
+        Reading data, starting up, checkpoints and recovery are not in it.
+        """
+        speed, data, train = self.speed(run), run["data"], run["train"]
+        fed = self._inputs.get(_input_key(run["augment"], data["channels"], data["image_size"]))
+        if speed is None or fed is None:
+            return None
+        refit = train["fit_on"] == "train+val"
+        fitted: int = train["epochs"] * (data["train_images"] + (data["val_images"] if refit else 0))
+        evaluated: int = data["test_images"] + (0 if refit else train["epochs"] * data["val_images"])
+        training = fitted / speed.train_images_per_second + fitted / median(fed.images_per_second)
+        return training + evaluated / speed.inference_images_per_second
+
+
+def at_batch_size(measured: Sequence[Speed], batch_size: int) -> Speed | None:
+    """Of one architecture's speeds the one at this batch size, or else the only one."""
+    own = [speed for speed in measured if speed.batch_size == batch_size]
+    if own:
+        return own[0]
+    return measured[0] if len(measured) == 1 else None
+
+
+def architecture_key(backbone: str, model: Mapping[str, Any]) -> str:
+    """Names an architecture by its options as JSON values."""
+    return json.dumps([backbone, dict(model)], sort_keys=True)
+
+
+def _input_key(augment: Mapping[str, Any], channels: int, image_size: int) -> str:
+    return json.dumps([dict(augment), channels, image_size], sort_keys=True)
+
+
+def median(rounds: Sequence[float]) -> float:
+    return float(np.median(rounds))
+
+
+def spread(rounds: Sequence[float]) -> float:
+    """The interquartile range as a fraction of the median."""
+    low, high = np.quantile(rounds, [0.25, 0.75])
+    return float(high - low) / median(rounds)
+
+
+def read_benchmark(path: Path) -> Benchmark:
+    """The benchmark in a file; UserError where it can't be read or is something else."""
+    try:
+        return Benchmark.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        rule = f"cannot read this benchmark ({error.strerror}); `python -m study.benchmark SWEEP` writes one"
+        raise UserError(Problem(rule, value=str(path))) from None
+    except (ValidationError, UnicodeDecodeError):
+        raise UserError(Problem("this file is no benchmark of this version of the project", value=str(path))) from None
+
+
+def newest_benchmark(folder: Path) -> Benchmark | None:
+    """The newest file of a sweep's `benchmarks/`, or None; names begin with their time."""
+    paths = sorted(folder.glob("*.json"))
+    return read_benchmark(paths[-1]) if paths else None
+
+
+COLUMNS = (
+    "train_step_seconds", "benchmark_train_images_per_second", "benchmark_train_spread", "inference_images_per_second",
+    "inference_spread", "inference_latency_seconds", "benchmark_peak_memory_mib", "benchmark_batch_size", "benchmark_device",
+)  # fmt: skip
+"""What a benchmark adds to the run table; the spreads are fractions of their medians."""
+
+
+def benchmark_columns(benchmark: Benchmark | None, run: Mapping[str, Any]) -> dict[str, Any]:
+    """The table's columns for a planned run, all None where its architecture was not measured."""
+    speed = benchmark.speed(run) if benchmark else None
+    if benchmark is None or speed is None:
+        return dict.fromkeys(COLUMNS)
+    values = (
+        median(speed.train_step_seconds),
+        speed.train_images_per_second,
+        spread(speed.train_step_seconds),
+        speed.inference_images_per_second,
+        spread(speed.inference_step_seconds),
+        median(speed.inference_latency_seconds),
+        speed.peak_memory_mib,
+        speed.batch_size,
+        benchmark.device_name,
+    )
+    return dict(zip(COLUMNS, values, strict=True))
