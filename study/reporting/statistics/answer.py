@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 
 from study.errors import UserError
-from study.reporting.statistics.cells import cells
+from study.reporting.statistics.cells import cell_label, cells
 from study.reporting.statistics.comparisons import MARGIN, contrasts
 from study.reporting.statistics.contrasts import planned
 from study.reporting.statistics.decomposition import decomposition, share_gap
 from study.reporting.statistics.grid import MEASURE, Level, read_grid
 from study.reporting.statistics.intervals import FEWEST_SEEDS
-from study.reporting.wording import assignment, enumeration, interval, option, percent
+from study.reporting.wording import enumeration, interval, option, percent
 
 Row = Mapping[Hashable, Any]
 
@@ -76,7 +76,11 @@ def answer(
     if len(factors) > 1:
         head = share_sentences(table, factors, measure=measure, confidence=confidence)
         sentences = [*head, *sentences, *turning(compared, factors)]
-    remarks = [*divergence(found), *cleared(found, baseline), population(table, factors, found=found)]
+    remarks = [
+        *divergence(found),
+        *cleared(without_controls(found, factors), baseline),
+        population(table, factors, found=found),
+    ]
     told = unfinished(found)
     return Answer("provisional" if told else "answered", (*told, *sentences, *remarks))
 
@@ -85,12 +89,18 @@ def below_baseline(found: pd.DataFrame, factors: Sequence[str], *, baseline: flo
     """Cells, controls apart, whose accuracy doesn't lie above the baseline: interval, or mean where there is none."""
     if baseline is None:
         return []
+    own = without_controls(found, factors)
+    lower = own["low"].fillna(own["mean"])
+    short = own[(lower <= baseline).to_numpy(dtype=bool)].to_dict("records")
+    return [f"{cell_label(factors, tuple(row[f] for f in factors))} ({percent(row['mean'])} %)" for row in short]
+
+
+def without_controls(found: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
+    """The cells that are in the study to be good."""
     control = np.zeros(len(found), dtype=bool)
     for factor in factors:
         control |= found[factor].isin(CONTROLS.get(factor, ())).to_numpy(dtype=bool)
-    lower = found["low"].fillna(found["mean"])
-    short = found[(lower <= baseline).to_numpy(dtype=bool) & ~control]
-    return [f"{cell_label(row, factors)} ({percent(row['mean'])} %)" for row in short.to_dict("records")]
+    return found[~control]
 
 
 def undertrained(short: Sequence[str], baseline: float, *, measure: str) -> tuple[str, str]:
@@ -184,11 +194,11 @@ def divergence(found: pd.DataFrame) -> list[str]:
     return [f"{number} {are} left out of the means, which {they} could move by up to {reach}."]
 
 
-def cleared(found: pd.DataFrame, baseline: float | None) -> list[str]:
+def cleared(own: pd.DataFrame, baseline: float | None) -> list[str]:
     """That the cells lie above the baseline, where one was given."""
     if baseline is None:
         return []
-    lowest = percent(found["mean"].min())
+    lowest = percent(own["mean"].min())
     return [f"Every cell that is no control clears the baseline of {percent(baseline)} % (lowest mean {lowest} %)."]
 
 
@@ -207,11 +217,6 @@ def population(table: pd.DataFrame, factors: Sequence[str], *, found: pd.DataFra
 def only_metaformer(table: pd.DataFrame) -> bool:
     """Whether every row has the one body in which the token mixer is all that differs."""
     return bool((table["backbone"] == "metaformer").all())
-
-
-def cell_label(row: Row, factors: Sequence[str]) -> str:
-    """The row's cell in words."""
-    return ", ".join(assignment(factor, row[factor]) for factor in factors)
 
 
 def term_words(term: str) -> str:

@@ -56,14 +56,12 @@ def sign_changes(compared: pd.DataFrame) -> list[str]:
     from zero. Contrasts of which no study tells anything from zero make no sentence.
     """
     told = []
-    for name, rows in compared.groupby("contrast", sort=False):
-        signs = {"higher": rows["difference"] > 0, "lower": rows["difference"] < 0}
-        if not all(sign.any() for sign in signs.values()) or not rows["verdict"].isin(CLAIMS).any():
+    for (upper, lower, where), rows in compared.groupby(["upper", "lower", "where"], sort=False):
+        if not ((rows["difference"] > 0).any() and (rows["difference"] < 0).any() and rows["verdict"].isin(CLAIMS).any()):
             continue
-        firm = set(CLAIMS) <= set(rows["verdict"])
+        head = "depends on what is held equal" if set(CLAIMS) <= set(rows["verdict"]) else "may depend on what is held equal"
         parts = enumeration(figures(row["study"], row["difference"], row["verdict"]) for row in rows.to_dict("records"))
-        head = "depends on what is held equal" if firm else "may depend on what is held equal"
-        told.append(f"The sign of {name} {head}: {parts}.")
+        told.append(f"The sign of {upper} − {lower}{f' {where}' if where else ''} {head}: {parts}.")
     return told
 
 

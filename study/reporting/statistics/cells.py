@@ -13,8 +13,9 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from study.reporting.statistics.grid import MEASURE, Floats, Grid, counts, measured, read_grid
+from study.reporting.statistics.grid import MEASURE, Cell, Floats, Grid, counts, measured, read_grid
 from study.reporting.statistics.intervals import FEWEST_FOR_BOOTSTRAP, FEWEST_SEEDS, t_estimate
+from study.reporting.wording import assignment
 from study.streams import stream
 
 RESAMPLES = 9999
@@ -51,6 +52,11 @@ def cells(table: pd.DataFrame, by: Sequence[str], *, measure: str = MEASURE, con
         "note": [note(int(n), float(sd)) for n, sd in zip(estimate.n, estimate.sd, strict=True)],
     }
     return keys.assign(**{name: pd.Series(column) for name, column in figures.items()})
+
+
+def cell_label(factors: Sequence[str], cell: Cell) -> str:
+    """A cell in words: "patch size 2, attention"; an option that it hasn't got goes unsaid."""
+    return ", ".join(assignment(factor, level) for factor, level in zip(factors, cell, strict=True) if level is not None)
 
 
 def note(n: int, sd: float) -> str:
@@ -91,7 +97,7 @@ def bootstrap_intervals(grid: Grid, *, confidence: float) -> Floats:
             n_resamples=RESAMPLES,
             confidence_level=confidence,
             method="BCa",
-            rng=stream(0, "cell bootstrap", grid.label(grid.cells[place])),
+            rng=stream(0, "cell bootstrap", cell_label(grid.factors, grid.cells[place])),
         )
         limits[place] = found.confidence_interval
     return limits

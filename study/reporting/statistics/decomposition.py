@@ -24,6 +24,7 @@ import pandas as pd
 from scipy import special, stats
 
 from study.errors import Problem, UserError
+from study.reporting.statistics.cells import cell_label
 from study.reporting.statistics.factorial import RESIDUAL, SEED, Sums, complete_part, sums_of_squares
 from study.reporting.statistics.grid import MEASURE, Floats, Grid, Mask, joined_options, measured, read_grid
 from study.reporting.statistics.intervals import FEWEST_SEEDS
@@ -123,7 +124,7 @@ def what_is_left_out(grid: Grid, kept: Grid, *, inside: Mask) -> str:
     told = []
     if not inside.all():
         levels = "; ".join(f"{factor} {levels_of(factor, kept)}" for factor in kept.factors)
-        outside = [grid.label(cell) for cell, stays in zip(grid.cells, inside, strict=True) if not stays]
+        outside = [cell_label(grid.factors, cell) for cell, stays in zip(grid.cells, inside, strict=True) if not stays]
         told.append(f"only the complete part ({levels}) is decomposed, without {'; '.join(outside)}")
     for status in ("diverged", "failed", "missing"):
         number = int((kept.status == status).sum())

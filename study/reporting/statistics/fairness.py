@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from study.reporting.statistics.cells import cell_label
 from study.reporting.statistics.frontier import TOLERANCE
-from study.reporting.statistics.grid import Cell, Level, plain, read_grid
+from study.reporting.statistics.grid import Cell, plain, read_grid
 from study.reporting.wording import assignment, enumeration, level, option, percent
 
 State = Literal["under study", "equal", "differs by design", "deviates", "not recorded"]
@@ -98,11 +99,10 @@ def seeds_row(table: pd.DataFrame, factors: Sequence[str]) -> tuple[str, State, 
     Runs of one seed see the same data order and augmentation, provided that data and batch size are equal too.
     """
     grid = read_grid(table, factors)
-    lacking = [
-        f"{label(grid.factors, cell)} lacks {', '.join(str(s) for s, v in zip(grid.seeds, row, strict=True) if v != 'done')}"
-        for cell, row in zip(grid.cells, grid.status, strict=True)
-        if (row != "done").any()
-    ]
+    lacking = []
+    for cell, row in zip(grid.cells, grid.status, strict=True):
+        seeds = [str(seed) for seed, status in zip(grid.seeds, row, strict=True) if status != "done"]
+        lacking += [f"{cell_label(grid.factors, cell)} lacks {', '.join(seeds)}"] if seeds else []
     if not lacking:
         return "seeds, data order", "equal", f"the same {len(grid.seeds)} seeds in each of {len(grid.cells)} cells"
     return "seeds, data order", "deviates", f"seeds not done: {'; '.join(lacking)}"
@@ -211,14 +211,9 @@ def seconds(table: pd.DataFrame, column: str) -> pd.Series[float]:
     return pd.to_numeric(table[column], errors="coerce").astype("Float64").astype(float)
 
 
-def label(factors: Sequence[str], cell: Sequence[Level]) -> str:
-    """A cell in words."""
-    return ", ".join(assignment(factor, value) for factor, value in zip(factors, cell, strict=True))
-
-
 def labels(rows: pd.DataFrame, factors: Sequence[str]) -> list[str]:
     """The cells of some rows in words, each once."""
-    return list(dict.fromkeys(label(factors, tuple(plain(row[f]) for f in factors)) for row in rows.to_dict("records")))
+    return list(dict.fromkeys(cell_label(factors, tuple(plain(row[f]) for f in factors)) for row in rows.to_dict("records")))
 
 
 def plain_entry(entry: object) -> str | None:

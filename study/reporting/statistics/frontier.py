@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from study.reporting.statistics.cells import cells
+from study.reporting.statistics.cells import cell_label, cells
 from study.reporting.statistics.grid import MEASURE, Floats, Grid, Mask, measured, read_grid
 from study.reporting.statistics.intervals import FEWEST_SEEDS, t_estimate
 from study.streams import stream
@@ -92,4 +92,4 @@ def beater(grid: Grid, price: Floats, accuracy: Floats, *, place: int, tolerance
     """The most accurate cell that costs no more than the one at `place`; empty where that is itself."""
     affordable = np.where(price <= price[place] * (1 + tolerance), accuracy, -np.inf)
     best = int(np.argmax(affordable))
-    return grid.label(grid.cells[best]) if accuracy[best] > accuracy[place] else ""
+    return cell_label(grid.factors, grid.cells[best]) if accuracy[best] > accuracy[place] else ""

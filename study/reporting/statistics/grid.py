@@ -43,10 +43,6 @@ class Grid:
         place = self.factors.index(factor)
         return tuple(sorted({cell[place] for cell in self.cells}, key=rank))
 
-    def label(self, cell: Cell) -> str:
-        """The cell in words: "token_mixer=attention, patch_size=2"."""
-        return ", ".join(f"{factor}={level}" for factor, level in zip(self.factors, cell, strict=True))
-
     def take(self, places: Sequence[int]) -> Grid:
         """The grid of some cells alone, in the order given."""
         cells = tuple(self.cells[place] for place in places)
