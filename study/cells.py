@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -22,6 +23,8 @@ from study.config.sweep import SECTIONS, Cell, Setting, Sweep
 from study.data import DataFacts, facts
 from study.errors import Problem, UserError
 from study.matching import Unreachable, named_budget, solve
+from study.pace import paces, solve_pace
+from study.records.benchmark import read_benchmark
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
 FROM_DATA = {"image_size": "data.image_size", "in_channels": "the data set", "num_classes": "the data set"}
@@ -33,7 +36,7 @@ class Matched:
     """How a run met its budget: what was matched, the target, the signed residual as a fraction of it."""
 
     by: str
-    target: int | None
+    target: float | None  # params or MACs (whole numbers), or training seconds per 1,000 images
     residual: float | None
     head_dim: int | None
 
@@ -64,6 +67,7 @@ class Resolver:
     sweep: Sweep
     problems: list[Problem] = field(default_factory=list)
     _facts: dict[str, DataFacts | None] = field(default_factory=dict)
+    _paces: dict[str, dict[BackboneSpec, float]] = field(default_factory=dict)
     _solved: dict[str, tuple[BackboneSpec, Matched]] = field(default_factory=dict)
 
     def resolve(self, cell: Cell) -> ResolvedCell | None:
@@ -80,7 +84,7 @@ class Resolver:
         own = self._own_model_options(settings, specification(backbone.value))
         if not (options and augment and train and match and found) or own is None:
             return None
-        solved = self._model(settings, own, match=match, found=found)
+        solved = self._model(settings, own, match=match, found=found, train=train)
         if solved is None:
             return None
         model, matched = solved
@@ -119,17 +123,18 @@ class Resolver:
         return self._facts[key]
 
     def _model(
-        self, settings: Cell, own: Mapping[str, Setting], *, match: MatchOptions, found: DataFacts
+        self, settings: Cell, own: Mapping[str, Setting], *, match: MatchOptions, found: DataFacts, train: TrainOptions
     ) -> tuple[BackboneSpec, Matched] | None:
         backbone = settings["backbone"].value
         kind = specification(backbone)
         values = {name: _frozen(setting.value) for name, setting in own.items()}
         values |= {"image_size": found.image_size, "in_channels": found.channels, "num_classes": found.num_classes}
-        key = json.dumps([backbone, values, match.model_dump(mode="json")], default=str)
+        recipe = [train.precision, train.batch_size] if match.by == "seconds" else []
+        key = json.dumps([backbone, values, match.model_dump(mode="json"), recipe], default=str)
         if key in self._solved:
             return self._solved[key]
         try:
-            self._solved[key] = self._sized(kind, values, match, settings)
+            self._solved[key] = self._sized(kind, values, match=match, train=train, settings=settings)
         except ValidationError as error:
             self._tell(*self._translated(error, kind, own, "model"))
         except UserError as error:
@@ -160,7 +165,7 @@ class Resolver:
         return [name for name in [*varied, *fixed] if name in names()]
 
     def _sized(
-        self, kind: type[BackboneSpec], values: dict[str, Any], match: MatchOptions, settings: Cell
+        self, kind: type[BackboneSpec], values: dict[str, Any], *, match: MatchOptions, train: TrainOptions, settings: Cell
     ) -> tuple[BackboneSpec, Matched]:
         """The specification at its own width, or at the width that meets the budget."""
         if match.by == "none":
@@ -171,6 +176,8 @@ class Resolver:
         if given:
             rule = "the budget solves the width: leave this out, or set match.by: none"
             raise UserError(*(Problem(rule, settings[f"model.{name}"].place, f"model.{name}") for name in given))
+        if match.by == "seconds":
+            return self._paced(template, match=match, train=train, settings=settings)
         target = self._target(match, place)
         try:
             solved = solve(template, by=match.by, target=target, tolerance=match.tolerance, head_dim=match.head_dim)
@@ -178,10 +185,24 @@ class Resolver:
             raise UserError(Problem(str(error), place, "match.target", match.target)) from None
         return solved.spec, Matched(match.by, target, solved.residual, match.head_dim)
 
+    def _paced(
+        self, template: BackboneSpec, *, match: MatchOptions, train: TrainOptions, settings: Cell
+    ) -> tuple[BackboneSpec, Matched]:
+        """The specification at the width whose pace, as a benchmark file tells it, meets the budget."""
+        assert match.benchmark is not None and not isinstance(match.target, str | None)
+        key = json.dumps([match.benchmark, train.precision, train.batch_size])
+        try:
+            if key not in self._paces:
+                self._paces[key] = paces(read_benchmark(Path(match.benchmark)), train)
+            solved = solve_pace(template, measured=self._paces[key], match=match)
+        except UserError as error:
+            place = settings["match.benchmark"].place
+            raise UserError(*(Problem(p.rule, place, "match.benchmark", p.value, p.choices) for p in error.problems)) from None
+        return solved.spec, Matched(match.by, match.target, solved.residual, match.head_dim)
+
     def _target(self, match: MatchOptions, place: str) -> int:
         """The budget as a number: given as one, or that of a published variant."""
-        assert match.by != "none"
-        assert match.target is not None
+        assert match.by in ("params", "macs") and not isinstance(match.target, float | None)
         if isinstance(match.target, int):
             return match.target
         try:

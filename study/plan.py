@@ -86,7 +86,8 @@ def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS, benchmark
 
 def _held_equal(first: PlannedRun) -> str:
     match, data = first.match, first.run.data
-    matched = "not matched: width and depth as given" if match.by == "none" else f"matched on {match.by}: {match.target:,}"
+    unit = "training seconds per 1,000 images" if match.by == "seconds" else match.by
+    matched = "not matched: width and depth as given" if match.by == "none" else f"matched on {unit}: {match.target:,}"
     split = f"{data.train_images:,} train, {data.val_images:,} val, {data.test_images:,} test"
     return f"{data.name} at {data.image_size} px ({split}); {first.run.train.epochs} epochs; {matched}"
 

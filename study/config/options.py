@@ -125,13 +125,22 @@ class TrainOptions(Options):
 class MatchOptions(Options):
     """What the backbones are made equal in. With `none` they keep the width and depth that the sweep gives them."""
 
-    by: Literal["params", "macs", "none"] = "none"
-    target: Count | str | None = None  # 600k, or a published variant: "convmixer_256_8 k5 p2"
+    by: Literal["params", "macs", "seconds", "none"] = "none"
+    target: Count | float | str | None = None  # 600k; a published variant, "convmixer_256_8 k5 p2"; seconds per 1,000 images
     tolerance: Fraction = Field(0.02, gt=0, le=0.5)
     head_dim: int = Field(32, ge=1)  # width of one attention head; widths move in steps of it
+    benchmark: str | None = Field(None, json_schema_extra=OUTSIDE_IDENTITY)  # the file that seconds are looked up in
 
     @model_validator(mode="after")
     def _target_belongs_to_a_budget(self) -> MatchOptions:
         if (self.by == "none") != (self.target is None):
-            raise ValueError("target is given exactly where `by` names a budget (params or macs)")
+            raise ValueError("target is given exactly where `by` names a budget (params, macs or seconds)")
+        if (self.by == "seconds") != (self.benchmark is not None):
+            raise ValueError("benchmark names the file that `by: seconds` looks up, and is given with it alone")
+        if self.by == "seconds" and isinstance(self.target, str):
+            raise ValueError("a target of seconds is a number: training seconds per 1,000 images")
+        if self.by != "seconds" and isinstance(self.target, float):
+            raise ValueError(f"a target of {self.by} is a whole number, or a published variant")
+        if isinstance(self.target, int | float) and self.target <= 0:
+            raise ValueError("a target is greater than 0")
         return self

@@ -22,8 +22,6 @@ from study.config.options import Options
 from study.errors import Problem, UserError
 
 Rounds = tuple[float, ...]
-UNIT = "training seconds per 1,000 images"
-"""What a budget of seconds is counted in; the batch size is the benchmark's."""
 
 
 class Speed(Options):
@@ -54,7 +52,7 @@ class Speed(Options):
 
     @property
     def seconds_per_1000_images(self) -> float:
-        """In `UNIT`: what budgets of seconds are solved by."""
+        """Of training; what budgets of seconds are counted in."""
         return 1000 / self.train_images_per_second
 
 
