@@ -114,6 +114,12 @@ def test_nullable_columns_and_options_that_a_backbone_lacks_are_read() -> None:
     np.testing.assert_array_equal(grid.values, read_grid(table, BY).values)
 
 
+def test_a_study_without_factors_is_one_cell() -> None:
+    """Law: nothing varied gives one row over all seeds."""
+    table = run_table(Truth({"patch_size": [4]}, np.array([0.9])), seeds=4)
+    assert cells(table, [])[["planned", "n"]].to_numpy().tolist() == [[4, 4]]
+
+
 def test_a_measurement_missing_from_a_done_run_is_missing() -> None:
     """Law: NA is not 0: the run is left out of the mean."""
     table = run_table(metaformer(), seeds=4).convert_dtypes()

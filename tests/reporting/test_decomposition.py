@@ -211,6 +211,17 @@ def test_three_factors_have_one_term_of_all() -> None:
     assert found["share"].sum() == pytest.approx(1)
 
 
+def test_a_factor_that_does_not_vary_is_no_term() -> None:
+    """Law: a fixed option takes no share, and a single factor is shared out among itself, seeds and the rest."""
+    table = run_table(metaformer(), seeds=3)
+    constant = decomposition(table.assign(depth=4), ["depth", *AXES])
+    pd.testing.assert_frame_equal(constant, decomposition(table, AXES))
+    single = decomposition(table[table["token_mixer"] == "identity"], ["patch_size"])
+    assert single["term"].tolist() == ["patch_size", "seed", "residual"]
+    with pytest.raises(UserError, match="no two levels between them"):
+        decomposition(table.assign(depth=4), ["depth"])
+
+
 def test_two_seeds_give_shares_without_limits_and_one_gives_none() -> None:
     """Law: under three seeds no interval; with one, chance can't be told from interaction."""
     found = decomposition(run_table(metaformer(), seeds=2), AXES)

@@ -26,7 +26,7 @@ from scipy import special, stats
 from study.errors import Problem, UserError
 from study.reporting.statistics.cells import cell_label
 from study.reporting.statistics.factorial import RESIDUAL, SEED, Sums, complete_part, sums_of_squares
-from study.reporting.statistics.grid import MEASURE, Floats, Grid, Mask, joined_options, measured, read_grid
+from study.reporting.statistics.grid import MEASURE, Floats, Grid, Mask, axes_of, joined_options, measured, read_grid
 from study.reporting.statistics.intervals import FEWEST_SEEDS
 from study.reporting.wording import level
 from study.streams import stream
@@ -52,8 +52,7 @@ def decomposition(
     had ended at chance or as well as their kind; they equal `share` where none diverged. `note` names what was left
     out. Negative components count as zero; `component` is the unbiased variance (fraction squared) before that.
     """
-    table, by = joined_options(table, by)
-    part = complete(read_grid(table, by, measure=measure))
+    part = complete(factorial_grid(table, by, measure=measure))
     sums = decomposed(part.grid)
     components = sums.components()[0]
     low, high = limits(sums, seeds=len(part.grid.seeds), confidence=confidence, draws=draws)
@@ -82,8 +81,7 @@ def share_gap(
     Population as in `decomposition`; drawn jointly, since shares of one whole are not independent. Limits are NaN below
     three seeds.
     """
-    table, by = joined_options(table, by)
-    part = complete(read_grid(table, by, measure=measure))
+    part = complete(factorial_grid(table, by, measure=measure))
     sums = decomposed(part.grid)
     here, there = (sums.terms.index(name) for name in (first, second))
     point = shares(sums.components()[0])
@@ -93,6 +91,15 @@ def share_gap(
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn[:, here] - drawn[:, there], [tail, 1 - tail])
     return float(point[here] - point[there]), float(low), float(high)
+
+
+def factorial_grid(table: pd.DataFrame, by: Sequence[str], *, measure: str) -> Grid:
+    """The table as a grid over those of the factors that vary, options that some levels lack joined to their factor."""
+    table, joined = joined_options(table, by)
+    varied = [factor for factor, levels in axes_of(table, joined).items() if len(levels) > 1]
+    if not varied:
+        raise UserError(Problem("have no two levels between them", key=", ".join(by)))
+    return read_grid(table, varied, measure=measure)
 
 
 def complete(grid: Grid) -> Part:
@@ -202,7 +209,7 @@ def noncentrality(observed: Floats, df: float, *, below: Floats) -> Floats:
 
 def diverged_shares(table: pd.DataFrame, by: Sequence[str], *, measure: str, case: Literal["worst", "best"]) -> Floats:
     """The shares with every diverged run given the accuracy of the case."""
-    grid = read_grid(table, by, measure=measure)
+    grid = factorial_grid(table, by, measure=measure)
     return shares(decomposed(complete(replace(grid, values=grid.filled(case))).grid).components()[0])
 
 

@@ -7,53 +7,51 @@ deviated within a cell, which no design explains, and who deviates. Then what th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pandas as pd
 
+from study.config.options import AugmentOptions, TrainOptions
 from study.reporting.statistics.cells import cell_label
 from study.reporting.statistics.frontier import TOLERANCE
-from study.reporting.statistics.grid import Cell, plain, read_grid
+from study.reporting.statistics.grid import Cell, plain, rank, read_grid
 from study.reporting.wording import assignment, enumeration, level, option, percent
 
 State = Literal["under study", "equal", "differs by design", "deviates", "not recorded"]
 SEVERITY: tuple[State, ...] = ("not recorded", "equal", "differs by design", "deviates")
 SHOWN_RUNS = 4
+DIGEST = re.compile("[0-9a-f]{16,}")
 
 ASPECTS: Mapping[str, tuple[str, ...]] = {
     "data": ("data_name", "data_digest", "image_size", "train_images", "val_images", "test_images", "num_classes", "channels"),
     "patch embedding": ("tokeniser", "initialisation"),
-    "augmentation": ("flip", "crop", "colour_jitter", "randaugment_n", "randaugment_m", "erasing", "mixup", "cutmix"),
-    "recipe": (
-        *("epochs", "batch_size", "lr", "betas", "eps", "weight_decay", "decay", "schedule", "warmup_epochs"),
-        *("label_smoothing", "grad_clip", "accumulate", "precision", "evaluate", "ema_decay", "recipe", "fit_on"),
-    ),
+    "augmentation": tuple(AugmentOptions.model_fields),
+    "recipe": tuple(name for name in TrainOptions.model_fields if name != "keep"),
     "tuning trials": ("trials",),
     "device": ("device", "device_name", "threads", "precision_kernels", "stacked", "compiled"),
     "software": ("code", "commit", "dirty", "python_version", "torch_version", "numpy_version"),
     "exact resumption": ("exact",),
 }
-"""Columns by aspect; options named nowhere here are the model's own."""
+"""Columns by aspect; what is named nowhere here and isn't measured is an option of the model."""
 
-MEASURED = (
-    *("run_id", "sweep", "status", "reason", "seed", "launch", "task", "restart", "attempts", "log", "lost_seconds"),
-    *("tokens", "params", "frozen_params", "activations", "fvcore_version", "diverged_step", "diverged_epoch"),
-    *("match_by", "match_target", "match_residual", "match_tolerance", "match_head_dim", "width_step", "match_width_step"),
-    *("train_seconds", "images_per_second", "peak_memory_mib"),
-)
+IDENTITY = ("run_id", "sweep", "status", "reason", "seed", "backbone", "launch", "task", "restart", "attempts", "tokens")
 MEASURED_BEGINNINGS = (
-    "params_",
+    "params",
     "macs",
-    "val_acc",
-    "val_loss",
-    "test_acc",
-    "test_loss",
-    "test_top5",
-    "train_acc",
-    "train_loss",
+    "match_",
+    "benchmark_",
+    "inference_",
+    "val_",
+    "test_",
+    "train_",
+    "diverged_",
+    "baseline_",
 )
+MEASURED_ENDINGS = ("_macs", "_params", "_elements", "_seconds", "_per_second", "_mib", "_version")
+"""Measurements are known by their names, which carry what was measured or its unit."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,8 @@ def fairness(table: pd.DataFrame, factors: Sequence[str], *, tolerance: float = 
 
 def is_model_option(name: str, factors: Sequence[str]) -> bool:
     """Whether a column is an option of the model: neither measured nor of another aspect nor under study."""
-    elsewhere = {*factors, *MEASURED, "backbone", *(column for columns in ASPECTS.values() for column in columns)}
-    return name not in elsewhere and not name.startswith(MEASURED_BEGINNINGS)
+    elsewhere = {*factors, *IDENTITY, *(column for columns in ASPECTS.values() for column in columns)}
+    return name not in elsewhere and not name.startswith(MEASURED_BEGINNINGS) and not name.endswith(MEASURED_ENDINGS)
 
 
 def under_study(table: pd.DataFrame, factors: Sequence[str]) -> tuple[str, State, str]:
@@ -126,12 +124,12 @@ def budget_row(done: pd.DataFrame, factors: Sequence[str], *, tolerance: float) 
 
 def finding(done: pd.DataFrame, column: str, factors: Sequence[str]) -> Finding:
     """What the column did: equal, a function of a factor or of the cell, or different within a cell."""
-    rows = [row for row in done[[*factors, column, "run_id"]].to_dict("records") if plain_entry(row[column]) is not None]
-    values = sorted({plain_entry(row[column]) or "" for row in rows})
+    rows = [row for row in done[[*factors, column, "run_id"]].to_dict("records") if entry_words(row[column]) is not None]
+    values = sorted({plain(row[column]) for row in rows}, key=rank)
     if not values:
         return Finding(column, "not recorded", option(column))
     if len(values) == 1:
-        return Finding(column, "equal", f"{option(column)} {values[0]}")
+        return Finding(column, "equal", f"{option(column)} {entry_words(values[0])}")
     for factor in factors:
         found = value_by(rows, column, (factor,))
         if found is not None:
@@ -139,7 +137,8 @@ def finding(done: pd.DataFrame, column: str, factors: Sequence[str]) -> Finding:
             return Finding(column, "differs by design", f"{option(column)} by {option(factor)} ({told})")
     if value_by(rows, column, factors) is not None:
         names = enumeration(option(factor) for factor in factors)
-        return Finding(column, "differs by design", f"{option(column)} by {names} ({values[0]} to {values[-1]})")
+        ends = f"{entry_words(values[0])} to {entry_words(values[-1])}"
+        return Finding(column, "differs by design", f"{option(column)} by {names} ({ends})")
     return Finding(column, "deviates", deviation(rows, column))
 
 
@@ -148,14 +147,14 @@ def value_by(rows: Sequence[Mapping[Hashable, Any]], column: str, factors: Seque
     found: dict[Cell, str] = {}
     for row in rows:
         key = tuple(plain(row[factor]) for factor in factors)
-        if found.setdefault(key, plain_entry(row[column]) or "") != plain_entry(row[column]):
+        if found.setdefault(key, entry_words(row[column]) or "") != entry_words(row[column]):
             return None
-    return found
+    return dict(sorted(found.items(), key=lambda item: tuple(map(rank, item[0]))))
 
 
 def deviation(rows: Sequence[Mapping[Hashable, Any]], column: str) -> str:
     """The most frequent value and the runs that have another."""
-    values = pd.Series([plain_entry(row[column]) for row in rows])
+    values = pd.Series([entry_words(row[column]) for row in rows])
     usual = sorted(values.mode())[0]
     others = [f"{row['run_id']} ({value})" for row, value in zip(rows, values, strict=True) if value != usual]
     shown = ", ".join(sorted(others)[:SHOWN_RUNS])
@@ -178,7 +177,7 @@ def compute_spent(table: pd.DataFrame) -> pd.DataFrame:
     many finished runs that is so. `further_attempts` are those after a run's first.
     """
     rows = table.assign(
-        device_name=[plain_entry(name) or "not recorded" for name in table["device_name"]]
+        device_name=[entry_words(name) or "not recorded" for name in table["device_name"]]
         if "device_name" in table
         else "not recorded",
         seconds=seconds(table, "train_seconds"),
@@ -213,10 +212,15 @@ def seconds(table: pd.DataFrame, column: str) -> pd.Series[float]:
 
 def labels(rows: pd.DataFrame, factors: Sequence[str]) -> list[str]:
     """The cells of some rows in words, each once."""
-    return list(dict.fromkeys(cell_label(factors, tuple(plain(row[f]) for f in factors)) for row in rows.to_dict("records")))
+    cells = {tuple(plain(row[factor]) for factor in factors) for row in rows.to_dict("records")}
+    return [cell_label(factors, cell) for cell in sorted(cells, key=lambda cell: tuple(map(rank, cell)))]
 
 
-def plain_entry(entry: object) -> str | None:
-    """An entry as text, None for every kind of missing."""
-    value = plain(entry) if not isinstance(entry, list | tuple | dict) else repr(entry)
-    return None if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+def entry_words(entry: object) -> str | None:
+    """An entry in words, digests cut short, None for every kind of missing."""
+    value = plain(entry)
+    if value is None:
+        return None
+    return (
+        value[:10] if isinstance(value, str) and DIGEST.fullmatch(value) else value if isinstance(value, str) else level(value)
+    )

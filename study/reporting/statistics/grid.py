@@ -91,7 +91,7 @@ def plain(level: object) -> Level:
 def read_grid(table: pd.DataFrame, factors: Sequence[str], *, measure: str = MEASURE) -> Grid:
     """The table as a grid; a UserError where two runs share cell and seed, or a factor is no column."""
     check_columns(table, [*factors, "seed", "status", measure])
-    keys = [tuple(plain(entry) for entry in row) for row in table[list(factors)].itertuples(index=False)]
+    keys = [tuple(plain(entry) for entry in row) for row in table[list(factors)].to_numpy(dtype=object)]
     cells = tuple(sorted(set(keys), key=lambda cell: tuple(map(rank, cell))))
     seeds = tuple(sorted({int(seed) for seed in table["seed"]}))
     row_of, column_of = ({key: place for place, key in enumerate(found)} for found in (cells, seeds))
