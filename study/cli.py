@@ -11,9 +11,11 @@ from study.errors import nearest
 COMMANDS = {
     "plan": "show every run of a sweep, resolved and sized",
     "prepare": "fetch and decode a sweep's data",
+    "benchmark": "how fast a sweep's architectures are here",
     "launch": "train what is missing of a sweep",
     "status": "where every run stands",
     "report": "tables, figures and the answer",
+    "evaluate": "top-1 and top-5 of published or kept weights on an image folder",
 }
 
 

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from study import launch, plan, prepare, report, status
+from study import benchmark, launch, plan, prepare, report, status
 from study.cli import COMMANDS
 from study.cli import main as study
 
-MODULES = {"plan": plan, "prepare": prepare, "launch": launch, "status": status, "report": report}
+MODULES = {"plan": plan, "prepare": prepare, "benchmark": benchmark, "launch": launch, "status": status, "report": report}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -16,7 +16,6 @@ from importlib import metadata
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from study.cluster.ledger import Launch
 from study.cluster.worker import write_progress
@@ -30,6 +29,7 @@ from study.records.record import Record
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice, choose_device
 from study.training.engine import train
+from study.training.kept import write_kept
 from study.training.outcome import Interrupted, Outcome, Progress
 
 PROGRESS_EVERY_S = {"local": 1.0, "slurm": 15.0}
@@ -123,11 +123,8 @@ class Trainer:
         return self._splits[key]
 
     def _keep(self, run: Run, outcome: Outcome) -> None:
-        self.folder.weights.mkdir(parents=True, exist_ok=True)
-        draft = self.folder.weights / f".{run.run_id}.{self.writer}"
-        weights = {name: tensor.contiguous() for name, tensor in outcome.weights.items()}
-        save_file(weights, draft, metadata={"run_id": run.run_id, "run": json.dumps(run.to_json()["model"])})
-        draft.replace(self.folder.weights / f"{run.run_id}.safetensors")
+        path = self.folder.weights / f"{run.run_id}.safetensors"
+        write_kept(path, run, outcome.weights, facts=self._load(run.data).facts, writer=str(self.writer))
 
     def _recorded(self, planned: dict[str, Any], outcome: Outcome, log: str | None) -> Record:
         step = outcome.diverged_step

@@ -41,9 +41,9 @@ def scan(root: Path) -> Scan:
     """Find every image below `root`; raises UserError for a missing part, an empty class or unequal classes."""
     folders = _part_folders(root)
     try:
-        classes = {part: _subfolders(folder) for part, folder in folders.items()}
+        classes = {part: subfolders(folder) for part, folder in folders.items()}
         found = {
-            part: [(label, path, told) for label, name in enumerate(names) for path, told in _images(folders[part], name)]
+            part: [(label, path, told) for label, name in enumerate(names) for path, told in images_below(folders[part], name)]
             for part, names in classes.items()
         }
     except OSError as error:  # a folder that may not be read, a link to nowhere
@@ -88,18 +88,19 @@ def _part_folders(root: Path) -> dict[str, Path]:
     return {"train": root / "train", "test": test}
 
 
-def _subfolders(folder: Path) -> list[str]:
+def subfolders(folder: Path) -> list[str]:
+    """The names of its subfolders in sorted order, hidden ones passed over."""
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _images(folder: Path, name: str) -> Iterator[tuple[str, str]]:
+def images_below(folder: Path, name: str) -> Iterator[tuple[str, str]]:
     """Path below `folder`, and size and time of change, of every image in its subfolder `name`."""
     with os.scandir(folder / name) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _images(folder, f"{name}/{entry.name}")
+                yield from images_below(folder, f"{name}/{entry.name}")
             elif entry.name.lower().endswith(SUFFIXES):
                 status = entry.stat()
                 yield f"{name}/{entry.name}", f"{status.st_size} {status.st_mtime_ns}"
