@@ -74,6 +74,8 @@ def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS, benchmark
     """Question, one row per cell, totals: what a user checks before queueing."""
     sweep, first = plan.sweep, plan.runs[0]
     console.print(f"[bold]{sweep.name}[/bold]: {sweep.question}", highlight=False)
+    if sweep.recipe is not None:
+        console.print(f"recipe {sweep.recipe.name}: {sweep.recipe.expected}", highlight=False)
     console.print(_held_equal(first), highlight=False)
     cells = list({id(p.cost): p for p in plan.runs}.values())
     console.print(_cell_table(cells[:rows]))

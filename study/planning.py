@@ -39,7 +39,7 @@ class PlannedRun:
     @property
     def image_passes(self) -> int:
         """Images seen in training, each counted once per epoch."""
-        return self.run.train.epochs * self.run.data.train_images
+        return self.run.train.epochs * self.run.fitted_images
 
     @property
     def training_flops(self) -> int:
@@ -84,6 +84,7 @@ class Plan:
             "name": self.sweep.name,
             "question": self.sweep.question,
             "expected": self.sweep.expected,
+            "recipe": self.sweep.recipe.name if self.sweep.recipe else None,
             "factors": {key.rpartition(".")[2]: levels for key, levels in self.sweep.factors().items()},
             "seeds": list(self.sweep.seeds),
             "match": {"by": match.by, "target": match.target},

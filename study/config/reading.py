@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from study.config.recipes import recipe_named
 from study.config.sweep import SECTIONS, Cell, Document, Setting, Sweep, is_option_key
 from study.errors import Problem, UserError
 
@@ -161,6 +162,10 @@ def _sweep_of(document: Document, places: Places, *, path: Path, text: str, over
         return {key: tuple(setting(value, *where, key, n) for n, value in enumerate(values))
                 for key, values in group.items()}
 
+    recipe = None
+    if document.recipe is not None:
+        recipe = recipe_named(document.recipe, place=setting(document.recipe, "recipe").place)
+    preset = {key: Setting(value, f"recipe {recipe.name}") for key, value in recipe.settings.items()} if recipe else {}
     base = dict(flat({section: getattr(document, section) for section in SECTIONS}))
     if document.backbone is not None:
         base["backbone"] = setting(document.backbone, "backbone")
@@ -170,6 +175,8 @@ def _sweep_of(document: Document, places: Places, *, path: Path, text: str, over
         question=document.question,
         expected=document.expected,
         device=document.device,
+        recipe=recipe,
+        preset=preset,
         base=base,
         overlays={name: flat(sections, "backbones", name) for name, sections in document.backbones.items()},
         axes=levels(document.axes, "axes"),
@@ -199,6 +206,6 @@ def _misplaced_keys(sweep: Sweep) -> list[Problem]:
         problems.append(Problem("name the backbone, or an axis of backbones", place=sweep.path, key="backbone"))
     for rule in sweep.exclude:
         problems += [Problem("excludes by an option that the sweep neither sets nor varies", place=setting.place,
-                             key=key, choices=sorted({*seen, *sweep.base}))
-                     for key, setting in rule.items() if key not in seen and key not in sweep.base]
+                             key=key, choices=sorted({*seen, *sweep.base, *sweep.preset}))
+                     for key, setting in rule.items() if key not in {*seen, *sweep.base, *sweep.preset}]
     return problems

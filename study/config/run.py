@@ -40,6 +40,11 @@ class Run:
         digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
         return f"{self.backbone}-p{self.model.patch_size}-d{self.model.dim}-s{self.seed}-{digest[:10]}"
 
+    @property
+    def fitted_images(self) -> int:
+        """The images of one epoch: the training images, and the validation images where the run is fitted on both."""
+        return self.data.train_images + (self.data.val_images if self.train.fit_on == "train+val" else 0)
+
     def identity(self) -> dict[str, Any]:
         """What is hashed: every resolved option, less those outside identity and those at their neutral value."""
         return {

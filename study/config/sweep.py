@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from study.config.options import Options
+from study.config.recipes import Recipe
 
 SECTIONS = ("data", "model", "train", "augment", "match")
 """The groups of options, in the order of the flow; an option's key is `section.name`."""
@@ -29,10 +30,11 @@ class Document(Options):
     expected: str = ""
     name: str = Field("", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$")
     device: Device = "auto"
+    recipe: str | None = None
     backbone: str | None = None
     data: dict[str, Any]
     model: dict[str, Any] = {}
-    train: dict[str, Any]
+    train: dict[str, Any] = {}
     augment: dict[str, Any] = {}
     match: dict[str, Any] = {}
     backbones: dict[str, dict[str, dict[str, Any]]] = {}
@@ -80,13 +82,18 @@ Cell = Mapping[str, Setting]
 
 @dataclass(frozen=True)
 class Sweep:
-    """What was asked, before anything is resolved. `base` and `overlays` map `section.name` to settings."""
+    """What was asked, before anything is resolved. `preset`, `base` and `overlays` map `section.name` to settings.
+
+    They are layers: the recipe's preset below the file's sections below the backbone's own below the levels of the axes.
+    """
 
     name: str
     path: str
     question: str
     expected: str
     device: Device
+    recipe: Recipe | None
+    preset: Cell
     base: Cell
     overlays: Mapping[str, Cell]
     axes: Mapping[str, tuple[Setting, ...]]
@@ -113,10 +120,10 @@ class Sweep:
                 yield cell
 
     def settings(self, cell: Cell) -> Cell:
-        """All settings of one cell: the file's, then its backbone's own, then the levels of the axes."""
+        """All settings of one cell: the recipe's, then the file's, its backbone's own, and the levels of the axes."""
         merged = {**self.base, **cell}
         overlay = self.overlays.get(merged["backbone"].value, {}) if "backbone" in merged else {}
-        return {**self.base, **overlay, **cell}
+        return {**self.preset, **self.base, **overlay, **cell}
 
     def _excluded(self, cell: Cell, rule: Cell) -> bool:
         settings = self.settings(cell)

@@ -43,6 +43,7 @@ class StudyFacts:
     planned_runs: int
     sweep_yaml: str
     overrides: tuple[str, ...]
+    recipe: str | None = None
 
 
 def load_plan(folder: str | Path) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def load_plan(folder: str | Path) -> dict[str, Any]:
         raise UserError(Problem("nothing has been launched here yet", place=str(folder)))
     launch = json.loads((place.launches / launches[-1] / "launch.json").read_text(encoding="utf-8"))
     document: dict[str, Any] = json.loads((place.plans / f"{launch['plan']}.json").read_text(encoding="utf-8"))
+    document["study"].setdefault("recipe", None)  # plans written before there were recipes
     return document
 
 
@@ -70,6 +72,7 @@ def load_study(folder: str | Path) -> StudyFacts:
         planned_runs=len(plan["runs"]),
         sweep_yaml=study["sweep_yaml"],
         overrides=tuple(study["overrides"]),
+        recipe=study["recipe"],
     )
 
 
@@ -78,8 +81,8 @@ def load_table(folder: str | Path) -> pd.DataFrame:
     plan = load_plan(folder)
     place = SweepFolder(Path(folder))
     recorded, benchmark = read_records(place.records), newest_benchmark(place.benchmarks)
-    name = plan["study"]["name"]
-    rows = [_row(planned, recorded.get(planned["run_id"]), sweep=name, benchmark=benchmark) for planned in plan["runs"]]
+    study = {"sweep": plan["study"]["name"], "recipe": plan["study"]["recipe"]}
+    rows = [_row(planned, recorded.get(planned["run_id"]), study=study, benchmark=benchmark) for planned in plan["runs"]]
     table = pd.DataFrame(rows)
     return table.convert_dtypes() if len(table) else table
 
@@ -117,21 +120,24 @@ def planned_columns(planned: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in planned["run"][section].items():
             if name not in NOT_COLUMNS[section]:
                 row[renamed.get(name, name)] = json.dumps(value) if isinstance(value, (list, dict)) else value
+    if planned["run"]["train"]["fit_on"] == "train+val":
+        row |= {"train_images": row["train_images"] + row["val_images"], "val_images": 0}
     row |= planned["cost"]
     return row | {f"match_{name}": value for name, value in planned["match"].items()}
 
 
 def _row(
-    planned: Mapping[str, Any], attempts: Attempts | None, *, sweep: str, benchmark: Benchmark | None
+    planned: Mapping[str, Any], attempts: Attempts | None, *, study: Mapping[str, Any], benchmark: Benchmark | None
 ) -> dict[str, Any]:
     record = attempts.record if attempts else None
     columns = planned_columns(planned)
     row: dict[str, Any] = {
         "run_id": columns.pop("run_id"),
-        "sweep": sweep,
+        "sweep": study["sweep"],
         "status": record.status if record else "missing",
         "reason": record.reason if record else None,
     } | columns
+    row["recipe"] = study["recipe"]
     row |= {name: record.result.get(name) if record else None for name in RESULTS}
     row |= {"diverged_step": record.result.get("diverged_step") if record else None}
     row |= {name: record.measured.get(name) if record else None for name in MEASURED}
