@@ -69,6 +69,7 @@ def test_runs_that_gave_no_accuracy_are_counted_by_what_became_of_them() -> None
     first = cells(table, BY).iloc[0]
     assert first[["planned", "done", "diverged", "failed", "missing", "n"]].tolist() == [5, 2, 1, 1, 1, 2]
     assert first["mean"] == pytest.approx(table.loc[[3, 4], "test_accuracy"].mean())
+    assert first["worst"] == pytest.approx((table.loc[[3, 4], "test_accuracy"].sum() + 0.1) / 3)  # holes are no outcomes
 
 
 def test_diverged_runs_bound_the_mean_between_chance_and_their_best_sibling() -> None:

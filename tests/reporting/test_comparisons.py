@@ -144,6 +144,11 @@ def test_no_difference_is_claimed_only_where_it_could_have_been_seen() -> None:
     many = pair(0.0, seeds=20, rest_sd=0.002)
     assert many["verdict"] == "no difference"
     assert many["detectable"] <= 0.005
+    table = run_table(Truth(PAIR, np.array([0.9, 0.9])), seeds=3)
+    table["test_accuracy"] = [0.9017, 0.9, 0.8983, 0.9, 0.9, 0.9]
+    narrow = contrasts(table, planned(PAIR)).iloc[0]
+    assert narrow["high"] < 0.005 < narrow["detectable"]  # inside the margin, by luck
+    assert narrow["verdict"] == "undecided"
 
 
 def test_a_difference_of_the_margin_is_rarely_called_none() -> None:
