@@ -164,7 +164,7 @@ TINY = ["num_classes=3", "depth=1", "image_size=32"]
 @pytest.mark.parametrize(
     ("kind", "words", "told"),
     [
-        ("other", ["--backbone", "vit_tiny_patch16", *TINY], ["not the weights of vit", "no place in vit for timm's stem.weight"]),
+        ("other", ["--backbone", "vit_tiny_patch16", *TINY], ["not the weights of vit", "no place in vit for timm"]),
         ("short", ["--backbone", "vit_tiny_patch16", *TINY], ["1 missing: head.norm.bias"]),
         ("pickle", ["--backbone", "vit_tiny_patch16", *TINY], ["pickled objects", "convert it to safetensors"]),
         ("torn", ["--backbone", "vit_tiny_patch16", *TINY], ["not a readable weights file"]),
