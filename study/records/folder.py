@@ -10,6 +10,7 @@
         launches/<id>/jobs/                     submitit's pickles and the workers' logs
         journals/<launch>-<task>-<restart>.jsonl   what a worker began and how it ended, flushed line by line
         progress/<launch>-<task>-<restart>.json    where a worker is right now, replaced whole
+        baselines/<data>.json                   what a linear model on pixels reaches on the same images; immutable
         records/<launch>-<task>-<restart>.jsonl    one line per finished run, flushed line by line
         checkpoints/<run_id>.<writer>.<step>.checkpoint   state of unfinished runs
         weights/<run_id>.safetensors            where `train.keep: last` asks for them
@@ -59,6 +60,10 @@ class SweepFolder:
     @property
     def records(self) -> Path:
         return self.path / "records"
+
+    @property
+    def baselines(self) -> Path:
+        return self.path / "baselines"
 
     @property
     def checkpoints(self) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from study.errors import Problem, UserError
+from study.records.baseline import baseline_name, read_baselines
 from study.records.benchmark import Benchmark, benchmark_columns, newest_benchmark
 from study.records.folder import SweepFolder
 from study.records.record import Attempts, read_records
@@ -82,7 +83,11 @@ def load_table(folder: str | Path) -> pd.DataFrame:
     place = SweepFolder(Path(folder))
     recorded, benchmark = read_records(place.records), newest_benchmark(place.benchmarks)
     study = {"sweep": plan["study"]["name"], "recipe": plan["study"]["recipe"]}
-    rows = [_row(planned, recorded.get(planned["run_id"]), study=study, benchmark=benchmark) for planned in plan["runs"]]
+    baselines = read_baselines(place.baselines)
+    rows = [
+        _row(planned, recorded.get(planned["run_id"]), study=study, benchmark=benchmark, baselines=baselines)
+        for planned in plan["runs"]
+    ]
     table = pd.DataFrame(rows)
     return table.convert_dtypes() if len(table) else table
 
@@ -127,7 +132,12 @@ def planned_columns(planned: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _row(
-    planned: Mapping[str, Any], attempts: Attempts | None, *, study: Mapping[str, Any], benchmark: Benchmark | None
+    planned: Mapping[str, Any],
+    attempts: Attempts | None,
+    *,
+    study: Mapping[str, Any],
+    benchmark: Benchmark | None,
+    baselines: Mapping[str, float],
 ) -> dict[str, Any]:
     record = attempts.record if attempts else None
     columns = planned_columns(planned)
@@ -142,6 +152,7 @@ def _row(
     row |= {"diverged_step": record.result.get("diverged_step") if record else None}
     row |= {name: record.measured.get(name) if record else None for name in MEASURED}
     row |= benchmark_columns(benchmark, planned["run"])
+    row["baseline_accuracy"] = baselines.get(baseline_name(planned["run"]["data"]))
     row |= {name: record.fingerprint.get(name) if record else None for name in FINGERPRINT}
     row |= _provenance(record.provenance if record else {})
     row["attempts"] = attempts.count if attempts else 0

@@ -86,12 +86,11 @@ def answer(
 
 
 def below_baseline(found: pd.DataFrame, factors: Sequence[str], *, baseline: float | None) -> list[str]:
-    """Cells, controls apart, whose accuracy doesn't lie above the baseline: interval, or mean where there is none."""
+    """Cells, controls apart, whose mean accuracy doesn't lie above the baseline."""
     if baseline is None:
         return []
     own = without_controls(found, factors)
-    lower = own["low"].fillna(own["mean"])
-    short = own[(lower <= baseline).to_numpy(dtype=bool)].to_dict("records")
+    short = own[(own["mean"] <= baseline).to_numpy(dtype=bool)].to_dict("records")
     return [f"{cell_label(factors, tuple(row[f] for f in factors))} ({percent(row['mean'])} %)" for row in short]
 
 
