@@ -11,7 +11,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
 RUN := .venv/bin/python
-DEBIAN_PACKAGES := slurmctld slurmd slurm-client munge slurmdbd mariadb-server
+DEBIAN_PACKAGES := slurmctld slurmd slurm-client munge slurmdbd mariadb-server chromium
 
 demo: .venv/complete
 	@$(RUN) -m study.launch sweeps/quickstart.yaml --cluster local

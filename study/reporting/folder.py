@@ -10,6 +10,7 @@ from study.reporting.figures.files import save
 from study.reporting.figures.plates import Plate, plates
 from study.reporting.figures.style import PAPER, Look
 from study.reporting.findings import Findings
+from study.reporting.page import page
 from study.reporting.sections import compute_section, of_part
 from study.reporting.sources import from_report
 from study.reporting.tables import TextTable
@@ -34,6 +35,7 @@ def draw(folder: Path, *, look: Look = PAPER) -> Written:
         save(plate.draw(look), place / plate.name, look=look)
     write_latex(findings, folder / "tables")
     (folder / "report.md").write_text(document(findings, drawn), encoding="utf-8")
+    (folder / "index.html").write_text(page(findings, drawn, place), encoding="utf-8")
     return Written(findings, drawn, folder)
 
 

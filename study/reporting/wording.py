@@ -131,3 +131,9 @@ def enumeration(words: Iterable[str]) -> str:
 def term(name: str) -> str:
     """A term of a decomposition in words: "patch_size x backbone" -> "patch size × backbone"."""
     return " × ".join(option(part) for part in name.split(" x "))
+
+
+def short(text: str, *, letters: int = 30) -> str:
+    """A text cut in its middle where it would crowd a figure out, with no letter that matplotlib reads as markup."""
+    kept = text if len(text) <= letters else f"{text[: letters // 2 - 1]}…{text[-(letters // 2) :]}"
+    return kept.replace("$", r"\$")

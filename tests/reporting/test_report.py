@@ -50,6 +50,14 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report on learning rates, drawn once for the tests that only read."""
+    folder = tmp_path_factory.mktemp("report") / "a"
+    written(example_sweeps.one_factor(), folder)
+    return folder
+
+
 def test_the_tables_come_back_as_they_were(tmp_path: Path) -> None:
     """Types, missing entries, hashes that look like numbers and every bit of every float survive the folder."""
     sweep = example_sweeps.unfinished(example_sweeps.patch_size(), missing=7)
@@ -62,22 +70,21 @@ def test_the_tables_come_back_as_they_were(tmp_path: Path) -> None:
     assert (tmp_path / "sweep.yaml").read_text(encoding="utf-8") == sweep.facts.sweep_yaml
 
 
-def test_a_report_is_redrawn_byte_for_byte_without_torch(tmp_path: Path) -> None:
+def test_a_report_is_redrawn_byte_for_byte_without_torch(report: Path, tmp_path: Path) -> None:
     """From the tables alone, in a process that can't import torch, every file comes out the same."""
-    example_sweeps.as_folder(example_sweeps.one_factor(), tmp_path / "a")
     example_sweeps.as_folder(example_sweeps.one_factor(), tmp_path / "b")
-    assert main([str(tmp_path / "a")]) == 0
     subprocess.run([sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "b")], check=True, capture_output=True)
-    first = digests(tmp_path / "a")
+    first = digests(report)
     assert first == digests(tmp_path / "b")
-    assert {"report.md", "runs.csv", "curves.parquet", "sweep.yaml", "figures/learning-curves.svg"} <= set(first)
+    made = {"report.md", "index.html", "tables/cells.tex", "figures/learning-curves.svg"}
+    assert {*made, "runs.csv", "curves.parquet", "sweep.yaml", "study.json"} <= set(first)
 
 
-def test_the_answer_stands_before_everything_else(tmp_path: Path) -> None:
+def test_the_answer_stands_before_everything_else(report: Path) -> None:
     """Title, question, then the answer; figures and tables follow; provenance ends it."""
-    text = written(example_sweeps.one_factor(), tmp_path / "r")
+    text = (report / "report.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
-    assert headings == ["Answer", "Figures", "Cells", "Planned contrasts", "Shares of the variation", "Provenance"]
+    assert (headings[:4], headings[-1]) == (["Answer", "Figures", "Cells", "Planned contrasts"], "Provenance")
     assert text.startswith("# example")
     assert "n = 3 seeds" in text
     assert "commit: 4f2a9c1e4f2a" in text
@@ -93,10 +100,10 @@ def test_an_unfinished_study_says_so_in_its_first_line(tmp_path: Path) -> None:
         assert run in first
 
 
-def test_figures_that_are_linked_exist(tmp_path: Path) -> None:
+def test_figures_that_are_linked_exist(report: Path) -> None:
     """Every figure stands in the report as SVG, PNG and PDF, and no file lies there that isn't linked."""
-    text = written(example_sweeps.one_factor(), tmp_path / "r")
-    files = {f"figures/{path.name}" for path in (tmp_path / "r" / "figures").iterdir()}
+    text = (report / "report.md").read_text(encoding="utf-8")
+    files = {f"figures/{path.name}" for path in (report / "figures").iterdir()}
     assert files
     assert files == {name for name in files if f"({name})" in text}
 
@@ -185,3 +192,45 @@ def test_latex_tables_are_escaped_and_ruled() -> None:
     assert r"x \& y & $-$1.5 \\" in text
     assert r"\caption{100 \% \& more}" in text
     assert re.findall(r"\\\w+rule", text) == [r"\toprule", r"\midrule", r"\bottomrule"]
+
+
+def test_two_sweeps_stand_side_by_side(tmp_path: Path) -> None:
+    """A comparison keeps both sweeps' runs, answers each, says where a sign differs, and can be redrawn."""
+    one = example_sweeps.patch_size(seeds=3, epochs=2)
+    table = one.table.assign(test_accuracy=1.8 - one.table["test_accuracy"], match_by="macs")
+    other = replace(one, table=table, facts=replace(one.facts, name="other"))
+    folders = [example_sweeps.as_folder(sweep, tmp_path / sweep.facts.name) for sweep in (one, other)]
+    assert main([str(folders[0]), "--compare", str(folders[1]), "--out", str(tmp_path)]) == 0
+    compared = tmp_path / "example-vs-other"
+    text = (compared / "report.md").read_text(encoding="utf-8")
+    assert "The sign of ViT − ConvMixer" in text
+    assert "## Cells, example" in text
+    assert "## Cells, other" in text
+    assert (compared / "figures" / "side-by-side.svg").is_file()
+    assert len(from_report(compared).table) == 72
+
+
+def test_a_study_matched_in_several_ways_is_answered_for_each() -> None:
+    """Equal parameters, equal MACs and neither are three answers, each over its own runs."""
+    sweep = example_sweeps.patch_size(seeds=3, epochs=2)
+    ways = ["macs", "none", "params"]
+    table = pd.concat([sweep.table.assign(match_by=way, run_id=sweep.table["run_id"] + way) for way in ways], ignore_index=True)
+    factors = {**sweep.facts.factors, "match.by": ways}
+    findings = Findings(Material(table, sweep.curves, replace(sweep.facts, factors=factors)))
+    titles = [part.title for part in findings.parts]
+    assert titles == ["matched on MACs", "not matched: equal width and depth", "matched on parameters"]
+    assert [len(part.table) for part in findings.parts] == [36, 36, 36]
+    assert all("patch size carries" in part.sentences[0] for part in findings.parts)
+    assert len({plate.name for plate in plates(findings)}) == len(plates(findings))
+
+
+def test_published_results_stand_apart_and_name_their_source() -> None:
+    """On CIFAR-10 there is a figure with hollow marks and sources; elsewhere there is none, and never in another figure."""
+    sweep = example_sweeps.patch_size(seeds=2, epochs=2)
+    cifar = replace(sweep, table=sweep.table.assign(data_name="cifar10", image_size=32))
+    for example, there in ((sweep, False), (cifar, True)):
+        drawn = plates(Findings(Material(example.table, example.curves, example.facts)))
+        names = [plate.name for plate in drawn]
+        assert ("published" in names) == there
+        told = [plate.name for plate in drawn if "locuslab" in plate.caption]
+        assert told == (["published"] if there else [])

@@ -23,6 +23,9 @@ from study.reporting.layout import Layout, keys, levels
 from study.reporting.statistics.cells import cells
 from study.reporting.statistics.grid import MEASURE, Floats, Level
 
+ON_DARK, ON_LIGHT = "#fefefe", "#111111"
+"""Figures written on the dark and light cells of a heat map, whatever the page around it."""
+
 SPREAD = 0.42
 """How much of the distance between two levels the series of one level share."""
 
@@ -40,7 +43,7 @@ class Scale:
 
     def ticks(self, ax: Axes) -> None:
         """One tick for each level; long words are turned, so that neighbours don't run into each other."""
-        words = [wording.level(level) for level in self.levels]
+        words = [wording.short(wording.level(level)) for level in self.levels]
         ax.set_xticks(range(len(words)), words)
         ax.set_xlim(-0.5, len(words) - 0.5)
         if sum(len(word) + 2 for word in words) > 36:
@@ -130,7 +133,7 @@ def heat_map(table: pd.DataFrame, *, places: Layout, measure: str = MEASURE, loo
         grid = [[cell_mean(one.within(summary), places.along, level) for level in along] for one in series]
         heat_panel(panel.ax, 100 * np.array(grid), limits=(float(means.min()), float(means.max())), look=look)
         panel.ax.set_xticks(np.arange(len(along)) + 0.5, [wording.level(level) for level in along])
-        panel.ax.set_yticks(np.arange(len(series)) + 0.5, [one.title for one in series], rotation=0)
+        panel.ax.set_yticks(np.arange(len(series)) + 0.5, [one.short for one in series], rotation=0)
     edge_labels(panels, x=wording.axis(places.along), y="")
     figure.suptitle(f"mean {wording.axis(measure)}", fontsize=look.text)
     return figure
@@ -147,6 +150,8 @@ def heat_panel(ax: Axes, grid: npt.NDArray[np.float64], *, limits: tuple[float, 
     low, high = limits if limits[1] > limits[0] else (limits[0] - 1, limits[0] + 1)
     sns.heatmap(grid, ax=ax, vmin=low, vmax=high, cmap="cividis", annot=True, fmt=".1f", linewidths=look.line, cbar=False,
                 linecolor=SURFACE, annot_kws={"size": look.small})  # fmt: skip
+    for text in ax.texts:  # a white of its own: the page's surface turns dark, this must not
+        text.set_color(ON_DARK if text.get_color() == "w" else ON_LIGHT)
     ax.set_facecolor(GRID)
     ax.grid(False)
     ax.tick_params(length=0)

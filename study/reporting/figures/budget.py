@@ -56,7 +56,7 @@ def macs_by_part(table: pd.DataFrame, *, places: Layout, look: Look = PAPER) -> 
     """The share of each network's MACs spent in its stem, token mixing, channel mixing and head; the total beside it."""
     series = series_of(table, places)
     rows = [
-        (f"{one.title}{', ' if group.title else ''}{group.title}", own[group.rows].iloc[0])
+        (f"{one.short}{', ' if group.title else ''}{group.title}", own[group.rows].iloc[0])
         for one in series
         for own in [one.within(table)]
         for group in groups(own, (*places.panels, places.along))
@@ -70,7 +70,7 @@ def macs_by_part(table: pd.DataFrame, *, places: Layout, look: Look = PAPER) -> 
     ax.set_yticks(range(len(rows)), [label for label, _ in rows])
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlim(0, 100)
-    ax.set_xlabel("share of the MACs (%)")
+    ax.set_xlabel("share of the MACs (%)", loc="right")
     ax.tick_params(axis="y", length=0)
     ax.grid(False)
     sns.despine(ax=ax, left=True)

@@ -54,7 +54,7 @@ def forest_plot(contrasts: pd.DataFrame, *, look: Look = PAPER) -> Figure:
     ax.grid(True, axis="x")
     ax.grid(False, axis="y")
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 4, 5, 10]))
-    ax.set_xlabel("difference (percentage points)")
+    ax.set_xlabel("difference (percentage points)", loc="right")
     sns.despine(ax=ax, left=True)
     return figure
 
@@ -73,7 +73,8 @@ def family_lines(family: str, rows: pd.DataFrame) -> list[Line]:
     if all(" at " in row["upper"] and " at " in row["lower"] for row in found):  # interactions
         start, end = (found[0][side].rpartition(" at ")[2] for side in ("lower", "upper"))
         change = f"{wording.term(family)}: {end} − {start.split()[-1]}"
-        return [Line(change), *(Line(row["upper"].rpartition(" at ")[0].strip("()"), row) for row in found)]
+        gaps = [row["upper"].rpartition(" at ")[0].strip("()") for row in found]
+        return [Line(change), *(Line(wording.short(gap, letters=46), row) for gap, row in zip(gaps, found, strict=True))]
     pairs = [pair_words(row) for row in found]
     wheres = [where_words(row["where"]) for row in found]
     if len(set(wheres)) == 1:
@@ -90,13 +91,13 @@ def family_lines(family: str, rows: pd.DataFrame) -> list[Line]:
 def pair_words(row: dict[Hashable, Any]) -> str:
     """The two sides of a contrast, the factor's name left to the heading: "ViT − ConvMixer", "4 − 2"."""
     name = f"{wording.option(row['subject'])} "
-    return f"{row['upper'].removeprefix(name)} − {row['lower'].removeprefix(name)}"
+    return " − ".join(wording.short(row[side].removeprefix(name), letters=22) for side in ("upper", "lower"))
 
 
 def where_words(where: str) -> str:
     """Where a contrast was taken, the factor's name left to the heading: "at patch size 2, averaged over x" -> "at 2"."""
     place = where.split(", averaged over")[0]
-    return f"at {place.split(' ')[-1]}" if place[-1:].isdigit() else place
+    return f"at {place.split(' ')[-1]}" if place[-1:].isdigit() else wording.short(place)
 
 
 def contrast_row(ax: Axes, at: float, *, row: dict[Hashable, Any], look: Look) -> None:
@@ -116,9 +117,8 @@ def decomposition_bars(decomposition: pd.DataFrame, *, look: Look = PAPER) -> Fi
     """The share of the variation in accuracy that each term carries, in per cent, with its interval; they add up to 100."""
     figure = Figure(figsize=(look.width, (look.text * (2.2 * len(decomposition) + 4.5)) / 72))
     ax = figure.subplots()
-    frame = pd.DataFrame(
-        {"term": [wording.term(str(term)) for term in decomposition["term"]], "share": 100 * decomposition["share"]}
-    )
+    terms = [wording.short(wording.term(str(term)), letters=34) for term in decomposition["term"]]
+    frame = pd.DataFrame({"term": terms, "share": 100 * decomposition["share"]})
     sns.barplot(frame, x="share", y="term", color=MUTED, saturation=1, width=0.62, ax=ax, edgecolor=INK, linewidth=0)
     share, low, high = (100 * decomposition[name].to_numpy(dtype=float) for name in ("share", "low", "high"))
     known = ~np.isnan(low)
@@ -129,7 +129,8 @@ def decomposition_bars(decomposition: pd.DataFrame, *, look: Look = PAPER) -> Fi
         ax.annotate(f"{value:.0f}", (end, place), xytext=(look.text * 0.5, 0), textcoords="offset points", va="center",
                     fontsize=look.small)  # fmt: skip
     ax.set_xlim(0, 108)
-    ax.set(xlabel="share of the variation in accuracy (%)", ylabel="")
+    ax.set_ylabel("")
+    ax.set_xlabel("share of the variation (%)", loc="right")
     ax.set_xticks([0, 25, 50, 75, 100])
     ax.tick_params(axis="y", length=0)
     ax.grid(True, axis="x", color=GRID)

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from study.reporting import wording
 from study.reporting.figures.style import SURFACE, Look, Mark, marks
 from study.reporting.layout import Layout, groups, keys, title
 from study.reporting.statistics.grid import Cell
@@ -32,6 +33,11 @@ class Series:
     levels: Cell
     title: str
     mark: Mark
+
+    @property
+    def short(self) -> str:
+        """The name as figures have room for it."""
+        return wording.short(self.title)
 
     def within(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows that belong to the series."""
@@ -64,7 +70,7 @@ def panelled(
     figure = Figure(figsize=(look.wide if columns > 1 else look.width, rows * (height or look.height)))
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for ax, part in zip(axes, parts, strict=False):
-        ax.set_title(part.title)
+        ax.set_title(wording.short(part.title, letters=40))
         sns.despine(ax=ax)
     for ax in axes[len(parts) :]:
         ax.remove()
@@ -82,11 +88,11 @@ def edge_labels(panels: Sequence[Panel], *, x: str, y: str) -> None:
 
 def series_legend(figure: Figure, series: Sequence[Series], *, look: Look, line: bool = True) -> None:
     """One legend for all panels, above them; as many columns as the figure's width has room for."""
-    handles = [Line2D([], [], color=one.mark.colour, marker=one.mark.marker, label=one.title) for one in series]
+    handles = [Line2D([], [], color=one.mark.colour, marker=one.mark.marker, label=one.short) for one in series]
     for handle, one in zip(handles, series, strict=True):
         handle.set_markeredgecolor(SURFACE)
         handle.set_linestyle(one.mark.linestyle if line else "none")
     letters = 72 * figure.get_figwidth() / (LETTER * look.small)
-    widest = max(len(one.title) for one in series) + (6 if line else 4)
+    widest = max(len(one.short) for one in series) + (6 if line else 4)
     columns = max(1, min(len(handles), int(letters / widest)))
     figure.legend(handles=handles, loc="outside upper center", ncols=columns)

@@ -1,0 +1,258 @@
+"""The page in a real browser: it asks nobody for anything, and sorting, filtering, hovering and choosing do what they say.
+
+Chromium is Debian's (tests/install_packages.sh chromium), driven by Playwright. Without it these tests are skipped, and
+with REQUIRE_ALL=1 they fail.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import example_sweeps
+import pytest
+from example_sweeps import Example
+from playwright.sync_api import Browser, Page, Response, sync_playwright
+
+from study.reporting.folder import draw
+
+pytestmark = pytest.mark.xdist_group("page")
+
+HACK = '<img src=x onerror="window.hacked = 1"><script>window.hacked = 1</script>'
+
+
+@dataclass
+class Visit:
+    """A page that was opened, with all that it asked for and complained about since."""
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def shown_runs(self) -> list[str]:
+        """The runs in the table, in the order shown."""
+        return self.page.locator("#run-table tbody tr[data-run]").evaluate_all("rows => rows.map(row => row.dataset.run)")
+
+    def column(self, title: str) -> list[str]:
+        """The entries of a column, in the order shown."""
+        headings = self.page.locator("#run-table thead th").all_inner_texts()
+        place = next(n for n, text in enumerate(headings) if text.strip().startswith(title))
+        return self.page.locator(f"#run-table tbody tr td:nth-child({place + 1})").all_inner_texts()
+
+    def chosen(self) -> str:
+        """What the page says is chosen."""
+        return self.page.locator("#chosen").inner_text()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
+    if program is None:
+        told = "!!!! chromium is missing: the page's tests are SKIPPED (tests/install_packages.sh chromium)"
+        if os.environ.get("REQUIRE_ALL") == "1":
+            pytest.fail(told)
+        pytest.skip(told)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def sweep() -> Example:
+    """36 runs of which one diverged, with markup in every text that a user writes."""
+    example = example_sweeps.diverged(example_sweeps.patch_size(seeds=3, epochs=3), runs=[5])
+    example.table["device_name"] = HACK
+    example.table.loc[5, "reason"] = HACK
+    example.table["backbone"] = example.table["backbone"].replace("mlp_mixer", f"mixer {HACK}")
+    return replace(example, facts=replace(example.facts, question=f"Patch? {HACK}", sweep_yaml=f"question: {HACK}\n"))
+
+
+@pytest.fixture(scope="module")
+def address(sweep: Example, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = example_sweeps.as_folder(sweep, tmp_path_factory.mktemp("page") / "report")
+    draw(folder)
+    alone = folder.parent / "alone" / "index.html"  # away from its folder: it has to do without
+    alone.parent.mkdir()
+    shutil.copy(folder / "index.html", alone)
+    return alone.as_uri()
+
+
+@pytest.fixture
+def visit(browser: Browser, address: str) -> Iterator[Visit]:
+    page = browser.new_page(viewport={"width": 1100, "height": 900}, color_scheme="light")
+    visit = Visit(page)
+    page.on("request", lambda request: visit.requests.append(request.url))
+    page.on("console", lambda message: visit.complaints.append(message.text))
+    page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("html[data-ready=yes]", timeout=30_000)
+    yield visit
+    assert not visit.complaints
+    page.close()
+
+
+def test_the_page_asks_nobody_and_complains_about_nothing(visit: Visit, address: str) -> None:
+    """Opened from a disk, alone: no request but for itself, no error, no warning, and no way to ask."""
+    others = [url for url in visit.requests if url != address and not url.startswith("blob:")]
+    assert not others
+    outcome = visit.page.evaluate("fetch('https://example.org').then(() => 'allowed', () => 'refused')")
+    assert outcome == "refused"
+    visit.complaints.clear()  # the browser tells of the refusal
+
+
+def test_words_of_users_stay_words(visit: Visit, sweep: Example) -> None:
+    """Markup in question, backbone, device, reason and sweep is shown as typed and runs nowhere, tooltips included."""
+    assert visit.page.locator("h1").inner_text() == sweep.facts.question
+    visit.page.locator("#scatter [aria-roledescription=circle]").last.hover(force=True)
+    visit.page.wait_for_selector("#vg-tooltip-element.visible")
+    assert visit.page.evaluate("window.hacked") is None
+    assert visit.page.locator("img").count() == 0
+
+
+def test_the_answer_comes_first_and_all_figures_are_there(visit: Visit) -> None:
+    """The first section holds the answer; each figure is a picture with a description and a caption with n."""
+    assert visit.page.locator("main > section").first.get_attribute("id") == "answer"
+    figures = visit.page.locator("figure")
+    assert figures.count() >= 9
+    for place in range(figures.count()):
+        figure = figures.nth(place)
+        assert figure.locator("svg").count() == 1
+        assert figure.locator("[role=img]").get_attribute("aria-label")
+    assert "n = 2 to 3 seeds per cell" in figures.first.locator("figcaption").inner_text()
+
+
+def test_identifiers_are_unique_and_all_references_hold(visit: Visit) -> None:
+    """No two elements share an id, although every figure was drawn on its own; every #reference has its element."""
+    doubled = "ids => ids.filter((id, at) => ids.indexOf(id) !== at)"
+    ids = visit.page.locator("[id]").evaluate_all("all => all.map(one => one.id)")
+    assert visit.page.evaluate(doubled, ids) == []
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', visit.page.content()))
+    assert used <= set(ids)
+
+
+def test_the_pointer_shows_the_run_under_it(visit: Visit, sweep: Example) -> None:
+    """Hovering a small point names its run, its cell, seed, accuracy and cost."""
+    first = sweep.table.iloc[0]
+    point = visit.page.locator(f"#scatter [aria-roledescription=circle][aria-label*='{first['run_id']}']")
+    point.hover(force=True)
+    told = visit.page.locator("#vg-tooltip-element.visible").inner_text()
+    for word in (first["run_id"], "patch size 1", "ConvMixer", f"{100 * first['test_accuracy']:.2f}"):
+        assert word in told
+
+
+def test_a_click_on_a_point_chooses_its_run_everywhere(visit: Visit, sweep: Example) -> None:
+    """The run is ticked in the table and its curve is drawn; a second click takes it back."""
+    run = sweep.table["run_id"].iloc[2]
+    point = f"#scatter [aria-roledescription=circle][aria-label*='{run}']"
+    before = visit.chosen()
+    assert run not in before
+    visit.page.locator(point).click(force=True)
+    visit.page.wait_for_function("run => document.getElementById('chosen').textContent.includes(run)", arg=run)
+    assert visit.page.locator(f"tr[data-run='{run}'].selected").count() == 1
+    assert visit.page.locator(f"#curves [aria-label*='{run}']").count() == 4  # a line and three epochs
+    visit.page.locator(point).click(force=True)
+    visit.page.wait_for_function("text => document.getElementById('chosen').textContent === text", arg=before)
+    assert visit.page.locator(f"tr[data-run='{run}'].selected").count() == 0
+
+
+def test_a_tick_in_the_table_draws_the_curve(visit: Visit, sweep: Example) -> None:
+    """Choosing works from the table with the keyboard alone."""
+    run = sweep.table["run_id"].iloc[1]
+    box = visit.page.locator(f"tr[data-run='{run}'] input[type=checkbox]")
+    box.focus()
+    visit.page.keyboard.press("Space")
+    visit.page.wait_for_function("run => document.getElementById('chosen').textContent.includes(run)", arg=run)
+    assert visit.page.locator(f"#curves [aria-label*='{run}']").count() == 4
+
+
+def test_headings_sort_by_value(visit: Visit) -> None:
+    """Accuracies and MACs sort as numbers, both ways, by pointer and by keyboard; missing ones gather at one end."""
+    heading = visit.page.locator("#run-table thead th", has_text="test accuracy")
+    heading.click()
+    rising = [float(text) for text in visit.column("test accuracy") if text != "–"]
+    assert rising == sorted(rising)
+    assert visit.column("test accuracy")[0] == "–"
+    heading.click()
+    falling = [float(text) for text in visit.column("test accuracy") if text != "–"]
+    assert falling == sorted(falling, reverse=True)
+    macs = visit.page.locator("#run-table thead th", has_text="MACs")
+    macs.locator("[role=button]").focus()
+    visit.page.keyboard.press("Enter")
+    units = {"k": 1e3, "M": 1e6, "G": 1e9}
+    sizes = [float(text.split()[0]) * units[text.split()[1]] for text in visit.column("MACs")]
+    assert sizes == sorted(sizes)
+
+
+def test_filters_and_search_narrow_the_table(visit: Visit, sweep: Example) -> None:
+    """One patch size, then one backbone: exactly pandas' rows; the search field finds the diverged run."""
+    visit.page.locator("#filters").get_by_label("patch size (pixels)").select_option("1")
+    visit.page.locator("#filters").get_by_label("backbone").select_option("ViT")
+    table = sweep.table
+    wanted = table[(table["patch_size"] == 1) & (table["backbone"] == "vit")]["run_id"]
+    assert sorted(visit.shown_runs()) == sorted(wanted)
+    visit.page.locator("#filters").get_by_label("patch size (pixels)").select_option("")
+    visit.page.locator("#filters").get_by_label("backbone").select_option("")
+    visit.page.get_by_label("Search all columns").fill("diverged")
+    assert visit.shown_runs() == [table["run_id"].iloc[5]]
+
+
+def test_the_cost_and_the_curve_are_the_readers_choice(visit: Visit) -> None:
+    """Another cost changes the axis; another measure changes what the curves show."""
+    visit.page.get_by_label("Accuracy against").select_option(label="parameters")
+    visit.page.wait_for_selector("#scatter [aria-label*=\"titled 'parameters'\"]")
+    visit.page.get_by_label("Show").last.select_option(label="train loss")
+    visit.page.wait_for_selector("#curves [aria-label*=\"titled 'train loss'\"]")
+
+
+def test_light_and_dark_are_followed_and_can_be_changed(visit: Visit) -> None:
+    """The button turns page, figures and plots dark; so does the system's setting."""
+    ground = "getComputedStyle(document.body).backgroundColor"
+    ink = "getComputedStyle(document.querySelector('#figure-0 [style*=\"--ink\"]')).stroke"
+    light = visit.page.evaluate(f"[{ground}, {ink}]")
+    visit.page.get_by_role("button", name="Change to dark colours").click()
+    assert all(one != other for one, other in zip(visit.page.evaluate(f"[{ground}, {ink}]"), light, strict=True))
+    visit.page.get_by_role("button", name="Change to light colours").click()
+    assert visit.page.evaluate(f"[{ground}, {ink}]") == light
+    visit.page.evaluate("document.documentElement.style.colorScheme = ''")
+    visit.page.emulate_media(color_scheme="dark")
+    assert visit.page.evaluate(ground) != light[0]
+
+
+def test_a_phone_shows_all_of_it(visit: Visit) -> None:
+    """At 360 pixels nothing makes the page itself scroll sideways; wide tables scroll in their own frames."""
+    visit.page.set_viewport_size({"width": 360, "height": 740})
+    visit.page.reload()
+    visit.page.wait_for_selector("html[data-ready=yes]")
+    assert visit.page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_without_javascript_everything_but_the_plots_is_there(browser: Browser, address: str) -> None:
+    """Answer, figures and all tables are part of the page and no script's doing."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    response = page.goto(address)
+    assert isinstance(response, Response)
+    assert page.locator("#run-table tbody tr").count() == 36
+    assert page.locator("#tables table").count() >= 5
+    assert page.locator("noscript").count() == 1
+    context.close()
+
+
+def test_a_page_without_a_single_run_opens_too(browser: Browser, tmp_path: Path) -> None:
+    """A sweep of which nothing is done gives a page that says so, without an error."""
+    sweep = example_sweeps.unfinished(example_sweeps.one_factor(), missing=12)
+    draw(example_sweeps.as_folder(sweep, tmp_path))
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto((tmp_path / "index.html").as_uri())
+    page.wait_for_selector("html[data-ready=yes]")
+    assert "shows 0 of 12 runs" in page.locator(".standing").inner_text()
+    assert not complaints
+    page.close()
