@@ -6,6 +6,7 @@ from simulated_study import Truth, metaformer, run_table
 
 from study.reporting.statistics.answer import Answer, answer
 from study.reporting.statistics.budgets import held_equal, side_by_side, sign_changes
+from study.reporting.statistics.cells import cells
 
 BACKBONES = {"patch_size": [1, 2, 4], "backbone": ["convmixer", "vit"]}
 
@@ -43,7 +44,7 @@ def test_whole_backbones_are_never_called_attention() -> None:
 
 
 def test_below_the_baseline_there_is_no_answer() -> None:
-    """Law: a cell whose interval doesn't lie above the baseline makes the study undertrained, and is named."""
+    """Law: a cell that doesn't lie above the baseline makes the study undertrained, and is named."""
     found = mixers(baseline=0.85)
     assert found.state == "undertrained"
     assert found.sentences[0].startswith("Undertrained: no answer. 2 cells do not clear the baseline of 85.0 %")
@@ -62,11 +63,12 @@ def test_controls_need_not_clear_the_baseline() -> None:
     assert answer(run_table(Truth(truth.axes, means), seeds=5), truth.axes, baseline=0.7).state == "undertrained"
 
 
-def test_a_cell_just_above_the_baseline_does_not_clear_it() -> None:
-    """Law: the whole interval has to lie above, not the mean alone."""
-    lowest = 0.8185
+def test_a_cells_mean_has_to_lie_above_the_baseline() -> None:
+    """Law: how far training went shows in the mean; few seeds widen an interval and make no study undertrained."""
+    found = cells(run_table(metaformer(), seeds=5), ["patch_size", "token_mixer"])
+    lowest = float(found[found["token_mixer"] != "identity"]["mean"].min())
     assert mixers(baseline=lowest).state == "undertrained"
-    assert mixers(baseline=lowest - 0.02).state == "answered"
+    assert mixers(baseline=lowest - 0.0001).state == "answered"
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
