@@ -13,19 +13,22 @@ from safetensors.torch import save_file
 
 from study.backbones import build_spec, specify, variants
 from study.backbones.weights import load_weights, to_timm
-from study.cluster.ledger import Launch
-from study.cluster.trainer import Trainer
 from study.commands import open_console
 from study.config.reading import read_sweep
+from study.data import facts
 from study.data.folder import scan
 from study.data.labelled import labelled_folder
 from study.data.preprocessing import PUBLISHED_PREPROCESSING, Preprocessing
+from study.data.splits import load
 from study.data.torchvision_schema import declare_missing_operators
 from study.evaluate import candidate, judge, main, parser
 from study.planning import make_plan
 from study.prepare import prepare_data
-from study.records.folder import SweepFolder, Writer
+from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice
+from study.training.engine import train
+from study.training.kept import write_kept
+from study.training.outcome import Outcome
 
 declare_missing_operators()
 import timm  # noqa: E402 (imports torchvision, whose operators have to be declared first)
@@ -129,15 +132,16 @@ def test_kept_weights_give_the_recorded_accuracy(pictures, tmp_path, capsys, mon
     sweep = read_sweep(Path("sweep.yaml"))
     prepare_data(sweep, open_console())
     planned = make_plan(sweep).runs[0]
-    launch = Launch("1", "local", "", "", tasks=1, tasks_per_job=1, array_size=0, device="cpu", provenance={})
-    trainer = Trainer(SweepFolder(tmp_path), Writer("1", 0, 0), launch, DeviceChoice("cpu"))
-    record = trainer.train(planned.to_json(), stop=lambda: False, log=None)
-    assert record is not None and record.status == "done"
-    weights = tmp_path / "weights" / f"{planned.run_id}.safetensors"
+    splits = load(planned.run.data, facts(planned.run.data))
+    outcome = train(planned.run, splits, device=DeviceChoice("cpu"), checkpoints=Checkpoints(tmp_path, "run", "1-0-0"),
+                    stop=lambda: False, report=lambda _: None)
+    assert isinstance(outcome, Outcome) and outcome.status == "done"
+    weights = tmp_path / "weights" / "run.safetensors"
+    write_kept(weights, planned.run, outcome.weights, facts=splits.facts, writer="1-0-0")
     assert main(["--weights", str(weights), "--data", str(pictures), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["top1"] == record.result["test_accuracy"]
-    assert told["loss"] == pytest.approx(record.result["test_loss"], rel=1e-5)
+    assert told["top1"] == outcome.test_accuracy
+    assert told["loss"] == pytest.approx(outcome.test_loss, rel=1e-5)
     assert told["images"] == len(scan(pictures).labels["test"])
 
 
