@@ -31,6 +31,7 @@ from study.training.device import DeviceChoice, choose_device
 from study.training.fingerprint import fingerprint
 from study.training.fitting import release
 from study.training.optimizer import IMPLEMENTATION
+from study.training.placement import equipped
 from study.training.speed import Laps, time_architecture, time_input, with_batch_size
 
 ROUNDS = 5
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console = open_console()
     plan = make_plan(read_asked(arguments))
-    device = choose_device(plan.sweep.device, os.environ)
+    device = equipped(choose_device(plan.sweep.device, os.environ), os.environ)
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
     benchmark = measure(plan, device=device, rounds=arguments.rounds, batch_size=arguments.batch_size, console=console)
     path = file_for(benchmark, sweep_folder(arguments, plan.sweep.name).benchmarks)

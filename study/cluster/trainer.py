@@ -31,6 +31,7 @@ from study.training.device import DeviceChoice, choose_device
 from study.training.engine import train
 from study.training.kept import write_kept
 from study.training.outcome import Interrupted, Outcome, Progress
+from study.training.placement import equipped
 
 PROGRESS_EVERY_S = {"local": 1.0, "slurm": 15.0}
 VERSIONS = ("torch", "torchvision", "numpy", "fvcore", "submitit", "pandas")
@@ -58,9 +59,10 @@ class Trainer:
         threads: int,
         environment: Mapping[str, str],
     ) -> Trainer:
-        """Chooses the device and loads the data of the whole share; raises UserError where either can't be had."""
+        """Chooses and equips the device and loads the data of the whole share; raises UserError where either can't be had."""
         torch.set_num_threads(threads)
-        trainer = Trainer(folder, writer, launch, choose_device(launch.device, environment))
+        device = equipped(choose_device(launch.device, environment), environment)
+        trainer = Trainer(folder, writer, launch, device)
         for planned in share:
             trainer._load(Run.from_json(planned["run"]).data)
         return trainer

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 
 from study.errors import Problem, UserError
+from study.kernels.depthwise import DepthwiseKernel
 
 GPU_ALLOTMENTS = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE")
 NO_DEVICES = ("", "-1", "0x0", "NoDevFiles", "none", "void")
@@ -26,10 +27,14 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 @dataclass(frozen=True)
 class DeviceChoice:
-    """Where a worker computes. `deterministic`: only algorithms that give the same bits each time (always so on a CPU)."""
+    """Where a worker computes. `deterministic`: only algorithms that give the same bits each time (always so on a CPU).
+
+    `depthwise` is the compiled kernel that was prepared for this machine, None torch's own (`study.training.placement`).
+    """
 
     kind: Literal["cpu", "cuda"]
     deterministic: bool = True
+    depthwise: DepthwiseKernel | None = None
 
     @property
     def device(self) -> torch.device:

@@ -17,7 +17,6 @@ from typing import Literal
 
 import torch
 
-from study.backbones import build_spec
 from study.config.run import Run
 from study.data.splits import Splits
 from study.training.batches import EvaluationBatches, TrainingBatches
@@ -27,10 +26,11 @@ from study.training.divergence import first_nonfinite, hopeless
 from study.training.evaluation import Evaluation, evaluate
 from study.training.fingerprint import Fingerprint, fingerprint
 from study.training.fitting import fitting_micro_batches, out_of_memory, release
-from study.training.layout import LAYOUTS, memory_format
+from study.training.layout import LAYOUTS
 from study.training.memory import peak_mib, reset_peak
 from study.training.optimizer import IMPLEMENTATION, set_learning_rate
 from study.training.outcome import Interrupted, Outcome, Progress
+from study.training.placement import placed
 from study.training.progress import Reporter
 from study.training.schedule import learning_rate
 from study.training.state import ENTRIES, TrainingState, initial_state
@@ -100,9 +100,8 @@ def attempted(
 ) -> Outcome | Interrupted:
     """`train` with each batch in `micro_batches` parts, and `notes` for the outcome."""
     where, was_reset = device.device, reset_peak(device.device)
-    model = build_spec(run.model, seed=run.seed)
-    layout = memory_format(model)
-    model.to(device=where).to(memory_format=layout)  # type: ignore[call-overload]
+    placing = placed(run, device)
+    model, layout = placing.model, placing.layout
     assert micro_batches == 1 or not sees_whole_batch(model), "the plan refuses micro-batches with BatchNorm"
     batches = TrainingBatches(run, splits, device=where, layout=layout)
     evaluated = partial(EvaluationBatches, facts=splits.facts, device=where, layout=layout)
@@ -113,7 +112,13 @@ def attempted(
         train=batches,
         val=None if run.train.fit_on == "train+val" else evaluated(splits.val),
         test=evaluated(splits.test),
-        fingerprint=fingerprint(device, memory_layout=LAYOUTS[layout], optimizer=IMPLEMENTATION, micro_batches=micro_batches),
+        fingerprint=fingerprint(
+            device,
+            memory_layout=LAYOUTS[layout],
+            optimizer=IMPLEMENTATION,
+            micro_batches=micro_batches,
+            depthwise=placing.depthwise,
+        ),
         checkpoints=checkpoints,
         stop=stop,
         reporter=Reporter(run, report, epoch_steps=batches.epoch_steps),

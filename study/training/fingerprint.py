@@ -15,15 +15,26 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
+from study.kernels.depthwise import PLAIN
 from study.training.device import DeviceChoice
 
 Fingerprint = dict[str, JsonValue]
 
 
 def fingerprint(
-    choice: DeviceChoice, *, memory_layout: str, optimizer: str, micro_batches: int, compiled: bool = False, stacked: int = 1
+    choice: DeviceChoice,
+    *,
+    memory_layout: str,
+    optimizer: str,
+    micro_batches: int,
+    depthwise: str = PLAIN,
+    compiled: bool = False,
+    stacked: int = 1,
 ) -> Fingerprint:
-    """The fingerprint of a training on `choice`; `stacked` counts the runs trained together as one model."""
+    """The fingerprint of a training on `choice`; `stacked` counts the runs trained together as one model.
+
+    `depthwise` names the kernel of its depthwise convolutions.
+    """
     on_gpu = choice.kind == "cuda"
     return {
         "device": choice.kind,
@@ -38,6 +49,7 @@ def fingerprint(
         "memory_layout": memory_layout,
         "optimizer": optimizer,
         "micro_batches": micro_batches,
+        "depthwise": depthwise,
         "compiled": compiled,
         "stacked": stacked,
         "deterministic": choice.deterministic,

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import torch
 
-from study.backbones import build_spec
 from study.config.run import Run
 from study.data import facts
 from study.data.noise import noise_splits
@@ -24,9 +23,10 @@ from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
 from study.training.device import DeviceChoice, autocast, execution_mode
 from study.training.fitting import release
-from study.training.layout import LAYOUTS, memory_format
+from study.training.layout import LAYOUTS
 from study.training.memory import peak_mib, reset_peak
 from study.training.optimizer import set_learning_rate
+from study.training.placement import placed
 from study.training.state import TrainingState, initial_state
 from study.training.step import optimizer_step
 
@@ -58,15 +58,14 @@ def time_architecture(run: Run, *, device: DeviceChoice) -> Laps:
     where, was_reset = device.device, reset_peak(device.device)
     try:
         with execution_mode(device):
-            return _laps(run, where, was_reset=was_reset)
+            return _laps(run, device, was_reset=was_reset)
     finally:
         release(where)
 
 
-def _laps(run: Run, where: torch.device, *, was_reset: bool) -> Laps:
-    model = build_spec(run.model, seed=run.seed)
-    layout = memory_format(model)
-    model.to(device=where).to(memory_format=layout)  # type: ignore[call-overload]
+def _laps(run: Run, device: DeviceChoice, *, was_reset: bool) -> Laps:
+    placing, where = placed(run, device), device.device
+    model, layout = placing.model, placing.layout
     state = initial_state(model, run, device=where, epoch_steps=WARM_UP + MOST_REPEATS)
     images = random_images(run).to(where, memory_format=layout)
     train_step = timed(_training_step(state, run, images), where)

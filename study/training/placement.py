@@ -1,0 +1,50 @@
+"""A run's model where and how it trains: on its device, in its layout, with the kernels that were chosen with the device."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from study.backbones import build_spec
+from study.backbones.body import Backbone
+from study.config.run import Run
+from study.kernels.compiling import Unavailable
+from study.kernels.depthwise import prepare, put_in_place
+from study.kernels.heap import keep_freed_memory
+from study.training.device import DeviceChoice
+from study.training.layout import memory_format
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A freshly initialised model that is ready to train, and what the execution fingerprint says of it."""
+
+    model: Backbone
+    layout: torch.memory_format
+    depthwise: str
+
+
+def equipped(choice: DeviceChoice, environment: Mapping[str, str]) -> DeviceChoice:
+    """The choice with what this machine can add to it: on a CPU the compiled kernels, prepared once for all runs to come.
+
+    Memory that the process frees stays with it from here on. Without a compiler the choice stays plain, which is told.
+    """
+    if choice.kind != "cpu":
+        return choice
+    keep_freed_memory()
+    try:
+        return replace(choice, depthwise=prepare(environment))
+    except Unavailable as error:
+        print(f"depthwise convolutions train without their compiled kernel, slower: {error}", file=sys.stderr, flush=True)
+        return choice
+
+
+def placed(run: Run, choice: DeviceChoice) -> Placed:
+    """The model of `run` where `choice` says."""
+    model = build_spec(run.model, seed=run.seed)
+    layout = memory_format(model)
+    model.to(device=choice.device).to(memory_format=layout)  # type: ignore[call-overload]
+    return Placed(model, layout, put_in_place(model, choice.depthwise if run.train.precision == "fp32" else None))

@@ -1,0 +1,80 @@
+"""Training with the compiled kernel: the same run within rounding, exact to resume, and told in the fingerprint."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import pytest
+import torch
+from toy_runs import CPU, Fate, assert_same_bits, attempt, toy_run
+
+from study.kernels.compiling import Unavailable
+from study.kernels.depthwise import prepare
+from study.training.outcome import Interrupted
+from study.training.speed import time_architecture
+
+
+@pytest.fixture(scope="module")
+def equipped():
+    try:
+        return dataclasses.replace(CPU, depthwise=prepare(os.environ))
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+def convolving_run(**options):
+    """A toy ConvMixer whose kernel is one that is taken over."""
+    run = toy_run("convmixer", **options)
+    return dataclasses.replace(run, model=run.model.revised({"kernel_size": 5}))
+
+
+def test_a_killed_run_ends_with_its_twins_bits(equipped, tmp_path):
+    """Interrupted after each of its first eight steps, with averaged weights as well."""
+    run = convolving_run(evaluate="ema", ema_decay=0.9)
+    twin = attempt(run, tmp_path / "twin", device=equipped)
+    for restart in range(8):
+        result = attempt(run, tmp_path / "killed", fate=Fate(interrupt_after=1), restart=restart, device=equipped)
+        assert isinstance(result, Interrupted)
+    survivor = attempt(run, tmp_path / "killed", restart=9, device=equipped)
+    assert_same_bits(survivor, twin)
+    assert survivor.exact and survivor.fingerprint["depthwise"] == equipped.depthwise.name
+
+
+def test_it_is_the_plain_run_within_rounding(equipped, tmp_path):
+    """After one epoch weights agree to a part in ten thousand; the fingerprints differ in the kernel alone."""
+    run = convolving_run(epochs=1, lr=1e-3)
+    ours, plain = attempt(run, tmp_path / "ours", device=equipped), attempt(run, tmp_path / "plain")
+    for name, weight in plain.weights.items():
+        torch.testing.assert_close(ours.weights[name], weight, rtol=1e-3, atol=2e-4, msg=name)
+    changed = {key for key in plain.fingerprint if plain.fingerprint[key] != ours.fingerprint[key]}
+    assert changed == {"depthwise"} and plain.fingerprint["depthwise"] == "plain"
+
+
+def test_resuming_without_it_is_told_as_inexact(equipped, tmp_path):
+    """A run that began with the kernel and goes on without says so."""
+    run = convolving_run()
+    attempt(run, tmp_path, fate=Fate(interrupt_after=4), device=equipped)
+    resumed = attempt(run, tmp_path, restart=1)
+    assert not resumed.exact
+    assert resumed.resumes[-1].changes == (f"depthwise: {equipped.depthwise.name} -> plain",)
+
+
+def test_low_precision_stays_plain(equipped, tmp_path):
+    """The kernel knows float32 alone, so a bfloat16 run doesn't name it."""
+    outcome = attempt(convolving_run(epochs=1, precision="bf16"), tmp_path, device=equipped)
+    assert outcome.fingerprint["depthwise"] == "plain"
+
+
+def test_the_benchmark_times_what_a_training_uses(equipped):
+    """`study.benchmark` takes the kernel from the device choice as training does."""
+    calls = []
+    kernel = equipped.depthwise
+
+    def counted(*tensors):
+        calls.append(tensors)
+        return kernel.convolution(*tensors)
+
+    watched = dataclasses.replace(equipped, depthwise=dataclasses.replace(kernel, convolution=counted))
+    time_architecture(convolving_run(), device=watched)
+    assert calls
