@@ -13,6 +13,7 @@ import pandas as pd
 
 from study.errors import UserError
 from study.reporting import wording
+from study.reporting.costs import with_price
 from study.reporting.layout import Layout, groups, layout, levels
 from study.reporting.sources import Material
 from study.reporting.statistics.answer import Answer, answer
@@ -100,10 +101,10 @@ class Part:
         return fairness(self.table, list(self.levels))
 
     def front(self, cost: str) -> pd.DataFrame | Missing:
-        """The Pareto front of accuracy over a cost."""
+        """The Pareto front of accuracy over a cost; its column `cost` holds the price, of which less is better."""
         if cost not in self.table or not self.cells["n"].sum():
             return Missing(f"No run has both an accuracy and its {wording.option(cost)}.")
-        found = front(self.table, list(self.levels), cost=cost)
+        found = front(with_price(self.table, cost), list(self.levels), cost="price")
         return Missing(f"No cell's {wording.option(cost)} is known.") if found.empty else found
 
     def area(self, cost: str) -> pd.DataFrame | Missing:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from study.reporting import wording
+from study.reporting.costs import GAINS, SIZES, costs_of
 from study.reporting.figures.panels import Series, series_of
 from study.reporting.figures.style import MARKS
 from study.reporting.findings import Findings, Part
@@ -20,7 +21,6 @@ from study.reporting.statistics.grid import Cell, plain
 
 Json = dict[str, Any]
 
-COSTS = ("macs", "params", "train_seconds", "images_per_second")
 MEASURES = ("test_accuracy", "val_accuracy")
 CURVES = ("val_accuracy", "train_loss", "val_loss", "train_accuracy", "lr")
 LONGEST_CURVE = 250
@@ -31,7 +31,7 @@ def explorer(findings: Findings) -> Json:
     """Everything the page's script works on; {} where no run is done."""
     if not findings.count("done"):
         return {}
-    costs = [name for name in COSTS if name in findings.table and numeric(findings.table, name).gt(0).any()]
+    costs = sorted(costs_of(findings.table), key=lambda name: name == "params")  # MACs first: parameters are often matched
     curves = curves_of(findings)
     shown = [name for name in CURVES if any(name in curve for curve in curves.values())]
     series = page_series(findings)
@@ -227,7 +227,7 @@ def lines(measure: str, series: list[Series]) -> Json:
 def tooltip(fields: dict[str, str]) -> list[Json]:
     """What stands beside the pointer, in this order; accuracies to two digits, costs with a multiple of a thousand."""
     accuracies = dict.fromkeys((*MEASURES, "mean", "low", "high"), ".2f")
-    formats = {**accuracies, **dict.fromkeys(COSTS, ".3s"), **dict.fromkeys(("train_loss", "val_loss", "lr"), ".3g")}
+    formats = {**accuracies, **dict.fromkeys((*SIZES, *GAINS), ".3s"), **dict.fromkeys(("train_loss", "val_loss", "lr"), ".3g")}
     return [
         {"field": name, "title": title, "type": "quantitative", "format": formats[name]}
         if name in formats

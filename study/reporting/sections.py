@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from study.reporting import wording
+from study.reporting.costs import costs_of, from_price
 from study.reporting.findings import Findings, Missing, Part
 from study.reporting.layout import keys
 from study.reporting.statistics.grid import Cell, plain
@@ -24,8 +25,6 @@ from study.reporting.tables import (
     text_table,
     words,
 )
-
-COSTS = ("params", "macs", "train_seconds")
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ def cost_section(part: Part, ending: str) -> Section:
         "On the front: no cell that costs as much or less is more accurate, judged by the means; in brackets the share of "
         "plausible means (new seeds) under which the cell is on it."
     )
-    fronts = {cost: found for cost in COSTS if isinstance(found := part.front(cost), pd.DataFrame)}
+    fronts = {cost: found for cost in costs_of(part.table) if isinstance(found := part.front(cost), pd.DataFrame)}
     title, name = f"Accuracy per cost{ending}", f"cost{part.ending}"
     if not fronts:
         return Section(name, title, Missing("No run has both an accuracy and a cost."), reading)
@@ -183,7 +182,7 @@ def front_columns(cost: str, found: pd.DataFrame, factors: Sequence[str]) -> lis
         return rows.get(tuple(plain(row[name]) for name in factors))
 
     def price(row: Row) -> str:
-        return wording.amount(own["cost"]) if (own := of(row)) else "–"
+        return wording.amount(float(from_price(own["cost"], cost))) if (own := of(row)) else "–"
 
     def place(row: Row) -> str:
         own = of(row)

@@ -61,7 +61,8 @@ def compared(one: Material, other: Material) -> Material:
     tables = [side.table.assign(study=side.facts.name, run_id=renamed(side, side.table)) for side in sides]
     curves = [side.curves.assign(run_id=renamed(side, side.curves)) for side in sides]
     names = [side.facts.name for side in sides]
-    facts = StudyFacts(
+    facts = replace(
+        one.facts,
         name="-vs-".join(names),
         question=" ".join(f"{side.facts.name}: {side.facts.question}" for side in sides),
         expected="",

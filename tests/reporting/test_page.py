@@ -174,15 +174,18 @@ def test_headings_sort_by_value(visit: Visit) -> None:
     """Accuracies and MACs sort as numbers, both ways, by pointer and by keyboard; missing ones gather at one end."""
     heading = visit.page.locator("#run-table thead th", has_text="test accuracy")
     heading.click()
+    visit.page.wait_for_selector("#run-table thead th[aria-sort=ascending]")
     rising = [float(text) for text in visit.column("test accuracy") if text != "–"]
     assert rising == sorted(rising)
     assert visit.column("test accuracy")[0] == "–"
     heading.click()
+    visit.page.wait_for_selector("#run-table thead th[aria-sort=descending]")
     falling = [float(text) for text in visit.column("test accuracy") if text != "–"]
     assert falling == sorted(falling, reverse=True)
     macs = visit.page.locator("#run-table thead th", has_text="MACs")
     macs.locator("[role=button]").focus()
     visit.page.keyboard.press("Enter")
+    visit.page.wait_for_selector("#run-table thead th[aria-sort=ascending]:has-text('MACs')")
     units = {"k": 1e3, "M": 1e6, "G": 1e9}
     sizes = [float(text.split()[0]) * units[text.split()[1]] for text in visit.column("MACs")]
     assert sizes == sorted(sizes)

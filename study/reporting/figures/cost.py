@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from study.reporting import wording
+from study.reporting.costs import from_price, is_equal, positive, with_price
 from study.reporting.figures.accuracy import measured
 from study.reporting.figures.panels import Panel, Series, edge_labels, panelled, series_legend, series_of
 from study.reporting.figures.style import MUTED, PAPER, SURFACE, Look, Mark, marks, styled
@@ -31,15 +32,11 @@ from study.reporting.statistics.grid import MEASURE, Floats, Level, plain
 NARROWEST = 2.5
 """An axis spans at least this ratio: budgets matched within 2 % should look matched."""
 
-EQUAL = 1.1
 SIDEWAYS = 0.16
 """How far to each side (in natural logarithms) the outermost series of equal costs are set."""
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 """The names of published results in a figure."""
-
-GAINS = ("images_per_second",)
-"""Columns of which more is better; the others are costs."""
 
 
 @styled
@@ -65,17 +62,6 @@ def accuracy_against(
     edge_labels(panels, x=wording.axis(cost), y=wording.axis(measure))
     series_legend(figure, series, look=look, line=False)
     return figure
-
-
-def positive(table: pd.DataFrame, cost: str) -> Floats:
-    """The costs that are known and above zero."""
-    values = pd.to_numeric(table[cost], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    return np.asarray(values[values > 0])
-
-
-def is_equal(costs: Floats) -> bool:
-    """Whether the costs are a matched budget: equal within 10 %."""
-    return len(costs) > 0 and bool(costs.max() <= EQUAL * costs.min())
 
 
 def series_against_cost(
@@ -120,16 +106,13 @@ def cell_mark(ax: Axes, x: float, *, row: dict[Hashable, Any], level: Level, mar
 
 def pareto_stairs(panel: Panel, *, cost: str, places: Layout, measure: str, look: Look) -> None:
     """The Pareto front of the panel's means, as stairs from its cheapest cell to its most accurate one."""
-    gain = cost in GAINS
-    price = pd.to_numeric(panel.table[cost], errors="coerce").astype("Float64")
-    priced = panel.table.assign(price=1 / price if gain else price)
-    found = front(priced, list(places.factors), cost="price", measure=measure)
+    found = front(with_price(panel.table, cost), list(places.factors), cost="price", measure=measure)
     best = found[found["on_front"]]
     if best.empty:
         return
-    at = best["cost"].to_numpy(dtype=float)
-    panel.ax.step(1 / at if gain else at, 100 * best["mean"].to_numpy(dtype=float), where="post", color=MUTED,
-                  linewidth=look.line * 0.8, alpha=0.55, zorder=1)  # fmt: skip
+    at = from_price(best["cost"].to_numpy(dtype=float), cost)
+    panel.ax.step(at, 100 * best["mean"].to_numpy(dtype=float), where="post", color=MUTED, linewidth=look.line * 0.8,
+                  alpha=0.55, zorder=1)  # fmt: skip
 
 
 @styled

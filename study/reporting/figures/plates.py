@@ -14,9 +14,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from study.reporting import wording
+from study.reporting.costs import costs_of, is_equal, positive
 from study.reporting.figures.accuracy import accuracy_by_level, heat_map
 from study.reporting.figures.budget import PARTS, budget_check, macs_by_part, numbers
-from study.reporting.figures.cost import LETTERS, accuracy_against, beside_published, is_equal, positive
+from study.reporting.figures.cost import LETTERS, accuracy_against, beside_published
 from study.reporting.figures.evidence import decomposition_bars, forest_plot
 from study.reporting.figures.learning import learning_curves, tuning_flatness
 from study.reporting.figures.style import Look
@@ -25,7 +26,6 @@ from study.reporting.layout import Layout
 from study.reporting.published import references
 from study.reporting.statistics.intervals import FEWEST_SEEDS
 
-COSTS = ("params", "macs", "images_per_second")
 TUNED = ("lr", "weight_decay", "label_smoothing", "warmup_epochs")
 """Options that are tuned and not studied; where they vary, a figure shows how flat their optimum is."""
 
@@ -75,9 +75,7 @@ def side_by_side(findings: Findings) -> Plate:
 def of_part(part: Part, findings: Findings) -> Iterator[Plate]:
     """The figures of one part: accuracy, costs, comparison, training, budget."""
     yield level_plate(part)
-    for cost in COSTS:
-        if cost in part.table and len(positive(part.table, cost)):
-            yield cost_plate(part, cost)
+    yield from (cost_plate(part, cost) for cost in costs_of(part.table))
     yield heat_plate(part)
     if not isinstance(part.contrasts, Missing) and part.contrasts["difference"].notna().any():
         yield forest_plate(part.contrasts)
