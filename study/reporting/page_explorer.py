@@ -23,6 +23,9 @@ Json = dict[str, Any]
 
 MEASURES = ("test_accuracy", "val_accuracy")
 CURVES = ("val_accuracy", "train_loss", "val_loss", "train_accuracy", "lr")
+BESIDE = 14
+"""Pixels that runs stand to the right of their cell's mark, so that neither hides the other."""
+
 LONGEST_CURVE = 250
 """Epochs shown of one run; longer curves are thinned evenly."""
 
@@ -92,10 +95,12 @@ def cells_of(part: Part, series: list[Series], costs: list[str]) -> list[Json]:
         if cell not in where:
             continue
         level = wording.level(plain(row[part.places.along]))
+        shape = next((one.mark.shape for one in series if one.levels == key), "")
         mark = {
             "cell": label(part, cell),
             "series": series_title(series, key),
             "level": level if len(level) <= 2 else "",
+            "pointed": shape.startswith("triangle"),
             "n": int(row["n"]),
             **{name: percent(row[name]) for name in ("mean", "low", "high")},
             **{name: geometric_mean(numeric(done[where[cell]], name)) for name in costs},
@@ -181,17 +186,24 @@ def scatter(cost: str, series: list[Series]) -> Json:
             },
             {
                 "data": {"name": "cells"},
-                "mark": {"type": "point", "filled": True, "size": 190, "opacity": 1, "stroke": "var(--surface)"},
-                "encoding": {"x": across, "y": {**up, "field": "mean"}, "color": colour, "shape": shape, "tooltip": cell_tip},
+                "mark": {"type": "point", "filled": True, "opacity": 1, "stroke": "var(--surface)"},
+                "encoding": {
+                    "x": across,
+                    "y": {**up, "field": "mean"},
+                    "color": colour,
+                    "shape": shape,
+                    "size": {"condition": {"test": "datum.pointed", "value": 430}, "value": 230},  # as much room inside
+                    "tooltip": cell_tip,
+                },
             },
             {
                 "data": {"name": "cells"},
-                "mark": {"type": "text", "fontSize": 10, "fontWeight": "bold", "color": "var(--surface)", "tooltip": None},
+                "mark": {"type": "text", "fontSize": 11, "fontWeight": "bold", "color": "var(--surface)", "dy": 1},
                 "encoding": {"x": across, "y": {**up, "field": "mean"}, "text": {"field": "level"}},
             },
             {
                 "data": {"name": "runs"},
-                "mark": {"type": "circle", "cursor": "pointer", "opacity": 0.85, "stroke": "var(--ink)"},
+                "mark": {"type": "circle", "xOffset": BESIDE, "cursor": "pointer", "opacity": 0.85, "stroke": "var(--ink)"},
                 "encoding": {
                     "x": across,
                     "y": {**up, "field": "test_accuracy"},

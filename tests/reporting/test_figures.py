@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import example_sweeps
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,11 +16,16 @@ from matplotlib.colors import to_hex, to_rgb
 from scipy import stats
 
 from study.reporting.figures.accuracy import accuracy_by_level, heat_map
+from study.reporting.figures.budget import budget_check, macs_by_part
 from study.reporting.figures.cost import accuracy_against, round_ticks
+from study.reporting.figures.evidence import decomposition_bars, forest_plot
 from study.reporting.figures.files import save
-from study.reporting.figures.learning import learning_curves
-from study.reporting.figures.style import KNOWN, LOOKS, MARKS, PAPER, TALK, marks
+from study.reporting.figures.learning import learning_curves, tuning_flatness
+from study.reporting.figures.style import INK, KNOWN, LOOKS, MARKS, PAPER, TALK, marks
 from study.reporting.layout import layout
+from study.reporting.statistics.comparisons import contrasts
+from study.reporting.statistics.contrasts import planned
+from study.reporting.statistics.decomposition import decomposition
 
 FACTORS = ["patch_size", "backbone"]
 
@@ -193,9 +199,83 @@ def test_files_are_the_same_bytes_each_time(look: object, tmp_path: Path) -> Non
 
 def test_drawing_leaves_matplotlib_as_it_was() -> None:
     """A figure's style doesn't leak into a user's own figures."""
-    import matplotlib as mpl
-
     before = dict(mpl.rcParams)
     table = example_sweeps.one_factor().table
     accuracy_by_level(table, places=layout(table, ["lr"]), look=TALK)
     assert dict(mpl.rcParams) == before
+
+
+def test_the_stairs_are_the_pareto_front() -> None:
+    """The stairs' corners are exactly the cells that no cheaper cell beats, found here by looking at every pair."""
+    table = example_sweeps.patch_size().table
+    ax = accuracy_against(table, "macs", places=layout(table, FACTORS)).axes[0]
+    own = table.groupby(FACTORS)[["macs", "test_accuracy"]].agg({"macs": "median", "test_accuracy": "mean"})
+    best = {
+        (row.macs, round(100 * row.test_accuracy, 6))
+        for row in own.itertuples()
+        if not ((own["macs"] <= 1.02 * row.macs) & (own["test_accuracy"] > row.test_accuracy)).any()
+    }
+    (stairs,) = [line.get_xydata() for line in ax.lines if line.get_drawstyle() == "steps-post"]
+    assert {(x, round(y, 6)) for x, y in stairs} == best
+
+
+def test_equal_budgets_show_no_front_and_no_trend() -> None:
+    """Where all parameters are equal within 10 %, no stairs and no joined lines suggest that they differ."""
+    table = example_sweeps.patch_size().table
+    ax = accuracy_against(table, "params", places=layout(table, FACTORS)).axes[0]
+    assert not [line for line in ax.lines if len(line.get_xdata()) > 1]
+
+
+def test_only_differences_told_from_zero_are_filled() -> None:
+    """A forest plot's filled marks are the contrasts with a verdict, each at its difference in points."""
+    table = example_sweeps.patch_size(seeds=3).table
+    axes = {name: sorted(table[name].unique()) for name in FACTORS}
+    found = contrasts(table, planned(axes))
+    ax = forest_plot(found).axes[0]
+    marks_drawn = [line for line in ax.lines if line.get_marker() == "o"]
+    filled = {round(float(line.get_xdata()[0]), 6) for line in marks_drawn if line.get_markerfacecolor() == INK}
+    claimed = found[found["verdict"].isin(["higher", "lower"])]
+    assert len(marks_drawn) == len(found)
+    assert filled == {round(100 * difference, 6) for difference in claimed["difference"]}
+    assert 0 < len(filled) < len(found)
+
+
+def test_bars_of_the_shares_add_up() -> None:
+    """The bars' lengths are the shares and add up to 100."""
+    table = example_sweeps.patch_size().table
+    found = decomposition(table, FACTORS)
+    ax = decomposition_bars(found).axes[0]
+    lengths = [patch.get_width() for patch in ax.patches]
+    np.testing.assert_allclose(lengths, 100 * found["share"])
+    assert sum(lengths) == pytest.approx(100)
+
+
+def test_the_budget_check_shows_each_cell_at_its_residual() -> None:
+    """Marks stand at the residual in per cent, the band spans the tolerance."""
+    table = example_sweeps.patch_size().table
+    ax = budget_check(table, places=layout(table, FACTORS), tolerance=0.02).axes[0]
+    drawn = sorted(float(y) for line in ax.lines if line.get_marker() not in ("None", None) for y in line.get_ydata())
+    first = table.groupby(FACTORS)["match_residual"].first()
+    np.testing.assert_allclose(drawn, sorted(100 * first))
+    assert ax.patches[0].get_height() == pytest.approx(4)
+
+
+def test_parts_of_the_macs_fill_their_bars() -> None:
+    """Each network's parts add up to 100 per cent, in the order stem, token mixing, channel mixing, head."""
+    table = example_sweeps.patch_size().table
+    ax = macs_by_part(table, places=layout(table, FACTORS)).axes[0]
+    bars = np.array([patch.get_width() for patch in ax.patches if patch.get_y() > -1]).reshape(-1, 4)
+    assert len(bars) == 12
+    np.testing.assert_allclose(bars.sum(axis=1), 100)
+    convmixer = table[table["backbone"] == "convmixer"].iloc[0]
+    assert bars[0, 1] == pytest.approx(100 * convmixer["macs_token_mixing"] / convmixer["macs"], abs=0.01)
+
+
+def test_tuning_curves_run_through_the_means() -> None:
+    """Validation accuracy over learning rates: one point for each rate, at pandas' mean over seeds."""
+    sweep = example_sweeps.one_factor()
+    figure = tuning_flatness(sweep.table, "lr", places=layout(sweep.table, []))
+    (drawn,) = lines_of(figure.axes[0], MARKS[KNOWN["vit"]].colour)
+    own = 100 * sweep.table.groupby("lr")["val_accuracy"].mean()
+    np.testing.assert_allclose(drawn, np.column_stack([own.index, own]))
+    assert figure.axes[0].get_xscale() == "log"
