@@ -70,8 +70,9 @@ class Resolver:
     _paces: dict[str, dict[BackboneSpec, float]] = field(default_factory=dict)
     _solved: dict[str, tuple[BackboneSpec, Matched]] = field(default_factory=dict)
 
-    def resolve(self, cell: Cell) -> ResolvedCell | None:
-        settings = self.sweep.settings(cell)
+    def resolve(self, cell: Cell, *, imposed: Cell) -> ResolvedCell | None:
+        """The cell with its levels, or None where that is a problem; `imposed` goes before everything and is no level."""
+        settings = {**self.sweep.settings(cell), **imposed}
         backbone = settings["backbone"]
         if backbone.value not in names():
             self._tell(Problem("no backbone of this name", backbone.place, "backbone", backbone.value, names()))

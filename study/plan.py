@@ -15,13 +15,15 @@ from rich.console import Console
 from rich.table import Table
 
 from study.commands import add_sweep_arguments, cost_cache, open_console, read_asked, sweep_folder
+from study.config.sweep import Tuning
 from study.errors import Problem, UserError, exit_status
 from study.forecast import forecast
-from study.planning import Plan, PlannedRun, make_plan, representatives, verify_plan
+from study.planning import Plan, PlannedRun, representatives, verify_plan
 from study.records.benchmark import Benchmark, newest_benchmark
 from study.records.record import read_records
 from study.training.device import choose_device
 from study.training.rehearsal import images_at_hand, rehearse
+from study.tuning import plan_so_far
 
 SHOWN_ROWS = 60  # a longer plan is cut on the screen; --all shows it whole
 
@@ -38,9 +40,10 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console = open_console()
-    plan = make_plan(read_asked(arguments))
+    sweep = read_asked(arguments)
+    folder = sweep_folder(arguments, sweep.name)
+    plan = plan_so_far(sweep, folder)
     verify_plan(plan, cost_cache(arguments))
-    folder = sweep_folder(arguments, plan.sweep.name)
     benchmark = newest_benchmark(folder.benchmarks)
     show_plan(plan, console, rows=len(plan.runs) if arguments.all else SHOWN_ROWS, benchmark=benchmark)
     recorded = read_records(folder.records)
@@ -57,7 +60,7 @@ def check(plan: Plan, console: Console) -> None:
     device = choose_device(plan.sweep.device, os.environ)
     problems, checked, invented = [], 0, set()
     with console.status("checking") as status:
-        for planned in representatives(plan.runs):
+        for planned in representatives(plan.whole):
             checked += 1
             status.update(f"checking {planned.label}")
             splits, real = images_at_hand(planned.run)
@@ -72,17 +75,20 @@ def check(plan: Plan, console: Console) -> None:
 
 def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS, benchmark: Benchmark | None = None) -> None:
     """Question, one row per cell, totals: what a user checks before queueing."""
-    sweep, first = plan.sweep, plan.runs[0]
+    sweep = plan.sweep
     console.print(f"[bold]{sweep.name}[/bold]: {sweep.question}", highlight=False)
     if sweep.recipe is not None:
         console.print(f"recipe {sweep.recipe.name}: {sweep.recipe.expected}", highlight=False)
-    console.print(_held_equal(first), highlight=False)
-    cells = list({id(p.cost): p for p in plan.runs}.values())
-    console.print(_cell_table(cells[:rows]))
+    console.print(_held_equal(plan.finals[0]), highlight=False)
+    if sweep.tuning is not None:
+        console.print(_trials(plan, sweep.tuning), highlight=False)
+    cells = list({id(p.cost): p for p in plan.finals}.values())
+    console.print(_cell_table(cells[:rows], pending=plan.pending[0].tuned if plan.pending else ()))
     if len(cells) > rows:
         console.print(f"... and {len(cells) - rows} more rows (python -m study.plan {sweep.path} --all)")
-    console.print(_totals(plan), highlight=False)
-    if benchmark is not None and (told := forecast(plan.runs, benchmark)).seconds:
+    for line in _totals(plan):
+        console.print(line, highlight=False)
+    if benchmark is not None and (told := forecast(plan.whole, benchmark)).seconds:
         console.print(told.told(), highlight=False)
 
 
@@ -91,10 +97,20 @@ def _held_equal(first: PlannedRun) -> str:
     unit = "training seconds per 1,000 images" if match.by == "seconds" else match.by
     matched = "not matched: width and depth as given" if match.by == "none" else f"matched on {unit}: {match.target:,}"
     split = f"{data.train_images:,} train, {data.val_images:,} val, {data.test_images:,} test"
+    if first.run.train.fit_on == "train+val":
+        split = f"{first.run.fitted_images:,} train + val, {data.test_images:,} test"
     return f"{data.name} at {data.image_size} px ({split}); {first.run.train.epochs} epochs; {matched}"
 
 
-def _cell_table(cells: list[PlannedRun]) -> Table:
+def _trials(plan: Plan, tuning: Tuning) -> str:
+    axes = "; ".join(f"{key.rpartition('.')[2]} {', '.join(str(level.value) for level in levels)}"
+                     for key, levels in tuning.axes.items())
+    images = plan.trials[0].run.data
+    return (f"tuned: {tuning.trials_per_cell} trials per cell ({axes}; seeds {', '.join(map(str, tuning.seeds))}), trained on "
+            f"{images.train_images:,} and judged by {images.val_images:,} validation images; no trial reads the test set")
+
+
+def _cell_table(cells: list[PlannedRun], *, pending: Sequence[str]) -> Table:
     varied = [key for key in cells[0].levels if key not in ("backbone", "model.patch_size")]
     knobs = any(cell.run.model.fine_knob for cell in cells)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -106,20 +122,35 @@ def _cell_table(cells: list[PlannedRun]) -> Table:
         model = cell.run.model
         hidden = [str(getattr(model, model.fine_knob)) if model.fine_knob else "-"] if knobs else []
         residual = "" if cell.match.residual is None else f"{cell.match.residual:+.2%}"
-        table.add_row(model.backbone, str(model.patch_size), *[str(cell.levels.get(key, "")) for key in varied],
+        table.add_row(model.backbone, str(model.patch_size), *[_level(cell, key, pending) for key in varied],
                       f"{model.tokens:,}", str(model.dim), *hidden, str(model.depth), f"{cell.cost.params:,}",
                       f"{cell.cost.macs / 1e6:,.2f}", residual)
     return table
 
 
-def _totals(plan: Plan) -> str:
-    runs = len(plan.runs)
-    passes = sum(planned.image_passes for planned in plan.runs)
-    flops = sum(planned.training_flops for planned in plan.runs)
+def _level(cell: PlannedRun, key: str, pending: Sequence[str]) -> str:
+    return "selected" if key in pending else str(cell.levels.get(key, ""))
+
+
+def _totals(plan: Plan) -> list[str]:
+    """A line for each stage, and one for both together where there are two."""
+    convention = "(2 FLOPs per MAC, 3 x forward)"
     merged = f" ({plan.merged} equal ones merged)" if plan.merged else ""
+    seeds = f"{len(plan.sweep.seeds)} seeds"
+    if not plan.trials:
+        return [f"{len(plan.runs):,} runs{merged}, {seeds}, {_size(plan.runs)} in training {convention}"]
+    return [
+        f"{len(plan.trials):,} trials, {_size(plan.trials)}",
+        f"{len(plan.finals):,} final runs, {seeds}, {_size(plan.finals)}",
+        f"{len(plan.whole):,} runs{merged} in all, {_size(plan.whole)} in training {convention}",
+    ]
+
+
+def _size(runs: Sequence[PlannedRun]) -> str:
+    passes = sum(planned.image_passes for planned in runs)
+    flops = sum(planned.training_flops for planned in runs)
     size = f"{flops / 1e15:,.2f} PFLOPs" if flops >= 1e13 else f"{flops / 1e12:,.2f} TFLOPs"
-    return (f"{runs:,} runs{merged}, {len(plan.sweep.seeds)} seeds, {passes / 1e6:,.2f} M image passes, {size} in training "
-            "(2 FLOPs per MAC, 3 x forward)")
+    return f"{passes / 1e6:,.2f} M image passes, {size}"
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ class DataOptions(Options):
     train_images: Count | None = Field(None, ge=1)  # stratified subset of the training split; None: all
     test_images: Count | None = Field(None, ge=1)
     val_fraction: Fraction = Field(0.1, gt=0, lt=0.5)  # cut from the training images, stratified, by the data set only
+    predictions: bool = Field(False, json_schema_extra=OUTSIDE_IDENTITY)  # keep what each test image was taken for
 
 
 class ResolvedData(DataOptions):
@@ -109,6 +110,7 @@ class TrainOptions(Options):
     accumulate: int = Field(1, ge=1)  # micro-batches per optimizer step; refused with BatchNorm
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     fit_on: Literal["train", "train+val"] = Field("train", json_schema_extra=neutral("train"))  # train+val: no val figures
+    read_test: bool = Field(True, json_schema_extra=neutral(True))  # false: the test set is never read, as by trials
     evaluate: Literal["last", "ema"] = "last"  # the weights that the validation and test figures are of
     ema_decay: float = Field(0.999, gt=0, lt=1)
     keep: Literal["none", "last"] = Field("none", json_schema_extra=OUTSIDE_IDENTITY)  # final weights, as safetensors
@@ -119,6 +121,12 @@ class TrainOptions(Options):
             raise ValueError(f"accumulate must divide batch_size ({self.batch_size})")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be smaller than epochs ({self.epochs})")
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_measured(self) -> TrainOptions:
+        if self.fit_on == "train+val" and not self.read_test:
+            raise ValueError("fitted on train+val without reading the test set, a run would be judged by nothing")
         return self
 
 

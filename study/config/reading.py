@@ -18,7 +18,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from study.config.recipes import recipe_named
-from study.config.sweep import SECTIONS, Cell, Document, Setting, Sweep, is_option_key
+from study.config.sweep import SECTIONS, TUNABLE, Cell, Document, Setting, Sweep, Tuning, is_option_key
 from study.errors import Problem, UserError
 
 NodePath = tuple[str | int, ...]
@@ -42,7 +42,7 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     except ValidationError as error:
         raise UserError(*problems_of(error, Document, places=places, file=str(path))) from None
     sweep = _sweep_of(document, places, path=path, text=text, overrides=tuple(overrides))
-    problems = _misplaced_keys(sweep)
+    problems = [*_misplaced_keys(sweep), *_unfair_trials(sweep)]
     if problems:
         raise UserError(*problems)
     return sweep
@@ -102,7 +102,7 @@ def apply_override(tree: dict[str, Any], places: Places, override: str) -> None:
 
 
 def _target(tree: dict[str, Any], key: str, value: Any) -> tuple[str, ...]:
-    """Where a key of the command line is written: an axis of that name first, then the section."""
+    """Where a key of the command line is written: an axis of that name first, then a tuned one, then the section."""
     axes = tree.get("axes")
     if isinstance(axes, dict) and key in axes:
         if isinstance(value, list):
@@ -112,9 +112,17 @@ def _target(tree: dict[str, Any], key: str, value: Any) -> tuple[str, ...]:
         if isinstance(group, dict) and key in group:
             raise UserError(Problem("a zipped axis is changed in the file, together with its partners",
                                     place="command line", key=key))
-    for section in SECTIONS:
+    tune = tree.get("tune")
+    tuned = tune.get("axes") if isinstance(tune, dict) else None
+    if isinstance(tuned, dict) and key in tuned:
+        if isinstance(value, list):
+            return ("tune", "axes", key)
+        del tuned[key]
+        if not tuned:
+            del tree["tune"]
+    for section in (*SECTIONS, "tune.axes"):
         if key.startswith(section + "."):
-            return (section, key.removeprefix(section + "."))
+            return (*section.split("."), key.removeprefix(section + "."))
     return tuple(key.split("."))
 
 
@@ -166,6 +174,10 @@ def _sweep_of(document: Document, places: Places, *, path: Path, text: str, over
     if document.recipe is not None:
         recipe = recipe_named(document.recipe, place=setting(document.recipe, "recipe").place)
     preset = {key: Setting(value, f"recipe {recipe.name}") for key, value in recipe.settings.items()} if recipe else {}
+    tuning = None
+    if document.tune is not None:
+        place = setting(document.tune.seeds, "tune", "seeds").place
+        tuning = Tuning(levels(document.tune.axes, "tune", "axes"), tuple(document.tune.seeds), place)
     base = dict(flat({section: getattr(document, section) for section in SECTIONS}))
     if document.backbone is not None:
         base["backbone"] = setting(document.backbone, "backbone")
@@ -184,6 +196,8 @@ def _sweep_of(document: Document, places: Places, *, path: Path, text: str, over
         exclude=tuple({key: setting(value, "exclude", n, key) for key, value in rule.items()}
                       for n, rule in enumerate(document.exclude)),
         seeds=tuple(document.seeds),
+        tuning=tuning,
+        final={"train.fit_on": setting(document.final.fit_on, "final", "fit_on")} if document.final else {},
         text=text,
         overrides=overrides,
     )
@@ -191,7 +205,8 @@ def _sweep_of(document: Document, places: Places, *, path: Path, text: str, over
 
 def _misplaced_keys(sweep: Sweep) -> list[Problem]:
     """Keys whose form or place makes no sense: an axis that names no option, a value given twice."""
-    groups = [sweep.axes, *sweep.zipped]
+    tuned = sweep.tuning.axes if sweep.tuning else {}
+    groups = [sweep.axes, *sweep.zipped, tuned]
     varied = [(key, levels[0].place) for group in groups for key, levels in group.items()]
     form = f"an axis varies `backbone` or `section.option` with a section of {', '.join(SECTIONS)}"
     problems = [Problem(form, place=place, key=key) for key, place in varied if not is_option_key(key)]
@@ -204,8 +219,23 @@ def _misplaced_keys(sweep: Sweep) -> list[Problem]:
         seen.add(key)
     if "backbone" not in sweep.base and "backbone" not in seen:
         problems.append(Problem("name the backbone, or an axis of backbones", place=sweep.path, key="backbone"))
+    known = {*seen, *sweep.base, *sweep.preset} - {*tuned}
     for rule in sweep.exclude:
         problems += [Problem("excludes by an option that the sweep neither sets nor varies", place=setting.place,
-                             key=key, choices=sorted({*seen, *sweep.base, *sweep.preset}))
-                     for key, setting in rule.items() if key not in {*seen, *sweep.base, *sweep.preset}]
+                             key=key, choices=sorted(known))
+                     for key, setting in rule.items() if key not in known]
+    return problems
+
+
+def _unfair_trials(sweep: Sweep) -> list[Problem]:
+    """Trials over what is no part of the recipe, or with a seed that a final run has too."""
+    if sweep.tuning is None:
+        return []
+    problems = [Problem("trials choose options of the recipe: no model, no data, nothing that changes what a run costs",
+                        place=levels[0].place, key=f"tune.axes.{key}", choices=TUNABLE)
+                for key, levels in sweep.tuning.axes.items() if key not in TUNABLE]
+    shared = sorted(set(sweep.tuning.seeds) & set(sweep.seeds))
+    if shared:
+        rule = f"final runs have fresh seeds, but both have {', '.join(map(str, shared))}"
+        problems.append(Problem(rule, sweep.tuning.place, "tune.seeds", list(sweep.tuning.seeds)))
     return problems

@@ -7,20 +7,60 @@ backbone here; that needs the data's facts and happens once per cell in `study.p
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from study.config.options import Options
+from study.config.options import AugmentOptions, Options, TrainOptions
 from study.config.recipes import Recipe
 
 SECTIONS = ("data", "model", "train", "augment", "match")
 """The groups of options, in the order of the flow; an option's key is `section.name`."""
 
+NOT_TUNED = ("epochs", "accumulate", "precision", "fit_on", "read_test", "evaluate", "keep")
+TUNABLE = (
+    *(f"train.{name}" for name in TrainOptions.model_fields if name not in NOT_TUNED),
+    *(f"augment.{name}" for name in AugmentOptions.model_fields),
+)
+"""What trials may choose: options of the recipe that change neither the model nor what a run costs."""
+
 Device = Literal["auto", "cuda", "cpu"]
+
+
+def different_seeds(seeds: list[int]) -> list[int]:
+    """The seeds; ValueError where one is there twice or is negative."""
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError("seeds are different integers from 0 up")
+    return seeds
+
+
+def levelled(axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The axes; ValueError where one has no level or a level twice."""
+    for key, levels in axes.items():
+        if not levels or len({repr(level) for level in levels}) < len(levels):
+            raise ValueError(f"the axis {key} needs at least one level, and no level twice")
+    return axes
+
+
+Seeds = Annotated[list[int], Field(min_length=1), AfterValidator(different_seeds)]
+Axes = Annotated[dict[str, list[Any]], AfterValidator(levelled)]
+
+
+class TuneSection(Options):
+    """`tune`: what is chosen for every cell by trials on the validation images, before its final runs."""
+
+    axes: Annotated[Axes, Field(min_length=1)]
+    seeds: Seeds
+
+
+class FinalSection(Options):
+    """`final`: how final runs differ from the trials; in a sweep without trials every run is final."""
+
+    fit_on: Literal["train", "train+val"]
 
 
 class Document(Options):
@@ -38,25 +78,12 @@ class Document(Options):
     augment: dict[str, Any] = {}
     match: dict[str, Any] = {}
     backbones: dict[str, dict[str, dict[str, Any]]] = {}
-    axes: dict[str, list[Any]] = {}
+    axes: Axes = {}
     zip: list[dict[str, list[Any]]] = []
     exclude: list[dict[str, Any]] = []
-    seeds: list[int] = Field(min_length=1)
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise ValueError("seeds are different integers from 0 up")
-        return seeds
-
-    @field_validator("axes")
-    @classmethod
-    def _axes_have_levels(cls, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        for key, levels in axes.items():
-            if not levels or len({repr(level) for level in levels}) < len(levels):
-                raise ValueError(f"the axis {key} needs at least one level, and no level twice")
-        return axes
+    seeds: Seeds
+    tune: TuneSection | None = None
+    final: FinalSection | None = None
 
     @field_validator("zip")
     @classmethod
@@ -81,6 +108,28 @@ Cell = Mapping[str, Setting]
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """The trials of a cell: every combination of the levels, with every seed; the same for all cells."""
+
+    axes: Mapping[str, tuple[Setting, ...]]
+    seeds: tuple[int, ...]
+    place: str
+
+    @property
+    def trials_per_cell(self) -> int:
+        return len(self.seeds) * math.prod(map(len, self.axes.values()))
+
+    def candidates(self) -> Iterator[Cell]:
+        """The combinations in file order, the last axis fastest."""
+        for combination in itertools.product(*self.axes.values()):
+            yield dict(zip(self.axes, combination, strict=True))
+
+    def imposed(self) -> Cell:
+        """What makes a run a trial: judged by validation images it was not fitted on, it never reads the test set."""
+        return {"train.fit_on": Setting("train", self.place), "train.read_test": Setting(False, self.place)}
+
+
+@dataclass(frozen=True)
 class Sweep:
     """What was asked, before anything is resolved. `preset`, `base` and `overlays` map `section.name` to settings.
 
@@ -100,6 +149,8 @@ class Sweep:
     zipped: tuple[Mapping[str, tuple[Setting, ...]], ...]
     exclude: tuple[Cell, ...]
     seeds: tuple[int, ...]
+    tuning: Tuning | None
+    final: Cell  # imposed on final runs
     text: str
     overrides: tuple[str, ...]
 

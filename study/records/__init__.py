@@ -1,5 +1,5 @@
 """What finished runs left, as files and as a table; nothing here imports torch."""
 
-from study.records.table import StudyFacts, load_curves, load_study, load_table
+from study.records.table import StudyFacts, load_curves, load_study, load_table, load_trials
 
-__all__ = ["StudyFacts", "load_curves", "load_study", "load_table"]
+__all__ = ["StudyFacts", "load_curves", "load_study", "load_table", "load_trials"]

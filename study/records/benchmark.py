@@ -109,7 +109,8 @@ class Benchmark(Options):
             return None
         refit = train["fit_on"] == "train+val"
         fitted: int = train["epochs"] * (data["train_images"] + (data["val_images"] if refit else 0))
-        evaluated: int = data["test_images"] + (0 if refit else train["epochs"] * data["val_images"])
+        tested = data["test_images"] if train["read_test"] else 0
+        evaluated: int = tested + (0 if refit else train["epochs"] * data["val_images"])
         training = fitted / speed.train_images_per_second + fitted / median(fed.images_per_second)
         return training + evaluated / speed.inference_images_per_second
 

@@ -12,6 +12,8 @@
         progress/<launch>-<task>-<restart>.json    where a worker is right now, replaced whole
         baselines/<data>.json                   what a linear model on pixels reaches on the same images; immutable
         records/<launch>-<task>-<restart>.jsonl    one line per finished run, flushed line by line
+        selection.json                          what tuning chose for each cell, and from which trials; immutable
+        predictions/<launch>-<task>-<restart>.parquet   what each test image was taken for, with `data.predictions: true`
         checkpoints/<run_id>.<writer>.<step>.checkpoint   state of unfinished runs
         weights/<run_id>.safetensors            where `train.keep: last` asks for them
         benchmarks/<time>-<device>.json         how fast the sweep's architectures are on a device; immutable
@@ -64,6 +66,14 @@ class SweepFolder:
     @property
     def baselines(self) -> Path:
         return self.path / "baselines"
+
+    @property
+    def selection(self) -> Path:
+        return self.path / "selection.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions"
 
     @property
     def checkpoints(self) -> Path:

@@ -1,4 +1,6 @@
-"""The tidy table: one row per planned run, recorded or missing, made from a sweep's folder without torch.
+"""The tidy table: one row per final run of the plan, recorded or missing, made from a sweep's folder without torch.
+
+Runs that answer the question and trials that only chose their options are never in one table: `load_trials` has the trials.
 
 Completeness is checked here: a run that was planned and has no record is a row with status `missing`, so a hole has a
 name. A measurement that is missing is NA, never 0. The table carries no paths, host names or user names.
@@ -8,9 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -19,13 +21,15 @@ from study.records.baseline import baseline_name, read_baselines
 from study.records.benchmark import Benchmark, benchmark_columns, newest_benchmark
 from study.records.folder import SweepFolder
 from study.records.record import Attempts, read_records
+from study.records.selection import read_selection
 
+Stage = Literal["trial", "final"]
 PATHS = ("root", "cache")
 SECTION_COLUMNS = {"data": {"name": "data_name", "digest": "data_digest"}, "model": {}, "augment": {}, "train": {}}
 """Options whose bare name would say too little as a column."""
 
-NOT_COLUMNS = {"data": {*PATHS, "val_fraction"}, "model": {"image_size", "in_channels", "num_classes"},
-               "augment": set(), "train": {"keep"}}
+NOT_COLUMNS = {"data": {*PATHS, "val_fraction", "predictions"}, "model": {"image_size", "in_channels", "num_classes"},
+               "augment": set(), "train": {"keep", "read_test"}}
 RESULTS = ("val_accuracy", "val_loss", "test_accuracy", "test_top5", "test_loss")
 MEASURED = ("train_seconds", "images_per_second", "peak_memory_mib")
 FINGERPRINT = ("device", "device_name", "threads", "precision_kernels", "stacked", "compiled")
@@ -33,7 +37,7 @@ FINGERPRINT = ("device", "device_name", "threads", "precision_kernels", "stacked
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """What a sweep asks and varies, as its newest launch planned it."""
+    """What a sweep asks and varies, as its newest launch planned it; seeds and planned runs are those of final runs."""
 
     name: str
     question: str
@@ -45,6 +49,8 @@ class StudyFacts:
     sweep_yaml: str
     overrides: tuple[str, ...]
     recipe: str | None = None
+    tuned: Mapping[str, list[Any]] = field(default_factory=dict)  # levels of the options that trials chose
+    trials_per_cell: int = 0
 
 
 def load_plan(folder: str | Path) -> dict[str, Any]:
@@ -55,14 +61,26 @@ def load_plan(folder: str | Path) -> dict[str, Any]:
         raise UserError(Problem("nothing has been launched here yet", place=str(folder)))
     launch = json.loads((place.launches / launches[-1] / "launch.json").read_text(encoding="utf-8"))
     document: dict[str, Any] = json.loads((place.plans / f"{launch['plan']}.json").read_text(encoding="utf-8"))
-    document["study"].setdefault("recipe", None)  # plans written before there were recipes
-    return document
+    return completed(document)
+
+
+def completed(document: dict[str, Any]) -> dict[str, Any]:
+    """A plan written before there were recipes and trials says the same as one without them."""
+    study = {"recipe": None, "tuning": None, **document["study"]}
+    runs = [{"stage": "final", "cell": None, "trials": None, **planned} for planned in document["runs"]]
+    return {"pending": [], **document, "study": study, "runs": runs}
+
+
+def planned_of(plan: Mapping[str, Any], stage: Stage) -> list[dict[str, Any]]:
+    """The planned runs of a stage; pending final runs, whose tuned options are null, are among them."""
+    return [planned for planned in [*plan["runs"], *plan["pending"]] if planned["stage"] == stage]
 
 
 def load_study(folder: str | Path) -> StudyFacts:
     """Question, factors and seeds of the newest launch."""
     plan = load_plan(folder)
     study = plan["study"]
+    tuning = study["tuning"] or {"axes": {}, "trials_per_cell": 0}
     return StudyFacts(
         name=study["name"],
         question=study["question"],
@@ -70,34 +88,55 @@ def load_study(folder: str | Path) -> StudyFacts:
         factors=study["factors"],
         seeds=tuple(study["seeds"]),
         match=study["match"],
-        planned_runs=len(plan["runs"]),
+        planned_runs=len(planned_of(plan, "final")),
         sweep_yaml=study["sweep_yaml"],
         overrides=tuple(study["overrides"]),
         recipe=study["recipe"],
+        tuned={key.rpartition(".")[2]: levels for key, levels in tuning["axes"].items()},
+        trials_per_cell=tuning["trials_per_cell"],
     )
 
 
 def load_table(folder: str | Path) -> pd.DataFrame:
-    """One row per planned run of `runs/<sweep>`, in plan order; `status` is done, failed, diverged or missing."""
-    plan = load_plan(folder)
-    place = SweepFolder(Path(folder))
+    """One row per final run of `runs/<sweep>`, in plan order; `status` is done, failed, diverged or missing.
+
+    Before tuning has selected them, tuned options are NA. `trials` is the number of trials that the run's cell had.
+    """
+    return _table(load_plan(folder), SweepFolder(Path(folder)), "final")
+
+
+def load_trials(folder: str | Path) -> pd.DataFrame:
+    """One row per trial, with the columns of `load_table`; empty for a sweep without tuning. Test figures are NA.
+
+    `cell` names what trials compete for, `selected` says whether the trial's levels were chosen; NA before the selection.
+    """
+    plan, place = load_plan(folder), SweepFolder(Path(folder))
+    table, selection = _table(plan, place, "trial"), read_selection(place)
+    if table.empty:
+        return table
+    table["cell"] = [planned["cell"] for planned in planned_of(plan, "trial")]
+    table["selected"] = table["run_id"].isin(selection.chosen_trials()) if selection else None
+    return table.convert_dtypes()
+
+
+def _table(plan: Mapping[str, Any], place: SweepFolder, stage: Stage) -> pd.DataFrame:
     recorded, benchmark = read_records(place.records), newest_benchmark(place.benchmarks)
     study = {"sweep": plan["study"]["name"], "recipe": plan["study"]["recipe"]}
     baselines = read_baselines(place.baselines)
     rows = [
         _row(planned, recorded.get(planned["run_id"]), study=study, benchmark=benchmark, baselines=baselines)
-        for planned in plan["runs"]
+        for planned in planned_of(plan, stage)
     ]
     table = pd.DataFrame(rows)
     return table.convert_dtypes() if len(table) else table
 
 
-def load_curves(folder: str | Path) -> pd.DataFrame:
+def load_curves(folder: str | Path, *, stage: Stage = "final") -> pd.DataFrame:
     """Learning curves, long: one row per run and epoch with train_loss, val_accuracy, val_loss, lr, ...
 
-    Only runs of the newest plan that have an outcome are in it.
+    Only runs of the newest plan and of the given stage that have an outcome are in it.
     """
-    planned = {run["run_id"] for run in load_plan(folder)["runs"]}
+    planned = {run["run_id"] for run in planned_of(load_plan(folder), stage)}
     frames = [
         pd.DataFrame({"run_id": run_id, **attempts.record.curves})
         for run_id, attempts in read_records(SweepFolder(Path(folder)).records).items()
@@ -120,6 +159,8 @@ def planned_columns(planned: Mapping[str, Any]) -> dict[str, Any]:
         "run_id": planned["run_id"],
         "backbone": planned["run"]["backbone"],
         "seed": planned["run"]["seed"],
+        "stage": planned["stage"],
+        "trials": planned["trials"],
     }
     for section, renamed in SECTION_COLUMNS.items():
         for name, value in planned["run"][section].items():
@@ -127,6 +168,8 @@ def planned_columns(planned: Mapping[str, Any]) -> dict[str, Any]:
                 row[renamed.get(name, name)] = json.dumps(value) if isinstance(value, (list, dict)) else value
     if planned["run"]["train"]["fit_on"] == "train+val":
         row |= {"train_images": row["train_images"] + row["val_images"], "val_images": 0}
+    if planned["stage"] == "trial":
+        row["test_images"] = 0
     row |= planned["cost"]
     return row | {f"match_{name}": value for name, value in planned["match"].items()}
 

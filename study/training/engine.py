@@ -46,7 +46,7 @@ class Session:
     device: torch.device
     train: TrainingBatches
     val: EvaluationBatches | None  # None where the run is fitted on the validation images too
-    test: EvaluationBatches
+    test: EvaluationBatches | None  # None where the run may not read the test set
     fingerprint: Fingerprint
     checkpoints: Checkpoints
     stop: Callable[[], bool]
@@ -111,7 +111,7 @@ def attempted(
         device=where,
         train=batches,
         val=None if run.train.fit_on == "train+val" else evaluated(splits.val),
-        test=evaluated(splits.test),
+        test=evaluated(splits.test) if run.train.read_test else None,
         fingerprint=fingerprint(
             device,
             memory_layout=LAYOUTS[layout],
@@ -133,7 +133,7 @@ def attempted(
 
 
 def trained(state: TrainingState, session: Session) -> Outcome | Interrupted:
-    """Take the steps that are left, validate after each epoch, and read the test set once, at the end."""
+    """Take the steps that are left, validate after each epoch, and read the test set once at most, at the end."""
     run, epoch_steps = session.run, session.train.epoch_steps
     step = partial(optimizer_step, options=run.train, micro_batches=session.micro_batches, autocast=session.autocast)
     for epoch in range(state.epochs_done, run.train.epochs):
@@ -202,18 +202,19 @@ def note_peak(state: TrainingState, session: Session) -> None:
 
 def done(state: TrainingState, session: Session) -> Outcome:
     """The outcome of a finished training."""
-    test = judged(state, session, session.test)
-    if not math.isfinite(test.loss):
+    test = None if session.test is None else judged(state, session, session.test)
+    if test is not None and not math.isfinite(test.loss):
         return diverged(state, session, step=state.step)
-    return dataclasses.replace(
+    ended = dataclasses.replace(
         outcome(state, session, status="done"),
         val_accuracy=state.curves["val_accuracy"][-1],
         val_loss=state.curves["val_loss"][-1],
-        test_accuracy=test.accuracy,
-        test_top5=test.top5,
-        test_loss=test.loss,
         weights={name: tensor.cpu() for name, tensor in state.judged.state_dict().items()},
-        predictions=test.predictions,
+    )
+    if test is None:
+        return ended
+    return dataclasses.replace(
+        ended, test_accuracy=test.accuracy, test_top5=test.top5, test_loss=test.loss, predictions=test.predictions
     )
 
 

@@ -33,10 +33,11 @@ class Resume:
 class Outcome:
     """What a training came to. Accuracies are fractions of the weights that `train.evaluate` names.
 
-    Of a diverged training only curves (of its finished epochs), `diverged_step` and timings are known. `train_seconds` is
-    time spent on training steps, over all attempts, without evaluation and checkpoints; steps that a killed attempt had
-    not saved are in none of the figures. `peak_memory_mib` is the allocator's peak on a GPU, the process's resident peak on a
-    CPU (torch itself included); None where the system doesn't tell it.
+    Test figures and predictions are missing where `train.read_test` is off, validation figures where the run was fitted on
+    those images too. Of a diverged training only curves (of its finished epochs), `diverged_step` and timings are known.
+    `train_seconds` is time spent on training steps, over all attempts, without evaluation and checkpoints; steps that a
+    killed attempt had not saved are in none of the figures. `peak_memory_mib` is the allocator's peak on a GPU, the
+    process's resident peak on a CPU (torch itself included); None where the system doesn't tell it.
     """
 
     status: Literal["done", "diverged"]
