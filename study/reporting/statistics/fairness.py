@@ -29,7 +29,7 @@ ASPECTS: Mapping[str, tuple[str, ...]] = {
     "data": ("data_name", "data_digest", "image_size", "train_images", "val_images", "test_images", "num_classes", "channels"),
     "patch embedding": ("tokeniser", "initialisation"),
     "augmentation": tuple(AugmentOptions.model_fields),
-    "recipe": tuple(name for name in TrainOptions.model_fields if name != "keep"),
+    "recipe": ("recipe", *(name for name in TrainOptions.model_fields if name != "keep")),
     "tuning trials": ("trials",),
     "device": ("device", "device_name", "threads", "precision_kernels", "stacked", "compiled"),
     "software": ("code", "commit", "dirty", "python_version", "torch_version", "numpy_version"),
@@ -37,7 +37,7 @@ ASPECTS: Mapping[str, tuple[str, ...]] = {
 }
 """Columns by aspect; what is named nowhere here and isn't measured is an option of the model."""
 
-IDENTITY = ("run_id", "sweep", "status", "reason", "seed", "backbone", "launch", "task", "restart", "attempts", "tokens")
+IDENTITY = ("run_id", "sweep", "stage", "status", "reason", "seed", "backbone", "launch", "task", "restart", "attempts", "tokens")
 MEASURED_BEGINNINGS = (
     "params",
     "macs",
