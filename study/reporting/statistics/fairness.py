@@ -37,7 +37,8 @@ ASPECTS: Mapping[str, tuple[str, ...]] = {
 }
 """Columns by aspect; what is named nowhere here and isn't measured is an option of the model."""
 
-IDENTITY = ("run_id", "sweep", "stage", "status", "reason", "seed", "backbone", "launch", "task", "restart", "attempts", "tokens")
+IDENTITY = ("run_id", "sweep", "stage", "status", "reason", "seed", "backbone", "launch", "task", "restart", "attempts",
+            "tokens")  # fmt: skip
 MEASURED_BEGINNINGS = (
     "params",
     "macs",
