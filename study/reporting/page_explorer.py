@@ -7,6 +7,7 @@ selection. Colours are written as the page's variables ("var(--mark-0)") and res
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -16,8 +17,9 @@ from study.reporting.costs import GAINS, SIZES, costs_of
 from study.reporting.figures.panels import Series, series_of
 from study.reporting.figures.style import MARKS
 from study.reporting.findings import Findings, Part
-from study.reporting.layout import keys
+from study.reporting.layout import groups, keys
 from study.reporting.statistics.grid import Cell, plain
+from study.reporting.tables import Row
 
 Json = dict[str, Any]
 
@@ -48,14 +50,14 @@ def explorer(findings: Findings) -> Json:
 
 
 def page_series(findings: Findings) -> list[Series]:
-    """The series of all parts, told apart by the first part's factors."""
-    places = findings.parts[0].places
-    return series_of(findings.table, places)
+    """The series of all parts, told apart by the factors that any of them tells its series apart by."""
+    factors = tuple(dict.fromkeys(name for part in findings.parts for name in part.places.series))
+    return series_of(findings.table, replace(findings.parts[0].places, series=factors))
 
 
-def series_title(series: list[Series], key: Cell) -> str:
-    """The name of the series with these levels; of the first where the part has other factors."""
-    return next((one.title for one in series if one.levels == key), series[0].title)
+def done_runs(part: Part) -> pd.DataFrame:
+    """The part's runs that have an accuracy."""
+    return part.table[(part.table["status"] == "done").to_numpy(dtype=bool)]
 
 
 def numeric(table: pd.DataFrame, column: str) -> pd.Series[float]:
@@ -65,14 +67,15 @@ def numeric(table: pd.DataFrame, column: str) -> pd.Series[float]:
 
 def runs_of(part: Part, series: list[Series], costs: list[str]) -> list[Json]:
     """One point for each run of the part that is done."""
-    done = part.table[(part.table["status"] == "done").to_numpy(dtype=bool)]
-    factors = [name for name in series[0].factors if name in done]
+    done = done_runs(part)
+    titles = {one.levels: one.title for one in series}
+    owners = [titles[key] for key in keys(done, series[0].factors)]
     points = []
-    for row, key, cell in zip(done.to_dict("records"), keys(done, factors), keys(done, list(part.levels)), strict=True):
+    for row, owner, cell in zip(done.to_dict("records"), owners, keys(done, list(part.levels)), strict=True):
         point = {
             "id": str(row["run_id"]),
             "cell": label(part, cell),
-            "series": series_title(series, key),
+            "series": owner,
             "seed": plain(row["seed"]),
             **{name: percent(row.get(name)) for name in MEASURES},
             **{name: rounded(row[name]) for name in costs},
@@ -83,30 +86,26 @@ def runs_of(part: Part, series: list[Series], costs: list[str]) -> list[Json]:
 
 def cells_of(part: Part, series: list[Series], costs: list[str]) -> list[Json]:
     """One mark for each measured cell of the part, at the geometric mean of its runs' costs."""
-    names = list(part.levels)
-    factors = [name for name in series[0].factors if name in names]
-    done = part.table[(part.table["status"] == "done").to_numpy(dtype=bool)]
-    own_rows = dict.fromkeys(keys(done, names))
-    where = {cell: [key == cell for key in keys(done, names)] for cell in own_rows}
-    marks = []
-    for row, key, cell in zip(
-        part.cells.to_dict("records"), keys(part.cells, factors), keys(part.cells, names), strict=True
-    ):
-        if cell not in where:
-            continue
-        level = wording.level(plain(row[part.places.along]))
-        shape = next((one.mark.shape for one in series if one.levels == key), "")
-        mark = {
-            "cell": label(part, cell),
-            "series": series_title(series, key),
-            "level": level if len(level) <= 2 else "",
-            "pointed": shape.startswith("triangle"),
-            "n": int(row["n"]),
-            **{name: percent(row[name]) for name in ("mean", "low", "high")},
-            **{name: geometric_mean(numeric(done[where[cell]], name)) for name in costs},
-        }
-        marks.append(mark)
-    return marks
+    found = dict(zip(keys(part.cells, list(part.levels)), part.cells.to_dict("records"), strict=True))
+    done = done_runs(part)
+    return [cell_mark(part, found[group.levels], done[group.rows], series=series, costs=costs)
+            for group in groups(done, list(part.levels))]  # fmt: skip
+
+
+def cell_mark(part: Part, row: Row, runs: pd.DataFrame, *, series: list[Series], costs: list[str]) -> Json:
+    """A cell's mark: its row of the table of cells, and what its runs cost."""
+    (key,) = set(keys(runs, series[0].factors))
+    owner = next(one for one in series if one.levels == key)
+    level = wording.level(plain(row[part.places.along]))
+    return {
+        "cell": label(part, tuple(plain(row[name]) for name in part.levels)),
+        "series": owner.title,
+        "level": level if len(level) <= 2 else "",
+        "pointed": owner.mark.shape.startswith("triangle"),
+        "n": int(row["n"]),
+        **{name: percent(row[name]) for name in ("mean", "low", "high")},
+        **{name: geometric_mean(numeric(runs, name)) for name in costs},
+    }
 
 
 def label(part: Part, cell: Cell) -> str:

@@ -20,7 +20,8 @@ from study.reporting.document import document
 from study.reporting.figures.plates import plates
 from study.reporting.figures.style import PAPER
 from study.reporting.findings import Findings
-from study.reporting.sources import Material, from_report, without_places, write_tables
+from study.reporting.page_explorer import explorer
+from study.reporting.sources import Material, compared, from_report, without_places, write_tables
 from study.reporting.tables import TextTable
 
 WITHOUT_TORCH = """
@@ -208,6 +209,18 @@ def test_two_sweeps_stand_side_by_side(tmp_path: Path) -> None:
     assert "## Cells, other" in text
     assert (compared / "figures" / "side-by-side.svg").is_file()
     assert len(from_report(compared).table) == 72
+
+
+def test_sweeps_with_different_factors_can_be_compared(tmp_path: Path) -> None:
+    """Backbones beside token mixers: no common figure, but both answers, tables and one explorer."""
+    other = example_sweeps.token_mixer(seeds=2, epochs=2)
+    sides = [example_sweeps.patch_size(seeds=2, epochs=2), replace(other, facts=replace(other.facts, name="mixers"))]
+    findings = Findings(compared(*(Material(side.table, side.curves, side.facts) for side in sides)))
+    assert [part.title for part in findings.parts] == ["example", "mixers"]
+    assert "side-by-side" not in [plate.name for plate in plates(findings)]
+    points = explorer(findings)["runs"]
+    assert len(points) == 24 + 48
+    assert {"ConvMixer", "MetaFormer, attention"} <= {point["series"] for point in points}
 
 
 def test_a_study_matched_in_several_ways_is_answered_for_each() -> None:

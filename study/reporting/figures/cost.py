@@ -40,9 +40,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @styled
-def accuracy_against(
-    table: pd.DataFrame, cost: str, *, places: Layout, measure: str = MEASURE, look: Look = PAPER
-) -> Figure:
+def accuracy_against(table: pd.DataFrame, cost: str, *, places: Layout, measure: str = MEASURE, look: Look = PAPER) -> Figure:
     """Accuracy of every cell against a positive column of the table: "params", "macs", "train_seconds", ...
 
     A cell stands at the geometric mean of its runs' costs. Where all costs are equal within 10 % (a matched budget) the
@@ -64,9 +62,7 @@ def accuracy_against(
     return figure
 
 
-def series_against_cost(
-    panel: Panel, one: Series, *, cost: str, side: float, places: Layout, measure: str, look: Look
-) -> None:
+def series_against_cost(panel: Panel, one: Series, *, cost: str, side: float, places: Layout, measure: str, look: Look) -> None:
     """One series: its runs, its cells with their intervals, and a thin line through the cells."""
     runs = one.within(panel.table)
     points = {"x": np.exp(side) * measured(runs, cost), "y": 100 * measured(runs, measure)}

@@ -45,7 +45,8 @@ def plates(findings: Findings) -> list[Plate]:
     """Every figure that the study has something for."""
     if not findings.count("done"):
         return []
-    found = [side_by_side(findings)] if len(findings.parts) > 1 else []
+    alike = len({part.places for part in findings.parts}) == 1
+    found = [side_by_side(findings)] if len(findings.parts) > 1 and alike else []
     for part in findings.parts:
         found += [named(plate, part) for plate in of_part(part, findings)]
     return found
