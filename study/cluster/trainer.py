@@ -25,10 +25,12 @@ from study.data import facts
 from study.data.splits import Splits, load
 from study.errors import UserError
 from study.records.folder import SweepFolder, Writer
+from study.records.predictions import keep_predictions
 from study.records.record import Record
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice, choose_device
 from study.training.engine import train
+from study.training.evaluation import Predictions
 from study.training.kept import write_kept
 from study.training.outcome import Interrupted, Outcome, Progress
 from study.training.placement import equipped
@@ -84,6 +86,8 @@ class Trainer:
             return None
         if run.train.keep == "last" and outcome.weights:
             self._keep(run, outcome)
+        if run.data.predictions and outcome.predictions is not None:
+            self._keep_predictions(run, outcome.predictions)
         return self._recorded(planned, outcome, log)
 
     def failure(self, planned: dict[str, Any], *, reason: str, log: str | None) -> Record:
@@ -127,6 +131,11 @@ class Trainer:
     def _keep(self, run: Run, outcome: Outcome) -> None:
         path = self.folder.weights / f"{run.run_id}.safetensors"
         write_kept(path, run, outcome.weights, facts=self._load(run.data).facts, writer=str(self.writer))
+
+    def _keep_predictions(self, run: Run, found: Predictions) -> None:
+        image = self._load(run.data).test.indices.numpy()
+        keep_predictions(self.folder, self.writer, run_id=run.run_id, image=image, label=found.label,
+                         predicted=found.predicted, probability=found.probability)  # fmt: skip
 
     def _recorded(self, planned: dict[str, Any], outcome: Outcome, log: str | None) -> Record:
         step = outcome.diverged_step
