@@ -79,7 +79,7 @@ def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS, benchmark
     console.print(f"[bold]{sweep.name}[/bold]: {sweep.question}", highlight=False)
     if sweep.recipe is not None:
         console.print(f"recipe {sweep.recipe.name}: {sweep.recipe.expected}", highlight=False)
-    console.print(_held_equal(plan.finals[0]), highlight=False)
+    console.print(_held_equal(plan.finals), highlight=False)
     if sweep.tuning is not None:
         console.print(_trials(plan, sweep.tuning), highlight=False)
     cells = list({id(p.cost): p for p in plan.finals}.values())
@@ -92,14 +92,18 @@ def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS, benchmark
         console.print(told.told(), highlight=False)
 
 
-def _held_equal(first: PlannedRun) -> str:
+def _held_equal(finals: Sequence[PlannedRun]) -> str:
+    """Data, epochs and budget; where a sweep varies the last two, all of their values."""
+    first = finals[0]
     match, data = first.match, first.run.data
+    epochs = ", ".join(str(count) for count in sorted({planned.run.train.epochs for planned in finals}))
+    targets = ", ".join(f"{target:,}" for target in sorted({planned.match.target or 0 for planned in finals}))
     unit = "training seconds per 1,000 images" if match.by == "seconds" else match.by
-    matched = "not matched: width and depth as given" if match.by == "none" else f"matched on {unit}: {match.target:,}"
+    matched = "not matched: width and depth as given" if match.by == "none" else f"matched on {unit}: {targets}"
     split = f"{data.train_images:,} train, {data.val_images:,} val, {data.test_images:,} test"
     if first.run.train.fit_on == "train+val":
         split = f"{first.run.fitted_images:,} train + val, {data.test_images:,} test"
-    return f"{data.name} at {data.image_size} px ({split}); {first.run.train.epochs} epochs; {matched}"
+    return f"{data.name} at {data.image_size} px ({split}); {epochs} epochs; {matched}"
 
 
 def _trials(plan: Plan, tuning: Tuning) -> str:

@@ -86,6 +86,13 @@ def test_totals_are_those_of_what_would_be_built(capsys):
     assert "digits at 8 px (1,257 train, 180 val, 360 test); 3 epochs" in told
 
 
+def test_varied_epochs_are_all_told(capsys):
+    """A sweep over schedule lengths names every length, not the first."""
+    text = SWEEP.replace("train: {epochs: 3, ", "train: {").replace("seeds:", "  train.epochs: [2, 5]\nseeds:")
+    Path("sweep.yaml").write_text(text, encoding="utf-8")
+    assert "; 2, 5 epochs; not matched" in screen(capsys)
+
+
 def test_a_long_plan_is_cut_and_shown_whole_on_request(capsys):
     """Of 70 widths 60 are shown, and how to see the rest; --all shows them."""
     widths = "model.dim=[" + ",".join(str(8 * n) for n in range(1, 71)) + "]"
