@@ -115,8 +115,8 @@ def load_trials(folder: str | Path) -> pd.DataFrame:
     if table.empty:
         return table
     table["cell"] = [planned["cell"] for planned in planned_of(plan, "trial")]
-    table["selected"] = table["run_id"].isin(selection.chosen_trials()) if selection else None
-    return table.convert_dtypes()
+    chosen = table["run_id"].isin(selection.chosen_trials()) if selection else None
+    return table.assign(selected=pd.Series(chosen, index=table.index, dtype="boolean"))
 
 
 def _table(plan: Mapping[str, Any], place: SweepFolder, stage: Stage) -> pd.DataFrame:
@@ -128,7 +128,7 @@ def _table(plan: Mapping[str, Any], place: SweepFolder, stage: Stage) -> pd.Data
         for planned in planned_of(plan, stage)
     ]
     table = pd.DataFrame(rows)
-    return table.convert_dtypes() if len(table) else table
+    return table.convert_dtypes().astype(dict.fromkeys((*RESULTS, *MEASURED), "Float64")) if len(table) else table
 
 
 def load_curves(folder: str | Path, *, stage: Stage = "final") -> pd.DataFrame:
@@ -144,7 +144,8 @@ def load_curves(folder: str | Path, *, stage: Stage = "final") -> pd.DataFrame:
     ]
     if not frames:
         return pd.DataFrame({"run_id": [], "epoch": [], "train_loss": [], "val_accuracy": [], "val_loss": []})
-    return pd.concat(frames, ignore_index=True).sort_values(["run_id", "epoch"], ignore_index=True)
+    curves = pd.concat(frames, ignore_index=True).sort_values(["run_id", "epoch"], ignore_index=True)
+    return curves.astype({name: float for name in curves if name not in ("run_id", "epoch")})  # what wasn't measured: NaN
 
 
 def left_out(folder: str | Path) -> int:
