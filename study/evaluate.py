@@ -73,11 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_classes(found, folder)
     weights = load_weights(path, found.spec)
     device = choose_device(arguments.device, os.environ)
-    judged = judge(found, weights, folder, device=device, arguments=arguments)
+    judged = judge(found, weights, folder=folder, device=device, arguments=arguments)
     if arguments.json:
-        console.print_json(json.dumps(_document(found, folder, judged, path=path)))
+        console.print_json(json.dumps(_document(found, judged, folder=folder, path=path)))
     else:
-        _show(found, folder, judged, console=console, path=path, execution=f"{device.kind}, {arguments.precision}")
+        _show(found, judged, folder=folder, console=console, path=path, execution=f"{device.kind}, {arguments.precision}")
     return 0
 
 
@@ -136,8 +136,8 @@ def _check_classes(found: Candidate, folder: LabelledFolder) -> None:
 def judge(
     found: Candidate,
     weights: dict[str, Tensor],
-    folder: LabelledFolder,
     *,
+    folder: LabelledFolder,
     device: DeviceChoice,
     arguments: argparse.Namespace,
 ) -> Evaluation:
@@ -158,7 +158,7 @@ def _shown(batches: LabelledBatches) -> Iterator[tuple[Tensor, Tensor]]:
     yield from track(batches, "evaluating", total=count, transient=True, console=Console(stderr=True))
 
 
-def _document(found: Candidate, folder: LabelledFolder, judged: Evaluation, *, path: Path) -> dict[str, object]:
+def _document(found: Candidate, judged: Evaluation, *, folder: LabelledFolder, path: Path) -> dict[str, object]:
     return {
         "model": found.name,
         "weights_sha256": sha256(path),
@@ -173,7 +173,7 @@ def _document(found: Candidate, folder: LabelledFolder, judged: Evaluation, *, p
 
 
 def _show(
-    found: Candidate, folder: LabelledFolder, judged: Evaluation, *, console: Console, path: Path, execution: str
+    found: Candidate, judged: Evaluation, *, folder: LabelledFolder, console: Console, path: Path, execution: str
 ) -> None:
     params = found.spec.closed_form().params
     top5 = "" if judged.top5 is None else f", top-5 {judged.top5:.2%}"

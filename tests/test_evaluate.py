@@ -82,7 +82,7 @@ def test_predictions_are_those_of_timms_transform_and_model(variant, pictures, t
     words = ["--weights", str(weights), "--data", str(pictures), "--backbone", variant, "--batch-size", "5"]
     arguments = parser().parse_args([*words, "num_classes=3", *SETTINGS[variant]])
     found, folder = candidate(weights, arguments), labelled_folder(pictures)
-    judged = judge(found, load_weights(weights, found.spec), folder, device=DeviceChoice("cpu"), arguments=arguments)
+    judged = judge(found, load_weights(weights, found.spec), folder=folder, device=DeviceChoice("cpu"), arguments=arguments)
     config = timm.get_pretrained_cfg(TIMM_NAMES[variant]).to_dict()
     transform = create_transform(**resolve_data_config(pretrained_cfg=config), is_training=False)
     inputs = torch.stack([transform(Image.open(folder.root / file).convert("RGB")) for file in folder.files])
@@ -137,7 +137,7 @@ def test_kept_weights_give_the_recorded_accuracy(pictures, tmp_path, capsys, mon
                     stop=lambda: False, report=lambda _: None)
     assert isinstance(outcome, Outcome) and outcome.status == "done"
     weights = tmp_path / "weights" / "run.safetensors"
-    write_kept(weights, planned.run, outcome.weights, facts=splits.facts, writer="1-0-0")
+    write_kept(weights, planned.run, weights=outcome.weights, facts=splits.facts, writer="1-0-0")
     assert main(["--weights", str(weights), "--data", str(pictures), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["top1"] == outcome.test_accuracy

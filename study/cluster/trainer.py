@@ -130,7 +130,7 @@ class Trainer:
 
     def _keep(self, run: Run, outcome: Outcome) -> None:
         path = self.folder.weights / f"{run.run_id}.safetensors"
-        write_kept(path, run, outcome.weights, facts=self._load(run.data).facts, writer=str(self.writer))
+        write_kept(path, run, weights=outcome.weights, facts=self._load(run.data).facts, writer=str(self.writer))
 
     def _keep_predictions(self, run: Run, found: Predictions) -> None:
         image = self._load(run.data).test.indices.numpy()

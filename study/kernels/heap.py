@@ -15,6 +15,16 @@ NEVER = -1  # read as the largest size there is
 GROWTH = 64 * 2**20  # bytes that the heap grows by at least
 
 
+def return_freed_memory() -> bool:
+    """Give what is free now back to the system, once, so that a resident peak is of what follows; False without glibc."""
+    try:
+        malloc_trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError):
+        return False
+    malloc_trim(0)
+    return True
+
+
 def keep_freed_memory() -> bool:
     """Ask the C library for this, for the rest of the process; False where it is not glibc and nothing was changed."""
     try:

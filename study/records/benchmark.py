@@ -28,7 +28,8 @@ class Speed(Options):
     """One architecture at one precision and batch size, timed with random images that are on the device already.
 
     A training step is forward, backward and update, as the training engine takes it; an inference is a forward pass in
-    evaluation mode. `peak_memory_mib` is that of training: the allocator's on a GPU, on a CPU the process's resident one.
+    evaluation mode. `peak_memory_mib` is that of training: the allocator's on a GPU, on a CPU the whole process's resident
+    one, torch included.
     """
 
     label: str  # in a user's words
@@ -88,7 +89,7 @@ class Benchmark(Options):
 
     @cached_property
     def _inputs(self) -> dict[str, InputSpeed]:
-        return {_input_key(speed.augment, speed.channels, speed.image_size): speed for speed in self.inputs}
+        return {_input_key(speed.augment, channels=speed.channels, image_size=speed.image_size): speed for speed in self.inputs}
 
     def speed(self, run: Mapping[str, Any]) -> Speed | None:
         """The speed of a planned run's architecture at its precision; None where it was not measured.
@@ -104,7 +105,7 @@ class Benchmark(Options):
         Reading data, starting up, checkpoints and recovery are not in it.
         """
         speed, data, train = self.speed(run), run["data"], run["train"]
-        fed = self._inputs.get(_input_key(run["augment"], data["channels"], data["image_size"]))
+        fed = self._inputs.get(_input_key(run["augment"], channels=data["channels"], image_size=data["image_size"]))
         if speed is None or fed is None:
             return None
         refit = train["fit_on"] == "train+val"
@@ -128,7 +129,7 @@ def architecture_key(backbone: str, model: Mapping[str, Any]) -> str:
     return json.dumps([backbone, dict(model)], sort_keys=True)
 
 
-def _input_key(augment: Mapping[str, Any], channels: int, image_size: int) -> str:
+def _input_key(augment: Mapping[str, Any], *, channels: int, image_size: int) -> str:
     return json.dumps([dict(augment), channels, image_size], sort_keys=True)
 
 

@@ -29,7 +29,7 @@ class Kept:
     class_names: tuple[str, ...]
 
 
-def write_kept(path: Path, run: Run, weights: Mapping[str, Tensor], *, facts: DataFacts, writer: str) -> None:
+def write_kept(path: Path, run: Run, *, weights: Mapping[str, Tensor], facts: DataFacts, writer: str) -> None:
     """The file appears whole or not at all; `writer` keeps the drafts of two workers apart."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.stem}.{writer}")

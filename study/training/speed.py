@@ -18,6 +18,7 @@ import torch
 from study.config.run import Run
 from study.data import facts
 from study.data.noise import noise_splits
+from study.kernels.heap import return_freed_memory
 from study.streams import stream
 from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
@@ -55,12 +56,14 @@ def with_batch_size(run: Run, batch_size: int) -> Run:
 
 def time_architecture(run: Run, *, device: DeviceChoice) -> Laps:
     """One round with a model built for it, which is gone afterwards; raises what torch raises, out of memory included."""
-    where, was_reset = device.device, reset_peak(device.device)
+    release(device.device)
+    return_freed_memory()  # else a CPU's peak would be that of whatever came before
+    was_reset = reset_peak(device.device)
     try:
         with execution_mode(device):
             return _laps(run, device, was_reset=was_reset)
     finally:
-        release(where)
+        release(device.device)
 
 
 def _laps(run: Run, device: DeviceChoice, *, was_reset: bool) -> Laps:
@@ -68,7 +71,7 @@ def _laps(run: Run, device: DeviceChoice, *, was_reset: bool) -> Laps:
     model, layout = placing.model, placing.layout
     state = initial_state(model, run, device=where, epoch_steps=WARM_UP + MOST_REPEATS)
     images = random_images(run).to(where, memory_format=layout)
-    train_step = timed(_training_step(state, run, images), where)
+    train_step = timed(_training_step(state, run, images=images), where)
     peak = peak_mib(where, was_reset=was_reset)
     model.eval()
     casting = autocast(run.train.precision, where)
@@ -79,7 +82,7 @@ def _laps(run: Run, device: DeviceChoice, *, was_reset: bool) -> Laps:
     return Laps(train_step, inference, latency, peak, LAYOUTS[layout])
 
 
-def _training_step(state: TrainingState, run: Run, images: torch.Tensor) -> Callable[[], None]:
+def _training_step(state: TrainingState, run: Run, *, images: torch.Tensor) -> Callable[[], None]:
     set_learning_rate(state.optimizer, 0.0)
     target = Target(torch.arange(len(images), device=images.device) % run.data.num_classes)
     casting = autocast(run.train.precision, images.device)
