@@ -14,6 +14,7 @@ COMMANDS = {
     "benchmark": "how fast a sweep's architectures are here",
     "launch": "train what is missing of a sweep",
     "status": "where every run stands",
+    "cancel": "take runs out of the queue or off their workers",
     "report": "tables, figures and the answer",
     "evaluate": "top-1 and top-5 of published or kept weights on an image folder",
 }

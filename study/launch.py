@@ -9,23 +9,33 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from study.cluster import slurm
-from study.cluster.launching import Selection, enter, to_do
-from study.cluster.ledger import Cluster, Launch, launcher_sign, new_launch_id, sweep_lock
-from study.cluster.life import alive_workers
+from study.cluster.launching import enter, new_launch, to_do
+from study.cluster.ledger import Cluster
+from study.cluster.life import life_of
 from study.cluster.local import LocalWorkers, machine_for, worker_environment
+from study.cluster.locks import launcher_sign, sweep_lock
 from study.cluster.profile import Profile, read_profile
+from study.cluster.queueing import Asked, launch, show_scripts
+from study.cluster.selection import Selection, pairs
 from study.cluster.watching import LaunchView
 from study.commands import add_sweep_arguments, cost_cache, open_console, positive, read_asked, sweep_folder
 from study.errors import Problem, UserError, exit_status
 from study.plan import show_plan
-from study.planning import Plan, make_plan, verify_plan
+from study.planning import Plan, verify_plan
 from study.prepare import prepare_data
 from study.records.benchmark import newest_benchmark
 from study.records.folder import SweepFolder
+from study.records.selection import read_selection
+from study.tuning import plan_so_far, told, with_selection
+
+DEFAULT_PROFILE = "slurm/default.yaml"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,14 +43,20 @@ def parser() -> argparse.ArgumentParser:
     add_sweep_arguments(parser)
     parser.add_argument("--cluster", choices=("auto", "slurm", "local"), default="auto",
                         help="auto: slurm where its controller answers (scontrol ping, 3 s)")
-    parser.add_argument("--profile", metavar="FILE", help="what to ask Slurm for (default: slurm/default.yaml)")
+    parser.add_argument("--profile", metavar="FILE", help=f"what to ask Slurm for (default: {DEFAULT_PROFILE})")
     parser.add_argument("--set", dest="profile_overrides", action="append", default=[], metavar="KEY=VALUE",
                         help="override a key of the profile, e.g. --set partition=gpu")
     parser.add_argument("--workers", type=positive, help="how many workers share the runs")
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only runs like this")
     parser.add_argument("--limit", type=positive, metavar="N", help="at most N runs, in plan order")
     parser.add_argument("--retry", action="append", choices=("failed",), default=[], help="try failed runs again")
-    parser.add_argument("--dry-run", action="store_true", help="show plan and sbatch script, start nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show the plan and the sbatch script; start and write nothing")
+    parser.add_argument("--rebalance", action="store_true",
+                        help="take back the jobs that have not started, and hand their runs out anew")
+    parser.add_argument("--settled", action="store_true",
+                        help="don't wait two minutes for files of jobs that have just ended")
+    parser.add_argument("--wait", action="store_true", help="stay and show progress (always so on this machine)")
+    parser.add_argument("--report", action="store_true", help="report when the workers have ended, however they end")
     return parser
 
 
@@ -49,53 +65,68 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console = open_console()
     sweep = read_asked(arguments)
-    selection = Selection(where=_pairs(arguments.where), limit=arguments.limit, retry=frozenset(arguments.retry))
+    selection = Selection(where=pairs(arguments.where), limit=arguments.limit, retry=frozenset(arguments.retry))
     cluster = _cluster(arguments.cluster, console)
-    profile = read_profile(slurm.profile_path(arguments.profile), arguments.profile_overrides) \
-        if cluster == "slurm" else None
+    profile = _profile(arguments, cluster)
     prepare_data(sweep, console)
-    plan = make_plan(sweep)
-    verify_plan(plan, cost_cache(arguments))
     folder = sweep_folder(arguments, sweep.name)
-    show_plan(plan, console, benchmark=newest_benchmark(folder.benchmarks))
-    if profile is not None:
-        return _on_slurm(plan, folder, selection, profile=profile, arguments=arguments, console=console)
-    return _here(plan, folder, selection, arguments=arguments, console=console)
-
-
-def _cluster(asked: str, console: Console) -> Cluster:
-    if asked == "local":
-        return "local"
-    answers = slurm.controller_answers()
-    if asked == "slurm" and not answers:
-        raise UserError(Problem("no Slurm controller answers (scontrol ping)", key="--cluster", value=asked,
-                                choices=["local"]))
-    if not answers:
-        console.print("No Slurm controller answers here (scontrol ping): training on this machine.")
-    return "slurm" if answers else "local"
-
-
-def _here(
-    plan: Plan, folder: SweepFolder, selection: Selection, *, arguments: argparse.Namespace, console: Console
-) -> int:
-    with sweep_lock(folder):
-        left = to_do(plan, folder, alive=alive_workers(folder), selection=selection)
-        console.print(f"{plan.sweep.name}: {left.told()}")
-        if not left.runs or arguments.dry_run:
-            return _nothing_started(plan, arguments, console)
-        machine = machine_for(plan.sweep.device, runs=len(left.runs), workers=arguments.workers)
-        launch_id = new_launch_id()
-        launcher_sign(folder, launch_id).hold()
-        launch = enter(plan, folder, left.runs, cluster="local", workers=machine.workers, launch_id=launch_id)
-    told = f"{launch.tasks} workers, {machine.threads} threads each"
-    console.print(f"launch {launch.id}: {told}{', one GPU each' if machine.gpus else ''}", highlight=False)
-    workers = LocalWorkers(folder, launch, machine, worker_environment(folder, launch, machine))
-    with LaunchView(folder, launch.id, frozenset(p.run_id for p in left.runs), console) as view:
-        problems = workers.run(view.update)
-    for problem in problems:
-        console.print(f"[red]gave up:[/red] {problem}", highlight=False)
+    plan = plan_so_far(sweep, folder)
+    verify_plan(plan, cost_cache(arguments))
+    ask = partial(_ask, folder=folder, selection=selection, profile=profile, arguments=arguments, console=console)
+    if not arguments.dry_run:
+        plan = _onward(plan, folder, console)
+    status = ask(plan)
+    if plan.pending and status == 0 and _goes_on(arguments, profile):
+        plan = _onward(plan, folder, console)
+        status = status if plan.pending else ask(plan)
+    if arguments.report and profile is None and not arguments.dry_run:
+        status = max(status, _report(folder))
     _say_next(plan, console)
-    return 1 if problems else 0
+    return status
+
+
+def _ask(
+    plan: Plan,
+    *,
+    folder: SweepFolder,
+    selection: Selection,
+    profile: Profile | None,
+    arguments: argparse.Namespace,
+    console: Console,
+) -> int:
+    """Shows the plan and has what is left of it trained, here or on Slurm."""
+    show_plan(plan, console, benchmark=newest_benchmark(folder.benchmarks))
+    if profile is None:
+        return _here(plan, folder, selection, arguments=arguments, console=console)
+    return _on_slurm(plan, folder, selection, profile=profile, arguments=arguments, console=console)
+
+
+def _goes_on(arguments: argparse.Namespace, profile: Profile | None) -> bool:
+    """Whether this command outlives the trials' workers, and was not asked for a few runs only."""
+    outlives = profile is None or arguments.wait
+    return bool(outlives) and not arguments.dry_run and arguments.limit is None
+
+
+def _onward(plan: Plan, folder: SweepFolder, console: Console) -> Plan:
+    """The plan with its final runs decided, if all trials are recorded; what was selected is told once, here."""
+    onward = with_selection(plan, folder)
+    if plan.pending and not onward.pending:
+        selected = read_selection(folder)
+        assert selected is not None
+        for line in told(selected):
+            console.print(line, highlight=False, soft_wrap=True)
+    return onward
+
+
+def _profile(arguments: argparse.Namespace, cluster: Cluster) -> Profile | None:
+    """What to ask Slurm for, None on this machine; a UserError where the command line contradicts itself."""
+    if cluster == "slurm":
+        return read_profile(Path(arguments.profile or DEFAULT_PROFILE), arguments.profile_overrides)
+    only_slurm = {"--rebalance": arguments.rebalance, "--settled": arguments.settled, "--profile": arguments.profile,
+                  "--set": arguments.profile_overrides}
+    if wrong := [Problem("needs Slurm", "command line", option) for option, given in only_slurm.items() if given]:
+        raise UserError(*wrong)
+    return None
 
 
 def _on_slurm(
@@ -107,47 +138,76 @@ def _on_slurm(
     arguments: argparse.Namespace,
     console: Console,
 ) -> int:
-    array_size = slurm.limits().array_size
+    asked = Asked(
+        plan=plan,
+        folder=folder,
+        selection=selection,
+        profile=profile,
+        workers=arguments.workers or profile.workers,
+        rebalance=arguments.rebalance,
+        settled=arguments.settled,
+        report=arguments.report,
+        wait=arguments.wait,
+    )
+    return show_scripts(asked, console) if arguments.dry_run else launch(asked, console)
+
+
+def _cluster(asked: str, console: Console) -> Cluster:
+    """Where to train. A controller that is known but silent is no reason to train on what may be a login node."""
+    if asked == "local":
+        return "local"
+    found = slurm.controller()
+    if found == "up":
+        return "slurm"
+    told = "a Slurm controller is configured here but doesn't answer" if found == "down" else "there is no Slurm here"
+    if asked == "slurm" or found == "down":
+        rule = f"{told} (scontrol ping); --cluster local trains on this machine"
+        raise UserError(Problem(rule, key="--cluster", value=asked, choices=["local"]))
+    console.print("No Slurm here (scontrol ping): training on this machine.")
+    return "local"
+
+
+def _here(
+    plan: Plan, folder: SweepFolder, selection: Selection, *, arguments: argparse.Namespace, console: Console
+) -> int:
+    if arguments.dry_run:
+        left = to_do(plan, folder, life=life_of(folder), selection=selection)
+        console.print(f"{plan.sweep.name}: {left.told()}", highlight=False)
+        return 0
     with sweep_lock(folder):
-        left = to_do(plan, folder, alive=alive_workers(folder), selection=selection)
-        console.print(f"{plan.sweep.name}: {left.told()}")
+        left = to_do(plan, folder, life=life_of(folder), selection=selection)
+        console.print(f"{plan.sweep.name}: {left.told()}", highlight=False)
         if not left.runs:
-            return _nothing_started(plan, arguments, console)
-        workers = min(arguments.workers or profile.workers, len(left.runs))
-        launch = enter(plan, folder, left.runs, cluster="slurm", workers=workers, launch_id=new_launch_id(),
-                       tasks_per_job=profile.workers_per_gpu, array_size=array_size)
-        return _submitted(folder, launch, profile, plan=plan, console=console)
+            console.print("Nothing is left to start.")
+            return 0
+        machine = machine_for(plan.sweep.device, runs=len(left.runs), workers=arguments.workers)
+        draft = new_launch(plan, folder, cluster="local", workers=machine.workers)
+        launcher_sign(folder, draft.id).hold()
+        entered = enter(draft, plan, folder, runs=left.runs)
+    told = f"{entered.tasks} workers, {machine.threads} threads each"
+    console.print(f"launch {entered.id}: {told}{', one GPU each' if machine.gpus else ''}", highlight=False)
+    workers = LocalWorkers(folder, entered, machine, worker_environment(folder, entered, machine))
+    with LaunchView(folder, entered.id, frozenset(p.run_id for p in left.runs), console) as view:
+        problems = workers.run(view.update)
+    for problem in problems:
+        console.print(f"[red]gave up:[/red] {escape(problem)}", highlight=False)
+    return 1 if problems else 0
 
 
-def _submitted(folder: SweepFolder, launch: Launch, profile: Profile, *, plan: Plan, console: Console) -> int:
-    jobs = -(-launch.tasks // launch.tasks_per_job)
-    for first in slurm.array_starts(launch):
-        count = min(launch.array_size, jobs - first)
-        job_id = slurm.submit(folder, launch, profile, first=first, jobs=count)
-        console.print(f"submitted job {job_id}: {count} workers for launch {launch.id}", highlight=False)
-    _say_next(plan, console)
-    return 0
+def _report(folder: SweepFolder) -> int:
+    """What `python -m study.report` does; its libraries are loaded only here."""
+    from study.report import main as report
 
-
-def _nothing_started(plan: Plan, arguments: argparse.Namespace, console: Console) -> int:
-    if not arguments.dry_run:
-        console.print("Nothing is left to start.")
-    _say_next(plan, console)
-    return 0
+    return report([str(folder.path)])
 
 
 def _say_next(plan: Plan, console: Console) -> None:
     named = [word for word in plan.sweep.overrides if word.startswith("name=")]
     words = " ".join([plan.sweep.path, *named])
+    if plan.pending:
+        again = " ".join(["python -m study.launch", plan.sweep.path, *plan.sweep.overrides])
+        console.print(f"{len(plan.pending)} final runs wait until all trials are recorded; then: {again}", highlight=False)
     console.print(f"next: python -m study.status {words}\n      python -m study.report {words}", highlight=False)
-
-
-def _pairs(words: Sequence[str]) -> dict[str, str]:
-    pairs = [word.partition("=") for word in words]
-    wrong = [Problem("written COLUMN=VALUE", "command line", "--where", "".join(p)) for p in pairs if not p[1]]
-    if wrong:
-        raise UserError(*wrong)
-    return {key: value for key, _, value in pairs}
 
 
 if __name__ == "__main__":

@@ -8,22 +8,27 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
-from study.cluster.life import alive_workers
-from study.cluster.watching import Standing, standing
+from study.cluster.life import life_of
+from study.cluster.standing import Gap, Running, Standing, last_lines, standing
 from study.commands import add_sweep_arguments, open_console, read_asked, sweep_folder
 from study.config.sweep import Sweep
-from study.errors import exit_status
+from study.errors import UserError, exit_status
+from study.records.folder import SweepFolder
 from study.records.record import Attempts
-from study.records.table import load_plan
+from study.records.table import Stage, load_plan, planned_of
 
-SHOWN = 12
+STAGES: tuple[Stage, Stage] = ("trial", "final")
+SHOWN = 12  # rows of one kind
 LOG_LINES = 3
-REFRESH_S = 10
+REFRESH_S = 30
+SILENT_S = 300  # a worker says something every 15 s
+INDENT = " " * 11
 
 
 @exit_status
@@ -35,66 +40,142 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_intermixed_args(argv)
     sweep = read_asked(arguments)
     folder, console = sweep_folder(arguments, sweep.name), open_console()
-    while True:
-        plan = load_plan(folder.path)
-        now = standing(folder, [planned["run_id"] for planned in plan["runs"]], alive_workers(folder))
-        if arguments.json:
-            console.print_json(json.dumps(_document(sweep.name, now)))
-        else:
-            _show(sweep, plan, now, console)
-        if not arguments.watch or not (now.running or now.queued):
-            return 0
-        time.sleep(REFRESH_S)
+    plan, now = look(folder)
+    if arguments.json:
+        console.print_json(json.dumps(document(sweep.name, now) | {"stages": stages(plan, now)}))
+    elif arguments.watch:
+        watch(sweep, folder, console)
+    else:
+        show(screen(sweep, plan, now), console)
+    return 0
 
 
-def _document(name: str, now: Standing) -> dict[str, Any]:
+def look(folder: SweepFolder) -> tuple[dict[str, Any], Standing]:
+    """The newest plan and where its runs stand."""
+    plan = load_plan(folder.path)
+    return plan, standing(folder, [planned["run_id"] for planned in plan["runs"]], life_of(folder))
+
+
+def watch(sweep: Sweep, folder: SweepFolder, console: Console) -> None:
+    """Looks again and again; one screen on a terminal, one after the other elsewhere."""
+    lines = ["looking ..."]
+    with Live(console=console, auto_refresh=False, transient=console.is_terminal) as live:
+        while True:
+            try:
+                plan, now = look(folder)
+                lines = screen(sweep, plan, now)
+                under_way = now.under_way
+            except UserError as error:  # a busy controller is no reason to stop watching
+                lines, under_way = [*lines, *error.screen().splitlines()], True
+            if not under_way:
+                break
+            if console.is_terminal:
+                live.update(Text("\n".join([*lines, f"{time.strftime('%H:%M:%S')}, again every {REFRESH_S} s"])), refresh=True)
+            else:
+                show(lines, console)
+            time.sleep(REFRESH_S)
+    show(lines, console)
+
+
+def show(lines: Sequence[str], console: Console) -> None:
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def document(name: str, now: Standing) -> dict[str, Any]:
+    """What `--json` prints: every planned run under exactly one heading, and why jobs wait."""
     failed = [{"run_id": a.record.run_id, "reason": a.record.reason, "log": a.record.log} for a in now.failed]
     return {"sweep": name, "planned": now.total, "done": now.done, "diverged": now.diverged, "failed": failed,
-            "running": [asdict(run) for run in now.running], "queued": now.queued, "missing": now.missing}
+            "running": [asdict(run) for run in now.running], "queued": now.queued, "pending_jobs": dict(now.pending),
+            "settling": now.settling, "missing": [asdict(gap) for gap in now.gaps]}
 
 
-def _show(sweep: Sweep, plan: dict[str, Any], now: Standing, console: Console) -> None:
-    console.print(f"[bold]{sweep.name}[/bold]: {len(now.done)} of {now.total} runs done, {len(now.running)} running, "
-                  f"{len(now.queued)} queued, {len(now.diverged)} diverged, {len(now.failed)} failed, "
-                  f"{len(now.missing)} missing", highlight=False)
+def screen(sweep: Sweep, plan: dict[str, Any], now: Standing) -> list[str]:
+    """The counts of all groups in one line, then each group that has something to tell."""
+    counts = {"running": now.running, "queued": now.queued, "settling": now.settling, "diverged": now.diverged,
+              "failed": now.failed, "missing": now.missing}
+    told = [f"{len(runs)} {name}" for name, runs in counts.items() if runs]
+    lines = [", ".join([f"{sweep.name}: {len(now.done)} of {now.total} runs done", *told]), *_stages(plan, now)]
     if plan["study"]["sweep_yaml"] != sweep.text:
-        console.print(f"{sweep.path} has changed since it was launched; this is the launched plan.")
-    for run in now.running:
-        accuracy = "" if run.val_accuracy is None else f", val {run.val_accuracy:.1%}"
-        console.print(f"  running  {run.run_id}  epoch {run.epoch}/{run.epochs}{accuracy}, "
-                      f"{run.images_per_second:,.0f} images/s, {run.eta_seconds / 60:.0f} min left", highlight=False)
-    for run_id in now.diverged[:SHOWN]:
-        console.print(f"  diverged {run_id}", highlight=False)
-    for attempts in now.failed[:SHOWN]:
-        _show_failure(attempts, console)
-    _show_missing(now.missing, sweep, console)
+        lines.append(f"{sweep.path} has changed since it was launched; this is the launched plan.")
+    lines += cut([_running(run) for run in now.running], "running")
+    if now.queued:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in now.pending.items())
+        jobs = f"; {sum(now.pending.values())} jobs wait in Slurm's queue: {reasons}" if reasons else ""
+        lines.append(f"  queued   {len(now.queued)} runs{jobs}")
+    if now.settling:
+        lines.append(f"  settling {len(now.settling)} runs: their worker has ended, its last files may show late")
+    lines += cut([f"  diverged {run_id}" for run_id in now.diverged], "diverged")
+    lines += [line for attempts in now.failed[:SHOWN] for line in _failure(attempts)]
+    lines += [f"  ... and {len(now.failed) - SHOWN} more failed"] if len(now.failed) > SHOWN else []
+    return lines + [line for gap in now.gaps for line in _gap(gap)] + _next(sweep, plan, now)
 
 
-def _show_failure(attempts: Attempts, console: Console) -> None:
-    record = attempts.record
-    console.print(f"  failed   {record.run_id}: {record.reason}", highlight=False)
-    if record.log:
-        console.print(f"           log: {record.log}", highlight=False, soft_wrap=True)
-        for line in last_lines(Path(record.log)):
-            console.print(f"           | {line}", highlight=False, markup=False)
+def stages(plan: dict[str, Any], now: Standing) -> dict[str, dict[str, int]]:
+    """By stage: runs planned, those with an outcome, and those that wait for a selection."""
+    settled = {*now.done, *now.diverged}
+    planned = {stage: [run["run_id"] for run in planned_of(plan, stage)] for stage in STAGES}
+    waiting = {run["run_id"] for run in plan["pending"]}
+    return {stage: {"planned": len(ids), "recorded": len(settled & {*ids}), "pending": len(waiting & {*ids})}
+            for stage, ids in planned.items()}
 
 
-def last_lines(log: Path) -> list[str]:
-    """The end of a log, or nothing where it is gone."""
-    try:
-        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-    except OSError:
+def _stages(plan: dict[str, Any], now: Standing) -> list[str]:
+    """A line for each stage of a tuned sweep."""
+    if plan["study"]["tuning"] is None:
         return []
+    trial, final = (stages(plan, now)[stage] for stage in STAGES)
+    until = "; they wait for the selection" if final["pending"] else ""
+    return [f"  trials   {trial['recorded']} of {trial['planned']} have an outcome",
+            f"  final    {final['recorded']} of {final['planned']} runs have an outcome{until}"]
 
 
-def _show_missing(missing: tuple[str, ...], sweep: Sweep, console: Console) -> None:
-    for run_id in missing[:SHOWN]:
-        console.print(f"  missing  {run_id}", highlight=False)
-    if len(missing) > SHOWN:
-        console.print(f"  ... and {len(missing) - SHOWN} more missing")
-    if missing:
-        again = " ".join(["python -m study.launch", sweep.path, *sweep.overrides])
-        console.print(f"nobody is working on the missing runs; next: {again}", highlight=False, soft_wrap=True)
+def cut(lines: list[str], what: str) -> list[str]:
+    more = len(lines) - SHOWN
+    return lines[:SHOWN] + ([f"  ... and {more} more {what}"] if more > 0 else [])
+
+
+def _running(run: Running) -> str:
+    place = f"job {run.job} on {run.node}" if run.job else f"worker {run.worker[1]}"
+    if run.epoch is None:
+        return f"  running  {run.run_id}  starting, {place}"
+    accuracy = "" if run.val_accuracy is None else f", val {run.val_accuracy:.1%}"
+    silent = f", SILENT for {run.age_seconds / 60:.0f} min: {run.log}" if run.age_seconds > SILENT_S else ""
+    return (f"  running  {run.run_id}  epoch {run.epoch}/{run.epochs}{accuracy}, {run.images_per_second:,.0f} images/s, "
+            f"{left(run.eta_seconds)}, {place}{silent}")
+
+
+def left(seconds: float | None) -> str:
+    """`2 h 05 min left`, `40 s left`."""
+    whole = round(seconds or 0)
+    if whole < 120:
+        return f"{whole} s left"
+    hours, minutes = divmod(round(whole / 60), 60)
+    return f"{hours} h {minutes:02d} min left" if hours else f"{minutes} min left"
+
+
+def _failure(attempts: Attempts) -> list[str]:
+    record = attempts.record
+    return [f"  failed   {record.run_id}: {record.reason}", *_log(record.log or "")]
+
+
+def _gap(gap: Gap) -> list[str]:
+    runs = gap.runs[0] if len(gap.runs) == 1 else f"{len(gap.runs)} runs, {gap.runs[0]} the first"
+    first, *more = gap.reason.splitlines()
+    return [f"  missing  {runs}: {first}", *(f"{INDENT}{line}" for line in more), *_log(gap.log)]
+
+
+def _log(path: str) -> list[str]:
+    shown = [f"{INDENT}log: {path}"] if path else []
+    return shown + [f"{INDENT}| {line}" for line in last_lines(path, LOG_LINES)]
+
+
+def _next(sweep: Sweep, plan: dict[str, Any], now: Standing) -> list[str]:
+    retry = ["--retry failed"] if now.failed and not now.missing else []
+    words = " ".join(["python -m study.launch", sweep.path, *sweep.overrides, *retry])
+    if not (now.missing or now.failed):
+        selectable = plan["pending"] and not now.under_way
+        return [f"all trials are recorded; next, to select and go on: {words}"] if selectable else []
+    return [f"nobody is working on {'these' if now.missing else 'the failed runs'}; next: {words}"]
 
 
 if __name__ == "__main__":

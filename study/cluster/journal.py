@@ -1,20 +1,22 @@
 """A worker's journal: what it began and how that ended, one flushed line each, so a death leaves a trace.
 
-From the journals follow the seconds lost, the state that `status` shows, and the rule against crash loops: a run that
-took its worker down three times without getting further is recorded as failed, and the share goes on.
+From the journals follow what `status` tells about a worker that is gone, and the rule against crash loops: a run that took
+its worker down three times without getting further is recorded as failed, and the share goes on.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from study.cluster.ledger import Worker
 from study.records.folder import Lines, SweepFolder, Writer, read_lines
 
 Event = Literal["start", "begin", "end", "stop", "exit", "refused"]
 DEATHS_ALLOWED = 3
+FINISHED = "share finished"
 
 
 class Journal:
@@ -23,11 +25,22 @@ class Journal:
     def __init__(self, folder: SweepFolder, writer: Writer):
         self._lines = Lines(folder.journals / f"{writer}.jsonl")
 
-    def note(self, event: Event, *, run_id: str = "", step: int = 0, reason: str = "") -> None:
-        self._lines.append({"event": event, "run_id": run_id, "step": step, "time": time.time(), "reason": reason})
+    def note(self, event: Event, *, run_id: str = "", step: int = 0, reason: str = "", log: str = "") -> None:
+        document = {"event": event, "run_id": run_id, "step": step, "time": time.time(), "reason": reason, "log": log}
+        self._lines.append(document)
 
     def close(self) -> None:
         self._lines.close()
+
+
+def open_journal(folder: SweepFolder, worker: Worker, *, restart: int) -> tuple[Writer, Journal]:
+    """A journal of this life of a worker alone. `restart` is where counting starts: a scheduler may forget to count."""
+    while True:
+        writer = Writer(*worker, restart)
+        try:
+            return writer, Journal(folder, writer)
+        except FileExistsError:
+            restart += 1
 
 
 @dataclass(frozen=True)
@@ -40,19 +53,41 @@ class Entry:
     step: int
     time: float
     reason: str
+    log: str  # where the worker's messages are
+
+    @property
+    def worker(self) -> Worker:
+        return self.writer.worker
 
 
-def read_journals(folder: SweepFolder) -> list[Entry]:
-    """All entries of all workers, by time."""
+def read_journals(folder: SweepFolder, *, of: Set[Worker] | None = None) -> list[Entry]:
+    """All entries of all workers, or of some, by time."""
     entries: list[Entry] = []
     for path in sorted(folder.journals.glob("*.jsonl")):
         writer = Writer.parse(path.stem)
-        entries += [_entry(writer, line.document) for line in read_lines(path)]
+        if of is None or writer.worker in of:
+            entries += _entries(writer, [line.document for line in read_lines(path)])
     return sorted(entries, key=lambda entry: (entry.time, str(entry.writer)))
 
 
-def _entry(writer: Writer, document: dict[str, Any]) -> Entry:
-    return Entry(writer=writer, **document)
+def _entries(writer: Writer, documents: list[dict[str, Any]]) -> list[Entry]:
+    """The lines of one life; the first of them tells where its log is."""
+    return [Entry(writer=writer, **{**document, "log": documents[0]["log"]}) for document in documents]
+
+
+def last_words(entries: Iterable[Entry]) -> dict[Worker, Entry]:
+    """Each worker's last entry in the newest of its lives."""
+    newest: dict[Worker, Entry] = {}
+    for entry in entries:
+        known = newest.get(entry.worker)
+        if known is None or entry.writer.restart >= known.writer.restart:
+            newest[entry.worker] = entry
+    return newest
+
+
+def training_now(words: dict[Worker, Entry]) -> dict[Worker, str]:
+    """The run that each worker has begun and not ended, if it still lives."""
+    return {worker: entry.run_id for worker, entry in words.items() if entry.event == "begin"}
 
 
 def deaths_without_progress(entries: Iterable[Entry], run_id: str) -> int:

@@ -6,29 +6,20 @@ The ledger is written before anything is submitted: a launch that dies in betwee
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Sequence, Set
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from study.cluster.ledger import Cluster, Launch, Worker, owners, write_launch
+from study.cluster.ledger import Cluster, Launch, new_launch_id, write_launch
+from study.cluster.life import Life
+from study.cluster.selection import Selection, selected
 from study.cluster.shares import Load, share_out
-from study.cluster.snapshot import origin, take_snapshot
-from study.errors import Problem, UserError
+from study.cluster.snapshot import code_hash, origin, take_snapshot
 from study.forecast import predicted_costs
 from study.planning import Plan, PlannedRun
 from study.records.benchmark import newest_benchmark
 from study.records.folder import SweepFolder, write_new
 from study.records.record import OUTCOMES, read_records
-from study.records.table import planned_columns
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which of the planned runs a launch is about; everything by default."""
-
-    where: Mapping[str, str]
-    limit: int | None = None
-    retry: frozenset[Literal["failed"]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -39,22 +30,26 @@ class ToDo:
     recorded: int
     failed: int  # recorded as failed and not asked to be retried
     owned: int
+    settling: int  # belong to a worker that ended a moment ago
     deselected: int
 
     def told(self) -> str:
         parts = [f"{len(self.runs)} to train", f"{self.recorded} recorded"]
         parts += [f"{self.failed} failed (--retry failed tries them again)"] if self.failed else []
         parts += [f"{self.owned} owned by live workers"] if self.owned else []
+        parts += [f"{self.settling} settling (their worker ended less than two minutes ago, and its files may show late; "
+                  "--settled takes them now)"] if self.settling else []
         parts += [f"{self.deselected} not selected"] if self.deselected else []
         return ", ".join(parts)
 
 
-def to_do(plan: Plan, folder: SweepFolder, *, alive: Set[Worker], selection: Selection) -> ToDo:
+def to_do(plan: Plan, folder: SweepFolder, *, life: Life, selection: Selection) -> ToDo:
     """Sorts every planned run into exactly one group."""
-    recorded, owned = read_records(folder.records), owners(folder, alive)
+    recorded, owned = read_records(folder.records), life.owners(folder)
     chosen: list[PlannedRun] = []
-    counts = {"recorded": 0, "failed": 0, "owned": 0, "deselected": 0}
-    wanted = _wanted(plan, selection.where)
+    counts = {"recorded": 0, "failed": 0, "owned": 0, "settling": 0, "deselected": 0}
+    documents = (planned.to_json() for planned in plan.runs)
+    wanted = selected(documents, selection.where) if selection.where else {planned.run_id for planned in plan.runs}
     for planned in plan.runs:
         attempts = recorded.get(planned.run_id)
         if planned.run_id not in wanted:
@@ -62,7 +57,7 @@ def to_do(plan: Plan, folder: SweepFolder, *, alive: Set[Worker], selection: Sel
         elif attempts and attempts.record.status in OUTCOMES:
             counts["recorded"] += 1
         elif planned.run_id in owned:
-            counts["owned"] += 1
+            counts["settling" if owned[planned.run_id] in life.settling else "owned"] += 1
         elif attempts and "failed" not in selection.retry:
             counts["failed"] += 1
         else:
@@ -73,50 +68,29 @@ def to_do(plan: Plan, folder: SweepFolder, *, alive: Set[Worker], selection: Sel
     return ToDo(runs=tuple(chosen), **counts)
 
 
-def _wanted(plan: Plan, where: Mapping[str, str]) -> set[str]:
-    """The run ids whose columns have the wanted values, compared as text."""
-    columns = {planned.run_id: planned_columns(planned.to_json()) for planned in plan.runs}
-    known = sorted({name for row in columns.values() for name in row})
-    problems = [Problem("no column of this name", "command line", f"--where {key}", choices=known)
-                for key in where if key not in known]
-    for key, value in where.items():
-        levels = sorted({str(row[key]) for row in columns.values() if key in row})
-        if key in known and value not in levels:
-            problems.append(Problem("no planned run has this value", "command line", f"--where {key}", value, levels))
-    if problems:
-        raise UserError(*problems)
-    return {run_id for run_id, row in columns.items() if all(str(row.get(key)) == value for key, value in where.items())}
+def new_launch(plan: Plan, folder: SweepFolder, *, cluster: Cluster, workers: int, workers_per_job: int = 1) -> Launch:
+    """A launch that is not entered yet: nothing is written. Under the sweep's lock."""
+    return Launch(
+        id=new_launch_id(folder),
+        cluster=cluster,
+        plan=plan.digest,
+        code=code_hash(),
+        tasks=workers,
+        tasks_per_job=workers_per_job,
+        device=plan.sweep.device,
+        provenance=asdict(origin()),
+    )
 
 
-def enter(
-    plan: Plan,
-    folder: SweepFolder,
-    runs: Sequence[PlannedRun],
-    *,
-    cluster: Cluster,
-    workers: int,
-    launch_id: str,
-    tasks_per_job: int = 1,
-    array_size: int = 0,
-) -> Launch:
-    """Writes the plan, the code snapshot, the shares and the launch; nothing is submitted yet."""
+def enter(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequence[PlannedRun]) -> Launch:
+    """Writes the plan, the code, the shares and the launch, which is returned; nothing is submitted yet."""
     by_id = {planned.run_id: planned for planned in runs}
     failed = {run_id for run_id, attempts in read_records(folder.records).items() if attempts.record.status == "failed"}
     costs = predicted_costs(runs, newest_benchmark(folder.benchmarks))
     loads = [Load(p.run_id, p.run.seed, p.architecture, costs[p.run_id]) for p in runs]
-    shares = [[_handed_out(by_id[run_id], failed) for run_id in share] for share in share_out(loads, workers)]
+    shares = [[_handed_out(by_id[run_id], failed) for run_id in share] for share in share_out(loads, draft.tasks)]
     write_new(folder.plans / f"{plan.digest}.json", plan.document)
-    launch = Launch(
-        id=launch_id,
-        cluster=cluster,
-        plan=plan.digest,
-        code=take_snapshot(folder.code),
-        tasks=len(shares),
-        tasks_per_job=tasks_per_job,
-        array_size=array_size,
-        device=plan.sweep.device,
-        provenance=asdict(origin()),
-    )
+    launch = replace(draft, code=take_snapshot(folder.code), tasks=len(shares))
     write_launch(folder, launch, shares)
     return launch
 

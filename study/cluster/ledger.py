@@ -1,33 +1,31 @@
 """The ledger says who owns a run: the newest live worker whose share holds it; dead workers own nothing.
 
 A launch is written here before its jobs are submitted, under the sweep's lock. Whether a worker is alive is asked elsewhere
-(one squeue call, or the lock file that a local worker holds). A worker that starts takes the lock for a moment, shows that
-it lives and drops what a newer launch was given in the meantime. So whichever of the two comes first, the other sees it,
-and no run is trained by two live workers.
+(one squeue call, or the lock file that a local worker holds). A worker that starts looks here for a moment in which no launch
+decides, shows that it lives and drops what a newer launch was given. So whichever of the two comes first, the other
+sees it, and no run is trained by two live workers.
 
-Locks are POSIX record locks (`fcntl.lockf`): they end with their process, however it ends, and NFS knows them.
+What is cancelled is withdrawn from one launch: its workers pass the run over, or let go of it at their next step.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
+import calendar
 import json
-import os
 import secrets
-import socket
 import time
-from collections.abc import Iterator, Mapping, Set
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from study.errors import Problem, UserError
 from study.records.folder import SweepFolder, write_new
 
 Cluster = Literal["local", "slurm"]
 Worker = tuple[str, int]
 """A launch id and a task number: the owner of one share."""
+
+ID_TIME = "%Y%m%dt%H%M%S"
+LOOK_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -40,128 +38,110 @@ class Launch:
     code: str
     tasks: int
     tasks_per_job: int  # several workers may share one job's GPU
-    array_size: int  # jobs in one array at most; 0 where there are no arrays
     device: str
     provenance: Mapping[str, Any]
 
+    @property
+    def jobs(self) -> int:
+        return -(-self.tasks // self.tasks_per_job)
 
-def new_launch_id() -> str:
-    """Sorts by time (UTC) and is unique: `20261122t143501x9f3a`; letters and digits, fit for a job name."""
-    return time.strftime("%Y%m%dt%H%M%S", time.gmtime()) + "x" + secrets.token_hex(2)
+    def workers_of(self, job: int) -> set[Worker]:
+        """The workers of the launch's job of this number."""
+        first = job * self.tasks_per_job
+        return {(self.id, task) for task in range(first, min(first + self.tasks_per_job, self.tasks))}
+
+
+def new_launch_id(folder: SweepFolder) -> str:
+    """Unique and greater than every id before it, also where this host's clock is late: `20261122t143501x9f3a`.
+
+    It begins with its time in UTC and holds only letters and digits, as a job's name needs. Under the sweep's lock.
+    """
+    before = [calendar.timegm(time.strptime(other.partition("x")[0], ID_TIME)) for other in folder.launch_ids()[-1:]]
+    moment = max([time.time(), *(other + 1 for other in before)])
+    return time.strftime(ID_TIME, time.gmtime(moment)) + "x" + secrets.token_hex(2)
 
 
 def write_launch(folder: SweepFolder, launch: Launch, shares: list[list[dict[str, Any]]]) -> None:
     """The shares first, `launch.json` last: a launch exists only when it is whole."""
     assert launch.tasks == len(shares)
+    place = folder.launches / launch.id
     for task, share in enumerate(shares):
-        write_new(share_path(folder, (launch.id, task)), share)
-    write_new(folder.launches / launch.id / "launch.json", asdict(launch))
+        write_new(place / "shares" / f"{task}.json", share)
+    write_new(place / "runs.json", [[planned["run_id"] for planned in share] for share in shares])
+    write_new(place / "launch.json", asdict(launch))
 
 
 def read_launch(folder: SweepFolder, launch_id: str) -> Launch:
     return Launch(**json.loads((folder.launches / launch_id / "launch.json").read_text(encoding="utf-8")))
 
 
-def share_path(folder: SweepFolder, worker: Worker) -> Path:
-    return folder.launches / worker[0] / "shares" / f"{worker[1]}.json"
+def read_launches(folder: SweepFolder) -> list[Launch]:
+    """All of them, oldest first."""
+    return [read_launch(folder, launch_id) for launch_id in folder.launch_ids()]
 
 
 def read_share(folder: SweepFolder, worker: Worker) -> list[dict[str, Any]]:
-    """The planned runs that a worker owns, in the order it trains them."""
-    share: list[dict[str, Any]] = json.loads(share_path(folder, worker).read_text(encoding="utf-8"))
+    """The planned runs that a worker was given, whole, in the order it trains them."""
+    path = folder.launches / worker[0] / "shares" / f"{worker[1]}.json"
+    share: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return share
 
 
-def owners(folder: SweepFolder, alive: Set[Worker]) -> dict[str, Worker]:
-    """For each run that a live worker owns, that worker: the newest, where several hold it."""
+def holders(folder: SweepFolder, launch_id: str) -> dict[str, Worker]:
+    """Which worker of a launch was given a run, for all of its runs: one file, however many workers there are."""
+    shares = json.loads((folder.launches / launch_id / "runs.json").read_text(encoding="utf-8"))
+    return {run_id: (launch_id, task) for task, share in enumerate(shares) for run_id in share}
+
+
+def all_holders(folder: SweepFolder, run_ids: Set[str]) -> set[Worker]:
+    """Every worker that was ever given one of these runs: only they can have left traces of them."""
+    given = (holders(folder, launch_id) for launch_id in folder.launch_ids())
+    return {worker for launch in given for run_id, worker in launch.items() if run_id in run_ids}
+
+
+def owners(folder: SweepFolder, alive: Set[Worker], *, training: Mapping[Worker, str]) -> dict[str, Worker]:
+    """For each run that a live worker owns, that worker: the newest, where several hold it.
+
+    `training` is what workers are at: a withdrawn run is owned until its worker has let go of it.
+    """
     owned: dict[str, Worker] = {}
-    for worker in sorted(alive):
-        if share_path(folder, worker).exists():
-            owned |= {planned["run_id"]: worker for planned in read_share(folder, worker)}
+    for launch_id in sorted({launch for launch, _ in alive}):
+        gone = withdrawn(folder, launch_id)
+        for run_id, worker in holders(folder, launch_id).items():
+            if worker in alive and (run_id not in gone or training.get(worker) == run_id):
+                owned[run_id] = worker
     return owned
 
 
 def handed_on(folder: SweepFolder, launch_id: str) -> set[str]:
     """The run ids that launches newer than `launch_id` were given."""
     newer = [other for other in folder.launch_ids() if other > launch_id]
-    return {
-        planned["run_id"]
-        for other in newer
-        for task in range(read_launch(folder, other).tasks)
-        for planned in read_share(folder, (other, task))
-    }
+    return {run_id for other in newer for run_id in holders(folder, other)}
 
 
-@contextlib.contextmanager
-def sweep_lock(folder: SweepFolder, *, patience_s: float = 60.0) -> Iterator[None]:
-    """Holds the sweep's lock; a UserError names who has it when it can't be had in time."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    give_up = time.monotonic() + patience_s
-    with open(folder.lock, "a+", encoding="utf-8") as file:
-        while not try_lock(file.fileno()):
-            if time.monotonic() > give_up:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise UserError(Problem(f"another launch holds this sweep's lock ({holder})", place=str(folder.lock)))
-            time.sleep(0.1)
-        file.truncate(0)
-        file.write(f"host {socket.gethostname()}, process {os.getpid()}")
-        file.flush()
-        yield
+def withdraw(folder: SweepFolder, launch_id: str, run_ids: Iterable[str]) -> None:
+    """Takes runs away from a launch. Under the sweep's lock."""
+    place = folder.launches / launch_id / "withdrawn"
+    write_new(place / f"{len(list(place.glob('*.json')))}.json", sorted(run_ids))
 
 
-def try_lock(descriptor: int) -> bool:
-    """Takes the record lock of an open file if nobody else has it."""
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
+def withdrawn(folder: SweepFolder, launch_id: str) -> set[str]:
+    """The run ids that were taken away from a launch."""
+    paths = (folder.launches / launch_id / "withdrawn").glob("*.json")
+    return {run_id for path in paths for run_id in json.loads(path.read_text(encoding="utf-8"))}
 
 
-@dataclass(frozen=True)
-class LifeSign:
-    """A lock file held as long as this process lives; others see by it that the worker (or launcher) is alive.
+@dataclass
+class Withdrawals:
+    """What was withdrawn from a launch, as its worker sees it: looked up every few seconds, since folders may be far away."""
 
-    A process must not ask `held()` of a sign that it holds itself: closing a file drops its own POSIX locks on it.
-    """
+    folder: SweepFolder
+    launch_id: str
+    _known: set[str] = field(default_factory=set)
+    _next_look: float = 0.0
 
-    path: Path
-
-    def hold(self) -> None:
-        """Takes the lock for the rest of this process's life; an assertion if another live process has it.
-
-        The descriptor is never closed: the system does that when the process ends, however it ends.
-        """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        assert try_lock(descriptor), f"{self.path} is held by another live process"
-
-    def held(self) -> bool:
-        """Whether a live process (another one than this) holds it."""
-        if not self.path.exists():
-            return False
-        with open(self.path, "a", encoding="utf-8") as file:
-            return not try_lock(file.fileno())
-
-
-def worker_sign(folder: SweepFolder, worker: Worker) -> LifeSign:
-    return LifeSign(folder.launches / worker[0] / "workers" / f"{worker[1]}.lock")
-
-
-def launcher_sign(folder: SweepFolder, launch_id: str) -> LifeSign:
-    """Held by a local launch from before its ledger entry until its workers have ended: covers their start-up."""
-    return LifeSign(folder.launches / launch_id / "launcher.lock")
-
-
-def alive_locally(folder: SweepFolder) -> set[Worker]:
-    """The workers of local launches that live on any host that shares this file system."""
-    alive: set[Worker] = set()
-    for launch_id in folder.launch_ids():
-        launch = read_launch(folder, launch_id)
-        if launch.cluster != "local":
-            continue
-        started = launcher_sign(folder, launch_id).held()
-        workers = [(launch_id, task) for task in range(launch.tasks)]
-        alive |= {worker for worker in workers if started or worker_sign(folder, worker).held()}
-    return alive
+    def include(self, run_id: str, *, now: bool = False) -> bool:
+        if now or time.monotonic() >= self._next_look:
+            self._known = withdrawn(self.folder, self.launch_id)
+            self._next_look = time.monotonic() + LOOK_EVERY_S
+        return run_id in self._known

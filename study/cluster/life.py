@@ -1,21 +1,72 @@
-"""Who is alive, on any cluster: local workers by the locks they hold, Slurm's by one squeue call."""
+"""Who is alive, on any cluster: local workers by the locks they hold, Slurm's by one squeue call.
+
+Shared file systems show files late: for two minutes after a job's end its runs are settling, and still its own.
+"""
 
 from __future__ import annotations
 
-import datetime
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from study.cluster import slurm
-from study.cluster.journal import read_journals
-from study.cluster.ledger import Worker, alive_locally, read_launch
+from study.cluster.journal import Entry, read_journals, training_now
+from study.cluster.journal import last_words as words_of
+from study.cluster.ledger import Launch, Worker, owners, read_launches
+from study.cluster.locks import launcher_sign, worker_sign
 from study.records.folder import SweepFolder
 
+SETTLING_S = 120
 
-def alive_workers(folder: SweepFolder) -> set[Worker]:
-    """Everyone alive: local workers by their locks, Slurm's by one squeue call (none where no launch used Slurm)."""
-    launches = [read_launch(folder, launch_id) for launch_id in folder.launch_ids()]
-    on_slurm = [launch for launch in launches if launch.cluster == "slurm"]
-    alive = alive_locally(folder)
-    if on_slurm:
-        jobs = slurm.job_states(slurm.submission_names(folder, on_slurm))
-        alive |= slurm.alive_workers(jobs, on_slurm, read_journals(folder), now=datetime.datetime.now())
+
+@dataclass(frozen=True)
+class Life:
+    """What is known of a sweep's workers at one moment."""
+
+    working: frozenset[Worker]  # queued, starting or running
+    settling: frozenset[Worker]  # ended a moment ago
+    jobs: tuple[slurm.Job, ...]  # of this sweep, alive or ended; none where no launch used Slurm
+    words: dict[Worker, Entry]  # the last entry in each worker's journal
+    queue_size: int = 0  # jobs that the controller holds, whoever's they are
+
+    def owners(self, folder: SweepFolder) -> dict[str, Worker]:
+        """Who owns which run."""
+        return owners(folder, self.working | self.settling, training=training_now(self.words))
+
+    def settled(self) -> Life:
+        """The same where file systems show files at once: an ended worker owns nothing."""
+        return replace(self, settling=frozenset())
+
+
+def life_of(folder: SweepFolder, *, ask_slurm: bool = False) -> Life:
+    """Everyone alive; one squeue call, and none where no launch of this sweep used Slurm (but where it is asked for)."""
+    launches = read_launches(folder)
+    on_slurm = {launch.id: launch for launch in launches if launch.cluster == "slurm"}
+    queue = slurm.queue() if on_slurm or ask_slurm else slurm.Queue((), 0)
+    jobs = tuple(job for job in queue.jobs if job.launch in on_slurm)
+    words = words_of(read_journals(folder))
+    working = {worker for job in jobs if job.alive for worker in on_slurm[job.launch].workers_of(job.index)}
+    settling = {worker for job in jobs if still_settles(job, time.time())
+                for worker in on_slurm[job.launch].workers_of(job.index) if not refused(words.get(worker))}
+    working |= alive_locally(folder, [launch for launch in launches if launch.cluster == "local"])
+    return Life(frozenset(working), frozenset(settling - working), jobs, words, queue.size)
+
+
+def still_settles(job: slurm.Job, now: float) -> bool:
+    """Whether files of an ended job may not be visible yet; one that was cancelled in the queue has written none."""
+    return not job.alive and job.began and (job.end is None or now - job.end <= SETTLING_S)
+
+
+def refused(last: Entry | None) -> bool:
+    """Whether a worker has said that it touched no run."""
+    return last is not None and last.event == "refused"
+
+
+def alive_locally(folder: SweepFolder, launches: Sequence[Launch]) -> set[Worker]:
+    """The workers of local launches that live on any host that shares this file system."""
+    alive: set[Worker] = set()
+    for launch in launches:
+        started = launcher_sign(folder, launch.id).held()
+        workers = [(launch.id, task) for task in range(launch.tasks)]
+        alive |= {worker for worker in workers if started or worker_sign(folder, worker).held()}
     return alive

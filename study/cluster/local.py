@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from submitit import LocalExecutor, LocalJob
 
+from study.cluster.environment import process_environment
 from study.cluster.journal import Entry, read_journals
 from study.cluster.ledger import Launch
 from study.cluster.worker import Task
@@ -23,7 +24,7 @@ from study.records.folder import SweepFolder
 
 FOREVER_MIN = 525_600  # submitit's local jobs have a time limit; a year is none
 POLL_S = 0.25
-SILENT_STARTS = 2  # a worker that dies before its first journal line would die again
+STARTS_ALLOWED = 2  # in a row, of a worker that dies before it begins a run: it would die again
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,13 @@ class LocalWorkers:
             if not job.done():
                 continue
             del self._jobs[task]
-            entries = [e for e in read_journals(self.folder) if (e.writer.launch, e.writer.task) == (self.launch.id, task)]
+            entries = read_journals(self.folder, of={(self.launch.id, task)})
             last = [e for e in entries if e.writer.restart == restart]
             if last and last[-1].event == "exit":
                 self._finished.add(task)
             elif last and last[-1].event == "refused":
                 told.append(f"worker {task}: {last[-1].reason}")
-            elif not last and restart - _last_alive(entries) >= SILENT_STARTS:
+            elif not _began(last) and restart - _last_begun(entries) >= STARTS_ALLOWED:
                 told.append(f"worker {task} dies at its start; see {job.paths.stderr}")
             else:
                 self._start(task, restart=restart + 1)
@@ -112,29 +113,19 @@ class LocalWorkers:
                 job._process.wait()
 
 
-def _last_alive(entries: list[Entry]) -> int:
-    return max((entry.writer.restart for entry in entries), default=-1)
+def _began(entries: list[Entry]) -> bool:
+    return any(entry.event == "begin" for entry in entries)
+
+
+def _last_begun(entries: list[Entry]) -> int:
+    """The newest life that got as far as a run; -1 where none did."""
+    return max((entry.writer.restart for entry in entries if entry.event == "begin"), default=-1)
 
 
 def worker_environment(folder: SweepFolder, launch: Launch, machine: Machine) -> dict[str, str]:
     """The launched code first on the path, whatever the working folder holds, and no more threads than cores."""
     code = str((folder.code / launch.code).resolve())
     return {"PYTHONPATH": code, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": str(machine.threads)}
-
-
-@contextlib.contextmanager
-def process_environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for what is started inside: submitit hands its own environment on and takes no other."""
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager

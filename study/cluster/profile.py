@@ -1,6 +1,7 @@
 """A cluster profile says what to ask Slurm for; one YAML file per cluster, every key known and checked.
 
-Keys follow sbatch's options. What isn't among them goes into `sbatch:` under sbatch's own names.
+Keys follow sbatch's options. What isn't among them goes into `sbatch:` under sbatch's own names; those of the same name
+go before it.
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from study.config.options import Options
-from study.config.reading import parse_yaml, problems_of
+from study.config.reading import apply_override, parse_yaml, problems_of
 from study.errors import Problem, UserError
 
 
@@ -28,11 +29,18 @@ def minutes(value: object) -> object:
     return days * 1440 + hours * 60 + mins + (seconds > 0)
 
 
+SbatchOptions = dict[str, str | int | Literal[True]]
+"""Options of sbatch by their long names; `true` for those that take no value."""
+
+OWNED = {"array", "dependency", "error", "job-name", "ntasks", "open-mode", "output", "signal"}
+"""What the harness sets itself: by their names its jobs are found again."""
+
+
 class Profile(Options):
     """What each job asks for, and how many jobs there are."""
 
-    workers: int = Field(8, ge=1)  # tasks of the array; --workers on the command line goes before it
-    workers_per_gpu: int = Field(1, ge=1, le=16)  # processes that share one job's GPU, each with a share of its own
+    workers: int = Field(8, ge=1)  # processes that train; --workers on the command line goes before it
+    workers_per_gpu: int = Field(1, ge=1, le=16)  # workers in one job, which share its GPU
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
@@ -40,13 +48,29 @@ class Profile(Options):
     exclude: str | None = None  # nodes
     time: Annotated[int, BeforeValidator(minutes)] = Field(240, ge=1)  # minutes, or hh:mm:ss, or d-hh:mm:ss
     gpus_per_node: int = Field(1, ge=0, le=16)
-    cpus_per_task: int = Field(4, ge=1)
+    cpus_per_task: int = Field(4, ge=1)  # of each worker, and its threads
     mem_gb: float | None = Field(16, gt=0)  # of the whole job
-    array_parallelism: int = Field(256, ge=1)  # tasks that run at the same time
-    requeue: bool = True
+    array_parallelism: int = Field(256, ge=1)  # jobs of one launch that run at the same time
+    requeue: bool = True  # back into the queue after preemption, time limit and dead nodes
     signal_delay_s: int = Field(90, ge=1)  # seconds before the time limit at which a worker is told to save
     setup: tuple[str, ...] = ()  # shell lines before the worker: modules, environments
-    sbatch: dict[str, str | int | bool] = {}  # further options of sbatch, by their long names
+    sbatch: SbatchOptions = {}  # further options of the workers' jobs
+    report: SbatchOptions = {}  # options of the job that --report adds, e.g. a partition without GPUs
+
+    @field_validator("sbatch", "report")
+    @classmethod
+    def _leaves_our_options_alone(cls, options: SbatchOptions) -> SbatchOptions:
+        taken = sorted(OWNED & {name.replace("_", "-") for name in options})
+        if taken:
+            raise ValueError(f"{', '.join(taken)}: the harness sets these itself, to find its jobs again")
+        return options
+
+    @model_validator(mode="after")
+    def _a_job_trains_before_it_is_told_to_save(self) -> Profile:
+        if self.signal_delay_s * 2 > self.time * 60:
+            raise ValueError(f"signal_delay_s must be at most half of time ({self.time} min): a job would be told to save "
+                             "and requeue before it has trained")
+        return self
 
 
 def read_profile(path: Path, overrides: Sequence[str] = ()) -> Profile:
@@ -59,11 +83,7 @@ def read_profile(path: Path, overrides: Sequence[str] = ()) -> Profile:
         raise UserError(Problem(f"cannot read this profile: {reason}", place=str(path), choices=found)) from None
     tree, places = parse_yaml(text, str(path))
     for override in overrides:
-        key, equals, raw = override.partition("=")
-        if not equals:
-            raise UserError(Problem("a profile key is overridden as key=value", "command line", value=override))
-        tree[key] = parse_yaml(f"value: {raw}", f"command line, {override}")[0]["value"]
-        places[(key,)] = f"command line, {override}"
+        apply_override(tree, places, override)
     try:
         return Profile.model_validate(_tuples(tree))
     except ValidationError as error:

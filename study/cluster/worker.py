@@ -21,17 +21,20 @@ from typing import TYPE_CHECKING, Any
 
 from submitit.helpers import DelayedSubmission
 
-from study.cluster.journal import DEATHS_ALLOWED, Journal, deaths_without_progress, read_journals
-from study.cluster.ledger import handed_on, read_launch, read_share, sweep_lock, worker_sign
+from study.cluster.journal import DEATHS_ALLOWED, FINISHED, Journal, deaths_without_progress, open_journal, read_journals
+from study.cluster.ledger import Withdrawals, all_holders, handed_on, read_launch, read_share
+from study.cluster.locks import no_launch_meanwhile, worker_sign
 from study.errors import UserError
 from study.records.folder import Lines, SweepFolder, Writer, write_whole
-from study.records.record import OUTCOMES, Record, Status, read_records
+from study.records.record import OUTCOMES, Attempts, Record, Status, read_records
 
 if TYPE_CHECKING:
     from study.cluster.trainer import Trainer
 
 EXIT_REFUSED = 3  # the worker can't do its work here at all: no usable device, data that is not the planned data
+EXIT_NOT_REQUEUED = 4  # stopped in order, but the scheduler doesn't take the job back
 EXIT_WAIT_S = 600  # after SIGTERM: longer than any grace period, so that it is the scheduler who ends the job
+RANK_WAIT_S = 10  # between the requests of a job's several workers, since one is enough
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Task:
 
     folder: str
     launch: str
-    task: int
+    job: int
     restart: int | None
     threads: int
 
@@ -76,44 +79,65 @@ def work(task: Task) -> str:
     stop = Stop()
     stop.listen()
     environment = dict(os.environ)
-    folder, writer = SweepFolder(Path(task.folder)), _writer(task, environment)
-    journal = Journal(folder, writer)
-    journal.note("start")
+    folder, log = SweepFolder(Path(task.folder)), _log_path(environment)
+    number, restart = _place(task, environment)
+    writer, journal = open_journal(folder, (task.launch, number), restart=restart)
+    journal.note("start", log=log)
     try:
         share = _claim(folder, writer)
+        worker = _ready(folder, writer, journal, share=share, log=log, stop=stop)
         trainer = _trainer(folder, writer, share=share, threads=task.threads, environment=environment)
     except UserError as error:
         journal.note("refused", reason=error.screen())
         print(error.screen(), file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED)
-    worker = Worker(folder, writer, journal, stop, log=_log_path(environment))
     worker.train_share(share, trainer)
     if stop():
         journal.note("exit", reason=signal.Signals(stop.signal or 0).name)
-        _leave(stop, environment)
+        if task.restart is None:
+            _leave(stop, environment)
         return "stopped"
-    journal.note("exit", reason="share finished")
-    return "share finished"
+    journal.note("exit", reason=FINISHED)
+    return FINISHED
 
 
-def _writer(task: Task, environment: Mapping[str, str]) -> Writer:
-    """Which share and which life of it; tasks of one job (several workers on a GPU) follow each other."""
-    local_rank = int(environment.get("SLURM_PROCID", "0")) if task.restart is None else 0
-    tasks = int(environment.get("SLURM_NTASKS", "1")) if task.restart is None else 1
-    restart = int(environment.get("SLURM_RESTART_COUNT", "0")) if task.restart is None else task.restart
-    return Writer(task.launch, task.task * tasks + local_rank, restart)
+def _place(task: Task, environment: Mapping[str, str]) -> tuple[int, int]:
+    """Which worker of its launch this is, and its how-manieth life; workers of one job follow each other."""
+    if task.restart is not None:
+        return task.job, task.restart
+    local_rank, workers = int(environment.get("SLURM_PROCID", "0")), int(environment.get("SLURM_NTASKS", "1"))
+    return task.job * workers + local_rank, int(environment.get("SLURM_RESTART_COUNT", "0"))
 
 
 def _claim(folder: SweepFolder, writer: Writer) -> list[dict[str, Any]]:
     """Shows that this worker lives, then takes the runs of its share that no newer launch was given."""
-    launch, worker = read_launch(folder, writer.launch), (writer.launch, writer.task)
-    if writer.task >= launch.tasks:
+    launch = read_launch(folder, writer.launch)
+    if writer.task >= launch.tasks:  # the last job has room for more workers than were left
         return []
-    with sweep_lock(folder):
+    with no_launch_meanwhile(folder):
         if launch.cluster == "local":
-            worker_sign(folder, worker).hold()
+            worker_sign(folder, writer.worker).hold()
         gone = handed_on(folder, writer.launch)
-    return [planned for planned in read_share(folder, worker) if planned["run_id"] not in gone]
+    return [planned for planned in read_share(folder, writer.worker) if planned["run_id"] not in gone]
+
+
+def _ready(
+    folder: SweepFolder, writer: Writer, journal: Journal, *, share: list[dict[str, Any]], log: str, stop: Stop
+) -> Worker:
+    """The worker with what earlier workers left of its runs."""
+    run_ids = {planned["run_id"] for planned in share}
+    earlier = all_holders(folder, run_ids)
+    entries = read_journals(folder, of=earlier)
+    return Worker(
+        folder=folder,
+        writer=writer,
+        journal=journal,
+        stop=stop,
+        log=log,
+        recorded=read_records(folder.records, of=earlier),
+        deaths={run_id: deaths_without_progress(entries, run_id) for run_id in run_ids},
+        withdrawals=Withdrawals(folder, writer.launch),
+    )
 
 
 def _trainer(
@@ -126,10 +150,10 @@ def _trainer(
     return Trainer.open(folder, writer, launch, share=share, threads=threads, environment=environment)
 
 
-def _log_path(environment: Mapping[str, str]) -> str | None:
-    """Where this worker's stderr goes, by submitit's own naming."""
+def _log_path(environment: Mapping[str, str]) -> str:
+    """Where this worker's stderr goes, by submitit's own naming; empty outside of submitit."""
     if "SUBMITIT_FOLDER" not in environment:
-        return None
+        return ""
     from submitit import JobEnvironment
 
     return str(JobEnvironment().paths.stderr)
@@ -137,43 +161,45 @@ def _log_path(environment: Mapping[str, str]) -> str | None:
 
 @dataclass
 class Worker:
-    """Goes through a share: skips what is recorded, trains the rest, never stops for a run that fails."""
+    """Goes through a share: skips what is recorded or withdrawn, trains the rest, never stops for a run that fails."""
 
     folder: SweepFolder
     writer: Writer
     journal: Journal
     stop: Stop
-    log: str | None
+    log: str
+    recorded: Mapping[str, Attempts]
+    deaths: Mapping[str, int]  # in a row, without progress
+    withdrawals: Withdrawals
     _records: Lines | None = None
 
     def train_share(self, share: list[dict[str, Any]], trainer: Trainer) -> None:
-        recorded = read_records(self.folder.records)
-        entries = read_journals(self.folder)
         for planned in share:
+            run_id = planned["run_id"]
             if self.stop():
                 return
-            run_id = planned["run_id"]
-            attempts = recorded.get(run_id)
+            attempts, deaths = self.recorded.get(run_id), self.deaths[run_id]
             if attempts and (attempts.record.status in OUTCOMES or not planned.get("retry")):
                 trainer.forget(run_id)  # a checkpoint left by a death between record and removal
-                continue
-            deaths = deaths_without_progress(entries, run_id)
-            if deaths >= DEATHS_ALLOWED and not planned.get("retry"):
+            elif deaths >= DEATHS_ALLOWED and not planned.get("retry"):
                 reason = f"took its worker down {deaths} times without getting further"
                 self._record(trainer.failure(planned, reason=reason, log=self.log))
-                continue
-            self._train(planned, trainer)
+            else:
+                self._train(planned, trainer)
 
     def _train(self, planned: dict[str, Any], trainer: Trainer) -> None:
         run_id = planned["run_id"]
         self.journal.note("begin", run_id=run_id, step=trainer.saved_step(run_id))
+        if self.withdrawals.include(run_id, now=True):  # looked up after the begin is noted, so that one sees the other
+            self.journal.note("stop", run_id=run_id, reason="withdrawn")
+            return
         try:
-            record = trainer.train(planned, stop=self.stop, log=self.log)
+            record = trainer.train(planned, stop=lambda: self.stop() or self.withdrawals.include(run_id), log=self.log)
         except Exception as error:  # a run that fails is a result; the share goes on
             traceback.print_exc()
             record = trainer.failure(planned, reason=trainer.reason(error), log=self.log)
         if record is None:
-            self.journal.note("stop", run_id=run_id)
+            self.journal.note("stop", run_id=run_id, reason="signal" if self.stop() else "withdrawn")
             return
         self._record(record)
         trainer.forget(run_id)
@@ -187,25 +213,32 @@ class Worker:
 
 
 def _told(status: Status, record: Record) -> str:
-    if status != "done":
-        return f"{status}: {record.reason}"
-    seconds = record.measured.get("train_seconds") or 0.0
-    return f"test accuracy {record.result['test_accuracy']:.2%} in {seconds:.1f} s"
+    return record.figures() if status == "done" else f"{status}: {record.reason}"
 
 
 def _leave(stop: Stop, environment: Mapping[str, str]) -> None:
-    """After the state is saved: back into the queue where a scheduler asked for the place, else wait for its end.
+    """After the state is saved: back into the queue where Slurm asked for the place, else wait for its end.
 
     A job that just left after SIGTERM would count as finished, and a preempted one would not come back: so it stays until
-    the scheduler ends it. USR2 may still come in that time (Slurm sends both, in either order).
+    the scheduler ends it. USR2 may still come in that time (Slurm sends both, in either order). A SIGTERM is never answered
+    with a requeue: it may come from scancel, and a requeue would bring the cancelled job back.
     """
-    job = environment.get("SLURM_JOB_ID")
     deadline = time.monotonic() + EXIT_WAIT_S
-    while job is not None and time.monotonic() < deadline:
-        if stop.signal == signal.SIGUSR2 and environment.get("SLURM_PROCID", "0") == "0":
-            subprocess.run(["scontrol", "requeue", job], check=False, timeout=60)
-            time.sleep(10)
-        time.sleep(0.5)
+    while stop.signal != signal.SIGUSR2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    if stop.signal == signal.SIGUSR2:
+        time.sleep(RANK_WAIT_S * int(environment["SLURM_PROCID"]))
+        if not requeue(environment["SLURM_JOB_ID"]):
+            sys.exit(EXIT_NOT_REQUEUED)
+
+
+def requeue(job: str) -> bool:
+    """Puts a running job back into the queue; False where Slurm won't, also when asked again (it may be busy)."""
+    for pause_s in (0, 5, 15):
+        time.sleep(pause_s)
+        if subprocess.run(["scontrol", "requeue", job], check=False, timeout=60).returncode == 0:
+            return True
+    return False
 
 
 def write_progress(folder: SweepFolder, writer: Writer, *, every_s: float) -> Callable[[str], None]:

@@ -4,7 +4,9 @@
         lock                                    held while a launch decides who owns what
         plans/<digest>.json                     every planned run, resolved; immutable
         launches/<id>/launch.json               which plan, which cluster, which code, how many workers; immutable
-        launches/<id>/shares/<task>.json        the runs that task owns, in order; immutable
+        launches/<id>/shares/<task>.json        the runs that task owns, resolved, in order; immutable
+        launches/<id>/runs.json                 their run ids, all shares in one file; immutable
+        launches/<id>/withdrawn/<n>.json        run ids that `study.cancel` took away from this launch; immutable
         launches/<id>/submissions/<n>.json      what the scheduler answered to one submission; immutable
         launches/<id>/workers/<task>.lock       held by a local worker as long as it lives
         launches/<id>/jobs/                     submitit's pickles and the workers' logs
@@ -106,6 +108,11 @@ class Writer:
 
     def __str__(self) -> str:
         return f"{self.launch}-{self.task}-{self.restart}"
+
+    @property
+    def worker(self) -> tuple[str, int]:
+        """Whose life this is: launch and task."""
+        return self.launch, self.task
 
     @staticmethod
     def parse(stem: str) -> Writer:

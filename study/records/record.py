@@ -8,13 +8,13 @@ successor computes the same bits); unequal ones are refused by name, never avera
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from study.errors import Problem, UserError
-from study.records.folder import Line, read_lines
+from study.records.folder import Line, Writer, read_lines
 
 Status = Literal["done", "diverged", "failed"]
 OUTCOMES: tuple[Status, ...] = ("done", "diverged")
@@ -61,10 +61,12 @@ class Attempts:
     count: int
 
 
-def read_records(folder: Path) -> dict[str, Attempts]:
-    """Per run id what counts, from every file of a `records/` folder."""
+def read_records(folder: Path, *, of: Set[tuple[str, int]] | None = None) -> dict[str, Attempts]:
+    """Per run id what counts, from every file of a `records/` folder, or from those of some workers (launch, task)."""
     found: dict[str, list[tuple[Record, str]]] = defaultdict(list)
     for path in sorted(folder.glob("*.jsonl")):
+        if of is not None and Writer.parse(path.stem).worker not in of:
+            continue
         for line in read_lines(path):
             record = _record_of(line)
             found[record.run_id].append((record, line.place))

@@ -1,0 +1,85 @@
+"""python -m study.cancel SWEEP [--where COLUMN=VALUE]: takes runs of this sweep out of the queue, or off their workers.
+
+Only what belongs to this sweep is touched, and what it is is shown before it is done. Records and checkpoints stay: a later
+launch goes on from where the runs were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from study.cluster.cancellation import Cancellation, cancel_reports, carry_out, propose, still_held
+from study.cluster.life import life_of
+from study.cluster.selection import pairs, selected
+from study.commands import add_sweep_arguments, open_console, read_asked, sweep_folder
+from study.errors import Problem, UserError, exit_status
+from study.records.folder import SweepFolder
+from study.records.table import load_plan
+
+SHOWN = 8
+
+
+@exit_status
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="study.cancel", description=__doc__.split("\n\n")[0])
+    add_sweep_arguments(parser)
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only runs like this")
+    parser.add_argument("--yes", action="store_true", help="don't ask")
+    arguments = parser.parse_intermixed_args(argv)
+    sweep, console = read_asked(arguments), open_console()
+    folder, where = sweep_folder(arguments, sweep.name), pairs(arguments.where)
+    wanted = selected(planned_runs(folder), where)
+    proposed = propose(folder, wanted, life_of(folder))
+    if not proposed.runs:
+        console.print(f"{sweep.name}: nothing of this is queued or running.", highlight=False)
+        return 0
+    tell(proposed, console, heading=f"{sweep.name}: to be cancelled")
+    if not (arguments.yes or confirmed()):
+        console.print("Nothing was cancelled.")
+        return 1
+    done = carry_out(folder, wanted)
+    if not where:
+        cancel_reports(folder)
+    tell(done, console, heading=f"{sweep.name}: cancelled")
+    held = still_held(folder, done.run_ids)
+    if held:
+        console.print(f"{len(held)} are still being let go of by their workers, e.g. {min(held)}", highlight=False)
+    console.print(f"Records and checkpoints are kept. To go on: python -m study.launch {sweep.path}", highlight=False)
+    return 0
+
+
+def planned_runs(folder: SweepFolder) -> list[dict[str, Any]]:
+    """Every run that any launch of the sweep has planned; a UserError where there was no launch."""
+    load_plan(folder.path)
+    plans = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.plans.glob("*.json"))]
+    return [planned for plan in plans for planned in plan["runs"]]
+
+
+def tell(what: Cancellation, console: Console, *, heading: str) -> None:
+    run_ids = sorted(what.run_ids)
+    jobs = f"; jobs {', '.join(job.id for job in what.jobs[:SHOWN])}" if what.jobs else ""
+    more = f" and {len(what.jobs) - SHOWN} more" if len(what.jobs) > SHOWN else ""
+    spared = f"; {what.spared} jobs go on with other runs" if what.spared else ""
+    console.print(f"{heading}: {len(run_ids)} runs, {what.training} of them in training{jobs}{more}{spared}",
+                  highlight=False, soft_wrap=True)
+    for run_id in run_ids[:SHOWN]:
+        console.print(f"  {run_id}", highlight=False)
+    if len(run_ids) > SHOWN:
+        console.print(f"  ... and {len(run_ids) - SHOWN} more")
+
+
+def confirmed() -> bool:
+    """Asks the user; a UserError where nobody is there to answer."""
+    if not sys.stdin.isatty():
+        raise UserError(Problem("nobody is there to be asked; --yes cancels without asking", "command line", "--yes"))
+    return input("Cancel these? [y/N] ").strip().lower() in ("y", "yes")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

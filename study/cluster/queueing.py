@@ -1,0 +1,194 @@
+"""A launch on Slurm: what nobody alive owns goes into the queue, as few arrays as the cluster's limits allow.
+
+Nothing is submitted unless squeue has said who is alive. Everything that decides happens under the sweep's lock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from study.cluster import slurm
+from study.cluster.launching import ToDo, enter, new_launch, to_do
+from study.cluster.ledger import Launch, read_launches
+from study.cluster.life import Life, life_of
+from study.cluster.locks import sweep_lock
+from study.cluster.profile import Profile
+from study.cluster.selection import Selection
+from study.cluster.standing import standing
+from study.cluster.submission import Array, executor_for, script_text, submit, submit_report
+from study.cluster.watching import LaunchView
+from study.errors import Problem, UserError
+from study.planning import Plan
+from study.records.folder import SweepFolder
+
+LOOK_EVERY_S = 2.0
+ASK_EVERY_S = 30.0  # one squeue call
+TAKING_BACK_S = 30.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A launch as it was asked for."""
+
+    plan: Plan
+    folder: SweepFolder
+    selection: Selection
+    profile: Profile
+    workers: int
+    rebalance: bool = False
+    settled: bool = False
+    report: bool = False
+    wait: bool = False
+
+    def check(self) -> None:
+        """Raises UserError where sweep and profile contradict each other."""
+        if self.plan.sweep.device == "cuda" and not self.profile.gpus_per_node:
+            raise UserError(Problem("the sweep says device: cuda, the profile asks for no GPU", key="gpus_per_node", value=0))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A launch in Slurm's queue, and the ids of its arrays."""
+
+    launch: Launch
+    job_ids: tuple[str, ...]
+
+
+def launch(asked: Asked, console: Console) -> int:
+    """Submits what is left, then tells, reports and waits as asked; the exit status."""
+    asked.check()
+    limits = slurm.limits()
+    with sweep_lock(asked.folder):
+        life = life_of(asked.folder, ask_slurm=True)
+        if asked.rebalance:
+            life = _take_back(asked.folder, life, console)
+        if asked.settled:
+            life = life.settled()
+        left = to_do(asked.plan, asked.folder, life=life, selection=asked.selection)
+        console.print(f"{asked.plan.sweep.name}: {left.told()}", highlight=False)
+        placed = _submitted(asked, left, limits=_with_room(limits, life), console=console) if left.runs else None
+    if placed is None:
+        console.print("Nothing is left to start.")
+    if asked.report:
+        _add_report(asked, placed, life, console)
+    if asked.wait and placed is not None:
+        return _wait(asked, placed.launch, [planned.run_id for planned in left.runs], console)
+    return 0
+
+
+def show_scripts(asked: Asked, console: Console) -> int:
+    """What a launch would submit; writes and submits nothing."""
+    asked.check()
+    limits = slurm.limits()
+    life = life_of(asked.folder, ask_slurm=True)
+    left = to_do(asked.plan, asked.folder, life=life, selection=asked.selection)
+    console.print(f"{asked.plan.sweep.name}: {left.told()}", highlight=False)
+    if left.runs:
+        draft = _draft(asked, left, _with_room(limits, life))
+        arrays = -(-draft.jobs // limits.array_size)
+        size = min(draft.jobs, limits.array_size)
+        told = f"{draft.jobs} jobs, {draft.tasks} workers, {arrays} calls of sbatch; the script of the first:"
+        console.print(told + "\n", highlight=False)
+        executor = executor_for(asked.folder, draft, asked.profile, first=0, arrays=arrays)
+        console.print(script_text(executor, size), highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _with_room(limits: slurm.Limits, life: Life) -> slurm.Limits:
+    """The limits with as many jobs as the controller can still take."""
+    room = limits.job_count - life.queue_size
+    if room < 1:
+        raise UserError(Problem(f"Slurm holds {life.queue_size:,} jobs already and takes {limits.job_count:,} (MaxJobCount)"))
+    return slurm.Limits(limits.array_size, room)
+
+
+def _draft(asked: Asked, left: ToDo, limits: slurm.Limits) -> Launch:
+    """A launch with as many workers as were asked for, as there are runs, and as Slurm takes."""
+    per_job = asked.profile.workers_per_gpu
+    workers = min(asked.workers, len(left.runs), limits.job_count * per_job)
+    return new_launch(asked.plan, asked.folder, cluster="slurm", workers=workers, workers_per_job=per_job)
+
+
+def _submitted(asked: Asked, left: ToDo, *, limits: slurm.Limits, console: Console) -> Placed:
+    """Enters a launch of what is left and submits it; tells what Slurm took and what it didn't."""
+    draft = _draft(asked, left, limits)
+    if draft.jobs == limits.job_count and draft.tasks < min(asked.workers, len(left.runs)):
+        console.print(f"Slurm takes {limits.job_count:,} more jobs (MaxJobCount): {draft.tasks:,} workers.", highlight=False)
+    entered = enter(draft, asked.plan, asked.folder, runs=left.runs)
+
+    def tell(array: Array) -> None:
+        jobs = f"{array.jobs} jobs" if array.jobs > 1 else "1 job"
+        console.print(f"submitted {array.id}: {jobs}, launch {entered.id}", highlight=False)
+
+    done = submit(asked.folder, entered, asked.profile, array_size=limits.array_size, tell=tell)
+    if done.left:
+        console.print(f"Slurm took no more; {done.left} of {entered.jobs} jobs are left for the next launch:\n{done.refused}",
+                      highlight=False, markup=False)
+    return Placed(entered, tuple(array.id for array in done.arrays))
+
+
+def _take_back(folder: SweepFolder, life: Life, console: Console) -> Life:
+    """Cancels the sweep's jobs that have not started; their runs are nobody's then."""
+    waiting = [job for job in life.jobs if job.queued]
+    slurm.cancel(waiting, only_queued=True)
+    give_up = time.monotonic() + TAKING_BACK_S
+    while True:
+        now = life_of(folder, ask_slurm=True)
+        still = {job.id for job in now.jobs if job.queued}
+        if not still & {job.id for job in waiting} or time.monotonic() > give_up:
+            console.print(f"took back {len(waiting) - len(still)} jobs that had not started", highlight=False)
+            return now
+        time.sleep(1)
+
+
+def _add_report(asked: Asked, placed: Placed | None, life: Life, console: Console) -> None:
+    """The dependent job: after this launch's arrays and what was under way before, however they end."""
+    under_way = {job.id.partition("_")[0] for job in life.jobs if job.alive}
+    after = sorted({*under_way, *(placed.job_ids if placed else ())})
+    words = ("-m", "study.report", str(asked.folder.path))
+    if not after:
+        console.print(f"nothing is under way, so the report need not wait: python {' '.join(words)}", highlight=False)
+        return
+    newest = placed.launch if placed else read_launches(asked.folder)[-1]
+    job_id = submit_report(asked.folder, newest, asked.profile, after=after, words=words)
+    console.print(f"submitted {job_id}: the report, when these have ended: {', '.join(after)}", highlight=False)
+
+
+def _wait(asked: Asked, entered: Launch, run_ids: Sequence[str], console: Console) -> int:
+    """Shows progress until every run is recorded or nobody is left to train it. Ctrl-C leaves the jobs alone."""
+    next_ask, told = 0.0, ""
+    with LaunchView(asked.folder, entered.id, frozenset(run_ids), console) as view:
+        while not view.recorded >= frozenset(run_ids):
+            view.update()
+            if time.monotonic() >= next_ask and (life := _asked_again(asked.folder)):
+                next_ask = time.monotonic() + ASK_EVERY_S
+                if entered.id not in {launch_id for launch_id, _ in life.working | life.settling}:
+                    break
+                if (now := _jobs_told(life, entered)) != told:
+                    view.say(told := now)
+            time.sleep(LOOK_EVERY_S)
+    at_end = standing(asked.folder, run_ids, life_of(asked.folder))
+    for gap in at_end.gaps:
+        console.print(f"{len(gap.runs)} runs are missing: {gap.reason}", highlight=False, markup=False)
+    return 1 if at_end.missing or at_end.failed else 0
+
+
+def _asked_again(folder: SweepFolder) -> Life | None:
+    """Who is alive, or None where Slurm gives no answer just now: waiting goes on."""
+    try:
+        return life_of(folder)
+    except UserError:
+        return None
+
+
+def _jobs_told(life: Life, entered: Launch) -> str:
+    """How many of a launch's jobs run and wait, and what for."""
+    jobs = [job for job in life.jobs if job.launch == entered.id and job.alive]
+    waiting = Counter(job.why_queued for job in jobs if job.queued)
+    reasons = ", ".join(f"{reason} {count}" for reason, count in waiting.most_common())
+    return f"jobs: {len(jobs) - waiting.total()} running, {waiting.total()} queued" + (f" ({reasons})" if reasons else "")
