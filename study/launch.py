@@ -26,6 +26,7 @@ from study.cluster.queueing import Asked, launch, show_scripts
 from study.cluster.selection import Selection, pairs
 from study.cluster.watching import LaunchView
 from study.commands import add_sweep_arguments, cost_cache, open_console, positive, read_asked, sweep_folder
+from study.data.baseline import note_baseline
 from study.errors import Problem, UserError, exit_status
 from study.plan import show_plan
 from study.planning import Plan, verify_plan
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verify_plan(plan, cost_cache(arguments))
     ask = partial(_ask, folder=folder, selection=selection, profile=profile, arguments=arguments, console=console)
     if not arguments.dry_run:
+        _note_baselines(plan, folder, console)
         plan = _onward(plan, folder, console)
     status = ask(plan)
     if plan.pending and status == 0 and _goes_on(arguments, profile):
@@ -83,6 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = max(status, _report(folder))
     _say_next(plan, console)
     return status
+
+
+def _note_baselines(plan: Plan, folder: SweepFolder, console: Console) -> None:
+    """What a linear model on pixels reaches on each of the sweep's data sets: the bar that its cells must clear."""
+    data = {planned.run.data.model_dump_json(): planned.run.data for planned in plan.runs}
+    for one in data.values():
+        with console.status(f"fitting the linear baseline on {one.name}"):
+            note_baseline(one, folder.baselines)
 
 
 def _ask(
