@@ -13,14 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from study.commands import add_sweep_arguments, sweep_folder
+from study.commands import add_sweep_arguments, open_console, sweep_folder
 from study.config.reading import read_sweep
 from study.errors import Problem, UserError, exit_status
 from study.reporting.figures.style import LOOKS
 from study.reporting.folder import Written, draw
 from study.reporting.provenance import standing
+from study.reporting.sections import cells_section
 from study.reporting.sources import Material, compared, from_report, from_runs, write_tables
+from study.reporting.tables import TextTable
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
 @exit_status
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
-    show(draw(tables_folder(arguments), look=LOOKS[arguments.style]), Console())
+    show(draw(tables_folder(arguments), look=LOOKS[arguments.style]), open_console())
     return 0
 
 
@@ -66,15 +70,27 @@ def material_of(word: str, arguments: argparse.Namespace) -> Material:
 
 
 def show(written: Written, console: Console) -> None:
-    """What the report says, in the terminal: standing, answer, place."""
-    first = standing(written.findings)
-    if first:
+    """What the report says, in the terminal: table of cells, standing, answer, place."""
+    for part in written.findings.parts:
+        content = cells_section(part, part.ending).content
+        console.print(terminal_table(content) if isinstance(content, TextTable) else content.reason)
+    if first := standing(written.findings):
         console.print(first, style="bold", markup=False, highlight=False)
     for part in written.findings.parts:
         head = f"{part.title.capitalize()}: " if part.title else ""
         console.print(f"{head}{part.sentences[0]}", markup=False, highlight=False)
     place = written.folder / "report.md"
-    console.print(f"{len(written.plates)} figures, {place}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{len(written.plates)} figures, {place}", markup=False, highlight=False)
+
+
+def terminal_table(table: TextTable) -> Table:
+    """A table of texts for the terminal."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, numeric in zip(table.headings, table.numeric, strict=True):
+        shown.add_column(escape(heading), justify="right" if numeric else "left")
+    for row in table.rows:
+        shown.add_row(*map(escape, row))
+    return shown
 
 
 if __name__ == "__main__":
