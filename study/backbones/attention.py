@@ -21,7 +21,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         b, n, d = tokens.shape
-        q, k, v = self.qkv(tokens).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind()
+        # Chunks of the features, as their gradients then meet in the memory order that the linear layer takes them in.
+        q, k, v = (part.view(b, n, self.heads, d // self.heads).transpose(1, 2) for part in self.qkv(tokens).chunk(3, dim=2))
         gathered = functional.scaled_dot_product_attention(q, k, v)  # b h n d/h
         mixed: Tensor = self.out(gathered.transpose(1, 2).reshape(b, n, d))
         return mixed
