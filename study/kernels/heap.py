@@ -31,6 +31,18 @@ def keep_freed_memory() -> bool:
     return kept
 
 
+def return_freed_memory() -> bool:
+    """Give what is free now back to the system, once, so that a resident peak is of what follows; False without glibc."""
+    try:
+        library = ctypes.CDLL(None)
+        malloc_trim = library.malloc_trim
+    except (AttributeError, OSError):
+        return False
+    malloc_trim(0)
+    _ask_for_huge_pages(library)  # the mark went with the addresses; a heap that keeps nothing doesn't keep it either
+    return True
+
+
 def _ask_for_huge_pages(library: ctypes.CDLL) -> None:
     """Grow the heap once, untouched, and mark its addresses; where that can't be had, pages stay small."""
     library.malloc.argtypes, library.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
