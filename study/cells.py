@@ -39,6 +39,7 @@ class Matched:
     target: float | None  # params or MACs (whole numbers), or training seconds per 1,000 images
     residual: float | None
     head_dim: int | None
+    tolerance: float | None  # of the residual, a fraction of the target
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ class Resolver:
     ) -> tuple[BackboneSpec, Matched]:
         """The specification at its own width, or at the width that meets the budget."""
         if match.by == "none":
-            return kind.model_validate(values), Matched("none", None, None, None)
+            return kind.model_validate(values), Matched("none", None, None, None, None)
         place = settings["match.target"].place
         template = kind.model_validate(values | {"dim": match.head_dim})
         given = [name for name in template.widths(match.head_dim, match.head_dim) if name in values]
@@ -184,7 +185,7 @@ class Resolver:
             solved = solve(template, by=match.by, target=target, tolerance=match.tolerance, head_dim=match.head_dim)
         except Unreachable as error:
             raise UserError(Problem(str(error), place, "match.target", match.target)) from None
-        return solved.spec, Matched(match.by, target, solved.residual, match.head_dim)
+        return solved.spec, Matched(match.by, target, solved.residual, match.head_dim, match.tolerance)
 
     def _paced(
         self, template: BackboneSpec, *, match: MatchOptions, train: TrainOptions, settings: Cell
@@ -199,7 +200,7 @@ class Resolver:
         except UserError as error:
             place = settings["match.benchmark"].place
             raise UserError(*(Problem(p.rule, place, "match.benchmark", p.value, p.choices) for p in error.problems)) from None
-        return solved.spec, Matched(match.by, match.target, solved.residual, match.head_dim)
+        return solved.spec, Matched(match.by, match.target, solved.residual, match.head_dim, match.tolerance)
 
     def _target(self, match: MatchOptions, place: str) -> int:
         """The budget as a number: given as one, or that of a published variant."""

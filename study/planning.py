@@ -139,7 +139,7 @@ class Plan:
             "factors": {key.rpartition(".")[2]: levels for key, levels in self.sweep.factors().items()},
             "seeds": list(self.sweep.seeds),
             "tuning": tuning_facts(self.sweep.tuning) if self.sweep.tuning else None,
-            "match": {"by": match.by, "target": match.target},
+            "match": {"by": match.by, "target": match.target, "tolerance": match.tolerance},
             "sweep_yaml": self.sweep.text,
             "overrides": list(self.sweep.overrides),
         }

@@ -49,12 +49,14 @@ def test_the_grid_is_crossed_with_the_seeds(tmp_path):
 
 
 def test_budgets_are_met_by_what_is_built(tmp_path):
-    """The parameters of the built module, not of a formula, are within the tolerance of the target."""
+    """The parameters of the built module, not of a formula, are within the tolerance of the target, which the plan tells."""
+    assert planned(tmp_path).document["study"]["match"] == {"by": "params", "target": 20_000, "tolerance": 0.02}
     for run in architectures(planned(tmp_path).runs):
         built = sum(p.numel() for p in build_spec(run.run.model).parameters())
         assert built == run.cost.params
         assert abs(built / 20_000 - 1) <= 0.02
         assert run.match.residual == pytest.approx(built / 20_000 - 1)
+        assert run.match.tolerance == 0.02
 
 
 def test_runs_survive_the_way_to_a_worker(tmp_path):

@@ -66,8 +66,6 @@ class Part:
     @cached_property
     def answer(self) -> Answer:
         """The answer to the sweep's question."""
-        if not self.varied:
-            return single_cell(self.cells)
         return answer(self.table, self.levels, baseline=self.baseline)
 
     @property
@@ -183,17 +181,6 @@ def part_title(splits: list[str], own: Cell) -> str:
 def matched(way: Level) -> str:
     """A way of matching in words."""
     return "not matched: equal width and depth" if way in ("none", None) else f"matched on {wording.level(way)}"
-
-
-def single_cell(found: pd.DataFrame) -> Answer:
-    """What a study of one cell says: its accuracy, and that there was nothing to compare."""
-    row = found.iloc[0]
-    if not row["n"]:
-        return Answer("no runs", (f"No answer: none of the {row['planned']} runs is done.",))
-    limits = f", 95 % interval {wording.interval(row['low'], row['high'])}" if row["low"] == row["low"] else ""
-    seeds = f"n = {row['n']} seed{'s' if row['n'] > 1 else ''}"
-    told = f"Nothing is varied, so nothing is compared: test accuracy {wording.percent(row['mean'])} % ({seeds}{limits})."
-    return Answer("answered", (told,))
 
 
 def attempted(compute: Callable[[], pd.DataFrame]) -> pd.DataFrame | Missing:

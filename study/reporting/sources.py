@@ -25,7 +25,9 @@ from pandas.api.typing import NAType
 from study.errors import Problem, UserError
 from study.records import StudyFacts, load_curves, load_study, load_table
 
-RENAMED = {"data.name": "data_name", "data.digest": "data_digest"}
+RENAMED = {"name": "data_name", "digest": "data_digest", "by": "match_by", "target": "match_target"}
+"""Options whose bare name says too little as a column."""
+
 PLACES = re.compile(r"\b(root|cache)(\s*:\s*|=)(?!\s*data(?:/cache)?\s*(?:[,}#\n]|$))[^\s,}#]+")
 ABSOLUTE = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:\\|/|~/)[\w.~@+-]+(?:[/\\][\w.~@+ -]+)*[/\\]([\w.~@+-]+)")
 
@@ -45,9 +47,9 @@ class Material:
 
 
 def column_of(key: str) -> str:
-    """The run table's column of an option key: "model.patch_size" -> "patch_size", "match.by" -> "match_by"."""
+    """The run table's column of an option key: "model.patch_size" -> "patch_size", "match.by" or "by" -> "match_by"."""
     section, _, name = key.rpartition(".")
-    return RENAMED.get(key, f"match_{name}" if section == "match" else name)
+    return RENAMED.get(name, f"match_{name}" if section == "match" else name)
 
 
 def compared(one: Material, other: Material) -> Material:

@@ -95,7 +95,7 @@ def example(table: pd.DataFrame, *, axes: dict[str, list[object]], epochs: int) 
         expected="Nobody knows.",
         factors=axes,
         seeds=tuple(sorted({int(seed) for seed in table["seed"]})),
-        match={"by": "params", "target": BUDGET},
+        match={"by": "params", "target": BUDGET, "tolerance": 0.02},
         planned_runs=len(table),
         sweep_yaml="question: Is it the patch or the attention?\n",
         overrides=(),

@@ -151,3 +151,30 @@ def test_a_doubtful_change_of_sign_is_called_doubtful() -> None:
     told = [sentence for sentence in sign_changes(side_by_side(tables, list(BACKBONES))) if "averaged over patch" in sentence]
     assert len(told) == 1
     assert all("may depend" in sentence and "(not told from 0)" in sentence for sentence in told)
+
+
+def test_without_a_varied_factor_there_is_an_accuracy_and_no_comparison() -> None:
+    """Law: a sweep over seeds alone tells its one cell's mean, interval and n, whether its fixed level is named or not."""
+    table = run_table(Truth({"lr": [0.01]}, np.array([0.9])), seeds=5)
+    for levels in ({}, {"lr": [0.01]}):
+        found = answer(table, levels)
+        assert found.state == "answered"
+        mean = f"{100 * table['test_accuracy'].mean():.1f}"
+        assert found.text.startswith(f"Nothing is varied, so nothing is compared: test accuracy {mean} %")
+        assert "n = 5 seeds, 95 % interval" in found.text
+
+
+def test_seeds_that_no_comparison_shares_are_no_pairs() -> None:
+    """Law: five done seeds on each side, none of them in common, are said to be no pair and not five seeds."""
+    table = run_table(Truth({"lr": [0.001, 0.01]}, np.array([0.8, 0.9])), seeds=10, backbone="vit")
+    apart = (table["seed"] < 5) == (table["lr"] == 0.01)
+    found = answer(table.assign(status=np.where(apart, "done", "missing")), {"lr": [0.001, 0.01]})
+    assert found.state == "too few seeds"
+    assert "No answer: no seed has both runs of any comparison; 3 such seeds are the fewest." in found.sentences
+
+
+def test_interactions_are_written_with_a_cross() -> None:
+    """Law: a sentence for the terminal names an interaction as the tables do."""
+    text = answer(run_table(metaformer()), metaformer().axes).text
+    assert "patch size × token mixer" in text
+    assert "patch size x token mixer" not in text

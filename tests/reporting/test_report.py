@@ -247,3 +247,12 @@ def test_published_results_stand_apart_and_name_their_source() -> None:
         assert ("published" in names) == there
         told = [plate.name for plate in drawn if "locuslab" in plate.caption]
         assert told == (["published"] if there else [])
+
+
+def test_the_budget_figure_shows_the_tolerance_that_widths_were_solved_within() -> None:
+    """The plan's tolerance is the band, and the caption says so."""
+    sweep = example_sweeps.patch_size(seeds=2, epochs=2)
+    drawn = {plate.name: plate for plate in plates(Findings(Material(sweep.table, sweep.curves, sweep.facts)))}
+    assert "Band: the tolerance of 2.0 %." in drawn["budget-check"].caption
+    (band,) = drawn["budget-check"].draw(PAPER).axes[0].patches
+    assert band.get_extents().height > 0

@@ -22,7 +22,7 @@ from study.reporting.statistics.contrasts import planned
 from study.reporting.statistics.decomposition import decomposition, share_gap
 from study.reporting.statistics.grid import MEASURE, Level, read_grid
 from study.reporting.statistics.intervals import FEWEST_SEEDS
-from study.reporting.wording import enumeration, interval, option, percent
+from study.reporting.wording import enumeration, interval, option, percent, term
 
 Row = Mapping[Hashable, Any]
 
@@ -58,6 +58,8 @@ def answer(
     new seeds on this data, judged by this test set, at these levels.
     """
     factors = [factor for factor, values in levels.items() if len(set(values)) > 1]
+    if not factors:
+        return single_cell(cells(table, list(levels), measure=measure, confidence=confidence), measure=measure)
     found = cells(table, factors, measure=measure, confidence=confidence)
     if not found["n"].sum():
         return Answer("no runs", (f"No answer: none of the {found['planned'].sum()} runs is done.",))
@@ -72,7 +74,7 @@ def answer(
     lead = compared[compared["family"] == compared["family"].iloc[0]]
     sentences = [difference_sentence(row, measure=measure, margin=margin) for row in lead.to_dict("records")]
     if lead["n"].max() < FEWEST_SEEDS:
-        return Answer("too few seeds", (*unfinished(found), few_seeds(found), *sentences))
+        return Answer("too few seeds", (*unfinished(found), few_seeds(int(lead["n"].max())), *sentences))
     if len(factors) > 1:
         head = share_sentences(table, factors, measure=measure, confidence=confidence)
         sentences = [*head, *sentences, *turning(compared, factors)]
@@ -111,9 +113,22 @@ def undertrained(short: Sequence[str], baseline: float, *, measure: str) -> tupl
     )
 
 
-def few_seeds(found: pd.DataFrame) -> str:
-    """Why nothing is claimed."""
-    most = int(found["n"].max())
+def single_cell(found: pd.DataFrame, *, measure: str) -> Answer:
+    """What a study of one cell says: its accuracy, and that there was nothing to compare."""
+    row = found.iloc[0]
+    if not row["n"]:
+        return Answer("no runs", (f"No answer: none of the {row['planned']} runs is done.",))
+    limits = f", 95 % interval {interval(row['low'], row['high'])}" if row["low"] == row["low"] else ""
+    seeds = f"n = {row['n']} seed{'s' if row['n'] > 1 else ''}"
+    told = f"Nothing is varied, so nothing is compared: {option(measure)} {percent(row['mean'])} % ({seeds}{limits})."
+    standing = unfinished(found)
+    return Answer("provisional" if standing else "answered", (*standing, told))
+
+
+def few_seeds(most: int) -> str:
+    """Why nothing is claimed: so few seeds have both runs of a comparison."""
+    if not most:
+        return f"No answer: no seed has both runs of any comparison; {FEWEST_SEEDS} such seeds are the fewest."
     many = f"{most} seed{'s show' if most > 1 else ' shows'}"
     return f"No answer: {many} no spread, so nothing can be said about other seeds; {FEWEST_SEEDS} are the fewest."
 
@@ -125,14 +140,14 @@ def share_sentences(table: pd.DataFrame, factors: Sequence[str], *, measure: str
     except UserError as error:
         return [f"No shares of the variation: the study's {error.problems[0]}."]
     rows = {row["term"]: row for row in found.to_dict("records")}
-    single = [term for term in rows if term in factors]
+    single = [name for name in rows if name in factors]
     if len(single) < 2:
         return []
     one, two = sorted(single[:2], key=lambda factor: -rows[factor]["share"])
     _, low, _ = share_gap(table, factors, first=one, second=two, measure=measure, confidence=confidence)
     told = f"The {option(one)} carries more than the {option(two)}" if low > 0 else "Which carries more can't be told"
     both = f"{option(one)} {share(rows[one])}, {option(two)} {share(rows[two])}"
-    rest = [f"{term_words(term)} {percent(rows[term]['share'], digits=0)} %" for term in rows if term not in (one, two)]
+    rest = [f"{term(name)} {percent(rows[name]['share'], digits=0)} %" for name in rows if name not in (one, two)]
     where = [f"{option(factor)} {rows[factor]['levels']}" for factor in single]
     size = f"{found['n'].iloc[0]} seeds, {found['runs'].iloc[0]} runs"
     remarks = [part for part in (", ".join(rest), *where, size, str(found["note"].iloc[0])) if part]
@@ -216,11 +231,6 @@ def population(table: pd.DataFrame, factors: Sequence[str], *, found: pd.DataFra
 def only_metaformer(table: pd.DataFrame) -> bool:
     """Whether every row has the one body in which the token mixer is all that differs."""
     return bool((table["backbone"] == "metaformer").all())
-
-
-def term_words(term: str) -> str:
-    """A term of the decomposition in words."""
-    return " x ".join(option(part) for part in term.split(" x "))
 
 
 def share(row: Row) -> str:
