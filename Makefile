@@ -1,12 +1,13 @@
 # make demo       one ablation, from YAML to report, on this machine, in minutes
 # make test       the fast suite; installs what is missing
 # make test-full  the slow tests as well
+# make test-gpu   those that need a GPU
 # make check      ruff and mypy
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full check packages clean
+.PHONY: demo test test-full test-gpu check packages clean
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
@@ -18,10 +19,13 @@ demo: .venv/complete
 	@$(RUN) -m study.report sweeps/quickstart.yaml
 
 test: .venv/complete-dev packages
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup -m "not slow"
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
 
 test-full: .venv/complete-dev packages
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup -m "not gpu"
+
+test-gpu: .venv/complete-dev
+	@$(RUN) -m pytest -m gpu
 
 check: .venv/complete-dev
 	@$(RUN) -m ruff check .

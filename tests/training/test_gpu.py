@@ -15,7 +15,7 @@ from study.training.outcome import Interrupted
 from study.training.state import initial_state
 from study.training.step import optimizer_step
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = pytest.mark.gpu
 
 CUDA = torch.device("cuda")
 DETERMINISTIC = DeviceChoice("cuda", deterministic=True)
