@@ -30,6 +30,7 @@ import numpy as np
 from study.data.facts import StoredFacts
 from study.data.order import Integers
 from study.data.pictures import Pixels
+from study.durability import flush, whole_file
 from study.errors import Problem, UserError
 
 CACHE_VERSION = 1  # of layout, row order and resizing; an older cache is left alone and built anew
@@ -96,42 +97,21 @@ def _damaged(store: Path, why: str) -> UserError:
 def finish(building: Path, stored: StoredFacts, cache: Path) -> Path:
     """Turn a complete building folder into a store in one step; an equal store that is there already wins."""
     store = store_path(cache, name=stored.name, digest=stored.digest, image_size=stored.image_size)
-    write_whole(building / "facts.json", json.dumps(asdict(stored), indent=1).encode())
+    with whole_file(building / "facts.json") as draft:
+        draft.write_text(json.dumps(asdict(stored), indent=1))
     try:
         os.rename(building, store)
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
         shutil.rmtree(building)
-    flush_folder(cache)
+    flush(cache)
     return store
 
 
 def save_array(path: Path, array: Integers) -> None:
-    with open(path, "wb") as file:
-        np.save(file, array)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that a reader sees whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with open(part, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    flush_folder(path.parent)
-
-
-def flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    np.save(path, array)
+    flush(path)
 
 
 @contextmanager

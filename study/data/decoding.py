@@ -23,10 +23,11 @@ from pathlib import Path
 import numpy as np
 
 from study.data.building import PixelFile, save_rows
-from study.data.cache import PARTS, Report, check_space, finish, write_whole
+from study.data.cache import PARTS, Report, check_space, finish
 from study.data.facts import StoredFacts
 from study.data.folder import Scan
 from study.data.pictures import Pixels, UnreadablePicture, decoded, from_moments, moments
+from study.durability import whole_file
 from study.errors import Problem, UserError
 
 CHUNK_BYTES = 4 << 20
@@ -139,7 +140,8 @@ def _read_journal(journal: Path) -> list[Entry]:
     if not journal.exists():
         return []
     whole = journal.read_text().rpartition("\n")[0].splitlines()
-    write_whole(journal, "".join(line + "\n" for line in whole).encode())
+    with whole_file(journal) as draft:
+        draft.write_text("".join(line + "\n" for line in whole))
     return [Entry(**json.loads(line)) for line in whole]
 
 

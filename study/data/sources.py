@@ -20,13 +20,13 @@ from study.data.cache import (
     short_hash,
     store_path,
     told_of_disk,
-    write_whole,
 )
 from study.data.decoding import build_folder
 from study.data.digits import SIZE, read_digits
 from study.data.facts import DataFacts, StoredFacts, check_labels, select
 from study.data.folder import Scan, scan
 from study.data.published import PUBLISHED, read
+from study.durability import whole_file
 from study.errors import Problem, UserError
 
 UNPREPARED = "run `python -m study.prepare SWEEP` first"
@@ -97,7 +97,8 @@ def _folder_store(found: Scan, options: DataOptions, *, workers: int, report: Re
         building = cache / "building" / key
         store = build_folder(found, image_size=size, cache=cache, building=building, workers=workers, report=report)
         entry = {"store": store.name, "root": str(found.root.resolve())}
-        write_whole(scan_path(cache, scan_key=found.key, image_size=size), json.dumps(entry).encode())
+        with whole_file(scan_path(cache, scan_key=found.key, image_size=size)) as draft:
+            draft.write_text(json.dumps(entry))
         return store
 
 

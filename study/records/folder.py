@@ -28,11 +28,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
+
+from study.durability import flush, whole_file
 
 
 @dataclass(frozen=True)
@@ -122,15 +123,9 @@ class Writer:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """The file appears whole or not at all, and is on disk when this returns: temp file, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as f:
-        f.write(text)
-        f.flush()
-        os.fsync(f.fileno())
-    os.chmod(f.name, 0o644)
-    os.replace(f.name, path)
-    sync_folder(path.parent)
+    """A file of text, on disk as `study.durability` has it when this returns."""
+    with whole_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def write_new(path: Path, document: Any) -> None:
@@ -142,15 +137,6 @@ def write_new(path: Path, document: Any) -> None:
     write_whole(path, text)
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes a new name in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class Lines:
     """A JSON-lines file with this process as its only writer: created exclusively, each line flushed to disk."""
 
@@ -158,7 +144,7 @@ class Lines:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._file: TextIO = open(path, "x", encoding="utf-8")  # noqa: SIM115 (open as long as the worker lives)
-        sync_folder(path.parent)
+        flush(path.parent)
 
     def append(self, document: dict[str, Any]) -> None:
         """One line, on disk when this returns. NaN and infinities are no JSON: they are refused here."""
@@ -183,8 +169,3 @@ def read_lines(path: Path) -> Iterator[Line]:
     raw = path.read_bytes().split(b"\n")
     for number, line in enumerate(raw[:-1], start=1):  # what follows the last newline is empty or torn
         yield Line(json.loads(line), f"{path}:{number}")
-
-
-def torn_tail(path: Path) -> bool:
-    """Whether the file ends in a line that was cut off while being written."""
-    return not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0

@@ -8,8 +8,6 @@ follow McNemar's test of two runs and the calibration of one (docs/data.md). Not
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from study.records.folder import SweepFolder, Writer, sync_folder
+from study.durability import whole_file
+from study.records.folder import SweepFolder, Writer
 from study.records.record import OUTCOMES, read_records
 
 SCHEMA = pa.schema(
@@ -47,17 +46,10 @@ def keep_predictions(
     columns = [[run_id] * len(image), image, label, predicted, probability]
     own = pa.table([pa.array(values, kind) for values, kind in zip(columns, SCHEMA.types, strict=True)], schema=SCHEMA)
     path = folder.predictions / f"{writer}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as draft:
-        with pq.ParquetWriter(draft, SCHEMA) as out:
-            for run in row_groups(path):
-                out.write_table(run)
-            out.write_table(own)
-        draft.flush()
-        os.fsync(draft.fileno())
-    os.chmod(draft.name, 0o644)
-    os.replace(draft.name, path)
-    sync_folder(path.parent)
+    with whole_file(path) as draft, pq.ParquetWriter(draft, SCHEMA) as out:
+        for run in row_groups(path):
+            out.write_table(run)
+        out.write_table(own)
 
 
 def row_groups(path: Path) -> Iterator[pa.Table]:

@@ -2,7 +2,7 @@
 
 A checkpoint file is one line with the SHA-256 of the rest, then what `torch.save` wrote. Its name carries run, writer
 and step, `<run_id>.<writer>.<step>.checkpoint`, so that a dying worker that overlaps its successor never shares a file
-with it. A file appears under its name only when all of it is on disk (temporary file, fsync, rename, fsync of the folder).
+with it; what a killed writer leaves of one ends in `.part`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
 import re
 import time
 from collections.abc import Collection, Mapping
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+
+from study.durability import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,9 @@ class Checkpoints:
         """Write the state after `step` steps, then remove those it replaces. A full disk is told; the training goes on."""
         started = time.monotonic()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_durably(self._path(step), *encoded({"run_id": self.run_id, "step": step, "state": dict(state)}))
+            path = self._path(step)
+            with whole_file(path, draft=path.with_suffix(".part")) as draft, draft.open("xb") as file:
+                file.writelines(encoded({"run_id": self.run_id, "step": step, "state": dict(state)}))
             self._remove_replaced(step)
         except OSError as error:
             self._tell(f"the checkpoint at step {step} could not be written: {error}")
@@ -141,22 +143,3 @@ def decoded(content: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError("it is no checkpoint")
     return document
-
-
-def write_durably(path: Path, *pieces: bytes | memoryview) -> None:
-    """All the pieces in turn under `path`, or nothing; on return they survive a power cut."""
-    part = path.with_suffix(".part")
-    try:
-        with part.open("xb") as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
-    finally:
-        part.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

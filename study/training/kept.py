@@ -17,6 +17,7 @@ from torch import Tensor
 
 from study.config.run import Run
 from study.data import DataFacts
+from study.durability import whole_file
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,10 @@ class Kept:
 
 def write_kept(path: Path, run: Run, *, weights: Mapping[str, Tensor], facts: DataFacts, writer: str) -> None:
     """The file appears whole or not at all; `writer` keeps the drafts of two workers apart."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.stem}.{writer}")
     looks = {"mean": facts.mean, "std": facts.std, "class_names": facts.class_names}
     metadata = {"run": json.dumps(run.to_json()), **{name: json.dumps(value) for name, value in looks.items()}}
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft, metadata=metadata)
-    draft.replace(path)
+    with whole_file(path, draft=path.with_name(f".{path.stem}.{writer}")) as draft:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft, metadata=metadata)
 
 
 def read_kept(path: Path) -> Kept | None:

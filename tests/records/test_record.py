@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from study.errors import UserError
-from study.records.folder import Lines, Writer, read_lines, torn_tail, write_new
+from study.records.folder import Lines, Writer, read_lines, write_new
 from study.records.record import Record, read_records
 
 DONE = Record(
@@ -62,12 +62,11 @@ def test_success_wins_over_failure_in_any_order(tmp_path):
 
 
 def test_a_torn_last_line_is_passed_over(tmp_path):
-    """A writer that was killed in the middle of a line loses that line only, and the tear can be told."""
+    """A writer that was killed in the middle of a line loses that line only."""
     write(tmp_path, "a-0-0", DONE)
     path = tmp_path / "a-0-0.jsonl"
     path.write_text(path.read_text() + json.dumps(replace(DONE, run_id="vit-s1").to_json())[:40])
     assert list(read_records(tmp_path)) == ["vit-s0"]
-    assert torn_tail(path)
     assert len(list(read_lines(path))) == 1
 
 

@@ -130,7 +130,7 @@ def test_a_full_disk_is_told_and_the_training_goes_on(tmp_path, monkeypatch):
     """save() survives an OSError, keeps the former state, leaves no half file, and notes the reason."""
     writer = Checkpoints(tmp_path, RUN, "a-0-0")
     writer.save(state(1), step=1)
-    monkeypatch.setattr(checkpoint.os, "fsync", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     writer.save(state(2), step=2)
     assert names(tmp_path) == {f"{RUN}.a-0-0.000000001.checkpoint"}
     assert "No space left" in writer.notes[0]
@@ -144,7 +144,12 @@ def test_writing_takes_at_most_one_percent_of_the_time(tmp_path, monkeypatch):
     """After a write of 3 s the next is due 300 s later, after a quick one 60 s later."""
     clock = [0.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(checkpoint, "write_durably", lambda *_: clock.__setitem__(0, clock[0] + 3.0))
+
+    def slowly_encoded(_document):
+        clock[0] += 3.0
+        return (b"",)
+
+    monkeypatch.setattr(checkpoint, "encoded", slowly_encoded)
     writer = Checkpoints(tmp_path, RUN, "a-0-0")
     assert not writer.due()
     clock[0] = 60.0
