@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from study.backbones.body import Architecture, Backbone, Settings
@@ -25,7 +25,7 @@ from study.backbones.closed_form import Cost, Part, depthwise, mlp, norm
 from study.backbones.depthwise import DepthwiseConv2d
 from study.backbones.head import GridHead, head_cost
 from study.backbones.initialisation import LAYER_SCALE, Distribution
-from study.backbones.kernel import fitting_kernel, natural_kernel, reaching_pixels
+from study.backbones.kernel import KernelPixels, KernelSize, natural_kernel
 from study.backbones.layers import Mlp, grid_norm
 from study.backbones.specification import BackboneSpec, option
 from study.backbones.stem import grid_stem, stem_cost
@@ -46,19 +46,9 @@ class ConvNeXtSpec(BackboneSpec):
     fine_knob: ClassVar[str | None] = "mlp_dim"
     grid_only: ClassVar[str | None] = "a depthwise convolution"
 
-    kernel_pixels: int | None = option(None)
-    kernel_size: int = Field(default_factory=natural_kernel, ge=1)
+    kernel_pixels: KernelPixels = option(None)
+    kernel_size: KernelSize = Field(default_factory=natural_kernel)
     mlp_dim: int = Field(default_factory=natural_mlp_dim, ge=1)
-
-    @field_validator("kernel_pixels")
-    @classmethod
-    def _pixels_reach(cls, kernel_pixels: int | None, info: ValidationInfo) -> int | None:
-        return reaching_pixels(kernel_pixels, info)
-
-    @field_validator("kernel_size")
-    @classmethod
-    def _kernel_fits(cls, kernel_size: int, info: ValidationInfo) -> int:
-        return fitting_kernel(kernel_size, info)
 
     def closed_form(self) -> Cost:
         """The exact cost, by arithmetic; the layer scale belongs to the channel mixer."""

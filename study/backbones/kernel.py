@@ -7,9 +7,9 @@ tokens (8 pixels are 9 tokens at patch size 1, 5 at 2, 3 at 4).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationInfo
+from pydantic import AfterValidator, Field, ValidationInfo
 
 DEFAULT_KERNEL = 5  # of the authors' CIFAR-10 ConvMixer
 
@@ -55,3 +55,7 @@ def fitting_kernel(kernel_size: int, info: ValidationInfo) -> int:
         wanted = kernel_in_tokens(pixels, info.data["patch_size"])
         raise ValueError(f"kernel_size contradicts kernel_pixels, which asks for {wanted} tokens: give one of the two")
     return kernel_size
+
+
+KernelPixels = Annotated[int | None, AfterValidator(reaching_pixels)]
+KernelSize = Annotated[int, Field(ge=1), AfterValidator(fitting_kernel)]

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo
 from torch import nn
 
 from study.backbones.attention import SelfAttention
@@ -58,13 +58,8 @@ class ViTSpec(BackboneSpec):
     fine_knob: ClassVar[str | None] = "mlp_dim"
 
     position_embedding: PositionEmbedding = option("learned")
-    heads: int = Field(default_factory=natural_heads, ge=1)
+    heads: Annotated[int, Field(ge=1), AfterValidator(heads_sharing_the_width)] = Field(default_factory=natural_heads)
     mlp_dim: int = Field(default_factory=natural_mlp_dim, ge=1)
-
-    @field_validator("heads")
-    @classmethod
-    def _heads_share_the_width(cls, heads: int, info: ValidationInfo) -> int:
-        return heads_sharing_the_width(heads, info)
 
     def closed_form(self) -> Cost:
         """The exact cost, by arithmetic."""

@@ -50,8 +50,6 @@ def fraction(value: object) -> object:
 Count = Annotated[int, BeforeValidator(count)]
 Fraction = Annotated[float, BeforeValidator(fraction)]
 
-DATA_SETS = ("digits", "cifar10", "cifar100", "fashion_mnist", "svhn", "folder")
-
 
 class DataOptions(Options):
     """Which images a run sees. Paths are not part of its identity; the content's digest is (`study.data`)."""

@@ -7,6 +7,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from picture_folders import silent
 from PIL import Image
 from published_archives import Part, example, served, write_cifar, write_fashion_mnist, write_svhn
 
-from study.config.options import DATA_SETS, DataOptions
+from study.config.options import DataOptions
 from study.data import facts, prepare
 from study.data.published import PUBLISHED
 from study.data.splits import load
@@ -160,7 +161,7 @@ def test_what_is_known_is_what_torchvision_knows() -> None:
     assert list(PUBLISHED["fashion_mnist"].class_names) == datasets.FashionMNIST.classes
     assert len(set(PUBLISHED["cifar100"].class_names)) == 100
     assert list(PUBLISHED["cifar100"].class_names) == sorted(PUBLISHED["cifar100"].class_names)
-    assert set(DATA_SETS) == {*PUBLISHED, "digits", "folder"}
+    assert set(get_args(DataOptions.model_fields["name"].annotation)) == {*PUBLISHED, "digits", "folder"}
 
 
 @pytest.mark.parametrize(("name", "sizes"), [("cifar10", (45_000, 5_000, 10_000)), ("svhn", (65_931, 7_326, 26_032))])
