@@ -17,16 +17,20 @@ from study.config.options import Options
 from study.config.reading import apply_override, parse_yaml, problems_of
 from study.errors import Problem, UserError
 
+TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d\d){0,2})")
+
 
 def minutes(value: object) -> object:
-    """Slurm's time formats, `minutes`, `hh:mm:ss` and `days-hh:mm:ss`, as whole minutes, rounded up."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?", value)
+    """Slurm's formats as whole minutes, rounded up: `90`, `mm:ss`, `hh:mm:ss`, `d-hh`, `d-hh:mm` and `d-hh:mm:ss`."""
+    match = TIME.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        return int(value) if value.isdigit() else value
-    days, hours, mins, seconds = (int(part or 0) for part in match.groups())
-    return days * 1440 + hours * 60 + mins + (seconds > 0)
+        return value
+    parts = [int(part) for part in match["parts"].split(":")]
+    if match["days"] is not None:
+        hours, mins, seconds = [*parts, 0, 0][:3]
+        return int(match["days"]) * 1440 + hours * 60 + mins + (seconds > 0)
+    hours, mins, seconds = {1: [0, *parts, 0], 2: [0, *parts], 3: parts}[len(parts)]
+    return hours * 60 + mins + (seconds > 0)
 
 
 SbatchOptions = dict[str, str | int | Literal[True]]
@@ -46,7 +50,7 @@ class Profile(Options):
     qos: str | None = None
     constraint: str | None = None
     exclude: str | None = None  # nodes
-    time: Annotated[int, BeforeValidator(minutes)] = Field(240, ge=1)  # minutes, or hh:mm:ss, or d-hh:mm:ss
+    time: Annotated[int, BeforeValidator(minutes)] = Field(240, ge=1)  # minutes, or any of Slurm's formats
     gpus_per_node: int = Field(1, ge=0, le=16)
     cpus_per_task: int = Field(4, ge=1)  # of each worker, and its threads
     mem_gb: float | None = Field(16, gt=0)  # of the whole job

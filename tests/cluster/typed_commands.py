@@ -1,0 +1,85 @@
+"""Commands as a user types them, each in a process of its own, forked from one that has imported torch already.
+
+A command may be killed at any moment, has a folder and an environment of its own, and costs milliseconds instead of seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PRELOADED = ["study.launch", "study.status", "study.cancel", "fvcore.nn"]
+PATIENCE_S = 300
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A command that runs or has run; what it prints is in `out`."""
+
+    process: ForkServerProcess
+    out: Path
+
+    @property
+    def printed(self) -> str:
+        return self.out.read_text()
+
+    def wait(self) -> int:
+        """Its exit status; minus the signal that killed it."""
+        self.process.join(PATIENCE_S)
+        assert self.process.exitcode is not None, f"still running after {PATIENCE_S} s:\n{self.printed}"
+        return self.process.exitcode
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+
+def typed(words: str, *, folder: Path, environment: Mapping[str, str], die_at: int | None = None) -> Typed:
+    """Starts `study WORDS` in a folder. With `die_at` it is killed just before its n-th lasting act (see `mortal`)."""
+    context = multiprocessing.get_context("forkserver")
+    assert isinstance(context, ForkServerContext)
+    context.set_forkserver_preload(PRELOADED)
+    out = folder / f"typed-{time.monotonic_ns()}.txt"
+    threads = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    process = context.Process(target=run, args=(words.split(), str(folder), {**environment, **threads}, str(out), die_at))
+    process.start()
+    return Typed(process, out)
+
+
+def run(words: list[str], folder: str, environment: dict[str, str], out: str, die_at: int | None) -> None:
+    """The command's process from its first line on."""
+    os.chdir(folder)
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdin = os.fdopen(0, closefd=False)
+    if die_at is not None:
+        mortal(die_at)
+    sys.exit(importlib.import_module(f"study.{words[0]}").main(words[1:]))
+
+
+def mortal(die_at: int) -> None:
+    """This process is killed just before its n-th lasting act: a rename into place, or a program that it starts."""
+    acts = 0
+
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal acts
+        if event in ("os.rename", "subprocess.Popen"):
+            acts += 1
+            if acts == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
