@@ -95,6 +95,7 @@ def provenance_blocks(findings: Findings) -> Iterator[str]:
         yield "\n".join(lines)
     name = findings.material.facts.name
     yield (
-        "Everything here is drawn from `runs.csv`, `curves.parquet` and `study.json` in this folder: "
+        f"Everything here is drawn from `runs.csv`, {'`trials.csv`, ' if len(findings.material.trials) else ''}"
+        "`curves.parquet` and `study.json` in this folder: "
         f"`python -m study.report reports/{name}` draws it again. `sweep.yaml` is the sweep as it was launched."
     )

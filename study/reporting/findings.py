@@ -14,7 +14,7 @@ import pandas as pd
 from study.errors import UserError
 from study.reporting import wording
 from study.reporting.costs import with_price
-from study.reporting.layout import Layout, groups, layout, levels
+from study.reporting.layout import Group, Layout, groups, keys, layout, levels
 from study.reporting.sources import Material
 from study.reporting.statistics.answer import Answer, answer
 from study.reporting.statistics.budgets import side_by_side, sign_changes
@@ -26,6 +26,7 @@ from study.reporting.statistics.fairness import compute_spent, fairness
 from study.reporting.statistics.frontier import front
 from study.reporting.statistics.grid import Cell, Level, read_grid
 from study.reporting.statistics.scaling import area, power_law
+from study.reporting.statistics.tuning import chosen
 
 SPLITS = ("study", "match_by")
 """Factors of their own kind: what is compared within each of their levels is answered once for each."""
@@ -44,6 +45,8 @@ class Part:
 
     title: str  # "matched on parameters"; "" where the study has one way only
     table: pd.DataFrame
+    trials: pd.DataFrame  # what chose the tuned options of these runs; empty where nothing was tuned
+    tuned: list[str]
     places: Layout
     levels: dict[str, list[Level]]
 
@@ -98,6 +101,17 @@ class Part:
         """What was equal, what varied, who deviates."""
         return fairness(self.table, list(self.levels))
 
+    @cached_property
+    def choices(self) -> pd.DataFrame | Missing:
+        """What tuning chose in every cell, from which candidates."""
+        known = self.trials["selected"].notna() if self.tuned else pd.Series(dtype=bool)
+        if not self.tuned:
+            return Missing("No option was tuned: every cell is trained as the sweep says.")
+        if not known.any():
+            ended = int((self.trials["status"] != "missing").sum())
+            return Missing(f"Nothing is chosen yet: {ended} of {len(self.trials)} trials are recorded.")
+        return chosen(self.trials[known], self.tuned, list(self.levels))
+
     def front(self, cost: str) -> pd.DataFrame | Missing:
         """The Pareto front of accuracy over a cost; its column `cost` holds the price, of which less is better."""
         if cost not in self.table or not self.cells["n"].sum():
@@ -140,15 +154,18 @@ class Findings:
         if self.table.empty:
             return []
         factors = [name for name in self.material.factors if name not in SPLITS and not name.startswith("match_")]
-        return [
-            self.part(part_title(self.splits, group.levels), self.table[group.rows].reset_index(drop=True), factors)
-            for group in groups(self.table, self.splits)
-        ]
+        return [self.part(group, factors) for group in groups(self.table, self.splits)]
 
-    def part(self, title: str, table: pd.DataFrame, factors: list[str]) -> Part:
+    def part(self, group: Group, factors: list[str]) -> Part:
         """The part with its factors in the order of their places, each with its levels."""
+        table, trials = self.table[group.rows].reset_index(drop=True), self.material.trials
+        own = trials[[key == group.levels for key in keys(trials, self.splits)]] if len(trials) else trials
+        tuned = [name for name in self.material.tuned if own[name].notna().any()]
         places = layout(table, factors)
-        return Part(title, table, places, {name: levels(table, name) for name in places.factors})
+        title = part_title(self.splits, group.levels)
+        return Part(
+            title, table, own.reset_index(drop=True), tuned, places, {name: levels(table, name) for name in places.factors}
+        )
 
     @cached_property
     def sign_changes(self) -> list[str]:
@@ -161,7 +178,7 @@ class Findings:
     @cached_property
     def spent(self) -> pd.DataFrame:
         """What the study cost, by backbone and device."""
-        return compute_spent(self.table)
+        return compute_spent(self.table, self.material.trials)
 
     def count(self, status: str) -> int:
         """How many runs ended, or didn't, with the status."""

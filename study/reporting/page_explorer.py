@@ -138,7 +138,7 @@ def curves_of(findings: Findings) -> dict[str, dict[str, list[float | None]]]:
     """The learning curves of the runs of the table, by run, as columns."""
     curves = findings.material.curves
     known = set(findings.table["run_id"])
-    names = [name for name in ("epoch", *CURVES) if name in curves]
+    names = [name for name in ("epoch", *CURVES) if name in curves and curves[name].notna().any()]
     found = {}
     for run, rows in curves[curves["run_id"].isin(known)].groupby("run_id", sort=True):
         step = -(-len(rows) // LONGEST_CURVE)

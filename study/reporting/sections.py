@@ -46,6 +46,8 @@ def of_part(part: Part) -> Iterator[Section]:
     yield decomposition_section(part, ending)
     yield cost_section(part, ending)
     yield curves_section(part, ending)
+    if len(part.trials):
+        yield tuning_section(part, ending)
     reading = "Read from the records of the runs that are done, not from what the sweep intended."
     columns = [words("what", "aspect"), words("state", "state"), words("in particular", "told")]
     yield Section(f"fairness{part.ending}", f"Was it fair?{ending}", text_table(part.fairness, columns), reading)
@@ -57,17 +59,22 @@ def compute_section(findings: Findings) -> Section:
         words("backbone", "backbone"),
         words("device", "device"),
         count("runs", "runs"),
-        *(hours_column(name) for name in ("done", "diverged", "failed", "lost")),
+        *(hours_column(name) for name in ("done", "diverged", "failed")),
+        *([count("trials", "trials"), hours_column("trial")] if len(findings.material.trials) else []),
+        hours_column("lost"),
         count("further attempts", "further_attempts"),
         count("without a time", "untimed"),
     ]
-    reading = "Device-hours of the runs by how they ended, and those lost to failures and restarts where they were recorded."
+    reading = (
+        "Device-hours of the runs by how they ended, and those lost to failures and restarts; a dash: not recorded. Trials "
+        "chose the runs' options."
+    )
     return Section("compute", "Compute spent", text_table(findings.spent, columns), reading)
 
 
 def hours_column(name: str) -> Column:
     """Device-hours of one kind."""
-    return Column(f"{name} (h)", lambda row: f"{row[f'{name}_hours']:.3g}")
+    return Column(f"{name} (h)", lambda row: "–" if pd.isna(row[f"{name}_hours"]) else f"{row[f'{name}_hours']:.3g}")
 
 
 def factor_columns(names: Sequence[str]) -> list[Column]:
@@ -155,6 +162,39 @@ def decomposition_section(part: Part, ending: str) -> Section:
     content = found if isinstance(found, Missing) else text_table(found, columns)
     notes = () if isinstance(found, Missing) else tuple({str(text).capitalize() + "." for text in found["note"] if text})
     return Section(f"decomposition{part.ending}", f"Shares of the variation{ending}", content, reading, notes)
+
+
+def tuning_section(part: Part, ending: str) -> Section:
+    """What was chosen for every cell from how many candidates, how clearly, and whether a wider range was called for."""
+    reading = (
+        "Chosen on validation images, from the same candidates in every cell: mean accuracy in per cent over the trials' "
+        "seeds, which flatters the best of several and is no estimate. Gap: to the runner-up, in points; a small one says "
+        "that the choice mattered little. At the edge: the least or greatest level tried was chosen, so a better one may lie "
+        "beyond. Ties: other candidates with the same accuracy, between which the validation loss decided."
+    )
+    columns = [
+        *factor_columns(list(part.levels)),
+        *factor_columns(part.tuned),
+        percent("validation accuracy (%)", "accuracy", digits=2),
+        percent("gap", "gap", digits=2, signed=True),
+        Column("at the edge", lambda row: wording.enumeration(map(wording.option, row["edge"])) or "no", numeric=False),
+        count("ties", "tied"),
+        count("candidates", "candidates"),
+        count("trials", "tried"),
+        count("diverged", "diverged"),
+    ]
+    found = part.choices
+    content = found if isinstance(found, Missing) else text_table(found, columns)
+    return Section(f"tuning{part.ending}", f"What was tuned{ending}", content, reading, tuning_notes(part))
+
+
+def tuning_notes(part: Part) -> tuple[str, ...]:
+    """What a reader of the choices has to know besides."""
+    seeds = wording.enumeration(str(seed) for seed in sorted({int(seed) for seed in part.trials["seed"]}))
+    told = [f"Trials have the seeds {seeds}; no run of this report shares them, and no trial read a test image."]
+    if "fit_on" in part.table and (part.table["fit_on"] == "train+val").any():
+        told.append("Runs are fitted on training and validation images, so they have no validation figures.")
+    return tuple(told)
 
 
 def cost_section(part: Part, ending: str) -> Section:

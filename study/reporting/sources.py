@@ -1,8 +1,9 @@
 """Where a report's tables come from, and the folder in which they are kept so that everything can be redrawn from it.
 
     reports/<sweep>/
-        study.json       question, factors, seeds, match, and the type of every column of runs.csv
+        study.json       question, factors, seeds, match, and the type of every column of runs.csv and trials.csv
         runs.csv         the run table, one row per planned run
+        trials.csv       of a tuned sweep: the trials that chose the runs' options, in the same columns
         curves.parquet   learning curves, one row per run and epoch
         sweep.yaml       the sweep as it was launched
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import pandas as pd
 from pandas.api.typing import NAType
 
 from study.errors import Problem, UserError
-from study.records import StudyFacts, load_curves, load_study, load_table
+from study.records import StudyFacts, load_curves, load_study, load_table, load_trials
 
 RENAMED = {"name": "data_name", "digest": "data_digest", "by": "match_by", "target": "match_target"}
 """Options whose bare name says too little as a column."""
@@ -34,16 +35,22 @@ ABSOLUTE = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:\\|/|~/)[\w.~@+-]+(?:[/\\][\w.~@
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """All that a report is made of."""
+    """All that a report is made of; `trials` is empty where nothing was tuned."""
 
     table: pd.DataFrame
     curves: pd.DataFrame
     facts: StudyFacts
+    trials: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def factors(self) -> list[str]:
         """The varied options as columns of the table, in the sweep's order."""
         return [column for column in map(column_of, self.facts.factors) if column in self.table]
+
+    @property
+    def tuned(self) -> list[str]:
+        """The options that trials chose, as columns of the trials."""
+        return [name for name in self.facts.tuned if name in self.trials]
 
 
 def column_of(key: str) -> str:
@@ -61,6 +68,9 @@ def compared(one: Material, other: Material) -> Material:
         raise UserError(Problem("two sweeps of one name can't be told apart in a comparison", value=one.facts.name))
     sides = [one, other]
     tables = [side.table.assign(study=side.facts.name, run_id=renamed(side, side.table)) for side in sides]
+    trials = [
+        side.trials.assign(study=side.facts.name, run_id=renamed(side, side.trials)) for side in sides if len(side.trials)
+    ]
     curves = [side.curves.assign(run_id=renamed(side, side.curves)) for side in sides]
     names = [side.facts.name for side in sides]
     facts = replace(
@@ -71,11 +81,17 @@ def compared(one: Material, other: Material) -> Material:
         factors={**one.facts.factors, **other.facts.factors, "study": names},
         seeds=tuple(sorted({*one.facts.seeds, *other.facts.seeds})),
         match={},
+        tuned={**one.facts.tuned, **other.facts.tuned},
         planned_runs=one.facts.planned_runs + other.facts.planned_runs,
         sweep_yaml="\n".join(f"# {side.facts.name}\n{side.facts.sweep_yaml}" for side in sides),
         overrides=tuple(f"{side.facts.name}: {word}" for side in sides for word in side.facts.overrides),
     )
-    return Material(pd.concat(tables, ignore_index=True), pd.concat(curves, ignore_index=True), facts)
+    return Material(
+        pd.concat(tables, ignore_index=True),
+        pd.concat(curves, ignore_index=True),
+        facts,
+        pd.concat(trials, ignore_index=True) if trials else pd.DataFrame(),
+    )
 
 
 def renamed(side: Material, table: pd.DataFrame) -> pd.Series[str]:
@@ -85,7 +101,7 @@ def renamed(side: Material, table: pd.DataFrame) -> pd.Series[str]:
 
 def from_runs(folder: Path) -> Material:
     """The material of a sweep's folder of runs, as recorded so far."""
-    return Material(load_table(folder), load_curves(folder), load_study(folder))
+    return Material(load_table(folder), load_curves(folder), load_study(folder), load_trials(folder))
 
 
 def from_report(folder: Path) -> Material:
@@ -94,10 +110,11 @@ def from_report(folder: Path) -> Material:
     if lacking:
         raise UserError(Problem("is not the folder of a report: it lacks " + ", ".join(lacking), place=str(folder)))
     document: dict[str, Any] = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-    columns = document.pop("columns")
+    columns, of_trials = document.pop("columns"), document.pop("trial_columns", {})
     table = read_table(folder / "runs.csv", columns) if columns else pd.DataFrame()
+    trials = read_table(folder / "trials.csv", of_trials) if of_trials else pd.DataFrame()
     document |= {name: tuple(document[name]) for name in ("seeds", "overrides")}
-    return Material(table, pd.read_parquet(folder / "curves.parquet"), StudyFacts(**document))
+    return Material(table, pd.read_parquet(folder / "curves.parquet"), StudyFacts(**document), trials)
 
 
 def read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -115,15 +132,24 @@ def entries(texts: pd.Series[str], kind: str) -> list[float | int | bool | str |
 
 
 def write_tables(material: Material, folder: Path) -> None:
-    """Writes the four files; what is in them already is replaced."""
+    """Writes all tables; what is in the folder already is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
-    table, facts = publishable(material.table), without_places(material.facts)
-    columns = {str(name): str(kind) for name, kind in table.dtypes.items()}
-    document = json.dumps({**asdict(facts), "columns": columns}, indent=1, ensure_ascii=False) + "\n"
+    table, trials, facts = publishable(material.table), publishable(material.trials), without_places(material.facts)
+    types = {"columns": types_of(table), "trial_columns": types_of(trials)}
+    document = json.dumps({**asdict(facts), **types}, indent=1, ensure_ascii=False) + "\n"
     (folder / "study.json").write_text(document, encoding="utf-8")
     table.to_csv(folder / "runs.csv", index=False, lineterminator="\n")
+    if trials.empty:
+        (folder / "trials.csv").unlink(missing_ok=True)
+    else:
+        trials.to_csv(folder / "trials.csv", index=False, lineterminator="\n")
     material.curves.to_parquet(folder / "curves.parquet", index=False)
     (folder / "sweep.yaml").write_text(facts.sweep_yaml, encoding="utf-8")
+
+
+def types_of(table: pd.DataFrame) -> dict[str, str]:
+    """The type of every column by name."""
+    return {str(name): str(kind) for name, kind in table.dtypes.items()}
 
 
 def publishable(table: pd.DataFrame) -> pd.DataFrame:

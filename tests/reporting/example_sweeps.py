@@ -5,7 +5,8 @@ Built on the simulated studies, with the columns that `load_table` adds around t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 from simulated_study import Truth, run_table
 
 from study.records import StudyFacts
+from study.reporting.sources import Material, write_tables
 from study.streams import stream
 
 BUDGET = 50_000
@@ -27,6 +29,12 @@ class Example:
     table: pd.DataFrame
     curves: pd.DataFrame
     facts: StudyFacts
+    trials: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def material(self) -> Material:
+        """The sweep as the report takes it."""
+        return Material(self.table, self.curves, self.facts, self.trials)
 
 
 def patch_size(*, seeds: int = 5, epochs: int = 12) -> Example:
@@ -52,6 +60,34 @@ def one_factor(*, seeds: int = 3, epochs: int = 4) -> Example:
     axes = {"lr": [0.0003, 0.001, 0.003, 0.01]}
     table = run_table(Truth(axes, np.array([0.81, 0.88, 0.91, 0.74])), seeds=seeds, backbone="vit").assign(patch_size=4)
     return example(completed(table, factors=["lr"]), axes={"train.lr": axes["lr"]}, epochs=epochs)
+
+
+def tuned(*, rates: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01), decays: tuple[float, ...] = (0.02,)) -> Example:
+    """Two backbones at two patch sizes, each cell with its own learning rate, fitted on validation images in the end."""
+    axes = {"patch_size": [2, 4], "backbone": ["convmixer", "vit"]}
+    table = completed(run_table(Truth(axes, np.array([[0.95, 0.93], [0.94, 0.90]])), seeds=3), factors=list(axes))
+    sweep = example(table, axes={"model.patch_size": [2, 4], "backbone": axes["backbone"]}, epochs=4)
+    peaks = {"convmixer": 0.003, "vit": 0.0003}
+    rng = stream(0, "example", "trials")
+    rows = []
+    for start in table.drop_duplicates(["patch_size", "backbone"]).to_dict("records"):
+        cell = f"{start['backbone']}-p{start['patch_size']}"
+        for lr, decay, seed in itertools.product(rates, decays, (100, 101)):
+            off = abs(np.log(lr / peaks[start["backbone"]])) * 0.01 + abs(decay - 0.02)
+            rows.append({**start, "run_id": f"{cell}-{lr}-{decay}-s{seed}", "cell": cell, "seed": seed, "lr": lr,
+                         "weight_decay": decay, "stage": "trial", "test_accuracy": None, "test_loss": None,
+                         "val_accuracy": 0.93 - off + rng.normal(0, 0.001)})  # fmt: skip
+    trials = pd.DataFrame(rows)
+    means = trials.groupby(["cell", "lr", "weight_decay"])["val_accuracy"].transform("mean")
+    trials["selected"] = means == means.groupby(trials["cell"]).transform("max")
+    best = trials[trials["selected"]].drop_duplicates("cell").set_index(["backbone", "patch_size"])["lr"].to_dict()
+    own = [best[key] for key in zip(table["backbone"], table["patch_size"], strict=True)]
+    levels = {"lr": list(rates), **({"weight_decay": list(decays)} if len(decays) > 1 else {})}
+    per_cell = 2 * len(rates) * len(decays)
+    facts = replace(sweep.facts, tuned=levels, trials_per_cell=per_cell)
+    table = table.assign(lr=own, fit_on="train+val", val_accuracy=np.nan, trials=per_cell)
+    curves = sweep.curves.assign(val_accuracy=np.nan, val_loss=np.nan)
+    return Example(table, curves, facts, trials.assign(fit_on="train", trials=per_cell))
 
 
 def completed(table: pd.DataFrame, *, factors: list[str]) -> pd.DataFrame:
@@ -143,7 +179,5 @@ def diverged(example: Example, *, runs: list[int]) -> Example:
 
 def as_folder(example: Example, folder: Path) -> Path:
     """The sweep as the committed folder of tables that a report is redrawn from."""
-    from study.reporting.sources import Material, write_tables
-
-    write_tables(Material(example.table, example.curves, example.facts), folder)
+    write_tables(example.material, folder)
     return folder

@@ -118,6 +118,8 @@ def test_figures_that_are_linked_exist(report: Path) -> None:
         pytest.param(lambda: example_sweeps.unfinished(example_sweeps.patch_size(seeds=3), missing=20), id="few cells"),
         pytest.param(lambda: without_curves(example_sweeps.one_factor()), id="no curves"),
         pytest.param(lambda: one_cell(example_sweeps.one_factor()), id="one cell"),
+        pytest.param(example_sweeps.tuned, id="tuned"),
+        pytest.param(lambda: undecided(example_sweeps.tuned()), id="trials under way"),
         pytest.param(lambda: empty(example_sweeps.one_factor()), id="empty table"),
         pytest.param(lambda: long_names(example_sweeps.patch_size(seeds=2, epochs=2)), id="long names"),
     ],
@@ -144,6 +146,15 @@ def one_cell(sweep: Example) -> Example:
 
 def empty(sweep: Example) -> Example:
     return Example(pd.DataFrame(), without_curves(sweep).curves, sweep.facts)
+
+
+def undecided(sweep: Example) -> Example:
+    pending = example_sweeps.unfinished(sweep, missing=len(sweep.table))
+    trials = sweep.trials.convert_dtypes()
+    trials.loc[trials.index[5:], ["val_accuracy", "train_seconds"]] = pd.NA
+    trials.loc[trials.index[5:], "status"] = "missing"
+    trials["selected"] = pd.array([pd.NA] * len(trials), dtype="boolean")
+    return replace(pending, table=pending.table.assign(lr=pd.NA), facts=sweep.facts, trials=trials)
 
 
 def long_names(sweep: Example) -> Example:
@@ -215,7 +226,7 @@ def test_sweeps_with_different_factors_can_be_compared(tmp_path: Path) -> None:
     """Backbones beside token mixers: no common figure, but both answers, tables and one explorer."""
     other = example_sweeps.token_mixer(seeds=2, epochs=2)
     sides = [example_sweeps.patch_size(seeds=2, epochs=2), replace(other, facts=replace(other.facts, name="mixers"))]
-    findings = Findings(compared(*(Material(side.table, side.curves, side.facts) for side in sides)))
+    findings = Findings(compared(*(side.material for side in sides)))
     assert [part.title for part in findings.parts] == ["example", "mixers"]
     assert "side-by-side" not in [plate.name for plate in plates(findings)]
     points = explorer(findings)["runs"]
@@ -242,7 +253,7 @@ def test_published_results_stand_apart_and_name_their_source() -> None:
     sweep = example_sweeps.patch_size(seeds=2, epochs=2)
     cifar = replace(sweep, table=sweep.table.assign(data_name="cifar10", image_size=32))
     for example, there in ((sweep, False), (cifar, True)):
-        drawn = plates(Findings(Material(example.table, example.curves, example.facts)))
+        drawn = plates(Findings(example.material))
         names = [plate.name for plate in drawn]
         assert ("published" in names) == there
         told = [plate.name for plate in drawn if "locuslab" in plate.caption]
@@ -252,7 +263,45 @@ def test_published_results_stand_apart_and_name_their_source() -> None:
 def test_the_budget_figure_shows_the_tolerance_that_widths_were_solved_within() -> None:
     """The plan's tolerance is the band, and the caption says so."""
     sweep = example_sweeps.patch_size(seeds=2, epochs=2)
-    drawn = {plate.name: plate for plate in plates(Findings(Material(sweep.table, sweep.curves, sweep.facts)))}
+    drawn = {plate.name: plate for plate in plates(Findings(sweep.material))}
     assert "Band: the tolerance of 2.0 %." in drawn["budget-check"].caption
     (band,) = drawn["budget-check"].draw(PAPER).axes[0].patches
     assert band.get_extents().height > 0
+
+
+def test_a_tuned_sweep_tells_what_was_chosen_and_how_flat_the_optimum_is(tmp_path: Path) -> None:
+    """Trials survive the folder; the report has their table, their figure, their hours and their number per cell."""
+    sweep = example_sweeps.tuned()
+    text = written(sweep, tmp_path)
+    back = from_report(tmp_path)
+    told = ["run_id", "cell", "seed", "lr", "val_accuracy", "selected"]
+    pd.testing.assert_frame_equal(back.trials[told], sweep.trials[told], check_dtype=False, check_exact=True)
+    assert "## What was tuned" in text
+    assert "How flat the learning rate is" in text
+    assert "trials per cell 8" in text
+    assert "drawn from `runs.csv`, `trials.csv`" in text
+    spent = Findings(back).spent
+    assert spent["trials"].sum() == 32
+    assert spent["trial_hours"].sum() == pytest.approx(sweep.trials["train_seconds"].sum() / 3600)
+    ours = digests(tmp_path)
+    assert main([str(tmp_path)]) == 0
+    assert digests(tmp_path) == ours
+
+
+def test_without_validation_images_learning_curves_are_those_of_the_loss() -> None:
+    """Runs fitted on training and validation images have no validation curve; the figure says so and isn't empty."""
+    drawn = {plate.name: plate for plate in plates(Findings(example_sweeps.tuned().material))}
+    plate = drawn["learning-curves"]
+    assert "There are no validation curves: these runs were fitted on the validation images too." in plate.caption
+    ax = plate.draw(PAPER).axes[0]
+    assert ax.get_ylabel() == "training loss"
+    assert all(len(line.get_xdata()) == 4 for line in ax.lines)
+
+
+def test_trials_of_two_sweeps_stay_with_their_own(tmp_path: Path) -> None:
+    """In a comparison each side's choices rest on its own trials, and an untuned side says that nothing was tuned."""
+    one, other = example_sweeps.tuned(), example_sweeps.patch_size(seeds=3, epochs=2)
+    untuned = replace(other, facts=replace(other.facts, name="untuned"))
+    findings = Findings(compared(one.material, untuned.material))
+    assert [len(part.trials) for part in findings.parts] == [32, 0]
+    assert [part.tuned for part in findings.parts] == [["lr"], []]

@@ -5,6 +5,8 @@ The band is a range and no interval: it shows every seed there is and says nothi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -48,7 +50,7 @@ def tuning_flatness(
     """How validation accuracy depends on a tuned option, a panel for each level along the layout's axis.
 
     A flat top says that the choice mattered little, a top at the edge that the range was too narrow. `trials` has one row
-    per trial and seed; the layout names the other factors.
+    per trial and seed; the layout names the other factors. Rings mark what was chosen, where a column `selected` tells.
     """
     done = trials[(trials["status"] == "done").to_numpy(dtype=bool) & trials[measure].notna().to_numpy(dtype=bool)]
     figure, panels = panelled(done, (places.along, *places.panels), look=look, height=look.height * 0.75)
@@ -56,12 +58,26 @@ def tuning_flatness(
     for panel in panels:
         for one in series:
             mean_and_range(panel, one, measure=measure, over=tuned)
+        chosen_rings(panel, series, tuned=tuned, measure=measure, look=look)
     known = done[tuned].astype(float)
     if known.min() > 0 and known.max() > 5 * known.min():
         cost_axis(panels[0].ax, np.asarray(known, dtype=np.float64))
     edge_labels(panels, x=wording.axis(tuned), y=wording.axis(measure))
     series_legend(figure, series, look=look)
     return figure
+
+
+def chosen_rings(panel: Panel, series: Sequence[Series], *, tuned: str, measure: str, look: Look) -> None:
+    """A ring around the mean of each series' chosen level."""
+    if "selected" not in panel.table:
+        return
+    picked = panel.table[panel.table["selected"].fillna(False).to_numpy(dtype=bool)]
+    for one in series:
+        own = one.within(picked)
+        if len(own):
+            at, mean = float(own[tuned].iloc[0]), 100 * float(own[measure].astype(float).mean())
+            panel.ax.plot([at], [mean], "o", markerfacecolor="none", markeredgecolor=one.mark.colour,
+                          markersize=look.marker * 2.2, markeredgewidth=look.line)  # fmt: skip
 
 
 def mean_and_range(panel: Panel, one: Series, *, measure: str, over: str = "epoch") -> None:

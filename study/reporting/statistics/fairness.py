@@ -30,7 +30,6 @@ ASPECTS: Mapping[str, tuple[str, ...]] = {
     "patch embedding": ("tokeniser", "initialisation"),
     "augmentation": tuple(AugmentOptions.model_fields),
     "recipe": ("recipe", *(name for name in TrainOptions.model_fields if name != "keep")),
-    "tuning trials": ("trials",),
     "device": ("device", "device_name", "threads", "precision_kernels", "stacked", "compiled"),
     "software": ("code", "commit", "dirty", "python_version", "torch_version", "numpy_version"),
     "exact resumption": ("exact",),
@@ -72,7 +71,8 @@ def fairness(table: pd.DataFrame, factors: Sequence[str], *, tolerance: float = 
     """
     done = table[(table["status"] == "done").to_numpy(dtype=bool)]
     model = tuple(str(name) for name in table.columns if is_model_option(str(name), factors))
-    rows = [under_study(table, factors), seeds_row(table, factors), budget_row(done, factors, tolerance=tolerance)]
+    rows = [under_study(table, factors), seeds_row(table, factors), budget_row(done, factors, tolerance=tolerance),
+            tuning_row(done, factors)]  # fmt: skip
     for aspect, columns in {**ASPECTS, "model options": model}.items():
         present = [name for name in columns if name in table and name not in factors]
         rows.append(aspect_row(aspect, [finding(done, name, factors) for name in present]))
@@ -81,7 +81,7 @@ def fairness(table: pd.DataFrame, factors: Sequence[str], *, tolerance: float = 
 
 def is_model_option(name: str, factors: Sequence[str]) -> bool:
     """Whether a column is an option of the model: neither measured nor of another aspect nor under study."""
-    elsewhere = {*factors, *IDENTITY, *(column for columns in ASPECTS.values() for column in columns)}
+    elsewhere = {*factors, *IDENTITY, "trials", *(column for columns in ASPECTS.values() for column in columns)}
     return name not in elsewhere and not name.startswith(MEASURED_BEGINNINGS) and not name.endswith(MEASURED_ENDINGS)
 
 
@@ -121,6 +121,15 @@ def budget_row(done: pd.DataFrame, factors: Sequence[str], *, tolerance: float) 
     if beyond.empty:
         return "budget", "equal", head
     return "budget", "deviates", f"{head}; beyond {percent(tolerance)} %: {enumeration(labels(beyond, factors))}"
+
+
+def tuning_row(done: pd.DataFrame, factors: Sequence[str]) -> tuple[str, State, str]:
+    """Whether every cell had the same number of trials for its tuned options; equal also where none had any."""
+    if "trials" not in done or done.empty:
+        return "tuning trials", "not recorded", ""
+    if done["trials"].isna().all():
+        return "tuning trials", "equal", "none: nothing was tuned for any cell"
+    return aspect_row("tuning trials", [finding(done.assign(trials=done["trials"].fillna(0)), "trials", factors)])
 
 
 def finding(done: pd.DataFrame, column: str, factors: Sequence[str]) -> Finding:
@@ -171,37 +180,56 @@ def aspect_row(aspect: str, findings: Sequence[Finding]) -> tuple[str, State, st
     return aspect, state, "; ".join(found.told for found in findings if found.state == state)
 
 
-def compute_spent(table: pd.DataFrame) -> pd.DataFrame:
-    """Device-hours by backbone and device: of done runs, of diverged ones, of failed ones, and lost to restarts.
+def compute_spent(table: pd.DataFrame, trials: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Device-hours by backbone and device: of done runs, diverged ones, failed ones, of trials, and lost to restarts.
 
-    Population: none; sums over the runs of this table. Time that was not recorded is not counted: `untimed` says for how
-    many finished runs that is so. `further_attempts` are those after a run's first.
+    Population: none; sums over the runs of these tables. Time that was not recorded is not counted: `untimed` says for how
+    many runs and trials that is so, and a sum of which nothing was recorded is NaN. `further_attempts` are those after a
+    run's first.
     """
-    rows = table.assign(
-        device_name=[entry_words(name) or "not recorded" for name in table["device_name"]]
-        if "device_name" in table
-        else "not recorded",
-        seconds=seconds(table, "train_seconds"),
-        lost=seconds(table, "lost_seconds"),
-        attempts=seconds(table, "attempts"),
-    )
+    stages = [timed(table, "final"), *([timed(trials, "trial")] if trials is not None and len(trials) else [])]
+    rows = pd.concat(stages, ignore_index=True)
     spent = [
         {"backbone": backbone, "device": device, **spending(own)}
-        for (backbone, device), own in rows[rows["status"] != "missing"].groupby(["backbone", "device_name"])
+        for (backbone, device), own in rows[rows["status"] != "missing"].groupby(["backbone", "device"])
     ]
     return pd.DataFrame(spent, columns=["backbone", "device", *spending(rows.iloc[:0])])
 
 
+def timed(table: pd.DataFrame, stage: str) -> pd.DataFrame:
+    """What the runs of one stage cost, in columns of equal types for all stages."""
+    devices = table["device_name"] if "device_name" in table else [None] * len(table)
+    return pd.DataFrame(
+        {
+            "stage": stage,
+            "backbone": [str(name) for name in table["backbone"]],
+            "device": [entry_words(name) or "not recorded" for name in devices],
+            "status": [str(status) for status in table["status"]],
+            "seconds": seconds(table, "train_seconds").to_numpy(),
+            "lost": seconds(table, "lost_seconds").to_numpy(),
+            "attempts": seconds(table, "attempts").to_numpy(),
+        }
+    )
+
+
 def spending(own: pd.DataFrame) -> dict[str, float | int]:
     """Runs and device-hours of some rows."""
-    hours = {status: float(own["seconds"][own["status"] == status].sum()) / 3600 for status in ("done", "diverged", "failed")}
+    trial = own["stage"] == "trial"
+    final = own[~trial]
     return {
-        "runs": len(own),
-        **{f"{status}_hours": spent for status, spent in hours.items()},
-        "lost_hours": float(own["lost"].sum()) / 3600,
+        "runs": len(final),
+        **{f"{status}_hours": hours(final["seconds"][final["status"] == status]) for status in ("done", "diverged", "failed")},
+        "trials": int(trial.sum()),
+        "trial_hours": hours(own["seconds"][trial]),
+        "lost_hours": hours(own["lost"]),
         "further_attempts": int((own["attempts"] - 1).clip(lower=0).sum()),
         "untimed": int(own["seconds"].isna().sum()),
     }
+
+
+def hours(recorded: pd.Series[float]) -> float:
+    """The hours of some runs; 0 of no run, NaN of runs of which none has a time."""
+    return float(recorded.sum(min_count=min(len(recorded), 1))) / 3600
 
 
 def seconds(table: pd.DataFrame, column: str) -> pd.Series[float]:
