@@ -23,7 +23,7 @@ def open_console() -> Console:
 def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     """SWEEP, overrides and --runs, the same everywhere."""
     parser.add_argument("sweep", metavar="SWEEP", help="a sweep's YAML file, e.g. sweeps/patch_size.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value",
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value",
                         help="settings of the sweep, e.g. train.epochs=2 seeds=[0,1] data.root=/scratch/images")
     parser.add_argument("--runs", default="runs", metavar="DIR", help="folder that holds runs/<sweep> (default: runs)")
 

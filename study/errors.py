@@ -62,6 +62,10 @@ class UserError(Exception):
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """The valid choice most like `word`, or None where none is alike; a dotted key is also sought by its last part."""
     choices = list(choices)
+    stem = word.rpartition(".")[0]
+    if stem and choices and all(choice.rpartition(".")[0] == stem for choice in choices):
+        found = nearest(word.removeprefix(f"{stem}."), [choice.removeprefix(f"{stem}.") for choice in choices])
+        return None if found is None else f"{stem}.{found}"  # a shared section makes no two options alike
     tails = {choice.rsplit(".", 1)[-1]: choice for choice in reversed(choices)}
     if word in tails and word not in choices:
         return tails[word]

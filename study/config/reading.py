@@ -16,10 +16,17 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
 
+from study.config.options import AugmentOptions, DataOptions, MatchOptions, TrainOptions
 from study.config.recipes import recipe_named
 from study.config.sweep import SECTIONS, TUNABLE, Cell, Document, Setting, Sweep, Tuning, is_option_key
 from study.errors import Problem, UserError
+
+OPTIONS: Mapping[str, type[BaseModel]] = {
+    "data": DataOptions, "train": TrainOptions, "augment": AugmentOptions, "match": MatchOptions
+}
+"""The sections whose options are known before a backbone is."""
 
 NodePath = tuple[str | int, ...]
 Places = dict[NodePath, str]
@@ -31,7 +38,8 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        found = sorted(str(p) for p in (path.parent if path.parent.is_dir() else Path("sweeps")).glob("*.yaml"))
+        folders = (path, path.parent, Path("sweeps"))
+        found = next((files for folder in folders if (files := sorted(map(str, folder.glob("*.yaml"))))), [])
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UserError(Problem(f"cannot read this sweep: {reason}", value=str(path), choices=found)) from None
     tree, places = parse_yaml(text, str(path))
@@ -76,6 +84,8 @@ def _plain(node: Any, path: NodePath, places: Places, file: str) -> Any:
         return [_plain(value, (*path, index), places, file) for index, value in enumerate(node)]
     if isinstance(node, bool) or node is None:
         return node
+    if isinstance(node, ScalarBoolean):  # a boolean with an anchor, which ruamel holds as a number
+        return bool(node)
     for plain in (int, float, str):
         if isinstance(node, plain):
             return plain(node)
@@ -146,6 +156,8 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], *, place: str, key: s
     if kind == "extra_forbidden":
         stem = key.rpartition(".")[0]
         choices = [f"{stem}.{name}" if stem else name for name in model.model_fields]
+        if model is Document and not stem:  # `lr=1e-3` means train.lr
+            choices += [f"{section}.{name}" for section, group in OPTIONS.items() for name in group.model_fields]
         return Problem("unknown key", place=place, key=key, choices=choices)
     if kind == "missing":
         return Problem("this key is required and missing", place=place, key=key)
@@ -219,7 +231,8 @@ def _misplaced_keys(sweep: Sweep) -> list[Problem]:
         seen.add(key)
     if "backbone" not in sweep.base and "backbone" not in seen:
         problems.append(Problem("name the backbone, or an axis of backbones", place=sweep.path, key="backbone"))
-    known = {*seen, *sweep.base, *sweep.preset} - {*tuned}
+    own = {key for overlay in sweep.overlays.values() for key in overlay}
+    known = {*seen, *sweep.base, *sweep.preset, *own} - {*tuned}
     for rule in sweep.exclude:
         problems += [Problem("excludes by an option that the sweep neither sets nor varies", place=setting.place,
                              key=key, choices=sorted(known))

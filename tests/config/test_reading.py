@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from study.config.reading import read_sweep
-from study.errors import UserError
+from study.errors import UserError, nearest
 
 GOOD = """\
 question: which?
@@ -158,3 +158,46 @@ def test_a_backbones_own_settings_go_before_the_files(tmp_path):
     sweep = read_sweep(write(tmp_path, text))
     epochs = {cell["backbone"].value: sweep.settings(cell)["train.epochs"].value for cell in sweep.cells()}
     assert epochs == {"vit": 9, "convmixer": 3}
+
+
+def test_a_shared_section_makes_no_two_options_alike() -> None:
+    """`train.epoch` is near `train.epochs`; `train.learning_rate` is not near `train.evaluate`."""
+    assert nearest("train.epoch", ["train.epochs", "train.evaluate"]) == "train.epochs"
+    assert nearest("train.learning_rate", ["train.lr", "train.evaluate"]) is None
+
+
+def test_an_option_without_its_section_is_recognised(tmp_path: Path) -> None:
+    """`lr=1e-3` on the command line is answered with `train.lr`."""
+    file = tmp_path / "a.yaml"
+    file.write_text("question: q\nbackbone: vit\ndata: {name: digits}\nseeds: [0]\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"did you mean 'train\.lr'"):
+        read_sweep(file, ["lr=1e-3"])
+
+
+def test_a_folder_in_place_of_a_file_is_answered_with_its_sweeps(tmp_path: Path) -> None:
+    """Where a folder is named, the sweeps in it are the valid choices."""
+    (tmp_path / "a.yaml").write_text("question: q\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"valid: .*a\.yaml"):
+        read_sweep(tmp_path)
+
+
+def test_a_misspelt_section_of_a_backbone_is_told(tmp_path):
+    """What no option can come from is a mistake, never passed over: the line and the valid sections are named."""
+    found = problems(tmp_path, GOOD + "backbones:\n  vit:\n    trian: {epochs: 9}\n")
+    assert "backbones.vit.trian" in found[0].key
+    assert found[0].place.endswith("sweep.yaml:14")
+    assert "train" in str(found[0])
+
+
+def test_a_boolean_with_an_anchor_stays_a_boolean(tmp_path):
+    """YAML's anchors name a value and don't change it."""
+    sweep = read_sweep(write(tmp_path, GOOD + "augment: {flip: &on true}\nbackbones:\n  vit: {augment: {crop: &one 1}}\n"))
+    assert sweep.base["augment.flip"].value is True
+    assert sweep.overlays["vit"]["augment.crop"].value == 1
+
+
+def test_exclusions_may_name_what_only_a_backbone_sets(tmp_path):
+    """A backbone's own setting is set by the sweep, so a cell can be excluded by it."""
+    own = "backbones:\n  vit: {train: {batch_size: 9}}\nexclude:\n  - {train.batch_size: 9}\n"
+    sweep = read_sweep(write(tmp_path, GOOD + own))
+    assert {cell["backbone"].value for cell in sweep.cells()} == {"convmixer"}

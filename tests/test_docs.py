@@ -1,0 +1,72 @@
+"""The guide names what there is: every option of a sweep file, and no page that doesn't exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from study.backbones import names, specification
+from study.config.options import AugmentOptions, DataOptions, MatchOptions, TrainOptions
+from study.config.reading import read_sweep
+from study.config.sweep import Document, FinalSection, TuneSection
+
+ROOT = Path(__file__).resolve().parents[1]
+GUIDE = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+SECTIONS: dict[str, type[BaseModel]] = {
+    "Top level": Document,
+    "data": DataOptions,
+    "train": TrainOptions,
+    "augment": AugmentOptions,
+    "match": MatchOptions,
+}
+
+
+def first_cells(section: str) -> str:
+    """The first column of a section's tables: what the section documents."""
+    body = re.split(r"^## ", GUIDE.split(f"\n## {section}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    return "\n".join(line.split("|")[1] for line in body.splitlines() if line.startswith("|"))
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_option_of_a_section_is_documented_there(section: str) -> None:
+    """The first columns of a section's tables name exactly the options of its model."""
+    assert set(re.findall(r"`([\w.]+)`", first_cells(section))) == set(SECTIONS[section].model_fields)
+
+
+def test_every_model_option_is_documented() -> None:
+    """The tables of `model` name exactly the options of all backbones that a sweep may give."""
+    given = {name for backbone in names() for name in specification(backbone).model_fields}
+    from_data = {"image_size", "in_channels", "num_classes"}
+    assert set(re.findall(r"`([\w.]+)`", first_cells("model"))) == given - from_data
+
+
+def test_tuning_options_are_documented() -> None:
+    """`tune.` and `final.` are named with all of their options."""
+    expected = {f"tune.{name}" for name in TuneSection.model_fields} | {f"final.{n}" for n in FinalSection.model_fields}
+    assert set(re.findall(r"`([\w.]+)`", first_cells("tune and final"))) == expected
+
+
+def test_every_backbone_is_named() -> None:
+    """The choices of `backbone` in the guide are those of the registry."""
+    line = next(line for line in GUIDE.splitlines() if line.startswith("| `backbone` |"))
+    assert set(re.findall(r"`(\w+)`", line)) == {"backbone", *names()}
+
+
+def test_the_example_can_be_read(tmp_path: Path) -> None:
+    """The guide's first example is a sweep of two backbones, three patch sizes and three seeds."""
+    example = re.findall(r"```yaml\n(.*?)```", GUIDE, flags=re.DOTALL)[0]
+    file = tmp_path / "example.yaml"
+    file.write_text(example, encoding="utf-8")
+    sweep = read_sweep(file)
+    assert len(list(sweep.cells())) * len(sweep.seeds) == 18
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    """A relative link of the guide names a file that exists."""
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    missing = [target for target in targets if not (page.parent / target).exists()]
+    assert not missing, f"{page.name} links to {missing}"
