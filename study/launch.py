@@ -26,11 +26,12 @@ from study.cluster.queueing import Asked, launch, show_scripts
 from study.cluster.selection import Selection, pairs
 from study.cluster.watching import LaunchView
 from study.commands import add_sweep_arguments, cost_cache, open_console, positive, read_asked, sweep_folder
-from study.data.baseline import note_baseline
+from study.data.baseline import fit_baseline
 from study.errors import Problem, UserError, exit_status
 from study.plan import show_plan
 from study.planning import Plan, verify_plan
 from study.prepare import prepare_data
+from study.records.baseline import note_baseline
 from study.records.benchmark import newest_benchmark
 from study.records.folder import SweepFolder
 from study.records.selection import read_selection
@@ -92,7 +93,7 @@ def _note_baselines(plan: Plan, folder: SweepFolder, console: Console) -> None:
     data = {planned.run.data.model_dump_json(): planned.run.data for planned in plan.runs}
     for one in data.values():
         with console.status(f"fitting the linear baseline on {one.name}"):
-            note_baseline(one, folder.baselines)
+            note_baseline(folder.baselines, one.model_dump(), fit=partial(fit_baseline, one))
 
 
 def _ask(

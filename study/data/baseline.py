@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +20,6 @@ from torch.nn import functional
 from study.config.options import ResolvedData
 from study.data import facts
 from study.data.splits import Split, load
-from study.records.baseline import baseline_name
-from study.records.folder import write_new
 
 MOST_IMAGES = 5_000
 MOST_PIXELS = 32  # a side
@@ -40,13 +37,6 @@ class Baseline:
     test_images: int
     fitted_on: int
     baseline_accuracy: float
-
-
-def note_baseline(data: ResolvedData, folder: Path) -> None:
-    """Fits the baseline of a data set and writes it into the folder, unless it is there."""
-    path = folder / baseline_name(data.model_dump())
-    if not path.exists():
-        write_new(path, vars(fit_baseline(data)))
 
 
 def fit_baseline(data: ResolvedData) -> Baseline:

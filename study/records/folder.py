@@ -9,6 +9,7 @@
         launches/<id>/withdrawn/<n>.json        run ids that `study.cancel` took away from this launch; immutable
         launches/<id>/submissions/<n>.json      what the scheduler answered to one submission; immutable
         launches/<id>/workers/<task>.lock       held by a local worker as long as it lives
+        launches/<id>/launcher.lock             held by a local launch until its workers have ended
         launches/<id>/jobs/                     submitit's pickles and the workers' logs
         journals/<launch>-<task>-<restart>.jsonl   what a worker began and how it ended, flushed line by line
         progress/<launch>-<task>-<restart>.json    where a worker is right now, replaced whole

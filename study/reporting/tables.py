@@ -88,11 +88,9 @@ def percent(heading: str, name: str, *, digits: int = 1, signed: bool = False) -
     return Column(heading, lambda row: wording.percent(row[name], digits=digits, signed=signed))
 
 
-def limits(
-    *, low: str = "low", high: str = "high", heading: str = "95 % interval", digits: int = 1, signed: bool = False
-) -> Column:
+def limits(*, low: str = "low", high: str = "high", digits: int = 1, signed: bool = False) -> Column:
     """A column of intervals of fractions, in per cent."""
-    return Column(heading, lambda row: wording.interval(row[low], row[high], digits=digits, signed=signed))
+    return Column("95 % interval", lambda row: wording.interval(row[low], row[high], digits=digits, signed=signed))
 
 
 def number(heading: str, name: str) -> Column:

@@ -63,10 +63,10 @@ def differences(one: Fingerprint, other: Fingerprint) -> list[str]:
 
 
 @cache
-def processor_name(source: Path = Path("/proc/cpuinfo")) -> str:
+def processor_name() -> str:
     """The processor's model name; the bare architecture where the system doesn't tell it."""
     try:
-        lines = source.read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.machine()
     named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

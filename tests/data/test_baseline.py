@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from sklearn.linear_model import LogisticRegression
 
 from study.cells import data_options
 from study.config.reading import read_sweep
 from study.data import facts
-from study.data.baseline import fit_baseline, note_baseline
+from study.data.baseline import fit_baseline
 from study.data.splits import load
 from study.planning import make_plan
-from study.records.baseline import baseline_name, read_baselines
+from study.records.baseline import baseline_name, note_baseline, read_baselines
 
 SWEEP = """\
 question: which?
@@ -45,9 +46,7 @@ def test_it_is_a_fair_linear_model(tmp_path):
 def test_it_is_noted_once_under_its_data(tmp_path):
     """A second note changes nothing; the name is the one that the table looks under."""
     data = make_plan(the_sweep(tmp_path)).runs[0].run.data
-    note_baseline(data, tmp_path / "baselines")
-    (path,) = (tmp_path / "baselines").iterdir()
-    before = path.stat().st_mtime_ns
-    note_baseline(data, tmp_path / "baselines")
-    assert path.stat().st_mtime_ns == before
-    assert list(read_baselines(tmp_path / "baselines")) == [baseline_name(data.model_dump(mode="json"))]
+    folder, name = tmp_path / "baselines", baseline_name(data.model_dump(mode="json"))
+    note_baseline(folder, data.model_dump(), fit=lambda: fit_baseline(data))
+    assert read_baselines(folder) == {name: fit_baseline(data).baseline_accuracy}
+    note_baseline(folder, data.model_dump(), fit=lambda: pytest.fail("fitted twice"))

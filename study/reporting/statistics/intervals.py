@@ -112,8 +112,8 @@ def block_estimate(values: Floats, weights: Floats, *, confidence: float = 0.95)
     )
 
 
-def detectable(sd: float, n: int, *, alpha: float = 0.05, power: float = POWER) -> float:
-    """The smallest true difference that a two-sided paired t test at `alpha` would see in `power` of all studies.
+def detectable(sd: float, n: int, *, alpha: float = 0.05) -> float:
+    """The smallest true difference that a two-sided paired t test at `alpha` would see in four of five studies.
 
     Solved on the noncentral t distribution, for the spread `sd` of the paired differences that was observed; with few
     seeds that spread is itself uncertain. NaN below three seeds. Cohen, Statistical Power Analysis, chapter 2.
@@ -123,7 +123,7 @@ def detectable(sd: float, n: int, *, alpha: float = 0.05, power: float = POWER) 
     critical = stats.t.isf(alpha / 2, n - 1)
 
     def shortfall(noncentrality: float) -> float:
-        return float(stats.nct.sf(critical, n - 1, noncentrality)) - power  # the wrong sign's tail is below 1e-3
+        return float(stats.nct.sf(critical, n - 1, noncentrality)) - POWER  # the wrong sign's tail is below 1e-3
 
     above = 1.0
     while shortfall(above) < 0:
