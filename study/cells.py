@@ -71,6 +71,12 @@ class Resolver:
     _paces: dict[str, dict[BackboneSpec, float]] = field(default_factory=dict)
     _solved: dict[str, tuple[BackboneSpec, Matched]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name, overlay in self.sweep.overlays.items():
+            if name not in names():
+                place = next((setting.place for setting in overlay.values()), self.sweep.path)
+                self._tell(Problem("no backbone of this name", place, "backbones", name, names()))
+
     def resolve(self, cell: Cell, *, imposed: Cell) -> ResolvedCell | None:
         """The cell with its levels, or None where that is a problem; `imposed` goes before everything and is no level."""
         settings = {**self.sweep.settings(cell), **imposed}

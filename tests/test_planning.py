@@ -116,6 +116,14 @@ def test_a_mistake_in_a_backbones_own_settings_is_told_there(tmp_path):
     assert "sweep.yaml:7" in screen
 
 
+def test_settings_of_a_misspelt_backbone_are_told(tmp_path):
+    """Settings that would reach no run are a mistake with a nearest match; those of a backbone left out here are none."""
+    screen = mistakes(tmp_path, text=SWEEP.replace("convmixer: {model", "convmixr: {model"))
+    assert "did you mean 'convmixer'?" in screen
+    assert "sweep.yaml:7" in screen
+    assert planned(tmp_path, "backbone=vit").runs
+
+
 def test_the_plans_digest_is_its_content(tmp_path):
     """Equal plans have one name; another seed is another plan."""
     assert planned(tmp_path).digest == planned(tmp_path).digest

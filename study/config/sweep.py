@@ -11,14 +11,15 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, field_validator
 
 from study.config.options import AugmentOptions, Options, TrainOptions
 from study.config.recipes import Recipe
 
-SECTIONS = ("data", "model", "train", "augment", "match")
+Section = Literal["data", "model", "train", "augment", "match"]
+SECTIONS: tuple[Section, ...] = get_args(Section)
 """The groups of options, in the order of the flow; an option's key is `section.name`."""
 
 NOT_TUNED = ("epochs", "accumulate", "precision", "fit_on", "read_test", "evaluate", "keep")
@@ -77,7 +78,7 @@ class Document(Options):
     train: dict[str, Any] = {}
     augment: dict[str, Any] = {}
     match: dict[str, Any] = {}
-    backbones: dict[str, dict[str, dict[str, Any]]] = {}
+    backbones: dict[str, dict[Section, dict[str, Any]]] = {}
     axes: Axes = {}
     zip: list[dict[str, list[Any]]] = []
     exclude: list[dict[str, Any]] = []
