@@ -18,6 +18,7 @@ from study.reporting.figures.panels import Series, series_of
 from study.reporting.figures.style import MARKS
 from study.reporting.findings import Findings, Part
 from study.reporting.layout import groups, keys
+from study.reporting.statistics.cells import bounded
 from study.reporting.statistics.grid import Cell, plain
 from study.reporting.tables import Row
 
@@ -86,7 +87,7 @@ def runs_of(part: Part, series: list[Series], costs: list[str]) -> list[Json]:
 
 def cells_of(part: Part, series: list[Series], costs: list[str]) -> list[Json]:
     """One mark for each measured cell of the part, at the geometric mean of its runs' costs."""
-    found = dict(zip(keys(part.cells, list(part.levels)), part.cells.to_dict("records"), strict=True))
+    found = dict(zip(keys(part.cells, list(part.levels)), bounded(part.cells).to_dict("records"), strict=True))
     done = done_runs(part)
     return [cell_mark(part, found[group.levels], done[group.rows], series=series, costs=costs)
             for group in groups(done, list(part.levels))]  # fmt: skip

@@ -12,6 +12,7 @@ from study.reporting import wording
 from study.reporting.costs import costs_of, from_price
 from study.reporting.findings import Findings, Missing, Part
 from study.reporting.layout import keys
+from study.reporting.statistics.cells import bounded, cut_ends
 from study.reporting.statistics.grid import Cell, plain
 from study.reporting.tables import (
     Column,
@@ -106,7 +107,18 @@ def cells_section(part: Part, ending: str) -> Section:
         "that another test set of this size would bring to every cell."
     )
     notes = tuple(sorted({str(text).capitalize() + "." for text in part.cells["note"] if text}))
-    return Section(f"cells{part.ending}", f"Cells{ending}", text_table(part.cells, columns), reading, notes)
+    shown = text_table(bounded(part.cells), columns)
+    return Section(f"cells{part.ending}", f"Cells{ending}", shown, reading, (*cut_notes(part.cells), *notes))
+
+
+def cut_notes(found: pd.DataFrame) -> tuple[str, ...]:
+    """That intervals were cut where accuracies end, where that happened."""
+    ends = cut_ends(found)
+    return (
+        (f"Intervals that run past {ends} are cut there: no accuracy lies beyond. Nothing else is computed from the cut ones.",)
+        if ends
+        else ()
+    )
 
 
 def cost_column(table: pd.DataFrame, factors: Sequence[str], cost: str) -> Column:
@@ -258,9 +270,9 @@ def curves_section(part: Part, ending: str) -> Section:
         limits(low="difference_low", high="difference_high", digits=2, signed=True),
         *law,
     ]
-    shown = found.assign(start=np.where(found["accuracy"].isna(), np.nan, found["start"]))
+    shown = bounded(found).assign(start=np.where(found["accuracy"].isna(), np.nan, found["start"]))
     notes = tuple(sorted({str(text).capitalize() + "." for text in found["note"] if text}))
-    return Section(name, title, text_table(shown, columns), reading, notes)
+    return Section(name, title, text_table(shown, columns), reading, (*cut_notes(found), *notes))
 
 
 def law_columns(fit: pd.DataFrame, factors: Sequence[str]) -> list[Column]:

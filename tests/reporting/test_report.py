@@ -305,3 +305,20 @@ def test_trials_of_two_sweeps_stay_with_their_own(tmp_path: Path) -> None:
     findings = Findings(compared(one.material, untuned.material))
     assert [len(part.trials) for part in findings.parts] == [32, 0]
     assert [part.tuned for part in findings.parts] == [["lr"], []]
+
+
+def test_intervals_are_not_shown_beyond_all_images_right(tmp_path: Path) -> None:
+    """A cell near 100 % is printed and drawn up to 100 % and the report says so; the statistic keeps its t interval."""
+    sweep = example_sweeps.one_factor()
+    near = sweep.table["test_accuracy"].where(sweep.table["lr"] != 0.003, 0.997 + 0.001 * (sweep.table["seed"] - 1))
+    findings = Findings(replace(sweep, table=sweep.table.assign(test_accuracy=near + (near > 0.99) * 0.0015)).material)
+    (part,) = findings.parts
+    assert part.cells["high"].max() > 1
+    (plate, *_), text = plates(findings), document(findings, [])
+    assert "cut at 100 %" in plate.caption
+    assert "to 100.0 |" in text
+    assert "Intervals that run past 100 % are cut there" in text
+    bars = [line for line in plate.draw(PAPER).axes[0].collections if hasattr(line, "get_segments")]
+    assert max(end[1] for bar in bars for segment in bar.get_segments() for end in segment) == 100
+    assert max(cell["high"] for cell in explorer(findings)["cells"]) == 100
+    assert "cut at" not in plates(Findings(sweep.material))[0].caption

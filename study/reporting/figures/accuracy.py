@@ -20,7 +20,7 @@ from study.reporting import wording
 from study.reporting.figures.panels import Panel, Series, edge_labels, panelled, series_legend, series_of
 from study.reporting.figures.style import GRID, MUTED, PAPER, SURFACE, Look, Mark, styled
 from study.reporting.layout import Layout, keys, levels
-from study.reporting.statistics.cells import cells
+from study.reporting.statistics.cells import bounded, cells
 from study.reporting.statistics.grid import MEASURE, Floats, Level
 
 ON_DARK, ON_LIGHT = "#fefefe", "#111111"
@@ -75,7 +75,7 @@ def series_over_levels(
     panel: Panel, *, places: Layout, scale: Scale, series: Sequence[Series], measure: str, look: Look
 ) -> None:
     """One panel: each series a little to the side of the others, so that their intervals don't hide each other."""
-    summary = cells(panel.table, list(places.factors), measure=measure)
+    summary = bounded(cells(panel.table, list(places.factors), measure=measure))
     sides = np.linspace(-SPREAD / 2, SPREAD / 2, len(series)) if len(series) > 1 else np.zeros(1)
     for side, one in zip(sides, series, strict=True):
         own, runs = one.within(summary), one.within(panel.table)

@@ -25,7 +25,7 @@ from study.reporting.figures.panels import Panel, Series, edge_labels, panelled,
 from study.reporting.figures.style import MUTED, PAPER, SURFACE, Look, Mark, marks, styled
 from study.reporting.layout import Layout, groups
 from study.reporting.published import Reference
-from study.reporting.statistics.cells import cells
+from study.reporting.statistics.cells import bounded, cells
 from study.reporting.statistics.frontier import front
 from study.reporting.statistics.grid import MEASURE, Floats, Level, plain
 
@@ -69,7 +69,7 @@ def series_against_cost(panel: Panel, one: Series, *, cost: str, side: float, pl
     frame = pd.DataFrame(points).dropna().sort_values(["x", "y"])
     area = (look.marker * 0.4) ** 2
     sns.scatterplot(frame, x="x", y="y", color=one.mark.colour, alpha=0.5, s=area, linewidth=0, ax=panel.ax, legend=False)
-    summary = cells(runs, list(places.factors), measure=measure) if len(runs) else pd.DataFrame()
+    summary = bounded(cells(runs, list(places.factors), measure=measure)) if len(runs) else pd.DataFrame()
     at = [np.exp(side) * geometric_mean(positive(runs[group.rows], cost)) for group in groups(runs, places.factors)]
     mean = [100 * float(value) for value in summary.get("mean", [])]
     if not is_equal(np.array(at)):

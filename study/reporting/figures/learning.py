@@ -78,6 +78,7 @@ def chosen_rings(panel: Panel, series: Sequence[Series], *, tuned: str, measure:
             at, mean = float(own[tuned].iloc[0]), 100 * float(own[measure].astype(float).mean())
             panel.ax.plot([at], [mean], "o", markerfacecolor="none", markeredgecolor=one.mark.colour,
                           markersize=look.marker * 2.2, markeredgewidth=look.line)  # fmt: skip
+    panel.ax.margins(y=0.2)  # room for the rings
 
 
 def mean_and_range(panel: Panel, one: Series, *, measure: str, over: str = "epoch") -> None:

@@ -24,6 +24,7 @@ from study.reporting.figures.style import Look
 from study.reporting.findings import Findings, Missing, Part
 from study.reporting.layout import Layout
 from study.reporting.published import references
+from study.reporting.statistics.cells import cut_ends
 from study.reporting.statistics.intervals import FEWEST_SEEDS
 from study.reporting.statistics.tuning import profile
 
@@ -292,7 +293,8 @@ def counts_text(counts: pd.Series) -> str:
 def interval_text(part: Part) -> str:
     """Which intervals are drawn."""
     drawn = part.cells["low"].notna()
-    told = "95 % t interval over seeds"
+    ends = cut_ends(part.cells)
+    told = f"95 % t interval over seeds{f', cut at {ends}' if ends else ''}"
     return told if drawn.all() else f"{told}, where at least {FEWEST_SEEDS} seeds differ"
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from study.errors import UserError
-from study.reporting.statistics.cells import cell_label, cells
+from study.reporting.statistics.cells import bounded, cell_label, cells
 from study.reporting.statistics.comparisons import MARGIN, contrasts
 from study.reporting.statistics.contrasts import planned
 from study.reporting.statistics.decomposition import decomposition, share_gap
@@ -115,7 +115,7 @@ def undertrained(short: Sequence[str], baseline: float, *, measure: str) -> tupl
 
 def single_cell(found: pd.DataFrame, *, measure: str) -> Answer:
     """What a study of one cell says: its accuracy, and that there was nothing to compare."""
-    row = found.iloc[0]
+    row = bounded(found).iloc[0]
     if not row["n"]:
         return Answer("no runs", (f"No answer: none of the {row['planned']} runs is done.",))
     limits = f", 95 % interval {interval(row['low'], row['high'])}" if row["low"] == row["low"] else ""

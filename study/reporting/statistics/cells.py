@@ -54,6 +54,21 @@ def cells(table: pd.DataFrame, by: Sequence[str], *, measure: str = MEASURE, con
     return keys.assign(**{name: pd.Series(column) for name, column in figures.items()})
 
 
+def bounded(found: pd.DataFrame) -> pd.DataFrame:
+    """The table with `low` and `high` cut to [0, 1], for printing and drawing alone.
+
+    A t interval knows nothing of the scale: near 100 % it runs past it, where no accuracy is. What others compute with
+    stays uncut.
+    """
+    return found.assign(low=found["low"].clip(lower=0.0), high=found["high"].clip(upper=1.0))
+
+
+def cut_ends(found: pd.DataFrame) -> str:
+    """At which ends of the scale `bounded` cuts an interval, in words: "100 %"; "" where it cuts none."""
+    ends = {"0 %": (found["low"] < 0).any(), "100 %": (found["high"] > 1).any()}
+    return " and ".join(end for end, cut in ends.items() if cut)
+
+
 def cell_label(factors: Sequence[str], cell: Cell) -> str:
     """A cell in words: "patch size 2, attention"; an option that it hasn't got goes unsaid."""
     return ", ".join(assignment(factor, level) for factor, level in zip(factors, cell, strict=True) if level is not None)
