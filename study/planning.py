@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from study.backbones.closed_form import Cost
 from study.backbones.specification import BackboneSpec
@@ -21,10 +21,9 @@ from study.cells import Matched, ResolvedCell, Resolver
 from study.config.run import Run
 from study.config.sweep import Cell, Sweep, Tuning
 from study.errors import Problem, UserError
+from study.records.record import Stage
 from study.records.selection import Choice, Selection
 from study.verification import verify
-
-Stage = Literal["trial", "final"]
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from study.commands import add_sweep_arguments, open_console, read_asked, sweep_
 from study.config.sweep import Sweep
 from study.errors import UserError, exit_status
 from study.records.folder import SweepFolder
-from study.records.record import Attempts
-from study.records.table import Stage, load_plan, planned_of
+from study.records.record import Attempts, Stage
+from study.records.table import load_plan, planned_of
 
 STAGES: tuple[Stage, Stage] = ("trial", "final")
 SHOWN = 12  # rows of one kind

@@ -140,7 +140,8 @@ class MatchOptions(Options):
     @model_validator(mode="after")
     def _target_belongs_to_a_budget(self) -> MatchOptions:
         if (self.by == "none") != (self.target is None):
-            raise ValueError("a target goes with a budget: by params, macs or seconds needs one, by none takes none (target: null)")
+            rule = "by params, macs or seconds needs one, by none takes none (target: null)"
+            raise ValueError(f"a target goes with a budget: {rule}")
         if (self.by == "seconds") != (self.benchmark is not None):
             raise ValueError("benchmark names the file that `by: seconds` looks up, and is given with it alone")
         if self.by == "seconds" and isinstance(self.target, str):

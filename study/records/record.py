@@ -16,6 +16,7 @@ from typing import Any, Literal
 from study.errors import Problem, UserError
 from study.records.folder import Line, Writer, read_lines
 
+Stage = Literal["trial", "final"]  # trials choose options, final runs answer the question
 Status = Literal["done", "diverged", "failed"]
 OUTCOMES: tuple[Status, ...] = ("done", "diverged")
 

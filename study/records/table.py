@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
@@ -20,10 +20,9 @@ from study.errors import Problem, UserError
 from study.records.baseline import baseline_name, read_baselines
 from study.records.benchmark import Benchmark, benchmark_columns, newest_benchmark
 from study.records.folder import SweepFolder
-from study.records.record import Attempts, read_records
+from study.records.record import Attempts, Stage, read_records
 from study.records.selection import read_selection
 
-Stage = Literal["trial", "final"]
 PATHS = ("root", "cache")
 SECTION_COLUMNS = {"data": {"name": "data_name", "digest": "data_digest"}, "model": {}, "augment": {}, "train": {}}
 """Options whose bare name would say too little as a column."""

@@ -13,7 +13,7 @@ import pandas as pd
 from study.reporting.statistics.comparisons import MARGIN, contrasts
 from study.reporting.statistics.contrasts import planned
 from study.reporting.statistics.grid import MEASURE, Level, axes_of, read_grid
-from study.reporting.wording import enumeration, option, percent
+from study.reporting.wording import enumeration, percent
 
 CLAIMS = ("higher", "lower")
 
@@ -28,7 +28,7 @@ def side_by_side(
 ) -> pd.DataFrame:
     """The contrasts of several run tables under each other, with the column `study` in front.
 
-    `tables` maps a study's name, such as `held_equal` gives it, to its table. Each study is compared over its own levels
+    `tables` maps a study's name, such as "equal parameters", to its table. Each study is compared over its own levels
     of the factors. Population of the intervals: as in `contrasts`, for each study on its own; two studies' intervals say
     nothing about their difference, since their networks differ in width.
     """
@@ -41,12 +41,6 @@ def side_by_side(
         frames.append(found.assign(study=name))
     joined = pd.concat(frames, ignore_index=True)
     return joined[["study", *(name for name in joined.columns if name != "study")]]
-
-
-def held_equal(table: pd.DataFrame) -> str:
-    """What the runs of a table were matched on, in words: "equal parameters", "same width and depth"."""
-    kinds = sorted({str(kind) for kind in table["match_by"].dropna()}) if "match_by" in table else []
-    return f"equal {option(kinds[0])}" if len(kinds) == 1 and kinds[0] != "none" else "same width and depth"
 
 
 def sign_changes(compared: pd.DataFrame) -> list[str]:
