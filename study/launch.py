@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from study.cluster import slurm
 from study.cluster.launching import enter, new_launch, to_do
-from study.cluster.ledger import Cluster
+from study.cluster.ledger import Cluster, read_launches
 from study.cluster.life import life_of
 from study.cluster.local import LocalWorkers, machine_for, worker_environment
 from study.cluster.locks import launcher_sign, sweep_lock
@@ -107,9 +107,26 @@ def _ask(
 ) -> int:
     """Shows the plan and has what is left of it trained, here or on Slurm."""
     show_plan(plan, console, benchmark=newest_benchmark(folder.benchmarks))
+    earlier = folder.launch_ids()
     if profile is None:
-        return _here(plan, folder, selection, arguments=arguments, console=console)
-    return _on_slurm(plan, folder, selection, profile=profile, arguments=arguments, console=console)
+        status = _here(plan, folder, selection, arguments=arguments, console=console)
+    else:
+        status = _on_slurm(plan, folder, selection, profile=profile, arguments=arguments, console=console)
+    if not arguments.dry_run:
+        _note_plan(plan, folder, earlier=earlier)
+    return status
+
+
+def _note_plan(plan: Plan, folder: SweepFolder, *, earlier: Sequence[str]) -> None:
+    """What was asked for last is the plan that tables and status are of, also where nothing was left to start.
+
+    A sweep that lost a level or a seed, or got another question, would else be reported as it was before. The launch
+    that notes it has no workers, and there is none where a launch that wasn't among the `earlier` ones has the plan.
+    """
+    with sweep_lock(folder):
+        launches = [launch for launch in read_launches(folder) if launch.id not in earlier[:-1]]
+        if plan.digest not in {launch.plan for launch in launches}:
+            enter(new_launch(plan, folder, cluster="local", workers=1), plan, folder, runs=())
 
 
 def _goes_on(arguments: argparse.Namespace, profile: Profile | None) -> bool:

@@ -20,7 +20,7 @@ from ruamel.yaml.scalarbool import ScalarBoolean
 
 from study.config.options import AugmentOptions, DataOptions, MatchOptions, TrainOptions
 from study.config.recipes import recipe_named
-from study.config.sweep import SECTIONS, TUNABLE, Cell, Document, Setting, Sweep, Tuning, is_option_key
+from study.config.sweep import SECTIONS, TUNABLE, Cell, Document, Section, Setting, Sweep, Tuning, is_option_key
 from study.errors import Problem, UserError
 
 OPTIONS: Mapping[str, type[BaseModel]] = {
@@ -174,7 +174,7 @@ def _sweep_of(document: Document, places: Places, *, path: Path, text: str, over
         nearest = next((places[where[:n]] for n in range(len(where), 0, -1) if where[:n] in places), str(path))
         return Setting(value, nearest)
 
-    def flat(sections: Mapping[str, Mapping[str, Any]], *where: str) -> Cell:
+    def flat(sections: Mapping[Section, Mapping[str, Any]], *where: str) -> Cell:
         return {f"{section}.{name}": setting(value, *where, section, name)
                 for section, options in sections.items() for name, value in options.items()}
 
