@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from study.reporting.figures.plates import Plate
+from study.reporting.figures.plate import Plate
 from study.reporting.findings import Findings, Missing
 from study.reporting.provenance import facts, standing, troubled
 from study.reporting.sections import Section, compute_section, of_part

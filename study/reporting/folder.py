@@ -7,7 +7,8 @@ from pathlib import Path
 
 from study.reporting.document import document
 from study.reporting.figures.files import save
-from study.reporting.figures.plates import Plate, plates
+from study.reporting.figures.plate import Plate
+from study.reporting.figures.plates import plates
 from study.reporting.figures.style import PAPER, Look
 from study.reporting.findings import Findings
 from study.reporting.page import page

@@ -77,7 +77,8 @@ def levels(table: pd.DataFrame, factor: str) -> list[Level]:
 
 def keys(table: pd.DataFrame, factors: Sequence[str]) -> list[Cell]:
     """Each row's levels of the factors."""
-    return [tuple(plain(row[name]) for name in factors) for row in table[list(factors)].to_dict("records")]
+    columns = [[plain(entry) for entry in table[name]] for name in factors]
+    return list(zip(*columns, strict=True)) if columns else [()] * len(table)
 
 
 def groups(table: pd.DataFrame, factors: Sequence[str]) -> list[Group]:

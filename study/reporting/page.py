@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from study.reporting import wording
-from study.reporting.figures.plates import Plate
+from study.reporting.figures.plate import Plate
 from study.reporting.figures.style import PAPER
 from study.reporting.findings import Findings
 from study.reporting.page_explorer import explorer

@@ -1,17 +1,15 @@
 """Which figures a study has, in the order of the report: each with its file name, title, caption, and how it is drawn.
 
-A figure is left out where the study has nothing for it. Captions carry n, so that a figure that has been cut out of the
-report still says how many runs it shows.
+A figure is left out where the study has nothing for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from study.reporting import wording
 from study.reporting.costs import costs_of, is_equal, positive
@@ -19,31 +17,11 @@ from study.reporting.figures.accuracy import accuracy_by_level, heat_map
 from study.reporting.figures.budget import PARTS, budget_check, macs_by_part, numbers
 from study.reporting.figures.cost import LETTERS, accuracy_against, beside_published
 from study.reporting.figures.evidence import decomposition_bars, forest_plot
-from study.reporting.figures.learning import learning_curves, tuning_flatness
-from study.reporting.figures.style import Look
+from study.reporting.figures.plate import Plate, counts_text, divergence_text, interval_text, means_in_words, seeds_text
+from study.reporting.figures.plates_of_training import training_plates, trials_plates
 from study.reporting.findings import Findings, Missing, Part
 from study.reporting.layout import Layout
 from study.reporting.published import references
-from study.reporting.statistics.cells import cut_ends
-from study.reporting.statistics.intervals import FEWEST_SEEDS
-from study.reporting.statistics.tuning import profile
-
-TUNED = ("lr", "weight_decay", "label_smoothing", "warmup_epochs")
-"""Options that are tuned and not studied; where a sweep varies them itself, a figure shows how flat their optimum is."""
-
-LEARNED = ("val_accuracy", "train_loss")
-"""What learning curves show: the first of these that was recorded."""
-
-
-@dataclass(frozen=True)
-class Plate:
-    """One figure of a report. `alt` says what is to be seen to those who can't see it."""
-
-    name: str
-    title: str
-    caption: str
-    alt: str
-    draw: Callable[[Look], Figure]
 
 
 def plates(findings: Findings) -> list[Plate]:
@@ -183,75 +161,6 @@ def published_plate(part: Part) -> Plate:
     )
 
 
-def training_plates(part: Part, curves: pd.DataFrame) -> Iterator[Plate]:
-    """Learning curves, and how flat the optimum of each tuned option is."""
-    table, places, seeds = part.table, part.places, seeds_text(part)
-    along = wording.option(places.along)
-    own = curves[curves["run_id"].isin(table["run_id"])]
-    measure = next((name for name in LEARNED if name in own and own[name].notna().any()), None)
-    if measure:
-        name = wording.option(measure)
-        yield Plate(
-            "learning-curves",
-            "Learning curves",
-            f"{name.capitalize()} over epochs. Lines: mean over seeds; bands: lowest to highest seed; {seeds}."
-            f"{'' if measure == LEARNED[0] else unvalidated(table)}",
-            f"{name.capitalize()} over epochs, one panel for each {along}.",
-            lambda look: learning_curves(table, curves, places=places, measure=measure, look=look),
-        )
-    yield from trials_plates(part)
-    yield from (tuning_plate(part, name) for name in places.panels if name in TUNED and table[name].notna().all())
-
-
-def unvalidated(table: pd.DataFrame) -> str:
-    """Why a figure of training shows no validation accuracy."""
-    joint = "fit_on" in table and bool((table["fit_on"] == "train+val").any())
-    why = "these runs were fitted on the validation images too" if joint else "none was recorded"
-    return f" There are no validation curves: {why}."
-
-
-def has_numbers(trials: pd.DataFrame, name: str) -> bool:
-    """Whether the trials' levels of an option have a size, and some trial an accuracy to show over it."""
-    column = trials[name]
-    sized = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column) and column.notna().all()
-    return bool(sized and trials["val_accuracy"].notna().any())
-
-
-def trials_plates(part: Part) -> Iterator[Plate]:
-    """One figure for each tuned option whose levels are numbers."""
-    yield from (trials_plate(part, name) for name in part.tuned if has_numbers(part.trials, name))
-
-
-def trials_plate(part: Part, tuned: str) -> Plate:
-    """How flat the optimum of an option is that trials chose."""
-    name, seeds = wording.option(tuned), part.trials["seed"].nunique()
-    others = " and ".join(wording.option(other) for other in part.tuned if other != tuned)
-    lost = int((part.trials["status"] == "diverged").sum())
-    return Plate(
-        f"tuning-{tuned.replace('_', '-')}",
-        f"How flat the {name} is",
-        f"Validation accuracy of the trials by {name}{f', each level at its best {others}' if others else ''}. "
-        f"Rings: chosen; lines: mean over n = {seeds} seed{'s; bands: lowest to highest seed' if seeds > 1 else ''}"
-        f"{f'; {lost} diverged trials are not shown' if lost else ''}.",
-        f"Validation accuracy over the {name}, one panel for each {wording.option(part.places.along)}; the table of what was "
-        "tuned gives each choice.",
-        lambda look: tuning_flatness(profile(part.trials, part.tuned, over=tuned), tuned, places=part.places, look=look),
-    )
-
-
-def tuning_plate(part: Part, tuned: str) -> Plate:
-    """How flat the optimum of one option is."""
-    name = wording.option(tuned)
-    places = replace(part.places, panels=tuple(other for other in part.places.panels if other != tuned))
-    return Plate(
-        f"tuning-{tuned.replace('_', '-')}",
-        f"How flat the {name} is",
-        f"Validation accuracy by {name}. Lines: mean over seeds; bands: lowest to highest seed; {seeds_text(part)}.",
-        f"Validation accuracy over the {name}, one panel for each {wording.option(places.along)}.",
-        lambda look: tuning_flatness(part.table, tuned, places=places, look=look),
-    )
-
-
 def budget_plates(part: Part, findings: Findings) -> Iterator[Plate]:
     """How closely networks were matched, and where their MACs go."""
     table, places = part.table, part.places
@@ -277,37 +186,3 @@ def budget_plates(part: Part, findings: Findings) -> Iterator[Plate]:
             "Shares of stem, token mixing, channel mixing and head in the MACs of each network.",
             lambda look: macs_by_part(table, places=places, look=look),
         )
-
-
-def seeds_text(part: Part) -> str:
-    """n in words: "n = 5 seeds per cell", "n = 2 to 5 seeds per cell"."""
-    return f"n = {counts_text(part.cells['n'])} seeds per cell"
-
-
-def counts_text(counts: pd.Series) -> str:
-    """A range of counts."""
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low}" if low == high else f"{low} to {high}"
-
-
-def interval_text(part: Part) -> str:
-    """Which intervals are drawn."""
-    drawn = part.cells["low"].notna()
-    ends = cut_ends(part.cells)
-    told = f"95 % t interval over seeds{f', cut at {ends}' if ends else ''}"
-    return told if drawn.all() else f"{told}, where at least {FEWEST_SEEDS} seeds differ"
-
-
-def divergence_text(part: Part) -> str:
-    """A word on crosses, where there are any."""
-    number = int(part.cells["diverged"].sum())
-    return f"; crosses: {number} diverged run{'s' if number > 1 else ''}, in no mean" if number else ""
-
-
-def means_in_words(part: Part) -> str:
-    """The means, cell by cell."""
-    told = []
-    for row in part.cells.to_dict("records"):
-        cell = ", ".join(wording.assignment(name, row[name]) for name in part.levels if pd.notna(row[name]))
-        told.append(f"{cell}: {wording.percent(row['mean'])} %" if row["n"] else f"{cell}: no run")
-    return "; ".join(told)

@@ -6,7 +6,7 @@ split. The best of several is flattered by having been chosen, so these figures 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,14 +29,15 @@ def candidates(trials: pd.DataFrame, tuned: Sequence[str]) -> pd.DataFrame:
         own = trials[[found == key for found in keys]]
         known = pd.to_numeric(own[MEASURE], errors="coerce").astype("Float64").dropna()
         status = own["status"].astype(str)
-        figures = {
+        first: dict[Hashable, Any] = own.iloc[0].to_dict()
+        figures: dict[Hashable, Any] = {
             "accuracy": float(known.mean()) if len(known) else np.nan,
             "tried": len(own),
             "seeds": len(known),
             "diverged": int((status == "diverged").sum()),
             "chosen": bool(own["selected"].fillna(False).astype(bool).any()),
         }
-        rows.append({**own.iloc[0].to_dict(), **figures})
+        rows.append(first | figures)
     return pd.DataFrame(rows)
 
 
