@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from study.durability import flush, whole_file
+from study.errors import Problem, UserError
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,16 @@ class Line:
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """The documents of a JSON-lines file; a torn last line, left by a writer that was killed, is passed over."""
+    """The documents of a JSON-lines file; a torn last line, left by a writer that was killed, is passed over.
+
+    A whole line that is no JSON was damaged later: UserError with its place.
+    """
     raw = path.read_bytes().split(b"\n")
     for number, line in enumerate(raw[:-1], start=1):  # what follows the last newline is empty or torn
-        yield Line(json.loads(line), f"{path}:{number}")
+        place = f"{path}:{number}"
+        try:
+            document = json.loads(line)
+        except ValueError as error:
+            rule = f"this line is damaged ({error}): restore the file, or delete the line and launch again"
+            raise UserError(Problem(rule, place=place)) from None
+        yield Line(document, place)

@@ -59,7 +59,10 @@ def load_plan(folder: str | Path) -> dict[str, Any]:
     if not launches:
         raise UserError(Problem("nothing has been launched here yet", place=str(folder)))
     launch = json.loads((place.launches / launches[-1] / "launch.json").read_text(encoding="utf-8"))
-    document: dict[str, Any] = json.loads((place.plans / f"{launch['plan']}.json").read_text(encoding="utf-8"))
+    path = place.plans / f"{launch['plan']}.json"
+    if not path.exists():
+        raise UserError(Problem("the plan of the newest launch is gone: restore this file", place=str(path)))
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return completed(document)
 
 

@@ -94,3 +94,10 @@ def test_an_immutable_file_stays(tmp_path):
 def test_a_writers_name_can_be_read_back():
     """Launch, task and restart are in the name of every file that a worker writes."""
     assert Writer.parse(str(Writer("20261122t143501x9f3a", 12, 3))) == Writer("20261122t143501x9f3a", 12, 3)
+
+
+def test_a_damaged_line_is_told_with_its_place(tmp_path):
+    """A whole line that is no JSON is neither passed over nor a traceback: its file and line are named."""
+    (tmp_path / "a.jsonl").write_text('{"run_id": 1}\n{"run_id" 2}\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"a\.jsonl:2: this line is damaged"):
+        list(read_lines(tmp_path / "a.jsonl"))
