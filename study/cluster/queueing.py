@@ -100,8 +100,8 @@ def show_scripts(asked: Asked, console: Console) -> int:
 
 
 def _with_room(limits: slurm.Limits, life: Life) -> slurm.Limits:
-    """The limits with as many jobs as the controller can still take."""
-    room = limits.job_count - life.queue_size
+    """The limits with as many jobs as the controller can still take: it stays below MaxJobCount."""
+    room = limits.job_count - 1 - life.queue_size
     if room < 1:
         raise UserError(Problem(f"Slurm holds {life.queue_size:,} jobs already and takes {limits.job_count:,} (MaxJobCount)"))
     return slurm.Limits(limits.array_size, room)

@@ -37,7 +37,7 @@ seeds: {seeds}
 """
 PROFILE = {"workers": 1, "gpus_per_node": 0, "cpus_per_task": 1, "mem_gb": 1, "time": 20, "signal_delay_s": 60}
 OUTCOME = ["run_id", "status", "val_accuracy", "val_loss", "test_accuracy", "test_loss"]
-PATIENCE_S = 240  # seconds; generous, as all scenarios share the machine
+PATIENCE_S = 400  # seconds; generous, as all scenarios share the machine
 
 
 def sweep(*, epochs: int, seeds: int = 1) -> str:

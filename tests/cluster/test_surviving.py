@@ -139,20 +139,19 @@ def test_a_node_dies(site: Site) -> None:
 
 @scenario
 def test_a_zombie_writes_beside_its_successor(site: Site) -> None:
-    """Of a node that is cut off Slurm believes that it is dead; its task trains on, and both write, each into own files."""
+    """A node is cut off: Slurm starts its task elsewhere, but the old one trains on; both write, each into own files."""
     site.write(LONG)
     site.type("launch")
     site.await_training()
     node, [zombie] = site.node(), site.processes()
     with frozen(slurmd_of(site, node)):
-        site.rack.cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=unreachable")
-        site.eventually(lambda: len(site.lives()) == 2, what="the successor")
-        assert Path(f"/proc/{zombie}").exists()
+        with frozen(zombie):
+            site.rack.cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=unreachable")
+            site.await_training(lives=2)
         site.await_jobs_end()
         site.eventually(lambda: not Path(f"/proc/{zombie}").exists(), what="the zombie's end")
     site.assert_same_as_undisturbed()
-    writers = {record["provenance"]["restart"] for record in site.records()}
-    assert writers == {0, 1}
+    assert {record["provenance"]["restart"] for record in site.records()} == {0, 1}
 
 
 @scenario
