@@ -3,11 +3,13 @@
 # make test-full  the slow tests as well
 # make test-gpu   those that need a GPU
 # make check      ruff and mypy
+# make bench      training steps on this CPU against named peers (benchmarks/README.md); some minutes on an idle machine
+# make bench-gpu  all that needs a GPU, in nine minutes, with torch and these files alone; IMAGES=folder, ARGS=--toy
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full test-gpu check packages clean
+.PHONY: demo test test-full test-gpu check bench bench-gpu packages clean
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
@@ -30,6 +32,12 @@ test-gpu: .venv/complete-dev
 check: .venv/complete-dev
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
+
+bench: .venv/complete-dev
+	@$(RUN) -m benchmarks.cpu $(ARGS)
+
+bench-gpu:
+	@$(or $(wildcard $(RUN)),python3) -m benchmarks.gpu $(if $(IMAGES),--images $(IMAGES)) $(ARGS)
 
 packages:
 	@bash tests/install_packages.sh $(DEBIAN_PACKAGES)

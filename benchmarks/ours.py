@@ -1,0 +1,58 @@
+"""This project's side: the training engine's own step on a batch that is on the device, and its own data path."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.subjects import RECIPE, facts_of
+from study.config.run import Run
+from study.data.noise import noise_splits
+from study.training.augmentation import Target
+from study.training.batches import TrainingBatches
+from study.training.device import DeviceChoice, autocast, execution_mode
+from study.training.layout import LAYOUTS, memory_format
+from study.training.optimizer import set_learning_rate
+from study.training.placement import placed
+from study.training.speed import random_images
+from study.training.state import initial_state
+from study.training.step import optimizer_step
+
+INPUT_IMAGES = 4096
+
+
+def our_step(
+    run: Run, choice: DeviceChoice, *, layout: torch.memory_format | None = None, compiled: bool = False
+) -> tuple[Callable[[], object], str]:
+    """One step of the engine, and what it runs on: the layout and the kernel of depthwise convolutions.
+
+    Another `layout` than the engine's, or its model `compiled`, are variants that it could take.
+    """
+    placing, device = placed(run, choice), choice.device
+    layout = layout or placing.layout
+    model = placing.model.to(memory_format=layout)  # type: ignore[call-overload]
+    if compiled:
+        model.compile()
+    state = initial_state(model, run, device=device, epoch_steps=1000)
+    images = random_images(run).to(device, memory_format=layout)
+    target = Target((torch.arange(len(images)) % run.data.num_classes).to(device))
+    casting = autocast(run.train.precision, device)
+
+    def step() -> None:
+        state.step %= len(state.losses)
+        set_learning_rate(state.optimizer, 1e-3)
+        with execution_mode(choice):
+            optimizer_step(state, images, target, options=run.train, micro_batches=1, autocast=casting)
+
+    return step, f"{LAYOUTS[layout]}, {'compiled' if compiled else 'eager'}, depthwise {placing.depthwise}"
+
+
+def our_input(run: Run, choice: DeviceChoice) -> tuple[Callable[[], object], str]:
+    """One batch out of the data path: gathered, augmented by the 25-epoch recipe and normalised, as a mean over many."""
+    splits = noise_splits(facts_of(run), images=max(INPUT_IMAGES, run.train.batch_size))
+    layout = memory_format(placed(run, choice).model)
+    batches = TrainingBatches(run, splits, device=choice.device, layout=layout)
+    stream = (batch for epoch in itertools.count() for batch in batches.epoch(epoch))
+    return lambda: next(stream), f"flip, RandAugment {RECIPE.randaugment_n} x {RECIPE.randaugment_m}"

@@ -1,0 +1,123 @@
+"""Training steps on a GPU: this project's in both layouts, eager and compiled, against peer (b) in all of its variants."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from benchmarks import limits
+from benchmarks.ours import our_input, our_step
+from benchmarks.peers import LAYOUTS, PRECISIONS, timm_step
+from benchmarks.scale import Asked, Scale
+from benchmarks.subjects import SUBJECTS, run_of
+from benchmarks.turns import Contestant, Here, Prepare, Timing, ratio, take_turns
+
+COMPILING_S = 75.0  # that must be left to begin compiling two models
+OURS, INPUT = "ours", "data and augmentation"
+
+
+def eager_steps(asked: Asked) -> list[dict[str, Any]]:
+    """Every subject, eager, with the share of data and augmentation and of the machine's limits."""
+    found = []
+    machine = measured_limits(asked.scale)
+    for name in asked.scale.subjects:
+        timings = timed(asked, {key: Here(prepare) for key, prepare in eager(asked.scale, name).items()})
+        run = run_of(SUBJECTS[name], batch_size=asked.scale.batch_size, precision=asked.scale.precision)
+        bytes_each = PRECISIONS[asked.scale.precision].itemsize
+        arithmetic, memory = machine.step_seconds(run.model, asked.scale.batch_size, element_bytes=bytes_each)
+        mine, feeding = timings[OURS].seconds, timings.pop(INPUT).seconds
+        for row in rows(name, timings):
+            found.append({**row, "input_share": feeding / mine, "arithmetic_ms": arithmetic * 1e3, "memory_ms": memory * 1e3})
+    return found
+
+
+def compiled_steps(asked: Asked) -> list[dict[str, Any]]:
+    """Subjects under torch.compile, peers and ours, for as long as there is time; what was left out is told by name."""
+    found: list[dict[str, Any]] = []
+    for name in asked.scale.compiled:
+        if asked.left() < COMPILING_S:
+            found.append({"model": SUBJECTS[name].name, "left_out": "no time was left to compile it"})
+            continue
+        variants = dict(compiled(asked, name))
+        ready = {"ours": Here(functools.partial(ours, asked.scale, name)), **variants}
+        found += rows(name, timed(asked, ready))
+        torch.compiler.reset()
+    return found
+
+
+def eager(scale: Scale, name: str) -> dict[str, Prepare]:
+    """Variants that need no compiler, by name."""
+    given = functools.partial
+    found: dict[str, Prepare] = {f"timm {layout}": given(peer, scale, name, layout=layout) for layout in LAYOUTS}
+    for layout, format_ in LAYOUTS.items():
+        found[f"ours {layout}"] = given(ours, scale, name, layout=format_)
+    return {**found, OURS: given(ours, scale, name), INPUT: given(fed, scale, name)}
+
+
+def compiled(asked: Asked, name: str) -> Iterator[tuple[str, Contestant]]:
+    """Compiled variants, each made only while there is time for it."""
+    for layout, format_ in LAYOUTS.items():
+        if asked.left() < COMPILING_S:
+            return
+        yield f"timm {layout} compiled", Here(functools.partial(peer, asked.scale, name, layout=layout, compiled=True))
+        yield f"ours {layout} compiled", Here(functools.partial(ours, asked.scale, name, layout=format_, compiled=True))
+
+
+def ours(scale: Scale, name: str, *, layout: torch.memory_format | None = None, compiled: bool = False) -> tuple[Any, str]:
+    """The engine's step."""
+    run = run_of(SUBJECTS[name], batch_size=scale.batch_size, precision=scale.precision)
+    return our_step(run, scale.choice, layout=layout, compiled=compiled)
+
+
+def fed(scale: Scale, name: str) -> tuple[Any, str]:
+    """The data path alone."""
+    return our_input(run_of(SUBJECTS[name], batch_size=scale.batch_size, precision=scale.precision), scale.choice)
+
+
+def peer(scale: Scale, name: str, *, layout: str, compiled: bool = False) -> tuple[Any, str]:
+    """Peer (b)."""
+    step = timm_step(
+        SUBJECTS[name],
+        layout=layout,
+        compiled=compiled,
+        batch_size=scale.batch_size,
+        device=scale.device,
+        precision=scale.precision,
+    )
+    return step, f"{layout}, {'compiled' if compiled else 'eager'}"
+
+
+def timed(asked: Asked, contestants: dict[str, Contestant]) -> dict[str, Timing]:
+    """All rounds."""
+    return take_turns(contestants, rounds=asked.scale.rounds, others=asked.scale.calls)
+
+
+def rows(name: str, timings: dict[str, Timing]) -> list[dict[str, Any]]:
+    """One row per contestant, with its ratio to the engine's step."""
+    mine = timings[OURS]
+    return [
+        {
+            "model": SUBJECTS[name].name,
+            "contestant": contestant,
+            "ms": timing.seconds * 1e3,
+            "x_ours": str(ratio(timing, mine)),
+            "how": timing.told,
+        }
+        for contestant, timing in timings.items()
+    ]
+
+
+def measured_limits(scale: Scale) -> limits.Limits:
+    """The rates of this machine at the scale's precision."""
+    ready: dict[str, Contestant] = {
+        "product": Here(functools.partial(limits.product, scale.kind, PRECISIONS[scale.precision])),
+        "copy": Here(functools.partial(limits.copying, scale.kind)),
+    }
+    timings = take_turns(ready, rounds=scale.rounds, others=scale.calls)
+    return limits.Limits(
+        operations=limits.product_operations(scale.kind) / timings["product"].seconds,
+        bytes=limits.copied_bytes(scale.kind) / timings["copy"].seconds,
+    )
