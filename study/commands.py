@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +13,7 @@ from study.config.reading import read_sweep
 from study.config.sweep import Sweep
 from study.records.folder import SweepFolder
 
+DEFAULT_RUNS = "runs"
 LOG_WIDTH = 160  # columns of tables where no terminal says how wide it is
 
 
@@ -25,7 +28,7 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sweep", metavar="SWEEP", help="a sweep's YAML file, e.g. sweeps/patch_size.yaml")
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value",
                         help="settings of the sweep, e.g. train.epochs=2 seeds=[0,1] data.root=/scratch/images")
-    parser.add_argument("--runs", default="runs", metavar="DIR", help="folder that holds runs/<sweep> (default: runs)")
+    parser.add_argument("--runs", default=DEFAULT_RUNS, metavar="DIR", help="folder that holds runs/<sweep> (default: runs)")
 
 
 def positive(word: str) -> int:
@@ -44,6 +47,12 @@ def read_asked(arguments: argparse.Namespace) -> Sweep:
 def sweep_folder(arguments: argparse.Namespace, name: str) -> SweepFolder:
     """Where the sweep's runs lie."""
     return SweepFolder(Path(arguments.runs) / name)
+
+
+def typed(command: str, sweep: Sweep, overrides: Sequence[str], *, runs: str, more: Sequence[str] = ()) -> str:
+    """A command as a shell takes it, for the line that says what to type next."""
+    place = [] if runs == DEFAULT_RUNS else ["--runs", runs]
+    return shlex.join(["python", "-m", f"study.{command}", sweep.path, *overrides, *more, *place])
 
 
 def cost_cache(arguments: argparse.Namespace) -> Path:

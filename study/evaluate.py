@@ -68,6 +68,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console, path = open_console(), Path(arguments.weights)
+    if not path.is_file():
+        raise UserError(Problem("no such weights file", key="--weights", value=str(path)))
     found = candidate(path, arguments)
     folder = labelled_folder(Path(arguments.data))
     _check_classes(found, folder)
@@ -88,7 +90,7 @@ def candidate(path: Path, arguments: argparse.Namespace) -> Candidate:
         spec = specify(arguments.backbone, {"in_channels": COLOUR_CHANNELS, **settings_of(arguments.settings)})
         name, known = arguments.backbone, PUBLISHED_PREPROCESSING.get(arguments.backbone)
     elif kept is None:
-        told = "these weights do not say which model they are of" if path.is_file() else "no such weights file"
+        told = "these weights do not say which model they are of"
         raise UserError(Problem(told, place=str(path), key="--backbone", choices=[*variants(), *names()]))
     else:
         spec, name, known = kept.run.model, kept.run.run_id, None

@@ -25,7 +25,7 @@ from study.cluster.profile import Profile, read_profile
 from study.cluster.queueing import Asked, launch, show_scripts
 from study.cluster.selection import Selection, pairs
 from study.cluster.watching import LaunchView
-from study.commands import add_sweep_arguments, cost_cache, open_console, positive, read_asked, sweep_folder
+from study.commands import add_sweep_arguments, cost_cache, open_console, positive, read_asked, sweep_folder, typed
 from study.data.baseline import fit_baseline
 from study.errors import Problem, UserError, exit_status
 from study.plan import show_plan
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only runs like this")
     parser.add_argument("--limit", type=positive, metavar="N", help="at most N runs, in plan order")
     parser.add_argument("--retry", action="append", choices=("failed",), default=[], help="try failed runs again")
-    parser.add_argument("--dry-run", action="store_true", help="show the plan and the sbatch script; start and write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show the plan and the sbatch script; start nothing")
     parser.add_argument("--rebalance", action="store_true",
                         help="take back the jobs that have not started, and hand their runs out anew")
     parser.add_argument("--settled", action="store_true",
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = status if plan.pending else ask(plan)
     if arguments.report and profile is None and not arguments.dry_run:
         status = max(status, _report(folder))
-    _say_next(plan, console)
+    _say_next(plan, console, runs=arguments.runs)
     return status
 
 
@@ -229,13 +229,13 @@ def _report(folder: SweepFolder) -> int:
     return report([str(folder.path)])
 
 
-def _say_next(plan: Plan, console: Console) -> None:
-    named = [word for word in plan.sweep.overrides if word.startswith("name=")]
-    words = " ".join([plan.sweep.path, *named])
+def _say_next(plan: Plan, console: Console, *, runs: str) -> None:
+    sweep = plan.sweep
     if plan.pending:
-        again = " ".join(["python -m study.launch", plan.sweep.path, *plan.sweep.overrides])
+        again = typed("launch", sweep, sweep.overrides, runs=runs)
         console.print(f"{len(plan.pending)} final runs wait until all trials are recorded; then: {again}", highlight=False)
-    console.print(f"next: python -m study.status {words}\n      python -m study.report {words}", highlight=False)
+    status, report = (typed(command, sweep, sweep.overrides, runs=runs) for command in ("status", "report"))
+    console.print(f"next: {status}\n      {report}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

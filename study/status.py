@@ -16,7 +16,7 @@ from rich.text import Text
 
 from study.cluster.life import life_of
 from study.cluster.standing import Gap, Running, Standing, last_lines, standing
-from study.commands import add_sweep_arguments, open_console, read_asked, sweep_folder
+from study.commands import add_sweep_arguments, open_console, read_asked, sweep_folder, typed
 from study.config.sweep import Sweep
 from study.errors import UserError, exit_status
 from study.records.folder import SweepFolder
@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json:
         console.print_json(json.dumps(document(sweep.name, now) | {"stages": stages(plan, now)}))
     elif arguments.watch:
-        watch(sweep, folder, console)
+        watch(sweep, folder, console, runs=arguments.runs)
     else:
-        show(screen(sweep, plan, now), console)
+        show(screen(sweep, plan, now, runs=arguments.runs), console)
     return 0
 
 
@@ -56,14 +56,14 @@ def look(folder: SweepFolder) -> tuple[dict[str, Any], Standing]:
     return plan, standing(folder, [planned["run_id"] for planned in plan["runs"]], life_of(folder))
 
 
-def watch(sweep: Sweep, folder: SweepFolder, console: Console) -> None:
+def watch(sweep: Sweep, folder: SweepFolder, console: Console, *, runs: str) -> None:
     """Looks again and again; one screen on a terminal, one after the other elsewhere."""
     lines = ["looking ..."]
     with Live(console=console, auto_refresh=False, transient=console.is_terminal) as live:
         while True:
             try:
                 plan, now = look(folder)
-                lines = screen(sweep, plan, now)
+                lines = screen(sweep, plan, now, runs=runs)
                 under_way = now.under_way
             except UserError as error:  # a busy controller is no reason to stop watching
                 lines, under_way = [*lines, *error.screen().splitlines()], True
@@ -89,7 +89,7 @@ def document(name: str, now: Standing) -> dict[str, Any]:
             "settling": now.settling, "missing": [asdict(gap) for gap in now.gaps]}
 
 
-def screen(sweep: Sweep, plan: dict[str, Any], now: Standing) -> list[str]:
+def screen(sweep: Sweep, plan: dict[str, Any], now: Standing, *, runs: str) -> list[str]:
     """The counts of all groups in one line, then each group that has something to tell."""
     counts = {"running": now.running, "queued": now.queued, "settling": now.settling, "diverged": now.diverged,
               "failed": now.failed, "missing": now.missing}
@@ -97,6 +97,9 @@ def screen(sweep: Sweep, plan: dict[str, Any], now: Standing) -> list[str]:
     lines = [", ".join([f"{sweep.name}: {len(now.done)} of {now.total} runs done", *told]), *_stages(plan, now)]
     if plan["study"]["sweep_yaml"] != sweep.text:
         lines.append(f"{sweep.path} has changed since it was launched; this is the launched plan.")
+    if list(sweep.overrides) != plan["study"]["overrides"]:
+        given = " ".join(plan["study"]["overrides"]) or "no settings"
+        lines.append(f"this is the plan of the newest launch, which was given {given}.")
     lines += cut([_running(run) for run in now.running], "running")
     if now.queued:
         reasons = ", ".join(f"{reason} {count}" for reason, count in now.pending.items())
@@ -107,7 +110,7 @@ def screen(sweep: Sweep, plan: dict[str, Any], now: Standing) -> list[str]:
     lines += cut([f"  diverged {run_id}" for run_id in now.diverged], "diverged")
     lines += [line for attempts in now.failed[:SHOWN] for line in _failure(attempts)]
     lines += [f"  ... and {len(now.failed) - SHOWN} more failed"] if len(now.failed) > SHOWN else []
-    return lines + [line for gap in now.gaps for line in _gap(gap)] + _next(sweep, plan, now)
+    return lines + [line for gap in now.gaps for line in _gap(gap)] + _next(sweep, plan, now, runs=runs)
 
 
 def stages(plan: dict[str, Any], now: Standing) -> dict[str, dict[str, int]]:
@@ -169,9 +172,10 @@ def _log(path: str) -> list[str]:
     return shown + [f"{INDENT}| {line}" for line in last_lines(path, LOG_LINES)]
 
 
-def _next(sweep: Sweep, plan: dict[str, Any], now: Standing) -> list[str]:
-    retry = ["--retry failed"] if now.failed and not now.missing else []
-    words = " ".join(["python -m study.launch", sweep.path, *sweep.overrides, *retry])
+def _next(sweep: Sweep, plan: dict[str, Any], now: Standing, *, runs: str) -> list[str]:
+    """What to type: the launch whose plan this is, with the settings that it was given."""
+    retry = ["--retry", "failed"] if now.failed and not now.missing else []
+    words = typed("launch", sweep, plan["study"]["overrides"], runs=runs, more=retry)
     if not (now.missing or now.failed):
         selectable = plan["pending"] and not now.under_way
         return [f"all trials are recorded; next, to select and go on: {words}"] if selectable else []
