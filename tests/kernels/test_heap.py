@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +38,30 @@ def test_freed_tensors_are_taken_back_without_the_system():
         pytest.skip("not glibc")
     assert faults < 1000
     assert page_faults(keep=False)[1] > 10 * max(faults, 10)
+
+
+MARKED = """
+import torch
+from study.kernels.heap import keep_freed_memory, return_freed_memory
+
+def huge():
+    return sum(int(line.split()[1]) for line in open("/proc/self/smaps_rollup") if line.startswith("AnonHugePages"))
+
+keep_freed_memory()
+for _ in range(2):
+    kept = torch.ones(2**26)
+    print(huge())
+    del kept
+    return_freed_memory()
+    print(huge())
+"""
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage/enabled").exists(), reason="no transparent huge pages")
+def test_tensors_lie_in_huge_pages_also_after_memory_was_returned():
+    """Where the system gives them on request: a tensor of 256 MiB, returned to the system, and the next one."""
+    if "[never]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():
+        pytest.skip("huge pages are switched off")
+    done = subprocess.run([sys.executable, "-c", MARKED], capture_output=True, text=True, check=True)
+    first, returned, second, _ = map(int, done.stdout.split())
+    assert first > 2**17 and second > 2**17 > returned
