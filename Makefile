@@ -2,6 +2,7 @@
 # make test       the fast suite; installs what is missing
 # make test-full  the slow tests as well
 # make test-gpu   those that need a GPU
+# make soak       500 runs on a Slurm of its own under a random storm, ten minutes
 # make check      ruff and mypy
 # make bench      training steps on this CPU against named peers (benchmarks/README.md); some minutes on an idle machine
 # make bench-gpu  all that needs a GPU, in nine minutes, with torch and these files alone; IMAGES=folder, ARGS=--toy
@@ -28,6 +29,9 @@ test-full: .venv/complete-dev packages
 
 test-gpu: .venv/complete-dev
 	@$(RUN) -m pytest -m gpu
+
+soak: .venv/complete-dev packages
+	@OMP_NUM_THREADS=1 $(RUN) tests/cluster/soak.py --runs 500 --minutes 10
 
 check: .venv/complete-dev
 	@$(RUN) -m ruff check .
