@@ -208,8 +208,8 @@ def test_the_cost_and_the_curve_are_the_readers_choice(visit: Visit) -> None:
     """Another cost changes the axis; another measure changes what the curves show."""
     visit.page.get_by_label("Accuracy against").select_option(label="parameters")
     visit.page.wait_for_selector("#scatter [aria-label*=\"titled 'parameters'\"]")
-    visit.page.get_by_label("Show").last.select_option(label="train loss")
-    visit.page.wait_for_selector("#curves [aria-label*=\"titled 'train loss'\"]")
+    visit.page.get_by_label("Show").last.select_option(label="training loss")
+    visit.page.wait_for_selector("#curves [aria-label*=\"titled 'training loss'\"]")
 
 
 def test_light_and_dark_are_followed_and_can_be_changed(visit: Visit) -> None:
