@@ -51,14 +51,14 @@ def ours(name: str, batch_size: int, *, kernel: bool = True, memory: bool = True
     run = run_of(SUBJECTS[name], batch_size=batch_size, precision="fp32")
     plain = DeviceChoice("cpu")
     choice = equipped(plain, os.environ) if memory else with_kernel_alone(plain)
-    return our_step(run, choice if kernel else replace(choice, depthwise=None))
+    return our_step(run, choice if kernel else replace(choice, extension=None))
 
 
 def with_kernel_alone(choice: DeviceChoice) -> DeviceChoice:
     """The choice with the compiled kernel, and memory handled as by default."""
-    from study.kernels.depthwise import prepare
+    from study.kernels.extension import prepare
 
-    return replace(choice, depthwise=prepare(os.environ))
+    return replace(choice, extension=prepare(os.environ))
 
 
 def fed(name: str, batch_size: int) -> tuple[Callable[[], object], str]:
@@ -85,7 +85,7 @@ def contestants(name: str, batch_size: int, *, compiled: bool, parts: bool) -> d
     if compiled and convolves:
         found["timm channels_last compiled"] = given(peer, name, batch_size, layout="channels_last", compiled=True)
     if parts and convolves:
-        found["ours without kernel"] = given(ours, name, batch_size, kernel=False)
+        found["ours without kernels"] = given(ours, name, batch_size, kernel=False)
     if parts:
         found["ours without memory"] = given(ours, name, batch_size, memory=False)
     return {

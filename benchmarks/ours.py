@@ -26,7 +26,7 @@ INPUT_IMAGES = 4096
 def our_step(
     run: Run, choice: DeviceChoice, *, layout: torch.memory_format | None = None, compiled: bool = False
 ) -> tuple[Callable[[], object], str]:
-    """One step of the engine, and what it runs on: the layout and the kernel of depthwise convolutions.
+    """One step of the engine, and what it runs on: the layout and the kernels.
 
     Another `layout` than the engine's, or its model `compiled`, are variants that it could take.
     """
@@ -46,7 +46,7 @@ def our_step(
         with execution_mode(choice):
             optimizer_step(state, images, target, options=run.train, micro_batches=1, autocast=casting)
 
-    return step, f"{LAYOUTS[layout]}, {'compiled' if compiled else 'eager'}, depthwise {placing.depthwise}"
+    return step, f"{LAYOUTS[layout]}, {'compiled' if compiled else 'eager'}, kernels {placing.kernels}"
 
 
 def our_input(run: Run, choice: DeviceChoice) -> tuple[Callable[[], object], str]:

@@ -1,4 +1,4 @@
-"""What the project adds to torch on a CPU: a compiled kernel, and memory that stays with the process.
+"""What the project adds to torch on a CPU: compiled kernels, and memory that stays with the process.
 
 Everything here is optional: without a compiler, or on another C library, training is slower and its results are torch's own.
 """

@@ -1,6 +1,6 @@
-"""A C++ source as a shared library for the processor at hand, compiled at first use with the machine's own compiler.
+"""C++ sources as a shared library for the processor at hand, compiled at first use with the machine's own compiler.
 
-A library is named by all that its bits follow from: source, flags, compiler and instruction set. So it is compiled once per
+A library is named by all that its bits follow from: sources, flags, compiler and instruction set. So it is compiled once per
 machine, and a changed source or another processor never meets an old library. It appears under its name whole or not at all.
 """
 
@@ -36,18 +36,19 @@ class Library:
     digest: str
 
 
-def compiled(source: Path, *, folder: Path, environment: Mapping[str, str]) -> Library:
-    """The library of `source`, from `folder` if it is there, else compiled into it; raises Unavailable with the reason.
+def compiled(sources: Path, *, folder: Path, environment: Mapping[str, str]) -> Library:
+    """The library of all C++ files in the folder `sources`, from `folder` if it is there, else compiled into it.
 
-    Workers that start together wait for the one that compiles. $CXX names the compiler, as everywhere.
+    Raises Unavailable with the reason where there is none to be had. Workers that start together wait for the one that
+    compiles. $CXX names the compiler, as everywhere.
     """
     compiler = find_compiler(environment)
-    digest = digest_of(source, compiler)
-    library = folder / f"{source.stem}-{digest}.so"
+    digest = digest_of(sources, compiler)
+    library = folder / f"kernels-{digest}.so"
     try:
-        with _turn(folder / f"{source.stem}-{digest}.lock"):
+        with _turn(folder / f"kernels-{digest}.lock"):
             if not library.exists():
-                _compile(source, library, compiler)
+                _compile(sources, library, compiler)
     except OSError as error:
         raise Unavailable(f"no place for the compiled library: {error}") from None
     return Library(library, digest)
@@ -62,10 +63,11 @@ def find_compiler(environment: Mapping[str, str]) -> list[str]:
     raise Unavailable(f"no C++ compiler: {named[0]} isn't there" if named else "no C++ compiler")
 
 
-def digest_of(source: Path, compiler: list[str]) -> str:
-    """Twelve hexadecimal digits of the source, the flags, and what compiler and processor tell of themselves."""
+def digest_of(sources: Path, compiler: list[str]) -> str:
+    """Twelve hexadecimal digits of the sources, the flags, and what compiler and processor tell of themselves."""
     told = _run([*compiler, *FLAGS, "-dM", "-E", "-x", "c++", os.devnull])
-    return hashlib.sha256("\0".join([source.read_text(), *FLAGS, told]).encode()).hexdigest()[:12]
+    texts = [path.read_text() for path in sorted([*sources.glob("*.cpp"), *sources.glob("*.h")])]
+    return hashlib.sha256("\0".join([*texts, *FLAGS, told]).encode()).hexdigest()[:12]
 
 
 def private_folder(parent: Path | None = None) -> Path:
@@ -84,10 +86,10 @@ def private_folder(parent: Path | None = None) -> Path:
     return folder
 
 
-def _compile(source: Path, library: Path, compiler: list[str]) -> None:
+def _compile(sources: Path, library: Path, compiler: list[str]) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         draft = Path(folder) / library.name
-        _run([*compiler, *FLAGS, str(source), "-o", str(draft)])
+        _run([*compiler, *FLAGS, *map(str, sorted(sources.glob("*.cpp"))), "-o", str(draft)])
         draft.replace(library)
 
 

@@ -6,27 +6,11 @@
 // passes by. And both gradients come from one visit.
 //
 // Same bits for the same number of threads: each thread owns a fixed stretch of images, and the threads' sums are added in
-// their order. Nothing is allocated here; the caller brings a workspace of `depthwise_workspace` floats, aligned to 64 bytes.
+// their order. Nothing is allocated here: the caller brings a workspace of `depthwise_workspace` floats, aligned to 64 bytes.
 
-#include <algorithm>
-#include <cstdint>
-#include <cstring>
-
-// The OpenMP runtime that torch has loaded: a second one would bring its own threads, and both would wait spinning.
-extern "C" void GOMP_parallel(void (*work)(void *), void *data, unsigned threads, unsigned flags);
-extern "C" int omp_get_thread_num();
-extern "C" int omp_get_num_threads();
+#include "blocks.h"
 
 namespace {
-
-#if defined(__AVX512F__)
-constexpr int64_t LANES = 16;
-#elif defined(__AVX__)
-constexpr int64_t LANES = 8;
-#else
-constexpr int64_t LANES = 4;
-#endif
-typedef float Block __attribute__((vector_size(LANES * sizeof(float))));  // one token's features, LANES of them
 
 constexpr int64_t TILE = 8;  // tokens of a row that are handled together
 constexpr int64_t REGISTERS = 21;  // sums of taps that are kept in registers, beside the TILE gradients
@@ -36,7 +20,7 @@ constexpr int64_t CACHED = 256 * 1024;  // bytes of copied grid that a task shou
 struct Shape {
     int64_t images, height, width, channels;
 
-    int64_t blocks() const { return (channels + LANES - 1) / LANES; }
+    int64_t blocks() const { return blocks_of(channels); }
     int64_t image() const { return height * width * channels; }
 };
 
@@ -50,24 +34,15 @@ struct Grid {
     int64_t together() const { return std::clamp<int64_t>(CACHED / (size() * int64_t(sizeof(Block))), 1, MOST_BLOCKS); }
 };
 
-template <class Work>
-void in_parallel(int threads, Work work) {
-    GOMP_parallel([](void *w) { (*static_cast<Work *>(w))(omp_get_thread_num(), omp_get_num_threads()); }, &work, threads, 0);
-}
-
 // `count` features of every token of an image, from the first that `image` points to, into one grid per block.
 void copy_in(const float *image, int64_t count, const Shape &shape, const Grid &grid, Block *grids) {
-    const int64_t blocks = (count + LANES - 1) / LANES;
-    std::memset(grids, 0, blocks * grid.size() * sizeof(Block));
+    std::memset(grids, 0, blocks_of(count) * grid.size() * sizeof(Block));
     for (int64_t h = 0; h < shape.height; ++h)
         for (int64_t w = 0; w < shape.width; ++w) {
             const float *token = image + (h * shape.width + w) * shape.channels;
             Block *to = grids + (h + grid.margin) * grid.columns + w + grid.margin;
             for (int64_t done = 0; done < count; done += LANES, to += grid.size())
-                if (count - done >= LANES)
-                    std::memcpy(to, token + done, sizeof(Block));
-                else
-                    std::memcpy(to, token + done, (count - done) * sizeof(float));
+                *to = load(token + done, std::min(LANES, count - done));
         }
 }
 
@@ -122,12 +97,9 @@ void input_gradient_row(const Block *gradient, const Block *filter, const Shape 
         }
         float *token = image + (h * shape.width + w) * shape.channels;
         const int64_t tokens = std::min(TILE, shape.width - w);
-        if (tokens == TILE && lanes == LANES) {
 #pragma GCC unroll 32
-            for (int at = 0; at < TILE; ++at) std::memcpy(token + at * shape.channels, &sums[at], sizeof(Block));
-        } else {
-            for (int64_t at = 0; at < tokens; ++at) std::memcpy(token + at * shape.channels, &sums[at], lanes * sizeof(float));
-        }
+        for (int at = 0; at < TILE; ++at)  // a constant count keeps the sums in registers
+            if (at < tokens) store(token + at * shape.channels, sums[at], lanes);
     }
 }
 

@@ -1,83 +1,36 @@
-"""The compiled gradients of the depthwise convolution in torch's terms, for modules that `put_in_place` finds suitable.
+"""The compiled gradients of the depthwise convolution in torch's terms.
 
-The forward pass is torch's own, which is near what the machine can do; its weight gradient takes 5 to 8 times what all of the
-backward pass takes here (benchmarks/README.md). With k = 3 torch's is as fast, so only larger kernels are taken over.
+The forward pass is torch's own, which is near what the machine can do; its weight gradient alone takes 5 to 8 times what all
+of the backward pass takes here (benchmarks/README.md). With k = 3 torch's is as fast, so only larger kernels are taken over.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from ctypes import c_int, c_int64, c_void_p
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from study.backbones.depthwise import DepthwiseConv2d
-from study.kernels.compiling import Library, Unavailable, compiled, private_folder
+from study.kernels.suiting import suits
 
-SOURCE = Path(__file__).with_name("depthwise.cpp")
 SIZES = (5, 7, 9)
-PLAIN = "plain"
-TOLERANCE = 1e-5  # of the largest entry, in the check against torch; rounding makes about 3e-7
 
 Gradients = tuple[Tensor | None, Tensor, Tensor | None]
 Backward = Callable[[Tensor, Tensor, Tensor, tuple[bool, bool]], Gradients]
 Convolution = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-@dataclass(frozen=True)
-class DepthwiseKernel:
-    """A depthwise convolution (grid `b d h w`, weight `d 1 k k`, bias `d` -> `b d h w`) and its name in fingerprints."""
-
-    name: str
-    convolution: Convolution
-
-
-def prepare(environment: Mapping[str, str], *, folder: Path | None = None) -> DepthwiseKernel:
-    """The kernel for this machine, compiled if need be and checked against torch; raises Unavailable with the reason."""
-    library = compiled(SOURCE, folder=folder or private_folder(), environment=environment)
-    try:
-        backward = bound(library)
-    except (OSError, AttributeError) as error:  # an OpenMP runtime without GOMP_parallel, above all
-        raise Unavailable(f"the compiled library doesn't load: {error}") from None
-    if not all(agrees_with_torch(backward, size) for size in SIZES):
-        raise Unavailable("the compiled kernel's results are not torch's")
-    return DepthwiseKernel(f"extension-{library.digest}", convolution_with(backward))
-
-
-def put_in_place(model: nn.Module, kernel: DepthwiseKernel | None) -> str:
-    """Let the model's depthwise convolutions use the kernel; returns what the execution fingerprint shall say of them."""
-    suited = [m for m in model.modules() if isinstance(m, DepthwiseConv2d) and m.kernel_size[0] in SIZES]
-    if kernel is None or not suited:
-        return PLAIN
-    for module in suited:
-        module.convolution = kernel.convolution
-    return kernel.name
-
-
-def suits(grid: Tensor, weight: Tensor) -> bool:
-    """Whether the kernel knows this case: float32 on a CPU, channels last, and gradients wanted."""
-    return (
-        torch.is_grad_enabled()
-        and grid.device.type == "cpu"
-        and grid.dtype == weight.dtype == torch.float32
-        and grid.is_contiguous(memory_format=torch.channels_last)
-        and not torch.is_autocast_enabled("cpu")
-    )
-
-
 def plain(grid: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """torch's own depthwise convolution with an odd kernel."""
+    """torch's own depthwise convolution with an odd kernel: grid `b d h w`, weight `d 1 k k`, bias `d` -> `b d h w`."""
     return functional.conv2d(grid, weight, bias, padding=weight.shape[-1] // 2, groups=len(weight))
 
 
 def convolution_with(backward: Backward) -> Convolution:
-    """A depthwise convolution whose gradients `backward` computes where it can."""
+    """`plain`, with gradients that `backward` computes where it can."""
 
     def convolution(grid: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not suits(grid, weight):
@@ -105,10 +58,9 @@ class _Depthwise(torch.autograd.Function):
         return None, *context.compiled(grid, gradient, weight, (wants_grid, wants_bias))
 
 
-def bound(library: Library) -> Backward:
-    """The library's function in torch's terms; raises OSError or AttributeError where it can't be loaded."""
-    loaded = ctypes.CDLL(str(library.path))
-    workspace, kernel = loaded.depthwise_workspace, loaded.depthwise_backward
+def bound_backward(library: ctypes.CDLL) -> Backward:
+    """The library's function in torch's terms: grid, gradient, weight, which of grid's and bias's gradients are wanted."""
+    workspace, kernel = library.depthwise_workspace, library.depthwise_backward
     workspace.argtypes, workspace.restype = [c_int64] * 4 + [c_int], c_int64
     kernel.argtypes, kernel.restype = [c_void_p] * 6 + [c_int64] * 5 + [c_int, c_void_p], c_int
 
@@ -126,16 +78,3 @@ def bound(library: Library) -> Backward:
         return for_grid, for_weight, for_bias
 
     return backward
-
-
-def agrees_with_torch(backward: Backward, size: int) -> bool:
-    """Whether a small case with every remainder (of lanes, tiles and rows) gives torch's gradients, within rounding."""
-    waves = torch.arange(3 * 37 * 5 * 11, dtype=torch.float32).sin().view(3, 37, 5, 11)
-    grid = waves.contiguous(memory_format=torch.channels_last)
-    gradient, weight = grid.flip(0, 2), waves.flatten()[: 37 * size**2].view(37, 1, size, size)
-    margin = [size // 2] * 2
-    expected = torch.ops.aten.convolution_backward(
-        gradient, grid, weight, [37], [1, 1], margin, [1, 1], False, [0, 0], 37, [True] * 3
-    )
-    pairs = zip(backward(grid, gradient, weight, (True, True)), expected, strict=True)
-    return all(bool((ours - theirs).abs().max() <= TOLERANCE * theirs.abs().max()) for ours, theirs in pairs)

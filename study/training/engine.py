@@ -117,7 +117,7 @@ def attempted(
             memory_layout=LAYOUTS[layout],
             optimizer=IMPLEMENTATION,
             micro_batches=micro_batches,
-            depthwise=placing.depthwise,
+            kernels=placing.kernels,
         ),
         checkpoints=checkpoints,
         stop=stop,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from study.kernels.depthwise import PLAIN
+from study.kernels.extension import PLAIN
 from study.training.device import DeviceChoice
 
 Fingerprint = dict[str, JsonValue]
@@ -27,13 +27,13 @@ def fingerprint(
     memory_layout: str,
     optimizer: str,
     micro_batches: int,
-    depthwise: str = PLAIN,
+    kernels: str = PLAIN,
     compiled: bool = False,
     stacked: int = 1,
 ) -> Fingerprint:
     """The fingerprint of a training on `choice`; `stacked` counts the runs trained together as one model.
 
-    `depthwise` names the kernel of its depthwise convolutions.
+    `kernels` names the compiled extension whose kernels it uses, or says that all are torch's.
     """
     on_gpu = choice.kind == "cuda"
     return {
@@ -49,7 +49,7 @@ def fingerprint(
         "memory_layout": memory_layout,
         "optimizer": optimizer,
         "micro_batches": micro_batches,
-        "depthwise": depthwise,
+        "kernels": kernels,
         "compiled": compiled,
         "stacked": stacked,
         "deterministic": choice.deterministic,

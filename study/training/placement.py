@@ -12,7 +12,7 @@ from study.backbones import build_spec
 from study.backbones.body import Backbone
 from study.config.run import Run
 from study.kernels.compiling import Unavailable
-from study.kernels.depthwise import prepare, put_in_place
+from study.kernels.extension import prepare, put_in_place
 from study.kernels.heap import keep_freed_memory
 from study.training.device import DeviceChoice
 from study.training.layout import memory_format
@@ -24,7 +24,7 @@ class Placed:
 
     model: Backbone
     layout: torch.memory_format
-    depthwise: str
+    kernels: str
 
 
 def equipped(choice: DeviceChoice, environment: Mapping[str, str]) -> DeviceChoice:
@@ -36,9 +36,9 @@ def equipped(choice: DeviceChoice, environment: Mapping[str, str]) -> DeviceChoi
         return choice
     keep_freed_memory()
     try:
-        return replace(choice, depthwise=prepare(environment))
+        return replace(choice, extension=prepare(environment))
     except Unavailable as error:
-        print(f"depthwise convolutions train without their compiled kernel, slower: {error}", file=sys.stderr, flush=True)
+        print(f"training goes on without the compiled kernels, slower: {error}", file=sys.stderr, flush=True)
         return choice
 
 
@@ -47,4 +47,4 @@ def placed(run: Run, choice: DeviceChoice) -> Placed:
     model = build_spec(run.model, seed=run.seed)
     layout = memory_format(model)
     model.to(device=choice.device).to(memory_format=layout)  # type: ignore[call-overload]
-    return Placed(model, layout, put_in_place(model, choice.depthwise if run.train.precision == "fp32" else None))
+    return Placed(model, layout, put_in_place(model, choice.extension if run.train.precision == "fp32" else None))

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from study.kernels import depthwise
-from study.kernels.compiling import Unavailable, compiled, find_compiler, private_folder
+from study.kernels import extension
+from study.kernels.compiling import Library, Unavailable, compiled, find_compiler, private_folder
 from study.training import placement
 from study.training.device import DeviceChoice
 
-SOURCE = depthwise.SOURCE
+SOURCES = extension.SOURCES
 needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler")
 
 COUNTING = """#!/bin/sh
@@ -39,8 +39,8 @@ def test_workers_that_start_together_compile_once(tmp_path):
     cache.mkdir()
     environment = compiler(tmp_path, COUNTING.format(log=log))
     code = (
-        "import os, sys, pathlib; from study.kernels.compiling import compiled; from study.kernels.depthwise import SOURCE;"
-        "print(compiled(SOURCE, folder=pathlib.Path(sys.argv[1]), environment=os.environ).path)"
+        "import os, sys, pathlib; from study.kernels.compiling import compiled; from study.kernels.extension import SOURCES;"
+        "print(compiled(SOURCES, folder=pathlib.Path(sys.argv[1]), environment=os.environ).path)"
     )
     started = [
         subprocess.Popen([sys.executable, "-c", code, str(cache)], env=environment, stdout=subprocess.PIPE, text=True)
@@ -55,24 +55,27 @@ def test_workers_that_start_together_compile_once(tmp_path):
 
 @needs_compiler
 def test_another_source_is_another_library(tmp_path):
-    """A changed source never meets the library of the old one."""
-    changed = tmp_path / SOURCE.name
-    changed.write_text(SOURCE.read_text() + "\n// changed\n")
-    one = compiled(SOURCE, folder=tmp_path, environment=os.environ)
+    """A changed source, also one that is only included, never meets the library of the old one."""
+    changed = tmp_path / "changed"
+    shutil.copytree(SOURCES, changed, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    header = changed / "blocks.h"
+    header.write_text(header.read_text() + "\n// changed\n")
+    one = compiled(SOURCES, folder=tmp_path, environment=os.environ)
     other = compiled(changed, folder=tmp_path, environment=os.environ)
     assert one.path != other.path and one.digest != other.digest
-    assert one == compiled(SOURCE, folder=tmp_path, environment=os.environ)
+    assert one == compiled(SOURCES, folder=tmp_path, environment=os.environ)
 
 
 @needs_compiler
 def test_a_compiler_that_fails_leaves_nothing(tmp_path):
     """Its message is the reason, and no library lies under the name; a later try with a working one succeeds."""
-    broken = tmp_path / SOURCE.name
-    broken.write_text("int wrong(")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "wrong.cpp").write_text("int wrong(")
     with pytest.raises(Unavailable, match=r"failed: .*error"):
         compiled(broken, folder=tmp_path, environment=os.environ)
     assert not list(tmp_path.glob("*.so"))
-    assert compiled(SOURCE, folder=tmp_path, environment=os.environ).path.exists()
+    assert compiled(SOURCES, folder=tmp_path, environment=os.environ).path.exists()
 
 
 def test_no_compiler_is_a_reason(tmp_path):
@@ -82,7 +85,7 @@ def test_no_compiler_is_a_reason(tmp_path):
     with pytest.raises(Unavailable, match="nowhere-c"):
         find_compiler({"PATH": str(tmp_path), "CXX": "nowhere-c++ -m64"})
     with pytest.raises(Unavailable, match="exit status 1"):
-        compiled(SOURCE, folder=tmp_path, environment=compiler(tmp_path, "#!/bin/sh\nexit 1\n"))
+        compiled(SOURCES, folder=tmp_path, environment=compiler(tmp_path, "#!/bin/sh\nexit 1\n"))
 
 
 def test_training_goes_on_without_a_compiler_and_says_so_once(tmp_path, capsys):
@@ -112,7 +115,7 @@ def test_importing_compiles_nothing():
     """The kernels are imported with the training engine; a compiler is started when a worker asks for them."""
     code = (
         "import subprocess; subprocess.run = subprocess.Popen = None;"
-        "import study.kernels.depthwise, study.training.engine, study.cluster.trainer"
+        "import study.kernels.extension, study.training.engine, study.cluster.trainer"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
 
@@ -121,6 +124,6 @@ def test_a_library_that_does_not_load_is_a_reason(tmp_path, monkeypatch):
     """An empty file under the library's name makes training plain, not dead."""
     library = tmp_path / "empty.so"
     library.touch()
-    monkeypatch.setattr(depthwise, "compiled", lambda *_, **__: depthwise.Library(library, "0"))
+    monkeypatch.setattr(extension, "compiled", lambda *_, **__: Library(library, "0"))
     with pytest.raises(Unavailable, match="doesn't load"):
-        depthwise.prepare({}, folder=tmp_path)
+        extension.prepare({}, folder=tmp_path)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import os
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
 
-from study.backbones import build
-from study.backbones.depthwise import DepthwiseConv2d
 from study.kernels import depthwise
 from study.kernels.compiling import Unavailable
-from study.kernels.depthwise import PLAIN, SIZES, agrees_with_torch, plain, prepare, put_in_place
-
-SETTINGS = {"image_size": 8, "in_channels": 3, "num_classes": 5, "patch_size": 1, "dim": 20, "depth": 2}
+from study.kernels.depthwise import SIZES, plain
+from study.kernels.extension import prepare
 
 
 @pytest.fixture(scope="module")
@@ -130,54 +125,3 @@ def test_second_derivatives_are_refused(kernel):
     (slope,) = torch.autograd.grad(output.square().sum(), grid, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         slope.sum().backward()
-
-
-def test_put_in_place_takes_the_convolutions_it_is_faster_at(kernel):
-    """Kernels of 5 and more are taken over and named; 3 and models without depthwise convolutions stay plain."""
-    assert put_in_place(build("convmixer", kernel_size=5, **SETTINGS), kernel) == kernel.name
-    assert kernel.name.startswith("extension-")
-    assert put_in_place(build("convmixer", kernel_size=3, **SETTINGS), kernel) == PLAIN
-    assert put_in_place(build("vit", heads=4, **SETTINGS), kernel) == PLAIN
-    assert put_in_place(build("convmixer", kernel_size=5, **SETTINGS), None) == PLAIN
-
-
-@pytest.mark.parametrize(
-    ("backbone", "extra"),
-    [
-        ("convmixer", {"kernel_size": 5}),
-        ("convnext", {"kernel_size": 7}),
-        ("metaformer", {"token_mixer": "depthwise_conv", "kernel_size": 5}),
-    ],
-)
-def test_every_backbone_that_convolves_depthwise_uses_it(kernel, backbone, extra, monkeypatch):
-    """Gradients of a whole model with the kernel equal those without, and the kernel was really used."""
-    model = build(backbone, **SETTINGS, **extra).to(memory_format=torch.channels_last)
-    twin = copy.deepcopy(model)
-    used = []
-    monkeypatch.setattr(depthwise, "plain", lambda *tensors: used.append(tensors[0].shape) or plain(*tensors))
-    put_in_place(model, kernel)
-    images = grid_of(4, 3, 8, 8)
-    for each in (model, copy.deepcopy(model), twin):
-        F.cross_entropy(each(images), torch.arange(4)).backward()
-    convolutions = sum(isinstance(module, DepthwiseConv2d) for module in model.modules())
-    assert len(used) == 2 * convolutions > 0
-    for (name, ours), theirs in zip(model.named_parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-5, msg=name)
-
-
-def test_a_kernel_that_computes_something_else_is_noticed(kernel):
-    """The check on loading compares every gradient: zeros, a missing turn of the filter and a wrong bias all fail."""
-
-    def spoilt(at, change):
-        def backward(*arguments):
-            found = list(depthwise_backward(*arguments))
-            found[at] = change(found[at])
-            return tuple(found)
-
-        return backward
-
-    depthwise_backward = kernel.convolution.__closure__[0].cell_contents
-    assert agrees_with_torch(depthwise_backward, 5)
-    assert not agrees_with_torch(spoilt(0, lambda tensor: tensor.flip(2, 3)), 5)
-    assert not agrees_with_torch(spoilt(1, torch.zeros_like), 5)
-    assert not agrees_with_torch(spoilt(2, lambda tensor: tensor * 1.001), 5)

@@ -10,7 +10,7 @@ import torch
 from toy_runs import CPU, Fate, assert_same_bits, attempt, toy_run
 
 from study.kernels.compiling import Unavailable
-from study.kernels.depthwise import prepare
+from study.kernels.extension import prepare
 from study.training.outcome import Interrupted
 from study.training.speed import time_architecture
 
@@ -18,7 +18,7 @@ from study.training.speed import time_architecture
 @pytest.fixture(scope="module")
 def equipped():
     try:
-        return dataclasses.replace(CPU, depthwise=prepare(os.environ))
+        return dataclasses.replace(CPU, extension=prepare(os.environ))
     except Unavailable as reason:
         pytest.skip(str(reason))
 
@@ -38,7 +38,7 @@ def test_a_killed_run_ends_with_its_twins_bits(equipped, tmp_path):
         assert isinstance(result, Interrupted)
     survivor = attempt(run, tmp_path / "killed", restart=9, device=equipped)
     assert_same_bits(survivor, twin)
-    assert survivor.exact and survivor.fingerprint["depthwise"] == equipped.depthwise.name
+    assert survivor.exact and survivor.fingerprint["kernels"] == equipped.extension.name
 
 
 def test_it_is_the_plain_run_within_rounding(equipped, tmp_path):
@@ -48,7 +48,7 @@ def test_it_is_the_plain_run_within_rounding(equipped, tmp_path):
     for name, weight in plain.weights.items():
         torch.testing.assert_close(ours.weights[name], weight, rtol=1e-3, atol=2e-4, msg=name)
     changed = {key for key in plain.fingerprint if plain.fingerprint[key] != ours.fingerprint[key]}
-    assert changed == {"depthwise"} and plain.fingerprint["depthwise"] == "plain"
+    assert changed == {"kernels"} and plain.fingerprint["kernels"] == "plain"
 
 
 def test_resuming_without_it_is_told_as_inexact(equipped, tmp_path):
@@ -57,24 +57,24 @@ def test_resuming_without_it_is_told_as_inexact(equipped, tmp_path):
     attempt(run, tmp_path, fate=Fate(interrupt_after=4), device=equipped)
     resumed = attempt(run, tmp_path, restart=1)
     assert not resumed.exact
-    assert resumed.resumes[-1].changes == (f"depthwise: {equipped.depthwise.name} -> plain",)
+    assert resumed.resumes[-1].changes == (f"kernels: {equipped.extension.name} -> plain",)
 
 
 def test_low_precision_stays_plain(equipped, tmp_path):
     """The kernel knows float32 alone, so a bfloat16 run doesn't name it."""
     outcome = attempt(convolving_run(epochs=1, precision="bf16"), tmp_path, device=equipped)
-    assert outcome.fingerprint["depthwise"] == "plain"
+    assert outcome.fingerprint["kernels"] == "plain"
 
 
 def test_the_benchmark_times_what_a_training_uses(equipped):
     """`study.benchmark` takes the kernel from the device choice as training does."""
     calls = []
-    kernel = equipped.depthwise
+    kernel = equipped.extension
 
     def counted(*tensors):
         calls.append(tensors)
         return kernel.convolution(*tensors)
 
-    watched = dataclasses.replace(equipped, depthwise=dataclasses.replace(kernel, convolution=counted))
+    watched = dataclasses.replace(equipped, extension=dataclasses.replace(kernel, convolution=counted))
     time_architecture(convolving_run(), device=watched)
     assert calls
