@@ -39,14 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not proposed.runs:
         console.print(f"{sweep.name}: nothing of this is queued or running.", highlight=False)
         return 0
-    tell(proposed, console, heading=f"{sweep.name}: to be cancelled")
+    console.print(f"{sweep.name}: to be cancelled are {told(proposed)}", highlight=False, soft_wrap=True)
+    show(sorted(proposed.run_ids), console)
     if not (arguments.yes or confirmed()):
         console.print("Nothing was cancelled.")
         return 1
     done = carry_out(folder, wanted)
     if not where:
         cancel_reports(folder)
-    tell(done, console, heading=f"{sweep.name}: cancelled")
+    console.print(f"{sweep.name}: cancelled {told(done)}", highlight=False, soft_wrap=True)
     held = still_held(folder, done.run_ids)
     if held:
         console.print(f"{len(held)} are still being let go of by their workers, e.g. {min(held)}", highlight=False)
@@ -61,17 +62,19 @@ def planned_runs(folder: SweepFolder) -> list[dict[str, Any]]:
     return [planned for plan in plans for planned in plan["runs"]]
 
 
-def tell(what: Cancellation, console: Console, *, heading: str) -> None:
-    run_ids = sorted(what.run_ids)
+def told(what: Cancellation) -> str:
+    """A cancellation in one line."""
     jobs = f"; jobs {', '.join(job.id for job in what.jobs[:SHOWN])}" if what.jobs else ""
     more = f" and {len(what.jobs) - SHOWN} more" if len(what.jobs) > SHOWN else ""
     spared = f"; {what.spared} jobs go on with other runs" if what.spared else ""
-    console.print(f"{heading}: {len(run_ids)} runs, {what.training} of them in training{jobs}{more}{spared}",
-                  highlight=False, soft_wrap=True)
+    return f"{len(what.run_ids)} runs, {what.training} of them in training{jobs}{more}{spared}"
+
+
+def show(run_ids: Sequence[str], console: Console) -> None:
     for run_id in run_ids[:SHOWN]:
         console.print(f"  {run_id}", highlight=False)
     if len(run_ids) > SHOWN:
-        console.print(f"  ... and {len(run_ids) - SHOWN} more")
+        console.print(f"  ... and {len(run_ids) - SHOWN} more", highlight=False)
 
 
 def confirmed() -> bool:

@@ -160,22 +160,31 @@ def _add_report(asked: Asked, placed: Placed | None, life: Life, console: Consol
 
 
 def _wait(asked: Asked, entered: Launch, run_ids: Sequence[str], console: Console) -> int:
-    """Shows progress until every run is recorded or nobody is left to train it. Ctrl-C leaves the jobs alone."""
-    next_ask, told = 0.0, ""
+    """Shows progress until every run is recorded or nobody is left to train it; tells what is missing then."""
     with LaunchView(asked.folder, entered.id, frozenset(run_ids), console) as view:
-        while not view.recorded >= frozenset(run_ids):
-            view.update()
-            if time.monotonic() >= next_ask and (life := _asked_again(asked.folder)):
-                next_ask = time.monotonic() + ASK_EVERY_S
-                if entered.id not in {launch_id for launch_id, _ in life.working | life.settling}:
-                    break
-                if (now := _jobs_told(life, entered)) != told:
-                    view.say(told := now)
-            time.sleep(LOOK_EVERY_S)
+        try:
+            _watch(view, asked.folder, entered)
+        except KeyboardInterrupt:
+            view.say("The jobs go on.")
+            raise
     at_end = standing(asked.folder, run_ids, life_of(asked.folder))
     for gap in at_end.gaps:
         console.print(f"{len(gap.runs)} runs are missing: {gap.reason}", highlight=False, markup=False)
     return 1 if at_end.missing or at_end.failed else 0
+
+
+def _watch(view: LaunchView, folder: SweepFolder, entered: Launch) -> None:
+    """Looks at files often and at the queue seldom."""
+    next_ask, told = 0.0, ""
+    while not view.recorded >= view.run_ids:
+        view.update()
+        if time.monotonic() >= next_ask and (life := _asked_again(folder)):
+            next_ask = time.monotonic() + ASK_EVERY_S
+            if entered.id not in {launch_id for launch_id, _ in life.working | life.settling}:
+                return
+            if (now := _jobs_told(life, entered)) != told:
+                view.say(told := now)
+        time.sleep(LOOK_EVERY_S)
 
 
 def _asked_again(folder: SweepFolder) -> Life | None:

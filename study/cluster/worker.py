@@ -236,8 +236,11 @@ def requeue(job: str) -> bool:
     """Puts a running job back into the queue; False where Slurm won't, also when asked again (it may be busy)."""
     for pause_s in (0, 5, 15):
         time.sleep(pause_s)
-        if subprocess.run(["scontrol", "requeue", job], check=False, timeout=60).returncode == 0:
-            return True
+        try:
+            if subprocess.run(["scontrol", "requeue", job], check=False, timeout=60).returncode == 0:
+                return True
+        except (OSError, subprocess.TimeoutExpired) as error:
+            print(f"scontrol: {error}", file=sys.stderr, flush=True)
     return False
 
 

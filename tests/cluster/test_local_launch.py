@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from typed_commands import Typed, typed
 
 from study.records import load_curves, load_table
 from study.records.folder import SweepFolder
@@ -33,23 +32,18 @@ seeds: [0, 1]
 OUTCOME = ["run_id", "status", "val_accuracy", "val_loss", "test_accuracy", "test_loss"]
 
 
-def command(folder: Path, *words: str) -> list[str]:
-    return [sys.executable, "-m", "study.launch", "sweep.yaml", "--cluster", "local", "--workers", "2", *words]
-
-
-def start(folder: Path, *words: str) -> subprocess.Popen[str]:
-    """A launch in a process group of its own, its output in files."""
+def start(folder: Path, *words: str) -> Typed:
+    """A launch in a process group of its own."""
     folder.mkdir(exist_ok=True)
     (folder / "sweep.yaml").write_text(SWEEP)
-    with open(folder / "out.txt", "a") as out:
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(command(folder, *words), cwd=folder, stdout=out, stderr=out, text=True,
-                                start_new_session=True, env=environment)
+    line = " ".join(["launch sweep.yaml --cluster local --workers 2", *words])
+    return typed(line, folder=folder, environment=dict(os.environ))
 
 
 def finish(folder: Path, *words: str) -> str:
-    assert start(folder, *words).wait(timeout=120) == 0, (folder / "out.txt").read_text()
-    return (folder / "out.txt").read_text()
+    launch = start(folder, *words)
+    assert launch.wait() == 0, launch.printed
+    return launch.printed
 
 
 def wait_until(condition, *, seconds: float = 60.0) -> None:
@@ -115,7 +109,7 @@ def test_a_killed_worker_is_started_again(tmp_path, undisturbed):
     process = start(tmp_path)
     wait_until(lambda: any(line["event"] == "begin" for line in journals(tmp_path)))
     os.kill(worker_processes(tmp_path)[0], signal.SIGKILL)
-    assert process.wait(timeout=120) == 0, (tmp_path / "out.txt").read_text()
+    assert process.wait() == 0, process.printed
     assert_same_as(tmp_path, undisturbed)
     assert any(path.stem.endswith("-1") for path in SweepFolder(tmp_path / "runs/sweep").journals.glob("*.jsonl"))
 
@@ -125,7 +119,7 @@ def test_a_killed_launch_is_finished_by_the_next(tmp_path, undisturbed):
     """kill -9 of the launch and its workers at once: the same command finishes what is left."""
     process = start(tmp_path)
     wait_until(lambda: any(line["event"] == "begin" for line in journals(tmp_path)))
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill_group(signal.SIGKILL)
     process.wait()
     wait_until(lambda: not worker_processes(tmp_path))
     finish(tmp_path)
@@ -137,8 +131,8 @@ def test_an_interrupted_launch_saves_first(tmp_path, undisturbed):
     """Ctrl-C reaches the whole group: the workers save and leave in order, and the next launch goes on from there."""
     process = start(tmp_path)
     wait_until(lambda: any(line["event"] == "begin" for line in journals(tmp_path)))
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    process.kill_group(signal.SIGINT)
+    assert process.wait() == 130
     assert not worker_processes(tmp_path)
     assert [line["reason"] for line in journals(tmp_path) if line["event"] == "exit"]
     finish(tmp_path)
@@ -149,5 +143,5 @@ def test_an_interrupted_launch_saves_first(tmp_path, undisturbed):
 def test_two_launches_at_once_train_nothing_twice(tmp_path, undisturbed):
     """Started in the same moment, one gets the runs and the other finds them owned."""
     processes = [start(tmp_path), start(tmp_path)]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0], (tmp_path / "out.txt").read_text()
+    assert [process.wait() for process in processes] == [0, 0], processes[0].printed + processes[1].printed
     assert_same_as(tmp_path, undisturbed)

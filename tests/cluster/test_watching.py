@@ -88,7 +88,7 @@ def test_cancelling_all(site: Site) -> None:
     site.await_training()
     assert "--yes cancels without asking" in site.type("cancel", status=2)
     assert len(site.jobs()) == 4  # the other one, two workers, the report
-    assert "cancelled: 4 runs, 1 of them in training" in site.type("cancel --yes")
+    assert "cancelled 4 runs, 1 of them in training" in site.type("cancel --yes")
     site.eventually(lambda: site.jobs() == [other], what="the end of all jobs of this sweep")
     site.rack.cluster.run("scancel", other)
     assert list(site.runs.checkpoints.iterdir())
@@ -106,7 +106,7 @@ def test_cancelling_local_workers(site: Site) -> None:
     workers = f"--workers {len(os.sched_getaffinity(0))}"  # of one thread each
     launch = site.start(f"launch --cluster local {workers}")
     site.await_training()
-    assert "cancelled: 2 runs" in site.type("cancel --yes")
+    assert "cancelled 2 runs" in site.type("cancel --yes")
     assert launch.wait() == 0
     assert not site.records() and {note["reason"] for note in site.notes("stop")} == {"withdrawn"}
     assert {note["reason"] for note in site.notes("exit")} == {"share finished"}

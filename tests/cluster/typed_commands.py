@@ -38,9 +38,10 @@ class Typed:
         assert self.process.exitcode is not None, f"still running after {PATIENCE_S} s:\n{self.printed}"
         return self.process.exitcode
 
-    def kill(self, number: int = signal.SIGKILL) -> None:
+    def kill_group(self, number: int) -> None:
+        """A signal to the command and what it started, as a terminal's Ctrl-C reaches them."""
         assert self.process.pid is not None
-        os.kill(self.process.pid, number)
+        os.killpg(self.process.pid, number)
 
 
 def typed(words: str, *, folder: Path, environment: Mapping[str, str], die_at: int | None = None) -> Typed:
