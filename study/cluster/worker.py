@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 from submitit.helpers import DelayedSubmission
 
-from study.cluster.journal import DEATHS_ALLOWED, FINISHED, Journal, deaths_without_progress, open_journal, read_journals
+from study.cluster.journal import (
+    DEATHS_ALLOWED,
+    FINISHED,
+    Entry,
+    Journal,
+    deaths_without_progress,
+    open_journal,
+    read_journals,
+)
 from study.cluster.ledger import Withdrawals, all_holders, handed_on, read_launch, read_share
 from study.cluster.locks import no_launch_meanwhile, worker_sign
 from study.errors import UserError
@@ -135,9 +143,15 @@ def _ready(
         stop=stop,
         log=log,
         recorded=read_records(folder.records, of=earlier),
-        deaths={run_id: deaths_without_progress(entries, run_id) for run_id in run_ids},
+        deaths={planned["run_id"]: _deaths(planned, entries, writer) for planned in share},
         withdrawals=Withdrawals(folder, writer.launch),
     )
+
+
+def _deaths(planned: Mapping[str, Any], entries: Sequence[Entry], writer: Writer) -> int:
+    """How often in a row the run took a worker down; of a run that is tried again, since the launch that tries it."""
+    counted = [entry for entry in entries if not planned.get("retry") or entry.writer.launch == writer.launch]
+    return deaths_without_progress(counted, planned["run_id"])
 
 
 def _trainer(
@@ -178,14 +192,21 @@ class Worker:
             run_id = planned["run_id"]
             if self.stop():
                 return
-            attempts, deaths = self.recorded.get(run_id), self.deaths[run_id]
-            if attempts and (attempts.record.status in OUTCOMES or not planned.get("retry")):
+            deaths = self.deaths[run_id]
+            if self._settled(planned):
                 trainer.forget(run_id)  # a checkpoint left by a death between record and removal
-            elif deaths >= DEATHS_ALLOWED and not planned.get("retry"):
+            elif deaths >= DEATHS_ALLOWED:
                 reason = f"took its worker down {deaths} times without getting further"
                 self._record(trainer.failure(planned, reason=reason, log=self.log))
             else:
                 self._train(planned, trainer)
+
+    def _settled(self, planned: Mapping[str, Any]) -> bool:
+        """Whether a record says how the run ended; of one that is tried again no failure before this launch does."""
+        attempts = self.recorded.get(planned["run_id"])
+        if attempts is None or attempts.record.status in OUTCOMES:
+            return attempts is not None
+        return not planned.get("retry") or attempts.record.provenance.get("launch") == self.writer.launch
 
     def _train(self, planned: dict[str, Any], trainer: Trainer) -> None:
         run_id = planned["run_id"]
