@@ -2,6 +2,7 @@
 # make test       the fast suite; installs what is missing
 # make test-full  the slow tests as well
 # make test-gpu   those that need a GPU
+# make test-trackers  Weights & Biases and MLflow, which it installs
 # make soak       500 runs on a Slurm of its own under a random storm, ten minutes
 # make check      ruff and mypy
 # make bench      training steps on this CPU against named peers (benchmarks/README.md); some minutes on an idle machine
@@ -10,7 +11,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full test-gpu check bench bench-gpu packages clean
+.PHONY: demo test test-full test-gpu test-trackers soak check bench bench-gpu packages clean
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
@@ -22,13 +23,17 @@ demo: .venv/complete
 	@$(RUN) -m study.report sweeps/quickstart.yaml
 
 test: .venv/complete-dev packages
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup -m "not slow and not gpu and not trackers"
 
 test-full: .venv/complete-dev packages
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup -m "not gpu"
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup -m "not gpu and not trackers"
 
 test-gpu: .venv/complete-dev
 	@$(RUN) -m pytest -m gpu
+
+test-trackers: .venv/complete-dev
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[wandb,mlflow]'
+	@$(RUN) -m pytest -m trackers
 
 soak: .venv/complete-dev packages
 	@OMP_NUM_THREADS=1 $(RUN) tests/cluster/soak.py --runs 500 --minutes 10

@@ -35,6 +35,7 @@ from study.records.baseline import note_baseline
 from study.records.benchmark import newest_benchmark
 from study.records.folder import SweepFolder
 from study.records.selection import read_selection
+from study.tracking.libraries import require_trackers
 from study.tuning import plan_so_far, told, with_selection
 
 DEFAULT_PROFILE = "slurm/default.yaml"
@@ -67,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console = open_console()
     sweep = read_asked(arguments)
+    require_trackers(sweep.track, place=sweep.path)
     selection = Selection(where=pairs(arguments.where), limit=arguments.limit, retry=frozenset(arguments.retry))
     cluster = _cluster(arguments.cluster, console)
     profile = _profile(arguments, cluster)
@@ -233,9 +235,10 @@ def _say_next(plan: Plan, console: Console, *, runs: str) -> None:
     sweep = plan.sweep
     if plan.pending:
         again = typed("launch", sweep, sweep.overrides, runs=runs)
-        console.print(f"{len(plan.pending)} final runs wait until all trials are recorded; then: {again}", highlight=False)
+        waiting = f"{len(plan.pending)} final runs wait until all trials are recorded; then: {again}"
+        console.print(waiting, markup=False, highlight=False)
     status, report = (typed(command, sweep, sweep.overrides, runs=runs) for command in ("status", "report"))
-    console.print(f"next: {status}\n      {report}", highlight=False, soft_wrap=True)
+    console.print(f"next: {status}\n      {report}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from study.forecast import forecast
 from study.planning import Plan, PlannedRun, representatives, verify_plan
 from study.records.benchmark import Benchmark, newest_benchmark
 from study.records.record import read_records
+from study.tracking.libraries import require_trackers
 from study.training.device import choose_device
 from study.training.rehearsal import images_at_hand, rehearse
 from study.tuning import plan_so_far
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console = open_console()
     sweep = read_asked(arguments)
+    require_trackers(sweep.track, place=sweep.path)
     folder = sweep_folder(arguments, sweep.name)
     plan = plan_so_far(sweep, folder)
     verify_plan(plan, cost_cache(arguments))

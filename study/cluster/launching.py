@@ -79,6 +79,7 @@ def new_launch(plan: Plan, folder: SweepFolder, *, cluster: Cluster, workers: in
         tasks_per_job=workers_per_job,
         device=plan.sweep.device,
         provenance=asdict(origin()),
+        track=plan.sweep.track,
     )
 
 

@@ -14,7 +14,7 @@ import calendar
 import json
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -40,6 +40,7 @@ class Launch:
     tasks_per_job: int  # several workers may share one job's GPU
     device: str
     provenance: Mapping[str, Any]
+    track: Sequence[str] = ()  # trackers that its workers tell of their runs; launches before there were any have none
 
     @property
     def jobs(self) -> int:

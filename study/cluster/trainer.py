@@ -27,6 +27,9 @@ from study.errors import UserError
 from study.records.folder import SweepFolder, Writer
 from study.records.predictions import keep_predictions
 from study.records.record import Record
+from study.records.table import planned_columns
+from study.tracking.following import Tracking
+from study.tracking.libraries import trackers_named
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice, choose_device
 from study.training.engine import train
@@ -49,6 +52,7 @@ class Trainer:
     writer: Writer
     launch: Launch
     device: DeviceChoice
+    tracking: Tracking
     _splits: dict[str, Splits] = field(default_factory=dict)
 
     @staticmethod
@@ -64,7 +68,8 @@ class Trainer:
         """Chooses and equips the device and loads the data of the whole share; raises UserError where either can't be had."""
         torch.set_num_threads(threads)
         device = equipped(choose_device(launch.device, environment), environment)
-        trainer = Trainer(folder, writer, launch, device)
+        tracking = Tracking(trackers_named(launch.track, folder=folder.trackers, study=folder.path.name))
+        trainer = Trainer(folder, writer, launch, device, tracking)
         for planned in share:
             trainer._load(Run.from_json(planned["run"]).data)
         return trainer
@@ -74,16 +79,19 @@ class Trainer:
         run = Run.from_json(planned["run"])
         assert run.run_id == planned["run_id"], "the code that plans and the code that trains give different identities"
         write = write_progress(self.folder, self.writer, every_s=PROGRESS_EVERY_S[self.launch.cluster])
+        self.tracking.begin(run.run_id, planned_columns(planned))
         outcome = train(
             run,
             self._load(run.data),
             device=self.device,
             checkpoints=self._checkpoints(run.run_id),
             stop=stop,
-            report=lambda progress: write(self._progress(progress)),
+            report=lambda progress: self._told(progress, write),
         )
         if isinstance(outcome, Interrupted):
+            self.tracking.end(run.run_id, "stopped", figures={})
             return None
+        self.tracking.follow(run.run_id, outcome.curves)
         if run.train.keep == "last" and outcome.weights:
             self._keep(run, outcome)
         if run.data.predictions and outcome.predictions is not None:
@@ -98,7 +106,7 @@ class Trainer:
             run=planned["run"],
             cost=planned["cost"],
             match=planned["match"],
-            provenance=self._provenance(),
+            provenance=self._provenance() | {"notes": self.tracking.end(planned["run_id"], "failed", figures={})},
             reason=reason,
             log=log,
         )
@@ -140,17 +148,20 @@ class Trainer:
     def _recorded(self, planned: dict[str, Any], outcome: Outcome, log: str | None) -> Record:
         step = outcome.diverged_step
         resumes = [asdict(resume) for resume in outcome.resumes]
+        result = {name: finite(getattr(outcome, name)) for name in RESULTS}
+        measured = {name: finite(getattr(outcome, name)) for name in MEASURED}
+        untracked = self.tracking.end(planned["run_id"], outcome.status, figures={**result, **measured})
         return Record(
             run_id=planned["run_id"],
             status=outcome.status,
             run=planned["run"],
             cost=planned["cost"],
             match=planned["match"],
-            result={name: finite(getattr(outcome, name)) for name in RESULTS},
+            result=result,
             curves={name: [finite(value) for value in values] for name, values in outcome.curves.items()},
-            measured={name: finite(getattr(outcome, name)) for name in MEASURED},
+            measured=measured,
             fingerprint=outcome.fingerprint,
-            provenance=self._provenance() | {"exact": outcome.exact, "resumes": resumes, "notes": outcome.notes},
+            provenance=self._provenance() | {"exact": outcome.exact, "resumes": resumes, "notes": (*outcome.notes, *untracked)},
             reason=f"the loss diverged at step {step}" if outcome.status == "diverged" else None,
             log=log,
         )
@@ -168,8 +179,11 @@ class Trainer:
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
 
-    def _progress(self, progress: Progress) -> str:
-        return json.dumps({**asdict(progress), "time": time.time(), "device": self.device.kind})
+    def _told(self, progress: Progress, write: Callable[[str], None]) -> None:
+        """Shows where a training stands: its numbers in the progress file, its finished epochs to the trackers."""
+        numbers = {name: value for name, value in vars(progress).items() if name != "curves"}
+        write(json.dumps({**numbers, "time": time.time(), "device": self.device.kind}))
+        self.tracking.follow(progress.run_id, progress.curves)
 
 
 def finite(value: float | None) -> float | None:

@@ -30,6 +30,7 @@ TUNABLE = (
 """What trials may choose: options of the recipe that change neither the model nor what a run costs."""
 
 Device = Literal["auto", "cuda", "cpu"]
+TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 
 
 def different_seeds(seeds: list[int]) -> list[int]:
@@ -45,6 +46,13 @@ def levelled(axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
         if not levels or len({repr(level) for level in levels}) < len(levels):
             raise ValueError(f"the axis {key} needs at least one level, and no level twice")
     return axes
+
+
+def named_once(names: list[TrackerName]) -> list[TrackerName]:
+    """The names; ValueError where one is there twice."""
+    if len(set(names)) < len(names):
+        raise ValueError("each tracker is named once")
+    return names
 
 
 Seeds = Annotated[list[int], Field(min_length=1), AfterValidator(different_seeds)]
@@ -71,6 +79,7 @@ class Document(Options):
     expected: str = ""
     name: str = Field("", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$")
     device: Device = "auto"
+    track: Annotated[list[TrackerName], AfterValidator(named_once)] = []
     recipe: str | None = None
     backbone: str | None = None
     data: dict[str, Any]
@@ -142,6 +151,7 @@ class Sweep:
     question: str
     expected: str
     device: Device
+    track: tuple[TrackerName, ...]  # no part of the plan: what is shown elsewhere changes no run
     recipe: Recipe | None
     preset: Cell
     base: Cell

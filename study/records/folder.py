@@ -19,6 +19,7 @@
         predictions/<launch>-<task>-<restart>.parquet   what each test image was taken for, with `data.predictions: true`
         checkpoints/<run_id>.<writer>.<step>.checkpoint   state of unfinished runs
         weights/<run_id>.safetensors            where `train.keep: last` asks for them
+        trackers/                               what trackers keep on disk, in their own formats
         benchmarks/<time>-<device>.json         how fast the sweep's architectures are on a device; immutable
         code/<hash>/study/                      the package as it was when launched
 
@@ -87,6 +88,10 @@ class SweepFolder:
     @property
     def weights(self) -> Path:
         return self.path / "weights"
+
+    @property
+    def trackers(self) -> Path:
+        return self.path / "trackers"
 
     @property
     def benchmarks(self) -> Path:

@@ -83,3 +83,4 @@ class Progress:
     val_accuracy: float | None  # of the epoch before
     images_per_second: float
     eta_seconds: float
+    curves: Curves  # of the finished epochs, those before a resume too; the training goes on adding to them

@@ -39,5 +39,6 @@ class Reporter:
                 val_accuracy=state.curves["val_accuracy"][-1] if epoch else None,
                 images_per_second=self._run.train.batch_size / step_seconds,
                 eta_seconds=(steps - state.step) * step_seconds,
+                curves=state.curves,
             )
         )
