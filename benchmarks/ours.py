@@ -13,7 +13,7 @@ from study.data.noise import noise_splits
 from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
 from study.training.device import DeviceChoice, autocast, execution_mode
-from study.training.layout import LAYOUTS, memory_format
+from study.training.layout import LAYOUTS, laid_out, memory_format
 from study.training.optimizer import set_learning_rate
 from study.training.placement import placed
 from study.training.speed import random_images
@@ -36,7 +36,7 @@ def our_step(
     if compiled:
         model.compile()
     state = initial_state(model, run, device=device, epoch_steps=1000)
-    images = random_images(run).to(device, memory_format=layout)
+    images = laid_out(random_images(run).to(device), layout)
     target = Target((torch.arange(len(images)) % run.data.num_classes).to(device))
     casting = autocast(run.train.precision, device)
 

@@ -13,6 +13,7 @@ from study.data.feeding import Feeder, fits_on_device
 from study.data.splits import Split, Splits
 from study.streams import stream
 from study.training.augmentation import Augmentation, Normalisation, Target
+from study.training.layout import laid_out
 from study.training.schedule import steps_per_epoch
 
 EVALUATION_PIXELS = 2**20
@@ -49,7 +50,8 @@ class TrainingBatches:
         augment = self._augmentation.epoch(epoch, device=self._device, layout=self._layout)
         fed = self._feeder.batches(map(augment.rows, groups))
         for group, (pixels, labels) in zip(groups, fed, strict=True):
-            images, target = augment(pixels, labels, group)
+            augmented, target = augment(pixels, labels, group)
+            images = laid_out(augmented, self._layout)
             parts = len(group) // size
             yield from zip(images.chunk(parts), target.chunk(parts), strict=True)
 

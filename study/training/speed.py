@@ -24,7 +24,7 @@ from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
 from study.training.device import DeviceChoice, autocast, execution_mode
 from study.training.fitting import release
-from study.training.layout import LAYOUTS
+from study.training.layout import LAYOUTS, laid_out
 from study.training.memory import peak_mib, reset_peak
 from study.training.optimizer import set_learning_rate
 from study.training.placement import placed
@@ -70,7 +70,7 @@ def _laps(run: Run, device: DeviceChoice, *, was_reset: bool) -> Laps:
     placing, where = placed(run, device), device.device
     model, layout = placing.model, placing.layout
     state = initial_state(model, run, device=where, epoch_steps=WARM_UP + MOST_REPEATS)
-    images = random_images(run).to(where, memory_format=layout)
+    images = laid_out(random_images(run).to(where), layout)
     train_step = timed(_training_step(state, run, images=images), where)
     peak = peak_mib(where, was_reset=was_reset)
     model.eval()
