@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from study.cluster.cancellation import Cancellation, cancel_reports, carry_out, propose, still_held
+from study.cluster.cancellation import Cancellation, cancel_followers, carry_out, propose, still_held
 from study.cluster.life import life_of
 from study.cluster.selection import pairs, selected
 from study.commands import add_sweep_arguments, open_console, read_asked, sweep_folder
@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not (arguments.yes or confirmed()):
         console.print("Nothing was cancelled.")
         return 1
-    done = carry_out(folder, wanted)
     if not where:
-        cancel_reports(folder)
+        cancel_followers(folder)  # first: the end of the workers' jobs would start them
+    done = carry_out(folder, wanted)
     console.print(f"{sweep.name}: cancelled {told(done)}", highlight=False, soft_wrap=True)
     held = still_held(folder, done.run_ids)
     if held:

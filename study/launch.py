@@ -22,7 +22,7 @@ from study.cluster.life import life_of
 from study.cluster.local import LocalWorkers, machine_for, worker_environment
 from study.cluster.locks import launcher_sign, sweep_lock
 from study.cluster.profile import Profile, read_profile
-from study.cluster.queueing import Asked, launch, show_scripts
+from study.cluster.queueing import Asked, await_trials, launch, show_scripts
 from study.cluster.selection import Selection, pairs
 from study.cluster.watching import LaunchView
 from study.commands import add_sweep_arguments, cost_cache, open_console, positive, read_asked, sweep_folder, typed
@@ -34,9 +34,10 @@ from study.prepare import prepare_data
 from study.records.baseline import note_baseline
 from study.records.benchmark import newest_benchmark
 from study.records.folder import SweepFolder
+from study.records.record import read_records
 from study.records.selection import read_selection
 from study.tracking.libraries import require_trackers
-from study.tuning import plan_so_far, told, with_selection
+from study.tuning import plan_so_far, told, unsettled, with_selection
 
 DEFAULT_PROFILE = "slurm/default.yaml"
 
@@ -58,6 +59,8 @@ def parser() -> argparse.ArgumentParser:
                         help="take back the jobs that have not started, and hand their runs out anew")
     parser.add_argument("--settled", action="store_true",
                         help="don't wait two minutes for files of jobs that have just ended")
+    parser.add_argument("--after-trials", action="store_true",
+                        help="wait for the trials of a tuned sweep to be recorded, and launch its final runs only")
     parser.add_argument("--wait", action="store_true", help="stay and show progress (always so on this machine)")
     parser.add_argument("--report", action="store_true", help="report when the workers have ended, however they end")
     return parser
@@ -79,7 +82,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     ask = partial(_ask, folder=folder, selection=selection, profile=profile, arguments=arguments, console=console)
     if not arguments.dry_run:
         _note_baselines(plan, folder, console)
+        if arguments.after_trials:
+            await_trials(plan, folder, console)
         plan = _onward(plan, folder, console)
+    if arguments.after_trials and plan.pending:
+        return _held_up(plan, folder, console, arguments=arguments)
     status = ask(plan)
     if plan.pending and status == 0 and _goes_on(arguments, profile):
         plan = _onward(plan, folder, console)
@@ -129,6 +136,17 @@ def _note_plan(plan: Plan, folder: SweepFolder, *, earlier: Sequence[str]) -> No
         launches = [launch for launch in read_launches(folder) if launch.id not in earlier[:-1]]
         if plan.digest not in {launch.plan for launch in launches}:
             enter(new_launch(plan, folder, cluster="local", workers=1), plan, folder, runs=())
+
+
+def _held_up(plan: Plan, folder: SweepFolder, console: Console, *, arguments: argparse.Namespace) -> int:
+    """Tells which trials the final runs wait for; a report that was asked for shows what there is."""
+    missing = unsettled(plan.trials, read_records(folder.records))
+    console.print(f"{len(missing)} trials have no outcome, e.g. {missing[0].run_id}: nothing is selected, no final run is "
+                  "launched.", highlight=False)  # fmt: skip
+    if arguments.report and not arguments.dry_run:
+        _report(folder)
+    _say_next(plan, console, runs=arguments.runs)
+    return 1
 
 
 def _goes_on(arguments: argparse.Namespace, profile: Profile | None) -> bool:
@@ -235,8 +253,8 @@ def _say_next(plan: Plan, console: Console, *, runs: str) -> None:
     sweep = plan.sweep
     if plan.pending:
         again = typed("launch", sweep, sweep.overrides, runs=runs)
-        waiting = f"{len(plan.pending)} final runs wait until all trials are recorded; then: {again}"
-        console.print(waiting, markup=False, highlight=False)
+        waiting = f"{len(plan.pending)} final runs wait until all trials are recorded; typed again, this goes on with them: {again}"
+        console.print(waiting, markup=False, highlight=False, soft_wrap=True)
     status, report = (typed(command, sweep, sweep.overrides, runs=runs) for command in ("status", "report"))
     console.print(f"next: {status}\n      {report}", markup=False, highlight=False, soft_wrap=True)
 

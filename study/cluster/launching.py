@@ -6,15 +6,15 @@ The ledger is written before anything is submitted: a launch that dies in betwee
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from study.cluster.ledger import Cluster, Launch, new_launch_id, write_launch
+from study.cluster.ledger import Cluster, Launch, new_launch_id, read_launches, write_launch
 from study.cluster.life import Life
 from study.cluster.selection import Selection, selected
 from study.cluster.shares import Load, share_out
-from study.cluster.snapshot import code_hash, origin, take_snapshot
+from study.cluster.snapshot import PACKAGE, code_hash, origin, take_snapshot
 from study.forecast import predicted_costs
 from study.planning import Plan, PlannedRun
 from study.records.benchmark import newest_benchmark
@@ -70,17 +70,25 @@ def to_do(plan: Plan, folder: SweepFolder, *, life: Life, selection: Selection) 
 
 def new_launch(plan: Plan, folder: SweepFolder, *, cluster: Cluster, workers: int, workers_per_job: int = 1) -> Launch:
     """A launch that is not entered yet: nothing is written. Under the sweep's lock."""
+    code = code_hash()
     return Launch(
         id=new_launch_id(folder),
         cluster=cluster,
         plan=plan.digest,
-        code=code_hash(),
+        code=code,
         tasks=workers,
         tasks_per_job=workers_per_job,
         device=plan.sweep.device,
-        provenance=asdict(origin()),
+        provenance=_provenance(folder, code),
         track=plan.sweep.track,
     )
+
+
+def _provenance(folder: SweepFolder, code: str) -> Mapping[str, Any]:
+    """Where the code came from. A copy that launches, as the final stage does, has no git: it is that of its own launch."""
+    if PACKAGE.parent == (folder.code / code).resolve():
+        return next(launch.provenance for launch in reversed(read_launches(folder)) if launch.code == code)
+    return asdict(origin())
 
 
 def enter(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequence[PlannedRun]) -> Launch:

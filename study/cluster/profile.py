@@ -59,7 +59,7 @@ class Profile(Options):
     signal_delay_s: int = Field(90, ge=1)  # seconds before the time limit at which a worker is told to save
     setup: tuple[str, ...] = ()  # shell lines before the worker: modules, environments
     sbatch: SbatchOptions = {}  # further options of the workers' jobs
-    report: SbatchOptions = {}  # options of the job that --report adds, e.g. a partition without GPUs
+    report: SbatchOptions = {}  # options of the jobs that follow the workers, e.g. a partition without GPUs
 
     @field_validator("sbatch", "report")
     @classmethod

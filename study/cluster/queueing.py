@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from study.cluster import slurm
+from study.cluster.followers import Follower, final_stage, reporting, submit_follower
 from study.cluster.launching import ToDo, enter, new_launch, to_do
 from study.cluster.ledger import Launch, read_launches
 from study.cluster.life import Life, life_of
@@ -20,11 +21,13 @@ from study.cluster.locks import sweep_lock
 from study.cluster.profile import Profile
 from study.cluster.selection import Selection
 from study.cluster.standing import standing
-from study.cluster.submission import Array, executor_for, script_text, submit, submit_report
+from study.cluster.submission import Array, executor_for, script_text, submit
 from study.cluster.watching import LaunchView
 from study.errors import Problem, UserError
 from study.planning import Plan
 from study.records.folder import SweepFolder
+from study.records.record import read_records
+from study.tuning import unsettled
 
 LOOK_EVERY_S = 2.0
 ASK_EVERY_S = 30.0  # one squeue call
@@ -44,6 +47,11 @@ class Asked:
     settled: bool = False
     report: bool = False
     wait: bool = False
+
+    @property
+    def final_stage_follows(self) -> bool:
+        """Whether a job is to launch the final runs: they wait for trials, all of which were asked for, and nobody stays."""
+        return bool(self.plan.pending) and not self.wait and not self.selection.where and self.selection.limit is None
 
     def check(self) -> None:
         """Raises UserError where sweep and profile contradict each other."""
@@ -74,8 +82,7 @@ def launch(asked: Asked, console: Console) -> int:
         placed = _submitted(asked, left, limits=_with_room(limits, life), console=console) if left.runs else None
     if placed is None:
         console.print("Nothing is left to start.")
-    if asked.report:
-        _add_report(asked, placed, life, console)
+    _add_follower(asked, placed, life, console)
     if asked.wait and placed is not None:
         return _wait(asked, placed.launch, [planned.run_id for planned in left.runs], console)
     return 0
@@ -146,17 +153,41 @@ def _take_back(folder: SweepFolder, life: Life, console: Console) -> Life:
         time.sleep(1)
 
 
-def _add_report(asked: Asked, placed: Placed | None, life: Life, console: Console) -> None:
-    """The dependent job: after this launch's arrays and what was under way before, however they end."""
+def _add_follower(asked: Asked, placed: Placed | None, life: Life, console: Console) -> None:
+    """The dependent job, if there is to be one: after this launch's arrays and what was under way before, however they end.
+
+    A final stage that is still to come brings the report with it.
+    """
+    if not (asked.report or (asked.final_stage_follows and placed)):
+        return
     under_way = {job.id.partition("_")[0] for job in life.jobs if job.alive}
     after = sorted({*under_way, *(placed.job_ids if placed else ())})
-    words = ("-m", "study.report", str(asked.folder.path))
     if not after:
-        console.print(f"nothing is under way, so the report need not wait: python {' '.join(words)}", highlight=False)
+        words = " ".join(reporting(asked.folder).words)
+        console.print(f"nothing is under way, so the report need not wait: python {words}", highlight=False)
         return
     newest = placed.launch if placed else read_launches(asked.folder)[-1]
-    job_id = submit_report(asked.folder, newest, asked.profile, after=after, words=words)
-    console.print(f"submitted {job_id}: the report, when these have ended: {', '.join(after)}", highlight=False)
+    follower = _follower(asked, newest)
+    job_id = submit_follower(asked.folder, newest, asked.profile, follower, after=after)
+    told = f"the {len(asked.plan.pending)} final runs" if follower.following == "final" else "the report"
+    console.print(f"submitted {job_id}: {told}, when these have ended: {', '.join(after)}", highlight=False)
+
+
+def _follower(asked: Asked, newest: Launch) -> Follower:
+    """What comes next: the final stage where its runs wait for trials, else the report."""
+    if not asked.final_stage_follows:
+        return reporting(asked.folder)
+    return final_stage(asked.folder, newest, asked.plan.sweep, asked.profile, workers=asked.workers, report=asked.report)
+
+
+def await_trials(plan: Plan, folder: SweepFolder, console: Console) -> None:
+    """Returns when every trial is recorded, or when no trial's worker may still show its files."""
+    while waited_for := unsettled(plan.trials, read_records(folder.records)):
+        life = life_of(folder, ask_slurm=True)
+        if not {trial.run_id for trial in waited_for} & life.owners(folder).keys():
+            return
+        console.print(f"{len(waited_for)} trials are still settling or under way", highlight=False)
+        time.sleep(ASK_EVERY_S)
 
 
 def _wait(asked: Asked, entered: Launch, run_ids: Sequence[str], console: Console) -> int:

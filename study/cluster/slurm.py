@@ -25,6 +25,8 @@ COLUMNS = "%i|%T|%M|%e|%N|%r|%j"
 IDS_PER_CALL = 500  # a command line has room for thousands
 
 Controller = Literal["up", "down", "absent"]
+Following = Literal["final", "report"]
+"""What a job is for that follows a launch's workers."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ def job_name(launch_id: str, first: int) -> str:
     return f"study.{launch_id}.{first}"
 
 
-def report_name(launch_id: str) -> str:
-    return f"study.{launch_id}.report"
+def follower_name(launch_id: str, following: Following) -> str:
+    return f"study.{launch_id}.{following}"
 
 
 def queue() -> Queue:

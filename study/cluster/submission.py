@@ -11,26 +11,24 @@ import io
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from submitit import SlurmExecutor
-from submitit.core.utils import CommandFunction, FailedJobError, FailedSubmissionError
+from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from study.cluster.environment import outside_of_jobs
 from study.cluster.ledger import Launch
 from study.cluster.profile import Profile
-from study.cluster.slurm import job_name, report_name
+from study.cluster.slurm import job_name
 from study.cluster.worker import Task
 from study.errors import Problem, UserError
-from study.records.folder import SweepFolder, write_new, write_whole
+from study.records.folder import SweepFolder, write_new
 
 NEVER = 1_000_000  # submitit counts time-outs and would stop requeueing at 3
 LIMIT = re.compile(r"MaxSubmit|MaxJobs|job submit limit")
 """What Slurm's message says when fewer jobs might pass."""
-
-REPORT_NEEDS = {"time": 30, "cpus-per-task": 2, "mem": "4G"}
 
 
 class Refused(Exception):
@@ -155,32 +153,3 @@ def script_text(executor: SlurmExecutor, jobs: int) -> str:
     if jobs > 1:
         executor.parameters["map_count"] = jobs
     return str(executor._make_submission_file_text(executor._submitit_command_str, "dry-run"))
-
-
-def submit_report(
-    folder: SweepFolder, launch: Launch, profile: Profile, *, after: Sequence[str], words: Sequence[str]
-) -> str:
-    """A job that runs `python WORDS` when the jobs `after` have ended, however they end; returns its id."""
-    path = folder.launches / launch.id / "jobs" / "report.sh"
-    write_whole(path, report_script(folder, launch, profile, after=after, words=words))
-    try:
-        with outside_of_jobs():
-            answer = CommandFunction(["sbatch", "--parsable", str(path)], verbose=False)()
-    except FailedJobError as error:
-        raise UserError(Problem(f"Slurm refused the report's job:\n{error}\n--- the script ---\n{path.read_text()}")) from None
-    return str(answer).strip().partition(";")[0]
-
-
-def report_script(
-    folder: SweepFolder, launch: Launch, profile: Profile, *, after: Sequence[str], words: Sequence[str]
-) -> str:
-    """The report's sbatch script: one CPU node, the launched code."""
-    own = {"partition": profile.partition, "account": profile.account, "qos": profile.qos, **REPORT_NEEDS}
-    log = (folder.launches / launch.id / "jobs" / "report.log").resolve()
-    options = {**{name: value for name, value in own.items() if value is not None}, **profile.report,
-               "job-name": report_name(launch.id), "dependency": f"afterany:{':'.join(after)}", "output": log,
-               "open-mode": "append"}
-    lines = [f"#SBATCH --{name}" if value is True else f"#SBATCH --{name}={shlex.quote(str(value))}"
-             for name, value in sorted(options.items())]
-    command = shlex.join([sys.executable, *words])
-    return "\n".join(["#!/bin/bash", "", *lines, "", *profile.setup, *code_lines(folder, launch), command, ""])

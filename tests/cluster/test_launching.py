@@ -180,6 +180,41 @@ def test_the_report_comes_when_the_jobs_have_ended_however_they_ended(site: Site
     site.assert_recorded_once()
 
 
+def tuned(sweep: str) -> str:
+    """The sweep with two learning rates to choose from."""
+    return sweep.replace(", lr: 3e-3", "") + "tune: {axes: {train.lr: [1e-3, 1e-2]}, seeds: [100]}\n"
+
+
+@scenario
+def test_the_final_stage_follows_the_trials(site: Site) -> None:
+    """One launch of a tuned sweep brings trials, selection, final runs and report, with the sweep as it was launched."""
+    asked = tuned(site.sweep)
+    site.write(asked)
+    assert "the 4 final runs, when these have ended" in site.type("launch --report seeds=[0,1]")
+    (site.folder / "sweep.yaml").write_text("edited while jobs are queued")
+    site.eventually((site.folder / "reports/sweep/report.md").exists, what="the report")
+    site.await_jobs_end()
+    site.write(asked.replace("seeds: [0]", "seeds: [0, 1]"))
+    site.assert_same_as_undisturbed()
+    site.assert_recorded_once()
+    commits = {json.dumps(record["provenance"]["commit"]) for record in site.records()}
+    assert len(commits) == 1 and len(site.runs.launch_ids()) == 2
+
+
+@scenario
+def test_no_final_stage_without_all_trials(site: Site) -> None:
+    """Trials that were cancelled are not tried again behind their user's back: the final stage tells and ends."""
+    site.write(tuned(site.sweep))
+    site.set(sbatch={"hold": True})
+    assert "the 2 final runs, when these have ended" in site.type("launch")
+    [launched] = site.runs.launch_ids()
+    site.rack.cluster.run("scancel", f"--name=study.{launched}.0")
+    log = site.runs.launches / launched / "jobs/final.log"
+    site.eventually(lambda: log.exists() and "no final run is launched" in log.read_text(), what="the final stage's word")
+    site.await_jobs_end()
+    assert not site.runs.selection.exists() and len(site.runs.launch_ids()) == 1
+
+
 @scenario
 def test_edits_while_jobs_are_queued_change_nothing(site: Site) -> None:
     """Workers run the package as it was when launched, whatever the working folder holds; the record names its hash."""

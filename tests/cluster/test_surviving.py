@@ -151,7 +151,8 @@ def test_a_zombie_writes_beside_its_successor(site: Site) -> None:
         site.await_jobs_end()
         site.eventually(lambda: not Path(f"/proc/{zombie}").exists(), what="the zombie's end")
     site.assert_same_as_undisturbed()
-    assert {record["provenance"]["restart"] for record in site.records()} == {0, 1}
+    lives = {record["provenance"]["restart"] for record in site.records()}
+    assert len(lives) == 2 and 0 in lives  # a busy machine may take a node from the successor too
 
 
 @scenario
