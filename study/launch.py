@@ -253,8 +253,8 @@ def _say_next(plan: Plan, console: Console, *, runs: str) -> None:
     sweep = plan.sweep
     if plan.pending:
         again = typed("launch", sweep, sweep.overrides, runs=runs)
-        waiting = f"{len(plan.pending)} final runs wait until all trials are recorded; typed again, this goes on with them: {again}"
-        console.print(waiting, markup=False, highlight=False, soft_wrap=True)
+        waiting = f"{len(plan.pending)} final runs wait until all trials are recorded; typed again, this goes on with them:"
+        console.print(f"{waiting} {again}", markup=False, highlight=False, soft_wrap=True)
     status, report = (typed(command, sweep, sweep.overrides, runs=runs) for command in ("status", "report"))
     console.print(f"next: {status}\n      {report}", markup=False, highlight=False, soft_wrap=True)
 
