@@ -22,9 +22,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from study.cluster.snapshot import origin
-from study.commands import add_sweep_arguments, open_console, positive, read_asked, sweep_folder
+from study.commands import add_sweep_arguments, open_console, positive, sweep_folder
 from study.errors import Problem, UserError, exit_status
-from study.planning import Plan, PlannedRun, make_plan
+from study.planned import PlannedRun
+from study.planning import Plan, make_plan, read_to_plan
 from study.records.benchmark import Benchmark, InputSpeed, Speed, median, spread
 from study.records.folder import write_whole
 from study.training.device import DeviceChoice, choose_device
@@ -59,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console = open_console()
-    plan = make_plan(read_asked(arguments))
+    plan = make_plan(read_to_plan(arguments.sweep, arguments.overrides))
     device = equipped(choose_device(plan.sweep.device, os.environ), os.environ)
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
     benchmark = measure(plan, device=device, rounds=arguments.rounds, batch_size=arguments.batch_size, console=console)

@@ -7,11 +7,13 @@ Broken invariants are no user's mistake: they stay assertions and keep their tra
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
+import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import ParamSpec
 
 P = ParamSpec("P")
@@ -29,14 +31,23 @@ class Problem:
     key: str = ""  # "train.lr"
     value: object = None
     choices: Sequence[str] = ()
+    near: Sequence[str] = ()  # further choices: one of them is named only if it is the nearest
+
+    @property
+    def meant(self) -> str | None:
+        """The choice that was most likely meant."""
+        return nearest(str(self.value if self.value is not None else self.key), [*self.choices, *self.near])
+
+    def at(self, place: str, key: str = "") -> Problem:
+        """The same, told at this place and key where it has no place of its own."""
+        return self if self.place else replace(self, place=place, key=key or self.key)
 
     def __str__(self) -> str:
         head = ": ".join(part for part in (self.place, self.key) if part)
         told = self.rule if self.value is None else f"{self.rule} (got {self.value!r})"
         lines = [f"{head}: {told}" if head else told]
-        match = nearest(str(self.value if self.value is not None else self.key), self.choices)
-        if match:
-            lines.append(f"    did you mean {match!r}?")
+        if self.meant:
+            lines.append(f"    did you mean {self.meant!r}?")
         if self.choices:
             shown = ", ".join(self.choices[:SHOWN_CHOICES])
             more = len(self.choices) - SHOWN_CHOICES
@@ -57,6 +68,25 @@ class UserError(Exception):
         shown = [str(problem) for problem in self.problems[:SHOWN_PROBLEMS]]
         more = len(self.problems) - SHOWN_PROBLEMS
         return "\n".join(shown + ([f"... and {more} more"] if more > 0 else []))
+
+
+def in_file_order(problems: Iterable[Problem]) -> list[Problem]:
+    """The problems as one meets them in a file, each once; those without a line come last."""
+
+    def line(problem: Problem) -> float:
+        number = problem.place.rpartition(":")[2]
+        return int(number) if number.isdigit() else math.inf
+
+    return sorted({str(problem): problem for problem in problems}.values(), key=line)
+
+
+@contextlib.contextmanager
+def told_at(place: str, key: str = "") -> Iterator[None]:
+    """Problems raised inside that know no place of their own are told at this one."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(*(problem.at(place, key) for problem in error.problems)) from None
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:

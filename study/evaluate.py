@@ -24,7 +24,7 @@ from study.backbones import build_spec, names, specify, variants
 from study.backbones.specification import BackboneSpec
 from study.backbones.weights import load_weights
 from study.commands import open_console, positive
-from study.config.reading import parse_yaml
+from study.config.form import read_pair
 from study.data.labelled import LabelledBatches, LabelledFolder, labelled_folder
 from study.data.preprocessing import PUBLISHED_PREPROCESSING, Interpolation, Preprocessing
 from study.errors import Problem, UserError, exit_status
@@ -87,7 +87,7 @@ def candidate(path: Path, arguments: argparse.Namespace) -> Candidate:
     """The model that the arguments, or else the weights' own notes, describe; UserError where neither does."""
     kept = read_kept(path)
     if arguments.backbone:
-        spec = specify(arguments.backbone, {"in_channels": COLOUR_CHANNELS, **settings_of(arguments.settings)})
+        spec = specify(arguments.backbone, {"in_channels": COLOUR_CHANNELS, **dict(map(read_pair, arguments.settings))})
         name, known = arguments.backbone, PUBLISHED_PREPROCESSING.get(arguments.backbone)
     elif kept is None:
         told = "these weights do not say which model they are of"
@@ -112,15 +112,6 @@ def _changed(known: Preprocessing, arguments: argparse.Namespace) -> Preprocessi
     crop = known.crop if arguments.crop is None else arguments.crop
     return replace(known, mean=arguments.mean or known.mean, std=arguments.std or known.std, crop=crop,
                    interpolation=interpolation)
-
-
-def settings_of(words: Sequence[str]) -> dict[str, object]:
-    """key=value words as settings, their values read as YAML."""
-    wrong = [Problem("a setting is written key=value", "command line", value=word) for word in words if "=" not in word]
-    if wrong:
-        raise UserError(*wrong)
-    pairs = [word.partition("=") for word in words]
-    return {key: parse_yaml(f"value: {raw}", f"command line, {key}={raw}")[0]["value"] for key, _, raw in pairs}
 
 
 def _check_classes(found: Candidate, folder: LabelledFolder) -> None:

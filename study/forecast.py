@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from study.planning import PlannedRun
+from study.planned import PlannedRun
 from study.records.benchmark import Benchmark
 
 OVERHEAD_MACS = 2_000_000  # per trained image; small models are bound by launching operators, not by arithmetic

@@ -25,11 +25,11 @@ from study.cluster.profile import Profile, read_profile
 from study.cluster.queueing import Asked, await_trials, launch, show_scripts
 from study.cluster.selection import Selection, pairs
 from study.cluster.watching import LaunchView
-from study.commands import add_sweep_arguments, cost_cache, open_console, positive, read_asked, sweep_folder, typed
+from study.commands import add_sweep_arguments, cost_cache, open_console, positive, sweep_folder, typed
 from study.data.baseline import fit_baseline
 from study.errors import Problem, UserError, exit_status
 from study.plan import show_plan
-from study.planning import Plan, verify_plan
+from study.planning import Plan, read_to_plan, verify_plan
 from study.prepare import prepare_data
 from study.records.baseline import note_baseline
 from study.records.benchmark import newest_benchmark
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console = open_console()
-    sweep = read_asked(arguments)
+    sweep = read_to_plan(arguments.sweep, arguments.overrides)
     require_trackers(sweep.track, place=sweep.path)
     selection = Selection(where=pairs(arguments.where), limit=arguments.limit, retry=frozenset(arguments.retry))
     cluster = _cluster(arguments.cluster, console)

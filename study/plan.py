@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from study.commands import add_sweep_arguments, cost_cache, open_console, read_asked, sweep_folder
+from study.commands import add_sweep_arguments, cost_cache, open_console, sweep_folder
 from study.config.sweep import Tuning
 from study.errors import Problem, UserError, exit_status
 from study.forecast import forecast
-from study.planning import Plan, PlannedRun, representatives, verify_plan
+from study.planned import PlannedRun, representatives
+from study.planning import Plan, read_to_plan, verify_plan
 from study.records.benchmark import Benchmark, newest_benchmark
 from study.records.record import read_records
 from study.tracking.libraries import require_trackers
@@ -41,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console = open_console()
-    sweep = read_asked(arguments)
+    sweep = read_to_plan(arguments.sweep, arguments.overrides)
     require_trackers(sweep.track, place=sweep.path)
     folder = sweep_folder(arguments, sweep.name)
     plan = plan_so_far(sweep, folder)

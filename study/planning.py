@@ -9,97 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from study.backbones.closed_form import Cost
-from study.backbones.specification import BackboneSpec
-from study.cells import Matched, ResolvedCell, Resolver
-from study.config.run import Run
+from study.cells import ResolvedCell, Resolver
+from study.config.form import MISSING
+from study.config.reading import read_draft
 from study.config.sweep import Cell, Sweep, Tuning
-from study.errors import Problem, UserError
+from study.data import Unprepared
+from study.errors import Problem, UserError, in_file_order
+from study.planned import PendingRun, PlannedRun, architectures
 from study.records.record import Stage
 from study.records.selection import Choice, Selection
 from study.verification import verify
 
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run with its cost and its match. `levels` are its levels on the sweep's axes, the tuned ones too.
-
-    In a tuned sweep `cell` names what its trials share with it, and `trials` is how many there are.
-    """
-
-    run: Run
-    cost: Cost
-    match: Matched
-    levels: Mapping[str, Any]
-    stage: Stage
-    cell: str | None
-    trials: int | None
-
-    @property
-    def run_id(self) -> str:
-        return self.run.run_id
-
-    @property
-    def image_passes(self) -> int:
-        """Images seen in training, each counted once per epoch."""
-        return self.run.train.epochs * self.run.fitted_images
-
-    @property
-    def training_flops(self) -> int:
-        """Two FLOPs per MAC, three forward passes per trained image; validation is not in it."""
-        return 2 * self.cost.training_macs * self.image_passes
-
-    @property
-    def architecture(self) -> str:
-        """Equal for runs that share one compiled model."""
-        return self.run.backbone + self.run.model.model_dump_json()
-
-    @property
-    def label(self) -> str:
-        """The architecture in a user's words: `vit patch_size=2 depth=6 dim=96`."""
-        varied = {key.rpartition(".")[2]: value for key, value in self.levels.items() if key.startswith("model.")}
-        named = {"patch_size": self.run.model.patch_size, **varied, "dim": self.run.model.dim}
-        return " ".join([self.run.backbone, *(f"{name}={value}" for name, value in named.items())])
-
-    def to_json(self) -> dict[str, Any]:
-        """What a worker and the table need, as JSON values."""
-        return {
-            "run_id": self.run_id,
-            "run": self.run.to_json(),
-            "cost": cost_columns(self.run.model, self.cost),
-            "match": vars(self.match),
-            "stage": self.stage,
-            "cell": self.cell,
-            "trials": self.trials,
-        }
-
-
-@dataclass(frozen=True)
-class PendingRun:
-    """A final run whose tuned options wait for the selection; `example` has some candidate's levels in their place."""
-
-    example: PlannedRun
-    tuned: tuple[str, ...]
-
-    @property
-    def run_id(self) -> str:
-        """Stands for the identity that the run will have; no record is ever filed under it."""
-        assert self.example.cell is not None
-        backbone, patch_size, dim, digest = self.example.cell.rsplit("-", 3)
-        return f"{backbone}-{patch_size}-{dim}-s{self.example.run.seed}-pending-{digest}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The planned run's document, the tuned options null."""
-        document = {**self.example.to_json(), "run_id": self.run_id}
-        for section, name in (key.split(".") for key in self.tuned):
-            document["run"][section][name] = None
-        return document
+NO_RUN = "the exclusions leave no run"
 
 
 @dataclass(frozen=True)
@@ -161,13 +88,19 @@ def tuning_facts(tuning: Tuning) -> dict[str, Any]:
     return {"axes": axes, "seeds": list(tuning.seeds), "trials_per_cell": tuning.trials_per_cell}
 
 
-def cost_columns(model: BackboneSpec, cost: Cost) -> dict[str, int]:
-    """The columns of the table that follow from the architecture alone."""
-    columns = {"tokens": model.tokens, "params": cost.params, "frozen_params": cost.frozen_params, "macs": cost.macs,
-               "activation_elements": cost.activation_elements, "padding_macs": cost.padding_macs}
-    for name, part in cost.parts.items():
-        columns |= {f"params_{name}": part.params, f"macs_{name}": part.macs}
-    return columns
+def read_to_plan(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep of a file, or a UserError with all mistakes at once: of its form, and of what it would be without them."""
+    draft = read_draft(Path(path), overrides)
+    problems = list(draft.problems)
+    if problems and draft.sweep is not None:
+        try:
+            make_plan(draft.sweep)
+        except UserError as error:
+            problems += [problem for problem in error.problems if not (draft.lost and problem.rule in (MISSING, NO_RUN))]
+    if problems:
+        raise UserError(*in_file_order(problems))
+    assert draft.sweep is not None
+    return draft.sweep
 
 
 def make_plan(sweep: Sweep, selection: Selection | None = None) -> Plan:
@@ -183,9 +116,11 @@ def make_plan(sweep: Sweep, selection: Selection | None = None) -> Plan:
         else:
             asked += tuned_runs(cell, resolver, tuning=sweep.tuning, selection=selection)
     if resolver.problems:
-        raise UserError(*resolver.problems)
+        raise UserError(*in_file_order([*resolver.problems, *resolver.unprepared]))
+    if resolver.unprepared:
+        raise Unprepared(*resolver.unprepared)
     if not asked:
-        raise UserError(Problem("the exclusions leave no run", place=sweep.path, key="exclude"))
+        raise UserError(Problem(NO_RUN, place=sweep.path, key="exclude"))
     distinct = {one.run_id: one for one in reversed(asked)}
     kept = [distinct.pop(one.run_id) for one in asked if one.run_id in distinct]  # the first of equal ones, in order
     runs = sorted((one for one in kept if isinstance(one, PlannedRun)), key=lambda one: one.stage == "final")
@@ -219,7 +154,8 @@ def tuned_runs(
     trials = [planned_run(one, seed, "trial", cell=key, trials=count) for one in resolved for seed in tuning.seeds]
     if len({trial.run_id for trial in trials}) < count or {cell_key(one, tuned) for one in resolved} != {key}:
         rule = "each candidate of a cell is another run of the same model; some come out equal or change the model"
-        raise UserError(Problem(rule, tuning.place, "tune.axes"))
+        resolver.tell(Problem(rule, tuning.place, "tune.axes"))
+        return []
     levels = candidates[0]
     if selection is not None:
         chosen = choice_for(key, trials, selection).chosen
@@ -247,30 +183,6 @@ def choice_for(key: str, trials: Sequence[PlannedRun], selection: Selection) -> 
                 "another name (name=...), or move the file away to select anew; recorded trials are used again")
         raise UserError(Problem(rule, place="selection.json"))
     return choice
-
-
-def architectures(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
-    """One run for each distinct architecture, in plan order."""
-    seen: set[str] = set()
-    for planned in runs:
-        if planned.architecture not in seen:
-            seen.add(planned.architecture)
-            yield planned
-
-
-def representatives(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
-    """Runs that together have every architecture and every recipe of all runs, in plan order.
-
-    Epochs, batch sizes, rates and seeds make no other recipe: no code depends on them.
-    """
-    seen: set[str] = set()
-    for planned in runs:
-        run = planned.run
-        recipe = run.train.model_dump_json(exclude={"epochs", "warmup_epochs", "batch_size", "lr", "weight_decay"})
-        traits = {planned.architecture, recipe, run.augment.model_dump_json(), run.data.digest}
-        if not traits <= seen:
-            seen |= traits
-            yield planned
 
 
 def verify_plan(plan: Plan, cache: Path) -> int:

@@ -14,18 +14,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from study.cells import data_options
-from study.commands import add_sweep_arguments, open_console, read_asked
+from study.commands import add_sweep_arguments, open_console
 from study.config.sweep import Sweep
 from study.data import DataFacts, prepare
 from study.errors import exit_status
+from study.planning import read_to_plan
 
 
 @exit_status
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="study.prepare", description=__doc__.split("\n\n")[0])
     add_sweep_arguments(parser)
-    console = open_console()
-    for found in prepare_data(read_asked(parser.parse_intermixed_args(argv)), console):
+    arguments, console = parser.parse_intermixed_args(argv), open_console()
+    for found in prepare_data(read_to_plan(arguments.sweep, arguments.overrides), console):
         sizes = f"{found.train_images:,} train, {found.val_images:,} val, {found.test_images:,} test images"
         console.print(f"{found.name}: {sizes}, {found.num_classes} classes, {found.channels} x {found.image_size} x "
                       f"{found.image_size}, digest {found.digest[:12]}", highlight=False)

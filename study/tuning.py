@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 
 from study.config.sweep import Sweep, Tuning
-from study.planning import Plan, PlannedRun, make_plan
+from study.planned import PlannedRun
+from study.planning import Plan, make_plan
 from study.records.folder import SweepFolder
 from study.records.record import OUTCOMES, Attempts, read_records
 from study.records.selection import Candidate, Choice, Selection, choose, read_selection, trial_of, write_selection

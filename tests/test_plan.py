@@ -14,7 +14,8 @@ from study.backbones import build_spec
 from study.config.reading import read_sweep
 from study.cost import count_cost
 from study.plan import main
-from study.planning import Plan, make_plan, representatives, verify_plan
+from study.planned import representatives
+from study.planning import Plan, make_plan, verify_plan
 from study.records.benchmark import Benchmark, InputSpeed, Speed
 from study.records.folder import write_whole
 

@@ -11,7 +11,8 @@ from study.backbones import build_spec
 from study.config.reading import read_sweep
 from study.config.run import Run
 from study.errors import UserError
-from study.planning import architectures, make_plan
+from study.planned import architectures
+from study.planning import make_plan
 
 SWEEP = """\
 question: which?

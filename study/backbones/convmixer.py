@@ -58,7 +58,8 @@ class ConvMixerSpec(BackboneSpec):
         """Any width will do: there are no heads."""
         return self.smallest_step(1)
 
-    def widths(self, dim: int, head_dim: int) -> dict[str, int]:
+    @classmethod
+    def widths(cls, dim: int, head_dim: int) -> dict[str, int]:
         """Nothing else follows from the width."""
         return {"dim": dim}
 

@@ -66,7 +66,8 @@ class ConvNeXtSpec(BackboneSpec):
         """Eight features."""
         return WIDTH_STEP
 
-    def widths(self, dim: int, head_dim: int) -> dict[str, int]:
+    @classmethod
+    def widths(cls, dim: int, head_dim: int) -> dict[str, int]:
         """The paper's hidden width."""
         return {"dim": dim, "mlp_dim": MLP_RATIO * dim}
 

@@ -95,7 +95,8 @@ class MetaFormerSpec(BackboneSpec):
         """One head more or less, for all mixers alike, so that their widths can be equal."""
         return self.smallest_step(head_dim)
 
-    def widths(self, dim: int, head_dim: int) -> dict[str, Any]:
+    @classmethod
+    def widths(cls, dim: int, head_dim: int) -> dict[str, Any]:
         """Heads of `head_dim` features and natural hidden widths; those of other mixers fall away by themselves."""
         assert dim % head_dim == 0, f"{dim} is no multiple of {head_dim}"
         return {

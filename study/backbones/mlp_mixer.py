@@ -64,7 +64,8 @@ class MlpMixerSpec(BackboneSpec):
         """Eight features."""
         return WIDTH_STEP
 
-    def widths(self, dim: int, head_dim: int) -> dict[str, int]:
+    @classmethod
+    def widths(cls, dim: int, head_dim: int) -> dict[str, int]:
         """Both MLPs in the paper's proportions."""
         return {"dim": dim, "token_dim": max(1, dim // 2), "channel_dim": CHANNEL_RATIO * dim}
 

@@ -117,8 +117,9 @@ class BackboneSpec(BaseModel):
     def width_step(self, head_dim: int) -> int:
         """The distance between neighbouring widths that this backbone may take, at heads of `head_dim` features."""
 
+    @classmethod
     @abstractmethod
-    def widths(self, dim: int, head_dim: int) -> dict[str, int]:
+    def widths(cls, dim: int, head_dim: int) -> dict[str, int]:
         """All options that a width sets: `dim` itself and what derives from it, in its natural proportions."""
 
     def at_width(self, dim: int, head_dim: int) -> Self:

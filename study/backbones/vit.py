@@ -77,7 +77,8 @@ class ViTSpec(BackboneSpec):
         """One head more or less."""
         return self.smallest_step(head_dim)
 
-    def widths(self, dim: int, head_dim: int) -> dict[str, int]:
+    @classmethod
+    def widths(cls, dim: int, head_dim: int) -> dict[str, int]:
         """Heads of `head_dim` features, and the paper's hidden width."""
         assert dim % head_dim == 0, f"{dim} is no multiple of {head_dim}"
         return {"dim": dim, "heads": dim // head_dim, "mlp_dim": MLP_RATIO * dim}

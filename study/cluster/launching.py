@@ -16,7 +16,8 @@ from study.cluster.selection import Selection, selected
 from study.cluster.shares import Load, share_out
 from study.cluster.snapshot import PACKAGE, code_hash, origin, take_snapshot
 from study.forecast import predicted_costs
-from study.planning import Plan, PlannedRun
+from study.planned import PlannedRun
+from study.planning import Plan
 from study.records.benchmark import newest_benchmark
 from study.records.folder import SweepFolder, write_new
 from study.records.record import OUTCOMES, read_records

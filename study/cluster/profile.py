@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from study.config.form import apply_overrides, parse_yaml, problems_of
 from study.config.options import Options
-from study.config.reading import apply_override, parse_yaml, problems_of
 from study.errors import Problem, UserError
 
 TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d\d){0,2})")
@@ -86,12 +86,14 @@ def read_profile(path: Path, overrides: Sequence[str] = ()) -> Profile:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UserError(Problem(f"cannot read this profile: {reason}", place=str(path), choices=found)) from None
     tree, places = parse_yaml(text, str(path))
-    for override in overrides:
-        apply_override(tree, places, override)
+    problems = apply_overrides(tree, places, overrides)
     try:
-        return Profile.model_validate(_tuples(tree))
+        profile = Profile.model_validate(_tuples(tree))
     except ValidationError as error:
-        raise UserError(*problems_of(error, Profile, places=places, file=str(path))) from None
+        raise UserError(*problems, *problems_of(error, Profile, places=places, file=str(path))) from None
+    if problems:
+        raise UserError(*problems)
+    return profile
 
 
 def _tuples(tree: Mapping[str, Any]) -> dict[str, Any]:

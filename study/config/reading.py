@@ -6,35 +6,46 @@ Overrides are checked as strictly as the file and use the same keys: `train.epoc
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.scalarbool import ScalarBoolean
+from pydantic import ValidationError
 
-from study.config.options import AugmentOptions, DataOptions, MatchOptions, TrainOptions
-from study.config.recipes import recipe_named
+from study.config.form import OPTIONS, Places, apply_overrides, parse_yaml, problems_of
+from study.config.mending import mended
+from study.config.recipes import RECIPES, unknown_recipe
 from study.config.sweep import SECTIONS, TUNABLE, Cell, Document, Section, Setting, Sweep, Tuning, is_option_key
 from study.errors import Problem, UserError
 
-OPTIONS: Mapping[str, type[BaseModel]] = {
-    "data": DataOptions, "train": TrainOptions, "augment": AugmentOptions, "match": MatchOptions
-}
-"""The sections whose options are known before a backbone is."""
+NO_BACKBONE = "name the backbone, or an axis of backbones"
+NOT_SET = "excludes by an option that the sweep neither sets nor varies"
 
-NodePath = tuple[str | int, ...]
-Places = dict[NodePath, str]
-"""Where each node of the document was written: path of keys and indices -> `file:line`."""
+
+@dataclass(frozen=True)
+class Draft:
+    """A sweep as its file is most likely meant, and every mistake in its form. Only one without mistakes is a sweep.
+
+    Where something is `lost`, because nobody can say what it means, that it is missing elsewhere is no mistake of its own.
+    """
+
+    sweep: Sweep | None
+    problems: tuple[Problem, ...]
+    lost: bool
 
 
 def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     """The sweep of a file with overrides applied, or a UserError that names all mistakes of its form."""
+    draft = read_draft(path, overrides)
+    if draft.problems:
+        raise UserError(*draft.problems)
+    assert draft.sweep is not None
+    return draft.sweep
+
+
+def read_draft(path: Path, overrides: Sequence[str] = ()) -> Draft:
+    """The same with its mistakes beside it; a UserError only where the file is no YAML at all."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -43,130 +54,23 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UserError(Problem(f"cannot read this sweep: {reason}", value=str(path), choices=found)) from None
     tree, places = parse_yaml(text, str(path))
-    for override in overrides:
-        apply_override(tree, places, override)
+    problems = apply_overrides(tree, places, overrides)
     try:
-        document = Document.model_validate(tree)
+        Document.model_validate(tree)
     except ValidationError as error:
-        raise UserError(*problems_of(error, Document, places=places, file=str(path))) from None
+        problems += problems_of(error, Document, places=places, file=str(path))
+    likely = mended(tree, Document, places=places)
+    if likely.meant is None:
+        return Draft(None, tuple(problems), lost=True)
+    recipe = Setting(likely.meant.recipe, places.get(("recipe",), str(path)))
+    unknown = [] if recipe.value in (None, *RECIPES) else [unknown_recipe(recipe.value, place=recipe.place)]
+    document = likely.meant.model_copy(update={"recipe": unknown[0].meant}) if unknown else likely.meant
     sweep = _sweep_of(document, places, path=path, text=text, overrides=tuple(overrides))
-    problems = [*_misplaced_keys(sweep), *_unfair_trials(sweep)]
-    if problems:
-        raise UserError(*problems)
-    return sweep
-
-
-def parse_yaml(text: str, file: str) -> tuple[dict[str, Any], Places]:
-    """Plain values and the line of each node; duplicate keys, tabs and torn brackets are told with their line."""
-    try:
-        loaded = YAML(typ="rt").load(io.StringIO(text))
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{file}:{mark.line + 1}" if mark else file
-        raise UserError(Problem(f"not valid YAML: {error.problem}", place=place)) from None
-    except YAMLError as error:
-        raise UserError(Problem(f"not valid YAML: {error}", place=file)) from None
-    if not isinstance(loaded, CommentedMap):
-        raise UserError(Problem("a mapping of keys to values is expected at the top", place=file))
-    places: Places = {}
-    return _plain(loaded, (), places, file), places
-
-
-def _plain(node: Any, path: NodePath, places: Places, file: str) -> Any:
-    """ruamel's node as plain Python, its children's lines noted on the way."""
-    if isinstance(node, CommentedMap):
-        for key, (line, *_) in (node.lc.data or {}).items():
-            places[(*path, str(key))] = f"{file}:{line + 1}"
-        return {str(key): _plain(value, (*path, str(key)), places, file) for key, value in node.items()}
-    if isinstance(node, CommentedSeq):
-        for index, (line, *_) in (node.lc.data or {}).items():
-            places[(*path, index)] = f"{file}:{line + 1}"
-        return [_plain(value, (*path, index), places, file) for index, value in enumerate(node)]
-    if isinstance(node, bool) or node is None:
-        return node
-    if isinstance(node, ScalarBoolean):  # a boolean with an anchor, which ruamel holds as a number
-        return bool(node)
-    for plain in (int, float, str):
-        if isinstance(node, plain):
-            return plain(node)
-    raise UserError(Problem("only numbers, text, true/false, lists and mappings are known here",
-                            place=places.get(path, file), key=".".join(map(str, path)), value=node))
-
-
-def apply_override(tree: dict[str, Any], places: Places, override: str) -> None:
-    """Writes one `key=value` into the document, in place; the value is read as YAML."""
-    key, equals, raw = override.partition("=")
-    if not equals or not key.strip():
-        raise UserError(Problem("a setting is written key=value", place="command line", value=override))
-    value = parse_yaml(f"value: {raw}", f"command line, {override}")[0]["value"]
-    path = _target(tree, key.strip(), value)
-    node = tree
-    for part in path[:-1]:
-        node = node.setdefault(part, {})
-        if not isinstance(node, dict):
-            raise UserError(Problem("this key holds no further keys", place="command line", key=key))
-    node[str(path[-1])] = value
-    for below in [place for place in places if place[: len(path)] == path]:
-        del places[below]
-    places[path] = f"command line, {override}"
-
-
-def _target(tree: dict[str, Any], key: str, value: Any) -> tuple[str, ...]:
-    """Where a key of the command line is written: an axis of that name first, then a tuned one, then the section."""
-    axes = tree.get("axes")
-    if isinstance(axes, dict) and key in axes:
-        if isinstance(value, list):
-            return ("axes", key)
-        del axes[key]
-    for group in tree.get("zip") or []:
-        if isinstance(group, dict) and key in group:
-            raise UserError(Problem("a zipped axis is changed in the file, together with its partners",
-                                    place="command line", key=key))
-    tune = tree.get("tune")
-    tuned = tune.get("axes") if isinstance(tune, dict) else None
-    if isinstance(tuned, dict) and key in tuned:
-        if isinstance(value, list):
-            return ("tune", "axes", key)
-        del tuned[key]
-        if not tuned:
-            del tree["tune"]
-    for section in (*SECTIONS, "tune.axes"):
-        if key.startswith(section + "."):
-            return (*section.split("."), key.removeprefix(section + "."))
-    return tuple(key.split("."))
-
-
-def problems_of(
-    error: ValidationError, model: type[BaseModel], *, places: Mapping[NodePath, str], file: str, prefix: str = ""
-) -> list[Problem]:
-    """Pydantic's findings as problems with place, key, value, rule and valid choices."""
-    found = []
-    for detail in error.errors(include_url=False):
-        if detail["type"] == "default_factory_not_called":  # follows from another finding
-            continue
-        path = tuple(detail["loc"])
-        place = next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), file)
-        key = prefix + ".".join(map(str, path))
-        found.append(_problem(detail, model, place=place, key=key.rstrip(".")))
-    return found
-
-
-def _problem(detail: ErrorDetails, model: type[BaseModel], *, place: str, key: str) -> Problem:
-    kind, value = detail["type"], detail.get("input")
-    if kind == "extra_forbidden":
-        stem = key.rpartition(".")[0]
-        choices = [f"{stem}.{name}" if stem else name for name in model.model_fields]
-        if model is Document and not stem:  # `lr=1e-3` means train.lr
-            choices += [f"{section}.{name}" for section, group in OPTIONS.items() for name in group.model_fields]
-        return Problem("unknown key", place=place, key=key, choices=choices)
-    if kind == "missing":
-        return Problem("this key is required and missing", place=place, key=key)
-    if kind == "literal_error":
-        choices = [word.strip(" '") for word in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
-        return Problem("not one of the valid choices", place=place, key=key, value=value, choices=choices)
-    rule = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    shown = value if isinstance(value, (str, int, float, bool, list)) else None
-    return Problem(rule, place=place, key=key, value=shown)
+    problems += [*unknown, *_misplaced_keys(sweep), *_unfair_trials(sweep)]
+    sweep = replace(sweep, tuning=_tunable(sweep.tuning))
+    lost = likely.lost or (bool(unknown) and document.recipe is None) or not all(map(is_option_key, sweep.factors()))
+    told = [problem for problem in problems if not (lost and problem.rule in (NO_BACKBONE, NOT_SET))]
+    return Draft(sweep, tuple(told), lost)
 
 
 def _sweep_of(document: Document, places: Places, *, path: Path, text: str, overrides: tuple[str, ...]) -> Sweep:
@@ -182,9 +86,7 @@ def _sweep_of(document: Document, places: Places, *, path: Path, text: str, over
         return {key: tuple(setting(value, *where, key, n) for n, value in enumerate(values))
                 for key, values in group.items()}
 
-    recipe = None
-    if document.recipe is not None:
-        recipe = recipe_named(document.recipe, place=setting(document.recipe, "recipe").place)
+    recipe = RECIPES[document.recipe] if document.recipe is not None else None
     preset = {key: Setting(value, f"recipe {recipe.name}") for key, value in recipe.settings.items()} if recipe else {}
     tuning = None
     if document.tune is not None:
@@ -222,7 +124,8 @@ def _misplaced_keys(sweep: Sweep) -> list[Problem]:
     groups = [sweep.axes, *sweep.zipped, tuned]
     varied = [(key, levels[0].place) for group in groups for key, levels in group.items()]
     form = f"an axis varies `backbone` or `section.option` with a section of {', '.join(SECTIONS)}"
-    problems = [Problem(form, place=place, key=key) for key, place in varied if not is_option_key(key)]
+    options = ["backbone", *(f"{section}.{name}" for section, group in OPTIONS.items() for name in group.model_fields)]
+    problems = [Problem(form, place=place, key=key, near=options) for key, place in varied if not is_option_key(key)]
     seen: set[str] = set()
     for key, place in varied:
         fixed = [overlay[key].place for overlay in (sweep.base, *sweep.overlays.values()) if key in overlay]
@@ -231,14 +134,19 @@ def _misplaced_keys(sweep: Sweep) -> list[Problem]:
             problems.append(Problem(told, place=place, key=key))
         seen.add(key)
     if "backbone" not in sweep.base and "backbone" not in seen:
-        problems.append(Problem("name the backbone, or an axis of backbones", place=sweep.path, key="backbone"))
+        problems.append(Problem(NO_BACKBONE, place=sweep.path, key="backbone"))
     own = {key for overlay in sweep.overlays.values() for key in overlay}
     known = {*seen, *sweep.base, *sweep.preset, *own} - {*tuned}
     for rule in sweep.exclude:
-        problems += [Problem("excludes by an option that the sweep neither sets nor varies", place=setting.place,
-                             key=key, choices=sorted(known))
+        problems += [Problem(NOT_SET, place=setting.place, key=key, choices=sorted(known))
                      for key, setting in rule.items() if key not in known]
     return problems
+
+
+def _tunable(tuning: Tuning | None) -> Tuning | None:
+    """The trials without axes that are no part of the recipe, if any are left."""
+    axes = {key: levels for key, levels in tuning.axes.items() if key in TUNABLE} if tuning else {}
+    return replace(tuning, axes=axes) if tuning and axes else None
 
 
 def _unfair_trials(sweep: Sweep) -> list[Problem]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from study.errors import Problem, UserError
+from study.errors import Problem
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,6 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
 )
 
 
-def recipe_named(name: str, *, place: str) -> Recipe:
-    """The recipe, or a UserError with the nearest name."""
-    if name not in RECIPES:
-        raise UserError(Problem("no recipe of this name", place, "recipe", name, sorted(RECIPES)))
-    return RECIPES[name]
+def unknown_recipe(name: str, *, place: str) -> Problem:
+    """What is told of a name that no recipe has."""
+    return Problem("no recipe of this name", place, "recipe", name, sorted(RECIPES))

@@ -1,7 +1,7 @@
 """A sweep is one question: fixed settings plus axes, as the file and the command line give them, every value with its place.
 
 `cells` lays out the grid: the product of all axes and zipped groups, less the exclusions. Nothing is validated against a
-backbone here; that needs the data's facts and happens once per cell in `study.planning`.
+backbone here; that needs the data's facts and happens once per cell in `study.cells`.
 """
 
 from __future__ import annotations
@@ -40,12 +40,11 @@ def different_seeds(seeds: list[int]) -> list[int]:
     return seeds
 
 
-def levelled(axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """The axes; ValueError where one has no level or a level twice."""
-    for key, levels in axes.items():
-        if not levels or len({repr(level) for level in levels}) < len(levels):
-            raise ValueError(f"the axis {key} needs at least one level, and no level twice")
-    return axes
+def levelled(levels: list[Any]) -> list[Any]:
+    """The levels of an axis; ValueError where there is none or one is there twice."""
+    if not levels or len({repr(level) for level in levels}) < len(levels):
+        raise ValueError("an axis has at least one level, and no level twice")
+    return levels
 
 
 def named_once(names: list[TrackerName]) -> list[TrackerName]:
@@ -56,7 +55,7 @@ def named_once(names: list[TrackerName]) -> list[TrackerName]:
 
 
 Seeds = Annotated[list[int], Field(min_length=1), AfterValidator(different_seeds)]
-Axes = Annotated[dict[str, list[Any]], AfterValidator(levelled)]
+Axes = dict[str, Annotated[list[Any], AfterValidator(levelled)]]
 
 
 class TuneSection(Options):
@@ -82,7 +81,7 @@ class Document(Options):
     track: Annotated[list[TrackerName], AfterValidator(named_once)] = []
     recipe: str | None = None
     backbone: str | None = None
-    data: dict[str, Any]
+    data: dict[str, Any] = {}
     model: dict[str, Any] = {}
     train: dict[str, Any] = {}
     augment: dict[str, Any] = {}
@@ -184,7 +183,7 @@ class Sweep:
     def settings(self, cell: Cell) -> Cell:
         """All settings of one cell: the recipe's, then the file's, its backbone's own, and the levels of the axes."""
         merged = {**self.base, **cell}
-        overlay = self.overlays.get(merged["backbone"].value, {}) if "backbone" in merged else {}
+        overlay = self.overlays.get(str(merged["backbone"].value), {}) if "backbone" in merged else {}
         return {**self.preset, **self.base, **overlay, **cell}
 
     def _excluded(self, cell: Cell, rule: Cell) -> bool:

@@ -5,6 +5,6 @@
 """
 
 from study.data.facts import DataFacts
-from study.data.sources import facts, prepare
+from study.data.sources import Unprepared, facts, prepare
 
-__all__ = ["DataFacts", "facts", "prepare"]
+__all__ = ["DataFacts", "Unprepared", "facts", "prepare"]

@@ -32,6 +32,10 @@ from study.errors import Problem, UserError
 UNPREPARED = "run `python -m study.prepare SWEEP` first"
 
 
+class Unprepared(UserError):
+    """Images that are not in the cache yet, or have changed since: `study.prepare` mends it."""
+
+
 def facts(options: DataOptions) -> DataFacts:
     """What the options' data set is; raises UserError where it must be prepared first or has too few images.
 
@@ -116,7 +120,7 @@ def _scanned_store(options: DataOptions) -> Path:
     store = _known_store(scan(Path(options.root)), options)
     if store is None:
         rule = f"these images are not prepared, or changed since: {UNPREPARED}"
-        raise UserError(Problem(rule, place=options.root, key="data.root"))
+        raise Unprepared(Problem(rule, place=options.root, key="data.root"))
     return store
 
 
@@ -124,5 +128,5 @@ def _resolved_store(options: ResolvedData) -> Path:
     cache = Path(options.cache)
     store = store_path(cache, name=options.name, digest=options.digest, image_size=options.image_size)
     if read_stored(store) is None:
-        raise UserError(Problem(f"these images are not prepared here: {UNPREPARED}", place=str(store), key="data.cache"))
+        raise Unprepared(Problem(f"these images are not prepared here: {UNPREPARED}", place=str(store), key="data.cache"))
     return store

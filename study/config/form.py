@@ -1,0 +1,169 @@
+"""The form of a YAML document: plain values with their lines, `key=value` overrides, mistakes in a user's words.
+
+YAML 1.2, read strictly: a value has one place, and what a model doesn't know is told with the choices that it has.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
+
+from study.config.options import AugmentOptions, DataOptions, MatchOptions, TrainOptions
+from study.config.sweep import SECTIONS, Document
+from study.errors import Problem, UserError
+
+OPTIONS: Mapping[str, type[BaseModel]] = {
+    "data": DataOptions, "train": TrainOptions, "augment": AugmentOptions, "match": MatchOptions
+}
+"""The sections whose options are known before a backbone is."""
+
+UNKNOWN = "unknown key"
+MISSING = "this key is required and missing"
+KEY_MARK = "[key]"  # pydantic's, behind a key that is itself the mistake
+
+NodePath = tuple[str | int, ...]
+Places = dict[NodePath, str]
+"""Where each node of the document was written: path of keys and indices -> `file:line`."""
+
+
+def parse_yaml(text: str, file: str) -> tuple[dict[str, Any], Places]:
+    """Plain values and the line of each node; duplicate keys, tabs and torn brackets are told with their line."""
+    try:
+        loaded = YAML(typ="rt").load(io.StringIO(text))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{file}:{mark.line + 1}" if mark else file
+        raise UserError(Problem(f"not valid YAML: {error.problem}", place=place)) from None
+    except YAMLError as error:
+        raise UserError(Problem(f"not valid YAML: {error}", place=file)) from None
+    if not isinstance(loaded, CommentedMap):
+        raise UserError(Problem("a mapping of keys to values is expected at the top", place=file))
+    places: Places = {}
+    return _plain(loaded, (), places, file), places
+
+
+def _plain(node: Any, path: NodePath, places: Places, file: str) -> Any:
+    """ruamel's node as plain Python, its children's lines noted on the way."""
+    if isinstance(node, CommentedMap):
+        for key, (line, *_) in (node.lc.data or {}).items():
+            places[(*path, str(key))] = f"{file}:{line + 1}"
+        return {str(key): _plain(value, (*path, str(key)), places, file) for key, value in node.items()}
+    if isinstance(node, CommentedSeq):
+        for index, (line, *_) in (node.lc.data or {}).items():
+            places[(*path, index)] = f"{file}:{line + 1}"
+        return [_plain(value, (*path, index), places, file) for index, value in enumerate(node)]
+    if isinstance(node, bool) or node is None:
+        return node
+    if isinstance(node, ScalarBoolean):  # a boolean with an anchor, which ruamel holds as a number
+        return bool(node)
+    for plain in (int, float, str):
+        if isinstance(node, plain):
+            return plain(node)
+    raise UserError(Problem("only numbers, text, true/false, lists and mappings are known here",
+                            place=places.get(path, file), key=".".join(map(str, path)), value=node))
+
+
+def apply_overrides(tree: dict[str, Any], places: Places, overrides: Sequence[str]) -> list[Problem]:
+    """Writes `key=value` words into the document, in place; returns what is wrong with some of them."""
+    problems: list[Problem] = []
+    for override in overrides:
+        try:
+            _apply(tree, places, override)
+        except UserError as error:
+            problems += error.problems
+    return problems
+
+
+def read_pair(word: str) -> tuple[str, Any]:
+    """A `key=value` word of the command line, its value read as YAML; UserError for any other word."""
+    key, equals, raw = word.partition("=")
+    if not equals or not key.strip():
+        raise UserError(Problem("a setting is written key=value", place="command line", value=word))
+    return key.strip(), parse_yaml(f"value: {raw}", f"command line, {word}")[0]["value"]
+
+
+def _apply(tree: dict[str, Any], places: Places, override: str) -> None:
+    key, value = read_pair(override)
+    path = _target(tree, key, value)
+    node = tree
+    for part in path[:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise UserError(Problem("this key holds no further keys", place="command line", key=key))
+    node[str(path[-1])] = value
+    for below in [place for place in places if place[: len(path)] == path]:
+        del places[below]
+    places[path] = f"command line, {override}"
+
+
+def _target(tree: dict[str, Any], key: str, value: Any) -> tuple[str, ...]:
+    """Where a key of the command line is written: an axis of that name first, then a tuned one, then the section."""
+    axes = tree.get("axes")
+    if isinstance(axes, dict) and key in axes:
+        if isinstance(value, list):
+            return ("axes", key)
+        del axes[key]
+    for group in tree.get("zip") or []:
+        if isinstance(group, dict) and key in group:
+            raise UserError(Problem("a zipped axis is changed in the file, together with its partners",
+                                    place="command line", key=key))
+    tune = tree.get("tune")
+    tuned = tune.get("axes") if isinstance(tune, dict) else None
+    if isinstance(tuned, dict) and key in tuned:
+        if isinstance(value, list):
+            return ("tune", "axes", key)
+        del tuned[key]
+        if not tuned:
+            del tree["tune"]
+    for section in (*SECTIONS, "tune.axes"):
+        if key.startswith(section + "."):
+            return (*section.split("."), key.removeprefix(section + "."))
+    return tuple(key.split("."))
+
+
+def problems_of(
+    error: ValidationError, model: type[BaseModel], *, places: Mapping[NodePath, str], file: str, prefix: str = ""
+) -> list[Problem]:
+    """Pydantic's findings as problems with place, key, value, rule and valid choices."""
+    found = []
+    for detail in error.errors(include_url=False):
+        if detail["type"] == "default_factory_not_called":  # follows from another finding
+            continue
+        path = tuple(detail["loc"])
+        place = next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), file)
+        key = prefix + ".".join(str(part) for part in path if part != KEY_MARK)
+        found.append(_problem(detail, model, place=place, key=key.rstrip(".")))
+    misspelt = {problem.meant for problem in found if problem.rule == UNKNOWN}
+    return [problem for problem in found if problem.rule != MISSING or problem.key not in misspelt]
+
+
+def _problem(detail: ErrorDetails, model: type[BaseModel], *, place: str, key: str) -> Problem:
+    kind, value = detail["type"], detail.get("input")
+    if kind == "extra_forbidden":
+        stem = key.rpartition(".")[0]
+        choices = [f"{stem}.{name}" if stem else name for name in model.model_fields]
+        near = [f"{section}.{name}" for section, group in OPTIONS.items() for name in group.model_fields]
+        return Problem(UNKNOWN, place=place, key=key, choices=choices, near=near if model is Document and not stem else ())
+    if kind == "missing":
+        return Problem(MISSING, place=place, key=key)
+    if kind == "literal_error":
+        return Problem("not one of the valid choices", place=place, key=key, value=value, choices=literal_choices(detail))
+    rule = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    rule = rule.replace("a valid dictionary", "a mapping of keys to values")
+    if value is None:
+        rule += ", and is empty"
+    shown = value if isinstance(value, (str, int, float, bool, list)) else None
+    return Problem(rule, place=place, key=key, value=shown)
+
+
+def literal_choices(detail: ErrorDetails) -> list[str]:
+    """The words of which pydantic says that one was expected."""
+    return [word.strip(" '") for word in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
