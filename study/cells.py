@@ -5,6 +5,7 @@ Problems are collected, not raised one by one, so that a plan names everything t
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -148,7 +149,8 @@ class Resolver:
             try:
                 self._facts[key] = facts(options)
             except Unprepared as error:
-                self.unprepared += error.problems
+                words = shlex.join([self.sweep.path, *self.sweep.overrides])
+                self.unprepared += [replace(one, rule=one.rule.replace("SWEEP", words)) for one in error.problems]
             except UserError as error:
                 self.tell(*(problem.at(self._place(settings, problem.key, "data.name")) for problem in error.problems))
         return self._facts[key]

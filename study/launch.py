@@ -26,6 +26,8 @@ from study.cluster.queueing import Asked, await_trials, launch, show_scripts
 from study.cluster.selection import Selection, pairs
 from study.cluster.watching import LaunchView
 from study.commands import add_sweep_arguments, cost_cache, open_console, positive, sweep_folder, typed
+from study.config.sweep import Sweep
+from study.data import Unprepared
 from study.data.baseline import fit_baseline
 from study.errors import Problem, UserError, exit_status
 from study.plan import show_plan
@@ -75,10 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     selection = Selection(where=pairs(arguments.where), limit=arguments.limit, retry=frozenset(arguments.retry))
     cluster = _cluster(arguments.cluster, console)
     profile = _profile(arguments, cluster)
-    prepare_data(sweep, console)
     folder = sweep_folder(arguments, sweep.name)
-    plan = plan_so_far(sweep, folder)
-    verify_plan(plan, cost_cache(arguments))
+    plan = _planned(sweep, folder, selection, dry_run=arguments.dry_run, console=console)
+    verify_plan(plan, cost_cache(arguments), keep=not arguments.dry_run)
     ask = partial(_ask, folder=folder, selection=selection, profile=profile, arguments=arguments, console=console)
     if not arguments.dry_run:
         _note_baselines(plan, folder, console)
@@ -93,8 +94,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = status if plan.pending else ask(plan)
     if arguments.report and profile is None and not arguments.dry_run:
         status = max(status, _report(folder))
-    _say_next(plan, console, runs=arguments.runs)
+    if arguments.dry_run:
+        console.print("Nothing was started or written: --dry-run only shows.")
+    else:
+        _say_next(plan, console, runs=arguments.runs)
     return status
+
+
+def _planned(sweep: Sweep, folder: SweepFolder, selection: Selection, *, dry_run: bool, console: Console) -> Plan:
+    """The plan, its data prepared; what is wrong with sweep and selection is told first, where it can be seen without them."""
+    try:
+        plan = plan_so_far(sweep, folder)
+    except Unprepared:
+        if dry_run:
+            raise
+        prepare_data(sweep, console)
+        plan = plan_so_far(sweep, folder)
+    selection.of([*plan.runs, *plan.pending])
+    if not dry_run:
+        prepare_data(sweep, console)
+    return plan
 
 
 def _note_baselines(plan: Plan, folder: SweepFolder, console: Console) -> None:
@@ -115,6 +134,7 @@ def _ask(
     console: Console,
 ) -> int:
     """Shows the plan and has what is left of it trained, here or on Slurm."""
+    selection.of(plan.runs)
     show_plan(plan, console, benchmark=newest_benchmark(folder.benchmarks))
     earlier = folder.launch_ids()
     if profile is None:

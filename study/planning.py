@@ -185,6 +185,9 @@ def choice_for(key: str, trials: Sequence[PlannedRun], selection: Selection) -> 
     return choice
 
 
-def verify_plan(plan: Plan, cache: Path) -> int:
-    """Holds the closed form of every distinct architecture against a traced forward pass; returns how many were new."""
-    return verify((planned.run.model for planned in architectures(plan.runs)), cache=cache)
+def verify_plan(plan: Plan, cache: Path, *, keep: bool = True) -> int:
+    """Holds the closed form of every distinct architecture against a traced forward pass; returns how many were new.
+
+    What was found is remembered in the cache, if it is to be kept.
+    """
+    return verify((planned.run.model for planned in architectures(plan.runs)), cache=cache, keep=keep)

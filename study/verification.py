@@ -25,8 +25,10 @@ from study.records.folder import write_whole
 BLOCKS = 2
 
 
-def verify(specs: Iterable[BackboneSpec], *, cache: Path) -> int:
+def verify(specs: Iterable[BackboneSpec], *, cache: Path, keep: bool = True) -> int:
     """Counts every architecture that no file in the folder `cache` vouches for; returns how many were counted.
+
+    `keep` adds them to the cache.
 
     AssertionError naming the specification whose closed form is not what fvcore counts.
     """
@@ -40,7 +42,7 @@ def verify(specs: Iterable[BackboneSpec], *, cache: Path) -> int:
                 model = BACKBONES[spec.backbone].construct(spec)
             counted = count_cost(model, image_size=spec.image_size, in_channels=spec.in_channels)
             assert counted == spec.closed_form(), f"the closed form of {spec.backbone} is wrong for {spec!r}: {counted}"
-    if new:
+    if new and keep:
         write_whole(path, json.dumps(sorted(known | new.keys()), indent=0) + "\n")
     return len(new)
 

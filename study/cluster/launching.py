@@ -12,7 +12,7 @@ from typing import Any
 
 from study.cluster.ledger import Cluster, Launch, new_launch_id, read_launches, write_launch
 from study.cluster.life import Life
-from study.cluster.selection import Selection, selected
+from study.cluster.selection import Selection
 from study.cluster.shares import Load, share_out
 from study.cluster.snapshot import PACKAGE, code_hash, origin, take_snapshot
 from study.forecast import predicted_costs
@@ -49,8 +49,7 @@ def to_do(plan: Plan, folder: SweepFolder, *, life: Life, selection: Selection) 
     recorded, owned = read_records(folder.records), life.owners(folder)
     chosen: list[PlannedRun] = []
     counts = {"recorded": 0, "failed": 0, "owned": 0, "settling": 0, "deselected": 0}
-    documents = (planned.to_json() for planned in plan.runs)
-    wanted = selected(documents, selection.where) if selection.where else {planned.run_id for planned in plan.runs}
+    wanted = selection.of(plan.runs)
     for planned in plan.runs:
         attempts = recorded.get(planned.run_id)
         if planned.run_id not in wanted:
