@@ -112,6 +112,7 @@ class TrainOptions(Options):
     evaluate: Literal["last", "ema"] = "last"  # the weights that the validation and test figures are of
     ema_decay: float = Field(0.999, gt=0, lt=1)
     keep: Literal["none", "last"] = Field("none", json_schema_extra=OUTSIDE_IDENTITY)  # final weights, as safetensors
+    distributed: Literal["none", "ddp"] = Field("none", json_schema_extra=OUTSIDE_IDENTITY)  # ddp: one run by several GPUs
 
     @model_validator(mode="after")
     def _micro_batches_are_equal(self) -> TrainOptions:

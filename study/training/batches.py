@@ -14,6 +14,7 @@ from study.data.splits import Split, Splits
 from study.streams import stream
 from study.training.augmentation import Augmentation, Normalisation, Target
 from study.training.layout import laid_out
+from study.training.ranks import ALONE, Ranks
 from study.training.schedule import steps_per_epoch
 
 EVALUATION_PIXELS = 2**20
@@ -27,23 +28,28 @@ the calls cost more than the pixels. An image's bits don't depend on it (`study.
 class TrainingBatches:
     """The images that `run` is fitted on, each epoch in an order of its own, as augmented batches on `device`.
 
-    Raises UserError where they don't fill one batch.
+    Of several ranks each gets its part of every batch. Raises UserError where the images don't fill one batch.
     """
 
-    def __init__(self, run: Run, splits: Splits, *, device: torch.device, layout: torch.memory_format):
+    def __init__(
+        self, run: Run, splits: Splits, *, device: torch.device, layout: torch.memory_format, ranks: Ranks = ALONE
+    ):
         split = splits.train_and_val if run.train.fit_on == "train+val" else splits.train
-        self._seed, self._device, self._layout = run.seed, device, layout
+        self._seed, self._device, self._layout, self._ranks = run.seed, device, layout, ranks
         self._batch_size, self._images = run.train.batch_size, len(split)
         self.epoch_steps = steps_per_epoch(self._images, self._batch_size)
-        self._group = max(1, AUGMENTATION_PIXELS[device.type] // (run.data.image_size**2 * self._batch_size))
+        pixels = run.data.image_size**2 * self._batch_size // ranks.size
+        self._group = max(1, AUGMENTATION_PIXELS[device.type] // pixels)
         self._feeder = Feeder(split, device, resident=fits_on_device(split, device))
         self._augmentation = Augmentation(run.augment, splits.facts, seed=run.seed, images=self._images)
         self.mixes_labels = bool(run.augment.mixup or run.augment.cutmix)
 
     def epoch(self, epoch: int, *, first: int = 0) -> Iterator[tuple[Tensor, Target]]:
         """The batches of an epoch (counted from 0) from number `first` on: images `b c h w` and their targets."""
-        size = self._batch_size
-        ids = shuffled(self._seed, epoch, images=self._images)[first * size : self.epoch_steps * size]
+        ids = shuffled(self._seed, epoch, images=self._images)[: self.epoch_steps * self._batch_size]
+        ids = self._ranks.part(ids.view(self.epoch_steps, self._batch_size)[first:])
+        size = ids.shape[1]
+        ids = ids.flatten()
         if self._feeder.resident:  # all at once: a transfer per batch would make the host wait for the device
             ids = ids.to(self._device)
         groups = torch.split(ids, size * self._group) if len(ids) else ()
@@ -57,12 +63,18 @@ class TrainingBatches:
 
 
 class EvaluationBatches:
-    """One split's images in stored order, normalised, with their labels, as batches on `device`."""
+    """One split's images in stored order, normalised, with their labels, as batches on `device`.
 
-    def __init__(self, split: Split, *, facts: DataFacts, device: torch.device, layout: torch.memory_format):
+    Of several ranks each gets some of the batches, which are the same however many ranks there are.
+    """
+
+    def __init__(
+        self, split: Split, *, facts: DataFacts, device: torch.device, layout: torch.memory_format, ranks: Ranks = ALONE
+    ):
         self._normalise = Normalisation(facts, device=device, layout=layout)
         self._feeder = Feeder(split, device, resident=fits_on_device(split, device))
-        self._positions = torch.split(torch.arange(len(split)), max(1, EVALUATION_PIXELS // facts.image_size**2))
+        positions = torch.split(torch.arange(len(split)), max(1, EVALUATION_PIXELS // facts.image_size**2))
+        self._positions = ranks.share(positions)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for pixels, labels in self._feeder.batches(self._positions):

@@ -32,6 +32,7 @@ from study.training.optimizer import IMPLEMENTATION, set_learning_rate
 from study.training.outcome import Interrupted, Outcome, Progress
 from study.training.placement import placed
 from study.training.progress import Reporter
+from study.training.ranks import ALONE, Ranks
 from study.training.schedule import learning_rate
 from study.training.state import ENTRIES, TrainingState, initial_state
 from study.training.step import optimizer_step, sees_whole_batch
@@ -53,10 +54,16 @@ class Session:
     reporter: Reporter
     peak_was_reset: bool
     notes: tuple[str, ...]
+    ranks: Ranks
 
     @property
     def autocast(self) -> torch.autocast:
         return autocast(self.run.train.precision, self.device)
+
+    def due(self) -> tuple[bool, ...]:
+        """Whether now is the time to stop, to save and to tell, as all ranks have agreed; asked once after each step."""
+        leads = self.ranks.rank == 0
+        return self.ranks.agreed(self.stop(), leads and self.checkpoints.due(), leads and self.reporter.due())
 
 
 def train(
@@ -67,18 +74,20 @@ def train(
     checkpoints: Checkpoints,
     stop: Callable[[], bool],
     report: Callable[[Progress], None],
+    ranks: Ranks = ALONE,
 ) -> Outcome | Interrupted:
     """Train `run` from its newest checkpoint, or from the start, to its outcome, or until `stop()`, asked after each step.
 
-    An interrupted training has saved its state. Out of memory, it's tried once more in smaller parts of a batch. Raises
-    UserError where the data can't fill a batch, OutOfMemory where no part would do, and whatever torch raises otherwise.
+    An interrupted training has saved its state. Out of memory, it's tried once more in smaller parts of a batch, but not by
+    several ranks, as the others wait amid the step. Raises UserError where the data can't fill a batch, OutOfMemory where no
+    part would do, PeerLost where another rank has ended, and whatever torch raises otherwise.
     """
-    attempt = partial(attempted, run, splits, device=device, checkpoints=checkpoints, stop=stop, report=report)
+    attempt = partial(attempted, run, splits, device=device, checkpoints=checkpoints, stop=stop, report=report, ranks=ranks)
     with execution_mode(device):
         try:
             return attempt(micro_batches=run.train.accumulate)
         except RuntimeError as error:
-            if not out_of_memory(error):
+            if ranks.size > 1 or not out_of_memory(error):
                 raise
         # Outside the except block, where the error's traceback would still hold the tensors that didn't fit.
         release(device.device)
@@ -95,16 +104,17 @@ def attempted(
     checkpoints: Checkpoints,
     stop: Callable[[], bool],
     report: Callable[[Progress], None],
+    ranks: Ranks,
     micro_batches: int,
     notes: tuple[str, ...] = (),
 ) -> Outcome | Interrupted:
     """`train` with each batch in `micro_batches` parts, and `notes` for the outcome."""
     where, was_reset = device.device, reset_peak(device.device)
-    placing = placed(run, device)
+    placing = placed(run, device, ranks=ranks)
     model, layout = placing.model, placing.layout
     assert micro_batches == 1 or not sees_whole_batch(model), "the plan refuses micro-batches with BatchNorm"
-    batches = TrainingBatches(run, splits, device=where, layout=layout)
-    evaluated = partial(EvaluationBatches, facts=splits.facts, device=where, layout=layout)
+    batches = TrainingBatches(run, splits, device=where, layout=layout, ranks=ranks)
+    evaluated = partial(EvaluationBatches, facts=splits.facts, device=where, layout=layout, ranks=ranks)
     session = Session(
         run=run,
         micro_batches=micro_batches,
@@ -118,15 +128,17 @@ def attempted(
             optimizer=IMPLEMENTATION,
             micro_batches=micro_batches,
             kernels=placing.kernels,
+            ranks=ranks.size,
         ),
         checkpoints=checkpoints,
         stop=stop,
         reporter=Reporter(run, report, epoch_steps=batches.epoch_steps),
         peak_was_reset=was_reset,
         notes=notes,
+        ranks=ranks,
     )
     state = initial_state(model, run, device=where, epoch_steps=batches.epoch_steps)
-    saved = checkpoints.latest(like=ENTRIES)
+    saved = ranks.same(checkpoints.latest(like=ENTRIES) if ranks.rank == 0 else None)
     if saved is not None:
         state.restore(saved, session.fingerprint)
     return trained(state, session)
@@ -135,21 +147,27 @@ def attempted(
 def trained(state: TrainingState, session: Session) -> Outcome | Interrupted:
     """Take the steps that are left, validate after each epoch, and read the test set once at most, at the end."""
     run, epoch_steps = session.run, session.train.epoch_steps
-    step = partial(optimizer_step, options=run.train, micro_batches=session.micro_batches, autocast=session.autocast)
+    step = partial(
+        optimizer_step,
+        options=run.train,
+        micro_batches=session.micro_batches,
+        autocast=session.autocast,
+        ranks=session.ranks,
+    )
     for epoch in range(state.epochs_done, run.train.epochs):
         before = epoch * epoch_steps
         lap = time.perf_counter()
         for images, target in session.train.epoch(epoch, first=state.step - before):
             set_learning_rate(state.optimizer, learning_rate(state.step, run.train, epoch_steps=epoch_steps))
             step(state, images, target)
-            stopping = session.stop()
-            if stopping or session.checkpoints.due():
+            stopping, saving, telling = session.due()
+            if stopping or saving:
                 state.train_seconds += time.perf_counter() - lap
                 save(state, session)
                 lap = time.perf_counter()
             if stopping:
                 return Interrupted(state.step)
-            if session.reporter.due():
+            if telling:
                 session.reporter.tell(state, epoch=epoch, lap_seconds=time.perf_counter() - lap)
                 if first_nonfinite(state.losses[: state.step - before]) is not None:
                     break
@@ -185,13 +203,14 @@ def close_epoch(state: TrainingState, session: Session, *, epoch: int) -> bool:
 
 def judged(state: TrainingState, session: Session, batches: EvaluationBatches) -> Evaluation:
     """The figures of the weights that `train.evaluate` names."""
-    return evaluate(state.judged, batches, autocast=session.autocast)
+    return evaluate(state.judged, batches, autocast=session.autocast, ranks=session.ranks)
 
 
 def save(state: TrainingState, session: Session) -> None:
-    """Make the state durable, with the peak of memory up to here."""
-    note_peak(state, session)
-    session.checkpoints.save(state.exported(session.fingerprint), step=state.step)
+    """Make the state durable, with the peak of memory up to here; the leader does, as it is the same on all ranks."""
+    if session.ranks.rank == 0:
+        note_peak(state, session)
+        session.checkpoints.save(state.exported(session.fingerprint), step=state.step)
 
 
 def note_peak(state: TrainingState, session: Session) -> None:

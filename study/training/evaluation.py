@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from study.training.ranks import ALONE, Ranks
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -32,8 +34,13 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, autocast: torch.autocast) -> Evaluation:
-    """The figures of `model` on batches of normalised images `b c h w` and labels `b`; the host waits once, at the end."""
+def evaluate(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, autocast: torch.autocast, ranks: Ranks = ALONE
+) -> Evaluation:
+    """The figures of `model` on batches of normalised images `b c h w` and labels `b`, those of all ranks together.
+
+    The host waits once, at the end.
+    """
     was_training = model.training
     model.eval()
     logits, labels = [], []
@@ -42,7 +49,7 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, auto
             logits.append(model(images).float())
         labels.append(label)
     model.train(was_training)
-    return measured(torch.cat(logits), torch.cat(labels))
+    return measured(ranks.joined(logits), ranks.joined(labels))
 
 
 def measured(logits: Tensor, labels: Tensor) -> Evaluation:

@@ -30,8 +30,10 @@ def fingerprint(
     kernels: str = PLAIN,
     compiled: bool = False,
     stacked: int = 1,
+    ranks: int = 1,
 ) -> Fingerprint:
-    """The fingerprint of a training on `choice`; `stacked` counts the runs trained together as one model.
+    """The fingerprint of a training on `choice`; `stacked` counts the runs trained together as one model, `ranks` the
+    processes that train it.
 
     `kernels` names the compiled extension whose kernels it uses, or says that all are torch's.
     """
@@ -52,6 +54,7 @@ def fingerprint(
         "kernels": kernels,
         "compiled": compiled,
         "stacked": stacked,
+        "ranks": ranks,
         "deterministic": choice.deterministic,
     }
 

@@ -16,6 +16,8 @@ from study.kernels.extension import prepare, put_in_place
 from study.kernels.heap import keep_freed_memory
 from study.training.device import DeviceChoice
 from study.training.layout import memory_format
+from study.training.ranks import ALONE, Ranks
+from study.training.synchronised_norm import synchronise_norms
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,11 @@ def equipped(choice: DeviceChoice, environment: Mapping[str, str]) -> DeviceChoi
         return choice
 
 
-def placed(run: Run, choice: DeviceChoice) -> Placed:
-    """The model of `run` where `choice` says."""
+def placed(run: Run, choice: DeviceChoice, *, ranks: Ranks = ALONE) -> Placed:
+    """The model of `run` where `choice` says, with norms that see the batch of all `ranks`."""
     model = build_spec(run.model, seed=run.seed)
     layout = memory_format(model)
+    if ranks.size > 1:
+        synchronise_norms(model, device=choice.device)
     model.to(device=choice.device).to(memory_format=layout)  # type: ignore[call-overload]
     return Placed(model, layout, put_in_place(model, choice.extension if run.train.precision == "fp32" else None))

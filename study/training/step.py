@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from study.config.options import TrainOptions
 from study.training.augmentation import Target
 from study.training.loss import cross_entropy
+from study.training.ranks import ALONE, Ranks
 from study.training.state import TrainingState
 
 
@@ -19,24 +20,27 @@ def optimizer_step(
     options: TrainOptions,
     micro_batches: int,
     autocast: torch.autocast,
+    ranks: Ranks = ALONE,
 ) -> None:
-    """Move the weights by the gradient of images `b c h w`, taken in `micro_batches` equal parts.
+    """Move the weights by the gradient of images `b c h w`, taken in `micro_batches` equal parts, and of the other ranks'.
 
     The batch's mean loss and hits are noted in the state, on the device: the host waits for nothing.
     """
     epoch, at = divmod(state.step, len(state.losses))
+    own = (at * ranks.size + ranks.rank) * len(images)  # the place of the first of these images in the epoch's order
     state.losses[at], state.hits[at] = 0.0, 0.0
     state.optimizer.zero_grad()
     parts = zip(images.chunk(micro_batches), target.chunk(micro_batches), strict=True)
     for number, (part, goal) in enumerate(parts):
         if state.depth is not None:
-            state.depth.select(epoch=epoch, first=at * len(images) + number * len(part), count=len(part))
+            state.depth.select(epoch=epoch, first=own + number * len(part), count=len(part))
         with autocast:
             logits = state.model(part)
         loss = cross_entropy(logits.float(), goal, label_smoothing=options.label_smoothing) / micro_batches
         state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         state.losses[at] += loss.detach()
         state.hits[at] += (logits.detach().argmax(dim=1) == goal.labels).sum()
+    ranks.combine(state.model, loss=state.losses[at], hits=state.hits[at])
     if options.grad_clip is not None:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.model.parameters(), options.grad_clip)

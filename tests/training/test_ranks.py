@@ -1,0 +1,81 @@
+"""Several ranks train as one process does: within rounding of it, and bit for bit as the same ranks uninterrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import pytest
+import torch
+from several_ranks import together
+from toy_runs import CPU, EveryNthStep, Fate, assert_same_bits, finished, splits, toy_run
+
+from study.training import batches, engine
+from study.training.outcome import Interrupted, Outcome
+from study.training.ranks import PIECE, PeerLost, Several, pieces
+
+AUGMENT = {"flip": True, "crop": 2, "randaugment_n": 2, "erasing": 0.5, "mixup": 0.3, "cutmix": 0.5}
+BACKBONES = {"convmixer": {"augment": {"flip": True, "crop": 1}}, "vit": {"augment": AUGMENT, "stochastic_depth": 0.3}}
+
+
+def attempt_of_rank(ranks, run, folder, *, every=1000, restart=0, stop=lambda: False):
+    return engine.train(
+        run,
+        splits(),
+        device=CPU,
+        checkpoints=EveryNthStep(folder, run, every=every, restart=restart),
+        stop=stop,
+        report=lambda progress: None,
+        ranks=ranks,
+    )
+
+
+def trained(ranks, run, folder) -> Outcome:
+    batches.EVALUATION_PIXELS = 8 * 64  # batches of 8 images: three in the validation set, of which one is incomplete
+    return attempt_of_rank(ranks, run, folder)
+
+
+@pytest.mark.parametrize("options", [{}, {"grad_clip": 0.05, "accumulate": 2, "evaluate": "ema"}, {"label_smoothing": 0.1}],
+                         ids=str)  # fmt: skip
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_two_ranks_train_as_one_process(tmp_path, monkeypatch, backbone, options):
+    """Curves, weights and figures are those of one process at the same batch, within rounding: mixed images, dropped
+    branches and batch statistics are of the whole batch. All ranks come to the same."""
+    if backbone == "convmixer" and "accumulate" in options:
+        options = {**options, "accumulate": 1}
+    run = toy_run(backbone, eps=1e-3, **BACKBONES[backbone], **options)
+    monkeypatch.setattr(batches, "EVALUATION_PIXELS", 8 * 64)
+    alone = finished(run, tmp_path / "alone")
+    first, second = together(trained, tmp_path / "ranks", run, tmp_path / "ranks")
+    assert_same_bits(first, second)
+    torch.testing.assert_close(dict(first.weights), dict(alone.weights), rtol=1e-3, atol=1e-4)
+    for name in ("train_loss", "val_loss"):
+        assert first.curves[name] == pytest.approx(alone.curves[name], rel=1e-4)
+    assert first.curves["train_accuracy"] == alone.curves["train_accuracy"]
+    assert first.test_accuracy == alone.test_accuracy
+    assert list(first.predictions.label) == list(alone.predictions.label)
+    assert (first.fingerprint["ranks"], alone.fingerprint["ranks"]) == (2, 1)
+    assert run.run_id == dataclasses.replace(run, train=run.train.model_copy(update={"distributed": "ddp"})).run_id
+
+
+def killed_once(ranks, run, folder):
+    """Stopped after the wish of one rank, which isn't the one that saves; then continued."""
+    stop = Fate(interrupt_after=4) if ranks.rank == 1 else Fate()
+    interrupted = attempt_of_rank(ranks, run, folder, stop=stop)
+    again = Several(ranks.rank, ranks.size, ranks.device, side=ranks.side)
+    return interrupted, attempt_of_rank(again, run, folder, restart=1)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_an_interruption_changes_no_bit(tmp_path, backbone):
+    """One rank's wish to stop stops all of them after the same step, a step later; what they resume ends with the bits
+    of the same ranks uninterrupted."""
+    run = toy_run(backbone, **BACKBONES[backbone])
+    stopped = together(killed_once, tmp_path / "stopped", run, tmp_path / "stopped")
+    whole = together(trained, tmp_path / "whole", run, tmp_path / "whole")
+    assert [interrupted for interrupted, _ in stopped] == [Interrupted(5)] * 2
+    for _, outcome in stopped:
+        assert_same_bits(outcome, whole[0])
+        assert outcome.exact and outcome.resumes[0].step == 5
+    writers = {path.name.split(".")[1] for path in (tmp_path / "stopped").glob("*.checkpoint")}
+    assert len(writers) <= 1
