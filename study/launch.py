@@ -255,7 +255,7 @@ def _here(
     told = f"{entered.tasks} workers, {machine.threads} threads each"
     console.print(f"launch {entered.id}: {told}{', one GPU each' if machine.gpus else ''}", highlight=False)
     workers = LocalWorkers(folder, entered, machine, worker_environment(folder, entered, machine))
-    with LaunchView(folder, entered.id, frozenset(p.run_id for p in left.runs), console) as view:
+    with LaunchView(folder, {entered.id}, frozenset(p.run_id for p in left.runs), console) as view:
         problems = workers.run(view.update)
     for problem in problems:
         console.print(f"[red]gave up:[/red] {escape(problem)}", highlight=False)

@@ -15,6 +15,7 @@ from study.cluster.life import Life
 from study.cluster.selection import Selection
 from study.cluster.shares import Load, share_out
 from study.cluster.snapshot import PACKAGE, code_hash, origin, take_snapshot
+from study.errors import Problem, UserError
 from study.forecast import predicted_costs
 from study.planned import PlannedRun
 from study.planning import Plan
@@ -68,7 +69,33 @@ def to_do(plan: Plan, folder: SweepFolder, *, life: Life, selection: Selection) 
     return ToDo(runs=tuple(chosen), **counts)
 
 
-def new_launch(plan: Plan, folder: SweepFolder, *, cluster: Cluster, workers: int, workers_per_job: int = 1) -> Launch:
+def by_ranks(runs: Sequence[PlannedRun], ranks: int) -> list[tuple[int, tuple[PlannedRun, ...]]]:
+    """Runs that one process trains, and runs that so many ranks train together: each is a launch of its own."""
+    groups: dict[int, list[PlannedRun]] = {}
+    for planned in runs:
+        groups.setdefault(ranks if planned.run.train.distributed == "ddp" else 1, []).append(planned)
+    return [(size, tuple(groups[size])) for size in sorted(groups)]
+
+
+def check_batches(runs: Sequence[PlannedRun], ranks: int) -> None:
+    """Raises UserError where a batch can't be cut into equal parts for so many ranks."""
+    problems: dict[str, Problem] = {}
+    for train in (planned.run.train for planned in runs if planned.run.train.distributed == "ddp"):
+        step = ranks * train.accumulate
+        if train.batch_size % step:
+            below, above = train.batch_size // step * step, -(-train.batch_size // step) * step
+            parts = f"{ranks} ranks" + (f" x {train.accumulate} micro-batches" if train.accumulate > 1 else "")
+            rule = f"each of {parts} takes an equal part of a batch"
+            nearest = [str(size) for size in (below, above) if size]
+            problem = Problem(rule, key="train.batch_size", value=train.batch_size, choices=nearest)
+            problems[str(problem)] = problem
+    if problems:
+        raise UserError(*problems.values())
+
+
+def new_launch(
+    plan: Plan, folder: SweepFolder, *, cluster: Cluster, workers: int, workers_per_job: int = 1, ranks: int = 1
+) -> Launch:
     """A launch that is not entered yet: nothing is written. Under the sweep's lock."""
     code = code_hash()
     return Launch(
@@ -81,6 +108,7 @@ def new_launch(plan: Plan, folder: SweepFolder, *, cluster: Cluster, workers: in
         device=plan.sweep.device,
         provenance=_provenance(folder, code),
         track=plan.sweep.track,
+        ranks=ranks,
     )
 
 

@@ -52,6 +52,7 @@ class Profile(Options):
     exclude: str | None = None  # nodes
     time: Annotated[int, BeforeValidator(minutes)] = Field(240, ge=1)  # minutes, or any of Slurm's formats
     gpus_per_node: int = Field(1, ge=0, le=16)
+    nodes: int = Field(1, ge=1)  # of a job that trains one run by several ranks (train.distributed: ddp)
     cpus_per_task: int = Field(4, ge=1)  # of each worker, and its threads
     mem_gb: float | None = Field(16, gt=0)  # of the whole job
     array_parallelism: int = Field(256, ge=1)  # jobs of one launch that run at the same time
@@ -60,6 +61,16 @@ class Profile(Options):
     setup: tuple[str, ...] = ()  # shell lines before the worker: modules, environments
     sbatch: SbatchOptions = {}  # further options of the workers' jobs
     report: SbatchOptions = {}  # options of the jobs that follow the workers, e.g. a partition without GPUs
+
+    @property
+    def ranks_per_node(self) -> int:
+        """One rank for each GPU; without GPUs one for each node, whose threads share its CPUs."""
+        return max(1, self.gpus_per_node)
+
+    @property
+    def ranks(self) -> int:
+        """The processes that train a run together whose sweep asks for `train.distributed: ddp`."""
+        return self.nodes * self.ranks_per_node
 
     @field_validator("sbatch", "report")
     @classmethod

@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from rich.console import Console
 
 from study.cluster import slurm
 from study.cluster.followers import Follower, final_stage, reporting, submit_follower
-from study.cluster.launching import ToDo, enter, new_launch, to_do
+from study.cluster.launching import ToDo, by_ranks, check_batches, enter, new_launch, to_do
 from study.cluster.ledger import Launch, read_launches
 from study.cluster.life import Life, life_of
 from study.cluster.locks import sweep_lock
 from study.cluster.profile import Profile
 from study.cluster.selection import Selection
 from study.cluster.standing import standing
-from study.cluster.submission import Array, executor_for, script_text, submit
+from study.cluster.submission import Array, Submitted, executor_for, script_text, submit
 from study.cluster.watching import LaunchView
 from study.errors import Problem, UserError
+from study.planned import PlannedRun
 from study.planning import Plan
 from study.records.folder import SweepFolder
 from study.records.record import read_records
@@ -57,14 +58,15 @@ class Asked:
         """Raises UserError where sweep and profile contradict each other."""
         if self.plan.sweep.device == "cuda" and not self.profile.gpus_per_node:
             raise UserError(Problem("the sweep says device: cuda, the profile asks for no GPU", key="gpus_per_node", value=0))
+        check_batches(self.plan.whole, self.profile.ranks)
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A launch in Slurm's queue, and the ids of its arrays."""
+    """A launch in Slurm's queue, and what of it Slurm took."""
 
     launch: Launch
-    job_ids: tuple[str, ...]
+    submitted: Submitted
 
 
 def launch(asked: Asked, console: Console) -> int:
@@ -79,12 +81,13 @@ def launch(asked: Asked, console: Console) -> int:
             life = life.settled()
         left = to_do(asked.plan, asked.folder, life=life, selection=asked.selection)
         console.print(f"{asked.plan.sweep.name}: {left.told()}", highlight=False)
-        placed = _submitted(asked, left, limits=_with_room(limits, life), console=console) if left.runs else None
-    if placed is None:
+        placed = _placed(asked, left, limits=_with_room(limits, life), console=console) if left.runs else []
+    if not placed:
         console.print("Nothing is left to start.")
     _add_follower(asked, placed, life, console)
-    if asked.wait and placed is not None:
-        return _wait(asked, placed.launch, [planned.run_id for planned in left.runs], console)
+    if asked.wait and placed:
+        entered = frozenset(one.launch.id for one in placed)
+        return _wait(asked, entered, [planned.run_id for planned in left.runs], console)
     return 0
 
 
@@ -95,11 +98,12 @@ def show_scripts(asked: Asked, console: Console) -> int:
     life = life_of(asked.folder, ask_slurm=True)
     left = to_do(asked.plan, asked.folder, life=life, selection=asked.selection)
     console.print(f"{asked.plan.sweep.name}: {left.told()}", highlight=False)
-    if left.runs:
-        draft = _draft(asked, left, _with_room(limits, life))
+    for ranks, runs in by_ranks(left.runs, asked.profile.ranks):
+        draft = _draft(asked, runs, _with_room(limits, life), ranks=ranks)
         arrays = -(-draft.jobs // limits.array_size)
         size = min(draft.jobs, limits.array_size)
-        told = f"{draft.jobs} jobs, {draft.tasks} workers, {arrays} calls of sbatch; the script of the first:"
+        workers = f"{draft.tasks} workers" + (f" of {ranks} ranks" if ranks > 1 else "")
+        told = f"{draft.jobs} jobs, {workers}, {arrays} calls of sbatch; the script of the first:"
         console.print(told + "\n", highlight=False)
         executor = executor_for(asked.folder, draft, asked.profile, first=0, arrays=arrays)
         console.print(script_text(executor, size), highlight=False, markup=False, soft_wrap=True)
@@ -114,29 +118,44 @@ def _with_room(limits: slurm.Limits, life: Life) -> slurm.Limits:
     return slurm.Limits(limits.array_size, room)
 
 
-def _draft(asked: Asked, left: ToDo, limits: slurm.Limits) -> Launch:
+def _draft(asked: Asked, runs: Sequence[PlannedRun], limits: slurm.Limits, *, ranks: int) -> Launch:
     """A launch with as many workers as were asked for, as there are runs, and as Slurm takes."""
-    per_job = asked.profile.workers_per_gpu
-    workers = min(asked.workers, len(left.runs), limits.job_count * per_job)
-    return new_launch(asked.plan, asked.folder, cluster="slurm", workers=workers, workers_per_job=per_job)
+    per_job = asked.profile.workers_per_gpu if ranks == 1 else 1
+    workers = min(asked.workers, len(runs), limits.job_count * per_job)
+    return new_launch(asked.plan, asked.folder, cluster="slurm", workers=workers, workers_per_job=per_job, ranks=ranks)
 
 
-def _submitted(asked: Asked, left: ToDo, *, limits: slurm.Limits, console: Console) -> Placed:
-    """Enters a launch of what is left and submits it; tells what Slurm took and what it didn't."""
-    draft = _draft(asked, left, limits)
-    if draft.jobs == limits.job_count and draft.tasks < min(asked.workers, len(left.runs)):
+def _placed(asked: Asked, left: ToDo, *, limits: slurm.Limits, console: Console) -> list[Placed]:
+    """Submits what is left, a launch for each number of ranks, as long as Slurm takes all."""
+    placed: list[Placed] = []
+    room = limits.job_count
+    for ranks, runs in by_ranks(left.runs, asked.profile.ranks):
+        if room < 1 or any(one.submitted.left for one in placed):
+            console.print(f"{len(runs)} runs of {ranks} ranks are left for the next launch", highlight=False)
+            break
+        placed.append(_submitted(asked, runs, ranks=ranks, limits=slurm.Limits(limits.array_size, room), console=console))
+        room -= placed[-1].launch.jobs
+    return placed
+
+
+def _submitted(
+    asked: Asked, runs: Sequence[PlannedRun], *, ranks: int, limits: slurm.Limits, console: Console
+) -> Placed:
+    """Enters a launch of these runs and submits it; tells what Slurm took and what it didn't."""
+    draft = _draft(asked, runs, limits, ranks=ranks)
+    if draft.jobs == limits.job_count and draft.tasks < min(asked.workers, len(runs)):
         console.print(f"Slurm takes {limits.job_count:,} more jobs (MaxJobCount): {draft.tasks:,} workers.", highlight=False)
-    entered = enter(draft, asked.plan, asked.folder, runs=left.runs)
+    entered = enter(draft, asked.plan, asked.folder, runs=runs)
 
     def tell(array: Array) -> None:
-        jobs = f"{array.jobs} jobs" if array.jobs > 1 else "1 job"
+        jobs = (f"{array.jobs} jobs" if array.jobs > 1 else "1 job") + (f" of {ranks} ranks" if ranks > 1 else "")
         console.print(f"submitted {array.id}: {jobs}, launch {entered.id}", highlight=False)
 
     done = submit(asked.folder, entered, asked.profile, array_size=limits.array_size, tell=tell)
     if done.left:
         console.print(f"Slurm took no more; {done.left} of {entered.jobs} jobs are left for the next launch:\n{done.refused}",
                       highlight=False, markup=False)
-    return Placed(entered, tuple(array.id for array in done.arrays))
+    return Placed(entered, done)
 
 
 def _take_back(folder: SweepFolder, life: Life, console: Console) -> Life:
@@ -153,20 +172,21 @@ def _take_back(folder: SweepFolder, life: Life, console: Console) -> Life:
         time.sleep(1)
 
 
-def _add_follower(asked: Asked, placed: Placed | None, life: Life, console: Console) -> None:
-    """The dependent job, if there is to be one: after this launch's arrays and what was under way before, however they end.
+def _add_follower(asked: Asked, placed: Sequence[Placed], life: Life, console: Console) -> None:
+    """The dependent job, if there is to be one: after the arrays of this launch and what was under way before, however they
+    end.
 
     A final stage that is still to come brings the report with it.
     """
     if not (asked.report or (asked.final_stage_follows and placed)):
         return
     under_way = {job.id.partition("_")[0] for job in life.jobs if job.alive}
-    after = sorted({*under_way, *(placed.job_ids if placed else ())})
+    after = sorted(under_way.union(array.id for one in placed for array in one.submitted.arrays))
     if not after:
         words = " ".join(reporting(asked.folder).words)
         console.print(f"nothing is under way, so the report need not wait: python {words}", highlight=False)
         return
-    newest = placed.launch if placed else read_launches(asked.folder)[-1]
+    newest = placed[-1].launch if placed else read_launches(asked.folder)[-1]
     follower = _follower(asked, newest)
     job_id = submit_follower(asked.folder, newest, asked.profile, follower, after=after)
     told = f"the {len(asked.plan.pending)} final runs" if follower.following == "final" else "the report"
@@ -190,9 +210,9 @@ def await_trials(plan: Plan, folder: SweepFolder, console: Console) -> None:
         time.sleep(ASK_EVERY_S)
 
 
-def _wait(asked: Asked, entered: Launch, run_ids: Sequence[str], console: Console) -> int:
+def _wait(asked: Asked, entered: Set[str], run_ids: Sequence[str], console: Console) -> int:
     """Shows progress until every run is recorded or nobody is left to train it; tells what is missing then."""
-    with LaunchView(asked.folder, entered.id, frozenset(run_ids), console) as view:
+    with LaunchView(asked.folder, entered, frozenset(run_ids), console) as view:
         try:
             _watch(view, asked.folder, entered)
         except KeyboardInterrupt:
@@ -204,14 +224,14 @@ def _wait(asked: Asked, entered: Launch, run_ids: Sequence[str], console: Consol
     return 1 if at_end.missing or at_end.failed else 0
 
 
-def _watch(view: LaunchView, folder: SweepFolder, entered: Launch) -> None:
+def _watch(view: LaunchView, folder: SweepFolder, entered: Set[str]) -> None:
     """Looks at files often and at the queue seldom."""
     next_ask, told = 0.0, ""
     while not view.recorded >= view.run_ids:
         view.update()
         if time.monotonic() >= next_ask and (life := _asked_again(folder)):
             next_ask = time.monotonic() + ASK_EVERY_S
-            if entered.id not in {launch_id for launch_id, _ in life.working | life.settling}:
+            if not entered & {launch_id for launch_id, _ in life.working | life.settling}:
                 return
             if (now := _jobs_told(life, entered)) != told:
                 view.say(told := now)
@@ -226,9 +246,9 @@ def _asked_again(folder: SweepFolder) -> Life | None:
         return None
 
 
-def _jobs_told(life: Life, entered: Launch) -> str:
-    """How many of a launch's jobs run and wait, and what for."""
-    jobs = [job for job in life.jobs if job.launch == entered.id and job.alive]
+def _jobs_told(life: Life, entered: Set[str]) -> str:
+    """How many of these launches' jobs run and wait, and what for."""
+    jobs = [job for job in life.jobs if job.launch in entered and job.alive]
     waiting = Counter(job.why_queued for job in jobs if job.queued)
     reasons = ", ".join(f"{reason} {count}" for reason, count in waiting.most_common())
     return f"jobs: {len(jobs) - waiting.total()} running, {waiting.total()} queued" + (f" ({reasons})" if reasons else "")

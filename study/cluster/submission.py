@@ -1,5 +1,7 @@
 """From a launch in the ledger to arrays in Slurm's queue; what Slurm refuses is told in its own words, with the script.
 
+A launch of several ranks is an array of jobs over nodes and GPUs, one worker each; any other has jobs of one GPU.
+
 Arrays are split to what the cluster allows. Where a limit on submitted jobs (QOS, association) lets only a part pass, the
 rest is left to the next launch: what was never submitted is owned by nobody.
 """
@@ -107,8 +109,8 @@ def executor_for(
     executor.update_parameters(
         job_name=job_name(launch.id, first),
         time=profile.time,
-        nodes=1,
-        ntasks_per_node=profile.workers_per_gpu,
+        nodes=profile.nodes if launch.ranks > 1 else 1,
+        ntasks_per_node=profile.ranks_per_node if launch.ranks > 1 else profile.workers_per_gpu,
         cpus_per_task=profile.cpus_per_task,
         gpus_per_node=profile.gpus_per_node or None,
         mem=None if profile.mem_gb is None else f"{round(profile.mem_gb * 1024)}MB",
@@ -121,6 +123,7 @@ def executor_for(
         signal_delay_s=profile.signal_delay_s,
         setup=[*profile.setup, *code_lines(folder, launch), f"export OMP_NUM_THREADS={profile.cpus_per_task}"],
         teardown=aftermath_lines(folder, launch, first=first) if profile.requeue else None,
+        srun_args=["--kill-on-bad-exit=1"] if launch.ranks > 1 else [],  # a rank that fails ends the others
         wckey=None,
         additional_parameters={("requeue" if profile.requeue else "no-requeue"): True, **profile.sbatch},
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from study.cluster.crew import Crew
 from study.cluster.ledger import Launch
 from study.cluster.worker import write_progress
 from study.config.options import ResolvedData
@@ -53,6 +54,7 @@ class Trainer:
     launch: Launch
     device: DeviceChoice
     tracking: Tracking
+    crew: Crew
     _splits: dict[str, Splits] = field(default_factory=dict)
 
     @staticmethod
@@ -64,15 +66,22 @@ class Trainer:
         share: list[dict[str, Any]],
         threads: int,
         environment: Mapping[str, str],
+        crew: Crew,
     ) -> Trainer:
         """Chooses and equips the device and loads the data of the whole share; raises UserError where either can't be had."""
         torch.set_num_threads(threads)
-        device = equipped(choose_device(launch.device, environment), environment)
-        tracking = Tracking(trackers_named(launch.track, folder=folder.trackers, study=folder.path.name))
-        trainer = Trainer(folder, writer, launch, device, tracking)
-        for planned in share:
-            trainer._load(Run.from_json(planned["run"]).data)
+        with crew.opening():
+            device = equipped(choose_device(launch.device, environment), environment)
+            tracking = Tracking(trackers_named(launch.track, folder=folder.trackers, study=folder.path.name))
+            trainer = Trainer(folder, writer, launch, device, tracking, crew)
+            for planned in share:
+                trainer._load(Run.from_json(planned["run"]).data)
+        crew.join(device)
         return trainer
+
+    def close(self) -> None:
+        """Ends the training of this share, on all ranks."""
+        self.crew.dismiss()
 
     def train(self, planned: dict[str, Any], *, stop: Callable[[], bool], log: str | None) -> Record | None:
         """The record of a run that came to an outcome, or None where it was interrupted with its state saved."""
@@ -80,14 +89,7 @@ class Trainer:
         assert run.run_id == planned["run_id"], "the code that plans and the code that trains give different identities"
         write = write_progress(self.folder, self.writer, every_s=PROGRESS_EVERY_S[self.launch.cluster])
         self.tracking.begin(run.run_id, planned_columns(planned))
-        outcome = train(
-            run,
-            self._load(run.data),
-            device=self.device,
-            checkpoints=self._checkpoints(run.run_id),
-            stop=stop,
-            report=lambda progress: self._told(progress, write),
-        )
+        outcome = self._trained(planned, stop=stop, report=lambda progress: self._told(progress, write))
         if isinstance(outcome, Interrupted):
             self.tracking.end(run.run_id, "stopped", figures={})
             return None
@@ -97,6 +99,25 @@ class Trainer:
         if run.data.predictions and outcome.predictions is not None:
             self._keep_predictions(run, outcome.predictions)
         return self._recorded(planned, outcome, log)
+
+    def assist(self, planned: dict[str, Any], *, stop: Callable[[], bool]) -> None:
+        """A further rank's part in a training: its outcome is the first one's to record."""
+        self._trained(planned, stop=stop, report=lambda _: None)
+
+    def _trained(
+        self, planned: dict[str, Any], *, stop: Callable[[], bool], report: Callable[[Progress], None]
+    ) -> Outcome | Interrupted:
+        run = Run.from_json(planned["run"])
+        with self.crew.training(planned, reason=self.reason) as ranks:
+            return train(
+                run,
+                self._load(run.data),
+                device=self.device,
+                checkpoints=self._checkpoints(run.run_id),
+                stop=stop,
+                report=report,
+                ranks=ranks,
+            )
 
     def failure(self, planned: dict[str, Any], *, reason: str, log: str | None) -> Record:
         """The record of a run that could not be trained: the reason, no outcome."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +19,10 @@ SHOWN_WORKERS = 16  # a screen has no room for more bars
 
 @dataclass
 class LaunchView:
-    """Shows a launch's progress while it runs: bars on a terminal, lines elsewhere."""
+    """Shows the progress of launches while they run: bars on a terminal, lines elsewhere."""
 
     folder: SweepFolder
-    launch_id: str
+    launch_ids: Set[str]
     run_ids: frozenset[str]
     console: Console
     _shown: set[str] = field(default_factory=set)
@@ -45,7 +46,7 @@ class LaunchView:
 
     @property
     def recorded(self) -> frozenset[str]:
-        """The runs of this launch that have a record."""
+        """The runs of these launches that have a record."""
         return frozenset(self._shown)
 
     def say(self, line: str) -> None:
@@ -54,7 +55,7 @@ class LaunchView:
 
     def update(self) -> None:
         """Tells what was recorded since the last call, and moves the bars."""
-        for path in sorted(self.folder.records.glob(f"{self.launch_id}-*.jsonl")):
+        for path in sorted(path for each in self.launch_ids for path in self.folder.records.glob(f"{each}-*.jsonl")):
             size = path.stat().st_size
             if self._sizes.get(path) == size:
                 continue
@@ -77,7 +78,7 @@ class LaunchView:
         return f"{count}  {record.figures()}"
 
     def _show_workers(self, bars: Progress) -> None:
-        said = {worker: now for worker, now in sorted(progress(self.folder).items()) if worker[0] == self.launch_id}
+        said = {worker: now for worker, now in sorted(progress(self.folder).items()) if worker[0] in self.launch_ids}
         for worker in list(said)[:SHOWN_WORKERS]:
             now = said[worker]
             if worker not in self._rows:

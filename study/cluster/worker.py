@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from submitit.helpers import DelayedSubmission
 
+from study.cluster.failures import RankFailure, failures, forget_failures
 from study.cluster.journal import (
     DEATHS_ALLOWED,
     FINISHED,
@@ -30,7 +31,7 @@ from study.cluster.journal import (
     open_journal,
     read_journals,
 )
-from study.cluster.ledger import Withdrawals, all_holders, handed_on, read_launch, read_share
+from study.cluster.ledger import Launch, Withdrawals, all_holders, handed_on, read_launch, read_share
 from study.cluster.locks import no_launch_meanwhile, worker_sign
 from study.errors import UserError
 from study.records.folder import Lines, SweepFolder, Writer, write_whole
@@ -72,6 +73,11 @@ class Stop:
     def __call__(self) -> bool:
         return self.signal is not None
 
+    def hear(self, number: int | None) -> None:
+        """Takes in a signal that another process of this worker got."""
+        if number is not None:
+            self._note(number, None)
+
     def listen(self) -> None:
         for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
@@ -88,18 +94,24 @@ def work(task: Task) -> str:
     stop.listen()
     environment = dict(os.environ)
     folder, log = SweepFolder(Path(task.folder)), _log_path(environment)
-    number, restart = _place(task, environment)
+    launch = read_launch(folder, task.launch)
+    if launch.ranks > 1 and environment["SLURM_PROCID"] != "0":
+        from study.cluster.mate import work_as_mate  # imports torch
+
+        return work_as_mate(task, launch, stop=stop, environment=environment, log=log)
+    number, restart = _place(task, environment, ranks=launch.ranks)
     writer, journal = open_journal(folder, (task.launch, number), restart=restart)
     journal.note("start", log=log)
     try:
         share = _claim(folder, writer)
         worker = _ready(folder, writer, journal, share=share, log=log, stop=stop)
-        trainer = _trainer(folder, writer, share=share, threads=task.threads, environment=environment)
+        trainer = _trainer(worker, launch, share=share, threads=task.threads, environment=environment)
     except UserError as error:
         journal.note("refused", reason=error.screen())
         print(error.screen(), file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED)
     worker.train_share(share, trainer)
+    trainer.close()
     if stop():
         journal.note("exit", reason=signal.Signals(stop.signal or 0).name)
         if task.restart is None:
@@ -109,11 +121,11 @@ def work(task: Task) -> str:
     return FINISHED
 
 
-def _place(task: Task, environment: Mapping[str, str]) -> tuple[int, int]:
+def _place(task: Task, environment: Mapping[str, str], *, ranks: int) -> tuple[int, int]:
     """Which worker of its launch this is, and its how-manieth life; workers of one job follow each other."""
     if task.restart is not None:
         return task.job, task.restart
-    local_rank, workers = int(environment.get("SLURM_PROCID", "0")), int(environment.get("SLURM_NTASKS", "1"))
+    local_rank, workers = int(environment.get("SLURM_PROCID", "0")), int(environment.get("SLURM_NTASKS", "1")) // ranks
     return task.job * workers + local_rank, int(environment.get("SLURM_RESTART_COUNT", "0"))
 
 
@@ -144,6 +156,7 @@ def _ready(
         log=log,
         recorded=read_records(folder.records, of=earlier),
         deaths={planned["run_id"]: _deaths(planned, entries, writer) for planned in share},
+        failures=failures(folder, run_ids),
         withdrawals=Withdrawals(folder, writer.launch),
     )
 
@@ -155,13 +168,16 @@ def _deaths(planned: Mapping[str, Any], entries: Sequence[Entry], writer: Writer
 
 
 def _trainer(
-    folder: SweepFolder, writer: Writer, *, share: list[dict[str, Any]], threads: int, environment: Mapping[str, str]
+    worker: Worker, launch: Launch, *, share: list[dict[str, Any]], threads: int, environment: Mapping[str, str]
 ) -> Trainer:
-    """Imports torch, chooses the device and checks the data: fails here, before any run is touched."""
+    """Imports torch, gathers the ranks, chooses the device and checks the data: fails here, before any run is touched."""
+    from study.cluster.crew import SOLO, lead
     from study.cluster.trainer import Trainer
 
-    launch = read_launch(folder, writer.launch)
-    return Trainer.open(folder, writer, launch, share=share, threads=threads, environment=environment)
+    folder, writer = worker.folder, worker.writer
+    alone = launch.ranks == 1
+    crew = SOLO if alone else lead(folder, writer, share, environment=environment, log=worker.log, stop=worker.stop)
+    return Trainer.open(folder, writer, launch, share=share, threads=threads, environment=environment, crew=crew)
 
 
 def _log_path(environment: Mapping[str, str]) -> str:
@@ -184,6 +200,7 @@ class Worker:
     log: str
     recorded: Mapping[str, Attempts]
     deaths: Mapping[str, int]  # in a row, without progress
+    failures: Mapping[str, RankFailure]  # of earlier lives
     withdrawals: Withdrawals
     _records: Lines | None = None
 
@@ -195,6 +212,10 @@ class Worker:
             deaths = self.deaths[run_id]
             if self._settled(planned):
                 trainer.forget(run_id)  # a checkpoint left by a death between record and removal
+            elif failure := self.failures.get(run_id):
+                self._record(trainer.failure(planned, reason=failure.told, log=failure.log))
+                trainer.forget(run_id)
+                forget_failures(self.folder, run_id)
             elif deaths >= DEATHS_ALLOWED:
                 reason = f"took its worker down {deaths} times without getting further"
                 self._record(trainer.failure(planned, reason=reason, log=self.log))

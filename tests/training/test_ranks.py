@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from toy_runs import CPU, EveryNthStep, Fate, assert_same_bits, finished, splits
 
 from study.training import batches, engine
 from study.training.outcome import Interrupted, Outcome
-from study.training.ranks import PIECE, PeerLost, Several, pieces
+from study.training.ranks import Several
 
 AUGMENT = {"flip": True, "crop": 2, "randaugment_n": 2, "erasing": 0.5, "mixup": 0.3, "cutmix": 0.5}
 BACKBONES = {"convmixer": {"augment": {"flip": True, "crop": 1}}, "vit": {"augment": AUGMENT, "stochastic_depth": 0.3}}

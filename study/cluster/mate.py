@@ -1,0 +1,34 @@
+"""A mate is a rank that isn't the worker: it trains what the worker trains, and writes nothing but its log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from study.cluster.crew import join_worker
+from study.cluster.ledger import Launch
+from study.cluster.trainer import Trainer
+from study.cluster.worker import EXIT_REFUSED, EXIT_WAIT_S, Stop, Task
+from study.errors import UserError
+from study.records.folder import SweepFolder
+
+
+def work_as_mate(task: Task, launch: Launch, *, stop: Stop, environment: Mapping[str, str], log: str) -> str:
+    """The whole life of one mate. After a signal it stays until the scheduler ends the job, as the worker does."""
+    folder = SweepFolder(Path(task.folder))
+    try:
+        crew = join_worker(folder, launch.id, task.job, environment=environment, log=log, stop=stop)
+        trainer = Trainer.open(
+            folder, crew.writer, launch, share=crew.share, threads=task.threads, environment=environment, crew=crew
+        )
+    except UserError as error:
+        print(error.screen(), file=sys.stderr, flush=True)
+        sys.exit(EXIT_REFUSED)
+    while (planned := crew.next()) is not None:
+        trainer.assist(planned, stop=stop)
+    trainer.close()
+    if stop():
+        time.sleep(EXIT_WAIT_S)
+    return "share finished"
