@@ -10,8 +10,8 @@ from torch import distributed
 
 from study.cluster.crew import PORTS, Company, Seat, own_gpu, seat
 from study.cluster.failures import RankFailure, failures, forget_failures, note_failure
+from study.cluster.launching import check_batches
 from study.cluster.profile import Profile
-from study.cluster.queueing import check_batches
 from study.cluster.worker import Stop
 from study.config.reading import read_sweep
 from study.errors import Problem, UserError
