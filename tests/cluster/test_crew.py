@@ -75,9 +75,7 @@ def test_the_first_failure_is_told_until_it_is_recorded(tmp_path):
     assert failures(folder, {"run"}) == {}
 
 
-@pytest.mark.parametrize(
-    ("nodes", "gpus", "ranks"), [(1, 1, 1), (1, 8, 8), (4, 8, 32), (2, 0, 2)]
-)  # fmt: skip
+@pytest.mark.parametrize(("nodes", "gpus", "ranks"), [(1, 1, 1), (1, 8, 8), (4, 8, 32), (2, 0, 2)])
 def test_a_profile_has_a_rank_for_each_gpu(nodes, gpus, ranks):
     """And one for each node where there are none."""
     assert Profile(nodes=nodes, gpus_per_node=gpus).ranks == ranks
@@ -85,7 +83,8 @@ def test_a_profile_has_a_rank_for_each_gpu(nodes, gpus, ranks):
 
 def planned(tmp_path: Path, train: str):
     path = tmp_path / "sweep.yaml"
-    path.write_text(f"question: one?\ndata: {{name: digits}}\nbackbone: vit\nmodel: {{patch_size: 4, dim: 8, depth: 1, heads: 1}}\n"
+    model = "{patch_size: 4, dim: 8, depth: 1, heads: 1}"
+    path.write_text(f"question: one?\ndata: {{name: digits}}\nbackbone: vit\nmodel: {model}\n"
                     f"train: {{epochs: 1, distributed: ddp, {train}}}\nseeds: [0]\n")  # fmt: skip
     return make_plan(read_sweep(path)).runs
 
