@@ -1,0 +1,113 @@
+"""python -m benchmarks.streaming [--images N]: a large image folder through preparation, a kill in it, and training.
+
+Through the project's own commands, each in a process of its own: seconds and peak memory of `study.prepare`, what an interrupted
+preparation keeps, and the peak memory of a worker that trains an epoch, beside that of a process that only imports torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.circumstances import circumstances
+from benchmarks.tables import print_rows, write_json
+from study.records import load_table
+from study.streams import stream
+
+DRAWN = 256  # different images, which the folder repeats; decoding one costs the same each time
+CLASSES, TEST_SHARE = 20, 20  # a twentieth is for testing
+SWEEP = """\
+question: what does a worker hold of a large data set?
+data: {{name: folder, root: {root}, image_size: {size}}}
+device: cpu
+backbone: vit
+model: {{patch_size: {patch}, dim: 16, depth: 1, heads: 1, mlp_dim: 16}}
+train: {{epochs: 1, batch_size: 256, lr: 1e-3}}
+augment: {{flip: true, crop: 4}}
+seeds: [0]
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--size", type=int, default=64, help="pixels (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/streaming.json"))
+    asked = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as place:
+        rows = measured(Path(place), images=asked.images, size=asked.size)
+    print_rows(rows)
+    write_json(asked.out, {**circumstances("cpu", threads=1), "images": asked.images, "size": asked.size, "rows": rows})
+    return 0
+
+
+def measured(place: Path, *, images: int, size: int) -> list[dict[str, Any]]:
+    """All steps in order, a row each."""
+    write_folder(place / "images", images=images, size=size)
+    sweep = place / "streaming.yaml"
+    sweep.write_text(SWEEP.format(root=place / "images", size=size, patch=size // 4))
+    prepare = ["-m", "study.prepare", str(sweep), f"data.cache={place / 'cache'}"]
+    whole = timed(prepare, place)
+    again = ["-m", "study.prepare", str(sweep), f"data.cache={place / 'cache2'}"]
+    cut = timed(again, place, kill_after=whole["seconds"] / 2)
+    rest = timed(again, place)
+    launched = ["-m", "study.launch", str(sweep), f"data.cache={place / 'cache'}", "--cluster", "local", "--workers", "1",
+                "--runs", str(place / "runs")]
+    trained = timed(launched, place)
+    [record] = load_table(place / "runs" / "streaming").to_dict("records")
+    return [
+        {"step": "import torch", **timed(["-c", "import torch"], place)},
+        {"step": "prepare", **whole},
+        {"step": "prepare, killed half-way", **cut},
+        {"step": "prepare, typed again", **rest},
+        {"step": "train an epoch (the worker's peak)", "seconds": trained["seconds"], "peak_mib": record["peak_memory_mib"]},
+    ]
+
+
+def write_folder(root: Path, *, images: int, size: int) -> None:
+    """An image folder of JPEG files of smooth noise, which compresses like a photograph."""
+    draws = stream("streaming benchmark")
+    files = [encoded(draws.random((8, 8, 3)), size) for _ in range(DRAWN)]
+    for number in range(images):
+        split = "test" if number % TEST_SHARE == 0 else "train"
+        folder = root / split / f"class{number // TEST_SHARE % CLASSES:02}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.jpg").write_bytes(files[number % DRAWN])
+
+
+def encoded(values: np.ndarray[Any, np.dtype[np.float64]], size: int) -> bytes:
+    """A JPEG file of coarse values `h w 3` in [0, 1), enlarged."""
+    picture = Image.fromarray((values * 255).astype(np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
+    written = io.BytesIO()
+    picture.save(written, "JPEG", quality=90)
+    return written.getvalue()
+
+
+def timed(words: Sequence[str], place: Path, *, kill_after: float | None = None) -> dict[str, Any]:
+    """Seconds and peak resident memory of a Python command; of the greatest of its processes, where it has several."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
+    began = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *words], cwd=place, env=environment, start_new_session=True)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.killpg(process.pid, signal.SIGKILL)
+    _, status, used = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    assert kill_after is not None or status == 0, f"{words} ended with {status}"
+    return {"seconds": seconds, "peak_mib": used.ru_maxrss / 1024}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
