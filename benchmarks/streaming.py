@@ -1,7 +1,7 @@
 """python -m benchmarks.streaming [--images N]: a large image folder through preparation, a kill in it, and training.
 
-Through the project's own commands, each in a process of its own: seconds and peak memory of `study.prepare`, what an interrupted
-preparation keeps, and the peak memory of a worker that trains an epoch, beside that of a process that only imports torch.
+Through the project's own commands, each in a process of its own: seconds and peak memory of `study.prepare`, what an
+interrupted preparation keeps, and the peak of a worker that trains an epoch, beside a process that only imports torch.
 """
 
 from __future__ import annotations
