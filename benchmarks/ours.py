@@ -8,12 +8,13 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.subjects import RECIPE, facts_of
+from study.config.execution import Variant
 from study.config.run import Run
 from study.data.noise import noise_splits
 from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
 from study.training.device import DeviceChoice, autocast, execution_mode
-from study.training.layout import LAYOUTS, laid_out, memory_format
+from study.training.layout import laid_out, memory_format
 from study.training.optimizer import set_learning_rate
 from study.training.placement import placed
 from study.training.speed import random_images
@@ -24,19 +25,12 @@ INPUT_IMAGES = 4096
 
 
 def our_step(
-    run: Run, choice: DeviceChoice, *, layout: torch.memory_format | None = None, compiled: bool = False
+    run: Run, choice: DeviceChoice, *, variant: Variant | None = None
 ) -> tuple[Callable[[], object], str]:
-    """One step of the engine, and what it runs on: the layout and the kernels.
-
-    Another `layout` than the engine's, or its model `compiled`, are variants that it could take.
-    """
-    placing, device = placed(run, choice), choice.device
-    layout = layout or placing.layout
-    model = placing.model.to(memory_format=layout)  # type: ignore[call-overload]
-    if compiled:
-        model.compile()
-    state = initial_state(model, run, device=device, epoch_steps=1000)
-    images = laid_out(random_images(run).to(device), layout)
+    """One step of the engine, by its rule or in another `variant`, and what it runs on."""
+    placing, device = placed(run, choice, variant=variant), choice.device
+    state = initial_state(placing.model, run, device=device, epoch_steps=1000)
+    images = laid_out(random_images(run).to(device), placing.layout)
     target = Target((torch.arange(len(images)) % run.data.num_classes).to(device))
     casting = autocast(run.train.precision, device)
 
@@ -46,7 +40,7 @@ def our_step(
         with execution_mode(choice):
             optimizer_step(state, images, target, options=run.train, micro_batches=1, autocast=casting)
 
-    return step, f"{LAYOUTS[layout]}, {'compiled' if compiled else 'eager'}, kernels {placing.kernels}"
+    return step, f"{placing.variant.label}, kernels {placing.kernels}"
 
 
 def our_input(run: Run, choice: DeviceChoice) -> tuple[Callable[[], object], str]:

@@ -14,6 +14,7 @@ from benchmarks.peers import LAYOUTS, PRECISIONS, timm_step
 from benchmarks.scale import Asked, Scale
 from benchmarks.subjects import SUBJECTS, run_of
 from benchmarks.turns import Contestant, Here, Prepare, Timing, ratio, take_turns
+from study.config.execution import Variant
 
 COMPILING_S = 75.0  # that must be left to begin compiling two models
 OURS, INPUT = "ours", "data and augmentation"
@@ -52,24 +53,28 @@ def eager(scale: Scale, name: str) -> dict[str, Prepare]:
     """Variants that need no compiler, by name."""
     given = functools.partial
     found: dict[str, Prepare] = {f"timm {layout}": given(peer, scale, name, layout=layout) for layout in LAYOUTS}
-    for layout, format_ in LAYOUTS.items():
-        found[f"ours {layout}"] = given(ours, scale, name, layout=format_)
+    for layout in LAYOUTS:
+        found[f"ours {layout}"] = given(ours, scale, name, variant=Variant(memory_layout=layout))
     return {**found, OURS: given(ours, scale, name), INPUT: given(fed, scale, name)}
 
 
 def compiled(asked: Asked, name: str) -> Iterator[tuple[str, Contestant]]:
     """Compiled variants, each made only while there is time for it."""
-    for layout, format_ in LAYOUTS.items():
+    for layout in LAYOUTS:
         if asked.left() < COMPILING_S:
             return
         yield f"timm {layout} compiled", Here(functools.partial(peer, asked.scale, name, layout=layout, compiled=True))
-        yield f"ours {layout} compiled", Here(functools.partial(ours, asked.scale, name, layout=format_, compiled=True))
+        variant = Variant(memory_layout=layout, compiled="default")
+        yield f"ours {variant.label}", Here(functools.partial(ours, asked.scale, name, variant=variant))
+        if asked.scale.kind == "cuda":
+            variant = Variant(memory_layout=layout, compiled="reduce-overhead")
+            yield f"ours {variant.label}", Here(functools.partial(ours, asked.scale, name, variant=variant))
 
 
-def ours(scale: Scale, name: str, *, layout: torch.memory_format | None = None, compiled: bool = False) -> tuple[Any, str]:
+def ours(scale: Scale, name: str, *, variant: Variant | None = None) -> tuple[Any, str]:
     """The engine's step."""
     run = run_of(SUBJECTS[name], batch_size=scale.batch_size, precision=scale.precision)
-    return our_step(run, scale.choice, layout=layout, compiled=compiled)
+    return our_step(run, scale.choice, variant=variant)
 
 
 def fed(scale: Scale, name: str) -> tuple[Any, str]:

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from study.cluster.snapshot import origin
 from study.commands import add_sweep_arguments, open_console, positive, sweep_folder
+from study.config.execution import Variant
 from study.errors import Problem, UserError, exit_status
 from study.planned import PlannedRun
 from study.planning import Plan, make_plan, read_to_plan
@@ -36,15 +37,24 @@ from study.training.placement import equipped
 from study.training.speed import Laps, time_architecture, time_input, with_batch_size
 
 ROUNDS = 5
+EAGER = tuple(Variant(memory_layout=layout) for layout in ("contiguous", "channels_last"))
+COMPILED = tuple(variant.model_copy(update={"compiled": "default"}) for variant in EAGER)
+GRAPHS = tuple(variant.model_copy(update={"compiled": "reduce-overhead"}) for variant in EAGER)
+VARIANTS: dict[str, tuple[Variant, ...]] = {"cpu": (*EAGER, *COMPILED), "cuda": (*EAGER, *COMPILED, *GRAPHS)}
 
 
 @dataclass
 class Subject:
-    """One architecture at one precision and batch size, with what the rounds so far told of it."""
+    """One architecture at one precision and batch size, in one variant, with what the rounds so far told of it."""
 
     planned: PlannedRun
+    variant: Variant | None = None  # None: as it trains where no variants were measured
     laps: list[Laps] = field(default_factory=list)
     fault: str | None = None
+
+    @property
+    def label(self) -> str:
+        return self.planned.label + (f" ({self.variant.label})" if self.variant else "")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
     add_sweep_arguments(parser)
     parser.add_argument("--rounds", type=positive, default=ROUNDS, help=f"over all architectures (default: {ROUNDS})")
     parser.add_argument("--batch-size", type=positive, metavar="N", help="instead of each run's own")
+    parser.add_argument("--variants", action="store_true",
+                        help="each architecture in both memory layouts, plain and compiled: launches then train in the fastest")
     parser.add_argument("--threads", type=positive, metavar="N", help="of a CPU (default: all that are allotted)")
     return parser
 
@@ -63,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan = make_plan(read_to_plan(arguments.sweep, arguments.overrides))
     device = equipped(choose_device(plan.sweep.device, os.environ), os.environ)
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
-    benchmark = measure(plan, device=device, rounds=arguments.rounds, batch_size=arguments.batch_size, console=console)
+    variants = VARIANTS[device.kind] if arguments.variants else (None,)
+    subjects = list(distinct(plan.runs, arguments.batch_size, variants=variants))
+    benchmark = measure(plan, subjects, device=device, rounds=arguments.rounds, console=console)
     path = file_for(benchmark, sweep_folder(arguments, plan.sweep.name).benchmarks)
     write_whole(path, benchmark.model_dump_json(indent=1) + "\n")
     console.print(speed_table(benchmark))
@@ -74,18 +88,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(
-    plan: Plan, *, device: DeviceChoice, rounds: int, batch_size: int | None, console: Console
+    plan: Plan, subjects: Sequence[Subject], *, device: DeviceChoice, rounds: int, console: Console
 ) -> Benchmark:
-    """All rounds over all architectures and inputs of the plan; UserError where not one could be measured."""
+    """All rounds over all subjects and their inputs; UserError where not one could be measured."""
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    subjects = list(distinct(plan.runs, batch_size))
     inputs = {input_of(subject.planned): subject.planned for subject in subjects}
     fed: dict[str, list[float]] = {key: [] for key in inputs}
     with progress_bar(console) as bar:
         task = bar.add_task("", total=rounds * (len(subjects) + len(inputs)))
         for turn in range(rounds):
             for subject in subjects:
-                bar.update(task, description=f"round {turn + 1}: {subject.planned.label}")
+                bar.update(task, description=f"round {turn + 1}: {subject.label}")
                 take_turn(subject, device)
                 bar.advance(task)
             for key, planned in inputs.items():
@@ -93,7 +106,7 @@ def measure(
                 fed[key].append(time_input(planned.run, device=device))
                 bar.advance(task)
     if all(subject.fault for subject in subjects):
-        raise UserError(*(Problem(subject.fault or "", subject.planned.label) for subject in subjects))
+        raise UserError(*(Problem(subject.fault or "", subject.label) for subject in subjects))
     execution = fingerprint(device, memory_layout="", optimizer=IMPLEMENTATION, micro_batches=0)
     return Benchmark(
         sweep=plan.sweep.name,
@@ -105,19 +118,24 @@ def measure(
         provenance=asdict(origin()),
         architectures=tuple(speed_of(subject) for subject in subjects if not subject.fault),
         inputs=tuple(input_speed(planned, fed[key]) for key, planned in inputs.items()),
-        left_out=tuple(f"{subject.planned.label}: {subject.fault}" for subject in subjects if subject.fault),
+        left_out=tuple(f"{subject.label}: {subject.fault}" for subject in subjects if subject.fault),
     )
 
 
-def distinct(runs: Iterable[PlannedRun], batch_size: int | None) -> Iterator[Subject]:
-    """One subject for each architecture, precision and batch size among the runs; `batch_size` goes before their own."""
+def distinct(
+    runs: Iterable[PlannedRun], batch_size: int | None, *, variants: Sequence[Variant | None] = (None,)
+) -> Iterator[Subject]:
+    """One subject for each architecture, precision and batch size among the runs, in each of the variants.
+
+    `batch_size` goes before the runs' own.
+    """
     seen = set()
     for planned in runs:
         run = with_batch_size(planned.run, batch_size or planned.run.train.batch_size)
         key = (planned.architecture, run.train.precision, run.train.batch_size)
         if key not in seen:
             seen.add(key)
-            yield Subject(replace(planned, run=run))
+            yield from (Subject(replace(planned, run=run), variant) for variant in variants)
 
 
 def input_of(planned: PlannedRun) -> str:
@@ -131,8 +149,10 @@ def take_turn(subject: Subject, device: DeviceChoice) -> None:
     if subject.fault:
         return
     try:
-        subject.laps.append(time_architecture(subject.planned.run, device=device))
-    except RuntimeError as error:  # out of memory, above all
+        if subject.variant is not None and subject.variant.compiled:
+            torch.compiler.reset()  # torch keeps the compiled code of a few shapes only
+        subject.laps.append(time_architecture(subject.planned.run, device=device, variant=subject.variant))
+    except RuntimeError as error:  # out of memory, above all; or what torch can't compile
         subject.fault = f"{type(error).__name__}: {error}".splitlines()[0]
     if subject.fault:
         release(device.device)
@@ -147,7 +167,8 @@ def speed_of(subject: Subject) -> Speed:
         model=run.model.model_dump(mode="json"),
         precision=run.train.precision,
         batch_size=run.train.batch_size,
-        memory_layout=laps[0].memory_layout,
+        memory_layout=laps[0].variant.memory_layout,
+        compiled=laps[0].variant.compiled,
         train_step_seconds=tuple(lap.train_step_seconds for lap in laps),
         inference_step_seconds=tuple(lap.inference_step_seconds for lap in laps),
         inference_latency_seconds=tuple(lap.inference_latency_seconds for lap in laps),
@@ -184,7 +205,7 @@ def speed_table(benchmark: Benchmark) -> Table:
     for speed in benchmark.architectures:
         memory = "" if speed.peak_memory_mib is None else f"{speed.peak_memory_mib:,.0f}"
         table.add_row(
-            speed.label, speed.precision, speed.memory_layout, str(speed.batch_size),
+            speed.label, speed.precision, speed.variant.label, str(speed.batch_size),
             f"{speed.train_images_per_second:,.0f}", f"{spread(speed.train_step_seconds):.0%}",
             f"{speed.inference_images_per_second:,.0f}", f"{spread(speed.inference_step_seconds):.0%}",
             f"{1000 * median(speed.inference_latency_seconds):.2f}", memory,

@@ -13,6 +13,9 @@ import torch
 import study.benchmark
 from study.backbones import build_spec
 from study.benchmark import main
+from study.cluster.launching import enter, new_launch
+from study.cluster.ledger import read_share
+from study.config.execution import Variant
 from study.config.reading import read_sweep
 from study.errors import UserError
 from study.forecast import forecast, predicted_costs, predicted_macs
@@ -98,9 +101,9 @@ def test_every_architecture_is_measured_in_every_round(plan, capsys):
 def test_rounds_go_over_all_architectures_in_turn(plan, monkeypatch):
     """A machine that is slow for a while slows every architecture: no architecture is measured twice before all are."""
     order = []
-    laps = speeds.Laps(0.1, 0.1, 0.1, None, "contiguous")
+    laps = speeds.Laps(0.1, 0.1, 0.1, None, Variant(memory_layout="contiguous"))
 
-    def noted(run, *, device):
+    def noted(run, *, device, variant):
         order.append((run.backbone, run.model.dim))
         return laps
 
@@ -114,11 +117,11 @@ def test_what_does_not_fit_is_left_out_and_told(plan, monkeypatch, capsys):
     """An architecture that runs out of memory costs one try; the others are measured, and the status is not 0."""
     tries = []
 
-    def narrow_only(run, *, device):
+    def narrow_only(run, *, device, variant):
         tries.append(run.model.dim)
         if run.model.dim == 12 and run.backbone == "vit":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB")
-        return speeds.Laps(0.1, 0.1, 0.1, None, "contiguous")
+        return speeds.Laps(0.1, 0.1, 0.1, None, Variant(memory_layout="contiguous"))
 
     monkeypatch.setattr(study.benchmark, "time_architecture", narrow_only)
     assert main(["sweep.yaml", "--rounds", "2"]) == 1
@@ -202,6 +205,32 @@ def test_the_newest_benchmark_counts(plan):
         benchmark = benchmark_of(speed_of(run, factor=factor), augment=run.augment)
         write_whole(folder / f"{name}.json", benchmark.model_dump_json())
     assert benchmark_columns(newest_benchmark(folder), run.to_json())["train_step_seconds"] == 0.008
+
+
+def test_the_fastest_variant_is_handed_out(plan, monkeypatch):
+    """`--variants` measures each architecture in every variant; plans and shares go by the one whose step was fastest."""
+    fast = Variant(memory_layout="channels_last", compiled="default")
+
+    def timed(run, *, device, variant):
+        return speeds.Laps(0.1 if variant == fast else 0.2, 0.1, 0.1, None, variant)
+
+    monkeypatch.setattr(study.benchmark, "time_architecture", timed)
+    assert main(["sweep.yaml", "--rounds", "1", "--variants"]) == 0
+    found = newest_benchmark(Path("runs/sweep/benchmarks"))
+    assert len(found.architectures) == 4 * 4
+    run = plan.runs[0].run.to_json()
+    assert found.speed(run).variant == found.best_variant(run) == fast
+    folder = SweepFolder(Path("runs/sweep"))
+    entered = enter(new_launch(plan, folder, cluster="local", workers=1), plan, folder, runs=plan.runs)
+    for planned in read_share(folder, (entered.id, 0)):
+        assert planned["variant"] == {"device_name": found.device_name, **fast.model_dump()}
+
+
+def test_one_variant_alone_decides_nothing(plan):
+    """Without --variants runs train as the rule says, also where the rule changes later."""
+    run = plan.runs[0].run
+    benchmark = benchmark_of(speed_of(run), augment=run.augment)
+    assert benchmark.speed(run.to_json()) is not None and benchmark.best_variant(run.to_json()) is None
 
 
 def test_a_runs_own_batch_size_counts_first(plan):

@@ -19,7 +19,7 @@ from study.errors import Problem, UserError
 from study.forecast import predicted_costs
 from study.planned import PlannedRun
 from study.planning import Plan
-from study.records.benchmark import newest_benchmark
+from study.records.benchmark import Benchmark, newest_benchmark
 from study.records.folder import SweepFolder, write_new
 from study.records.record import OUTCOMES, read_records
 
@@ -123,15 +123,22 @@ def enter(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequence[Plan
     """Writes the plan, the code, the shares and the launch, which is returned; nothing is submitted yet."""
     by_id = {planned.run_id: planned for planned in runs}
     failed = {run_id for run_id, attempts in read_records(folder.records).items() if attempts.record.status == "failed"}
-    costs = predicted_costs(runs, newest_benchmark(folder.benchmarks))
+    benchmark = newest_benchmark(folder.benchmarks)
+    costs = predicted_costs(runs, benchmark)
     loads = [Load(p.run_id, p.run.seed, p.architecture, costs[p.run_id]) for p in runs]
-    shares = [[_handed_out(by_id[run_id], failed) for run_id in share] for share in share_out(loads, draft.tasks)]
+    shares = [[_handed_out(by_id[run_id], failed, benchmark) for run_id in share] for share in share_out(loads, draft.tasks)]
     write_new(folder.plans / f"{plan.digest}.json", plan.document)
     launch = replace(draft, code=take_snapshot(folder.code), tasks=len(shares))
     write_launch(folder, launch, shares)
     return launch
 
 
-def _handed_out(planned: PlannedRun, failed: Set[str]) -> dict[str, Any]:
-    """A share's entry; a run that failed before is in it only if it is to be tried again."""
-    return {**planned.to_json(), "retry": planned.run_id in failed}
+def _handed_out(planned: PlannedRun, failed: Set[str], benchmark: Benchmark | None) -> dict[str, Any]:
+    """A share's entry; a run that failed before is in it only if it is to be tried again.
+
+    The variant that was measured to be the fastest goes with it, for workers on that device.
+    """
+    document = planned.to_json()
+    variant = benchmark.best_variant(document["run"]) if benchmark else None
+    measured = {"device_name": benchmark.device_name, **variant.model_dump()} if benchmark and variant else None
+    return {**document, "retry": planned.run_id in failed, "variant": measured}

@@ -20,6 +20,7 @@ import torch
 from study.cluster.crew import Crew
 from study.cluster.ledger import Launch
 from study.cluster.worker import write_progress
+from study.config.execution import Variant
 from study.config.options import ResolvedData
 from study.config.run import Run
 from study.data import facts
@@ -35,6 +36,7 @@ from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice, choose_device
 from study.training.engine import train
 from study.training.evaluation import Predictions
+from study.training.fingerprint import device_name
 from study.training.kept import write_kept
 from study.training.outcome import Interrupted, Outcome, Progress
 from study.training.placement import equipped
@@ -56,6 +58,7 @@ class Trainer:
     tracking: Tracking
     crew: Crew
     _splits: dict[str, Splits] = field(default_factory=dict)
+    _compiled: str = ""  # the architecture whose compiled code torch holds
 
     @staticmethod
     def open(
@@ -116,8 +119,24 @@ class Trainer:
                 checkpoints=self._checkpoints(run.run_id),
                 stop=stop,
                 report=report,
+                variant=self._variant(planned, run),
                 ranks=ranks,
             )
+
+    def _variant(self, planned: dict[str, Any], run: Run) -> Variant | None:
+        """The variant that was the fastest where it was measured, if that was on a device like this one.
+
+        torch compiles one piece of code for a few shapes and then gives up, so it forgets an architecture before the next.
+        """
+        measured = dict(planned.get("variant") or {})
+        if measured.pop("device_name", None) != device_name(self.device):
+            return None
+        variant = Variant.model_validate(measured)
+        architecture = run.backbone + run.model.model_dump_json()
+        if variant.compiled and architecture != self._compiled:
+            torch.compiler.reset()
+            self._compiled = architecture
+        return variant
 
     def failure(self, planned: dict[str, Any], *, reason: str, log: str | None) -> Record:
         """The record of a run that could not be trained: the reason, no outcome."""

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, JsonValue, ValidationError
 
+from study.config.execution import Compiled, Layout, Variant
 from study.config.options import Options
 from study.errors import Problem, UserError
 
@@ -37,11 +38,16 @@ class Speed(Options):
     model: dict[str, JsonValue]
     precision: str
     batch_size: int = Field(ge=1)
-    memory_layout: str
+    memory_layout: Layout
+    compiled: Compiled | None = None
     train_step_seconds: Rounds = Field(min_length=1)
     inference_step_seconds: Rounds = Field(min_length=1)  # of `batch_size` images
     inference_latency_seconds: Rounds = Field(min_length=1)  # of one image
     peak_memory_mib: float | None
+
+    @property
+    def variant(self) -> Variant:
+        return Variant(memory_layout=self.memory_layout, compiled=self.compiled)
 
     @property
     def train_images_per_second(self) -> float:
@@ -94,10 +100,18 @@ class Benchmark(Options):
     def speed(self, run: Mapping[str, Any]) -> Speed | None:
         """The speed of a planned run's architecture at its precision; None where it was not measured.
 
-        Measured at several batch sizes, the run's own counts; at one only, that one does.
+        Measured at several batch sizes, the run's own counts; at one only, that one does. Of variants the fastest counts.
         """
-        measured = self._speeds.get((architecture_key(run["backbone"], run["model"]), run["train"]["precision"]), [])
-        return at_batch_size(measured, run["train"]["batch_size"])
+        return at_batch_size(self._measured(run), run["train"]["batch_size"])
+
+    def best_variant(self, run: Mapping[str, Any]) -> Variant | None:
+        """The variant in which a planned run's training step was fastest; None where no two were measured."""
+        speed = self.speed(run)
+        several = len({speed.variant for speed in self._measured(run)}) > 1
+        return speed.variant if speed is not None and several else None
+
+    def _measured(self, run: Mapping[str, Any]) -> list[Speed]:
+        return self._speeds.get((architecture_key(run["backbone"], run["model"]), run["train"]["precision"]), [])
 
     def run_seconds(self, run: Mapping[str, Any]) -> float | None:
         """Device-seconds that a planned run takes: training with augmentation, validation, test; None if not measured.
@@ -117,11 +131,11 @@ class Benchmark(Options):
 
 
 def at_batch_size(measured: Sequence[Speed], batch_size: int) -> Speed | None:
-    """Of one architecture's speeds the one at this batch size, or else the only one."""
-    own = [speed for speed in measured if speed.batch_size == batch_size]
-    if own:
-        return own[0]
-    return measured[0] if len(measured) == 1 else None
+    """Of one architecture's speeds the fastest at this batch size, or else at the only one."""
+    sizes = {speed.batch_size for speed in measured}
+    size = batch_size if batch_size in sizes or len(sizes) != 1 else next(iter(sizes))
+    own = [speed for speed in measured if speed.batch_size == size]
+    return max(own, key=lambda speed: speed.train_images_per_second) if own else None
 
 
 def architecture_key(backbone: str, model: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from typing import Literal
 
 import torch
 
+from study.config.execution import Variant
 from study.config.run import Run
 from study.data.splits import Splits
 from study.training.batches import EvaluationBatches, TrainingBatches
@@ -30,7 +31,7 @@ from study.training.layout import LAYOUTS
 from study.training.memory import peak_mib, reset_peak
 from study.training.optimizer import IMPLEMENTATION, set_learning_rate
 from study.training.outcome import Interrupted, Outcome, Progress
-from study.training.placement import placed
+from study.training.placement import Placed, as_written, placed
 from study.training.progress import Reporter
 from study.training.ranks import ALONE, Ranks
 from study.training.schedule import learning_rate
@@ -55,6 +56,7 @@ class Session:
     peak_was_reset: bool
     notes: tuple[str, ...]
     ranks: Ranks
+    placing: Placed
 
     @property
     def autocast(self) -> torch.autocast:
@@ -74,6 +76,7 @@ def train(
     checkpoints: Checkpoints,
     stop: Callable[[], bool],
     report: Callable[[Progress], None],
+    variant: Variant | None = None,
     ranks: Ranks = ALONE,
 ) -> Outcome | Interrupted:
     """Train `run` from its newest checkpoint, or from the start, to its outcome, or until `stop()`, asked after each step.
@@ -82,7 +85,9 @@ def train(
     several ranks, as the others wait amid the step. Raises UserError where the data can't fill a batch, OutOfMemory where no
     part would do, PeerLost where another rank has ended, and whatever torch raises otherwise.
     """
-    attempt = partial(attempted, run, splits, device=device, checkpoints=checkpoints, stop=stop, report=report, ranks=ranks)
+    attempt = partial(
+        attempted, run, splits, device=device, checkpoints=checkpoints, stop=stop, report=report, variant=variant, ranks=ranks
+    )
     with execution_mode(device):
         try:
             return attempt(micro_batches=run.train.accumulate)
@@ -101,6 +106,7 @@ def attempted(
     splits: Splits,
     *,
     device: DeviceChoice,
+    variant: Variant | None,
     checkpoints: Checkpoints,
     stop: Callable[[], bool],
     report: Callable[[Progress], None],
@@ -110,7 +116,7 @@ def attempted(
 ) -> Outcome | Interrupted:
     """`train` with each batch in `micro_batches` parts, and `notes` for the outcome."""
     where, was_reset = device.device, reset_peak(device.device)
-    placing = placed(run, device, ranks=ranks)
+    placing = placed(run, device, variant=variant, ranks=ranks)
     model, layout = placing.model, placing.layout
     assert micro_batches == 1 or not sees_whole_batch(model), "the plan refuses micro-batches with BatchNorm"
     batches = TrainingBatches(run, splits, device=where, layout=layout, ranks=ranks)
@@ -128,6 +134,7 @@ def attempted(
             optimizer=IMPLEMENTATION,
             micro_batches=micro_batches,
             kernels=placing.kernels,
+            compiled=placing.compiled,
             ranks=ranks.size,
         ),
         checkpoints=checkpoints,
@@ -136,6 +143,7 @@ def attempted(
         peak_was_reset=was_reset,
         notes=notes,
         ranks=ranks,
+        placing=placing,
     )
     state = initial_state(model, run, device=where, epoch_steps=batches.epoch_steps)
     saved = ranks.same(checkpoints.latest(like=ENTRIES) if ranks.rank == 0 else None)
@@ -203,7 +211,8 @@ def close_epoch(state: TrainingState, session: Session, *, epoch: int) -> bool:
 
 def judged(state: TrainingState, session: Session, batches: EvaluationBatches) -> Evaluation:
     """The figures of the weights that `train.evaluate` names."""
-    return evaluate(state.judged, batches, autocast=session.autocast, ranks=session.ranks)
+    with as_written(session.placing):
+        return evaluate(state.judged, batches, autocast=session.autocast, ranks=session.ranks)
 
 
 def save(state: TrainingState, session: Session) -> None:

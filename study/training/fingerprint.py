@@ -28,19 +28,20 @@ def fingerprint(
     optimizer: str,
     micro_batches: int,
     kernels: str = PLAIN,
-    compiled: bool = False,
+    compiled: str | None = None,
     stacked: int = 1,
     ranks: int = 1,
 ) -> Fingerprint:
     """The fingerprint of a training on `choice`; `stacked` counts the runs trained together as one model, `ranks` the
     processes that train it.
 
-    `kernels` names the compiled extension whose kernels it uses, or says that all are torch's.
+    `kernels` names the compiled extension whose kernels it uses, or says that all are torch's; `compiled` is torch.compile's
+    mode.
     """
     on_gpu = choice.kind == "cuda"
     return {
         "device": choice.kind,
-        "device_name": torch.cuda.get_device_name() if on_gpu else processor_name(),
+        "device_name": device_name(choice),
         "cuda_version": torch.version.cuda if on_gpu else None,
         "cudnn_version": torch.backends.cudnn.version() if on_gpu else None,  # type: ignore[no-untyped-call]
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -52,7 +53,7 @@ def fingerprint(
         "optimizer": optimizer,
         "micro_batches": micro_batches,
         "kernels": kernels,
-        "compiled": compiled,
+        "compiled": compiled or False,
         "stacked": stacked,
         "ranks": ranks,
         "deterministic": choice.deterministic,
@@ -63,6 +64,11 @@ def differences(one: Fingerprint, other: Fingerprint) -> list[str]:
     """The entries in which two fingerprints differ, as `threads: 1 -> 2`; empty where the bits must agree."""
     names = sorted(one.keys() | other.keys())
     return [f"{name}: {one.get(name)} -> {other.get(name)}" for name in names if one.get(name) != other.get(name)]
+
+
+def device_name(choice: DeviceChoice) -> str:
+    """The model of the GPU or of the processor."""
+    return torch.cuda.get_device_name() if choice.kind == "cuda" else processor_name()
 
 
 @cache

@@ -1,21 +1,23 @@
-"""A run's model where and how it trains: on its device, in its layout, with the kernels that were chosen with the device."""
+"""A run's model where and how it trains: on its device, in its layout, compiled or not, with the kernels of the device."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 
 from study.backbones import build_spec
 from study.backbones.body import Backbone
+from study.config.execution import Compiled, Variant
 from study.config.run import Run
 from study.kernels.compiling import Unavailable
 from study.kernels.extension import prepare, put_in_place
 from study.kernels.heap import keep_freed_memory
 from study.training.device import DeviceChoice
-from study.training.layout import memory_format
+from study.training.layout import FORMATS, LAYOUTS, memory_format
 from study.training.ranks import ALONE, Ranks
 from study.training.synchronised_norm import synchronise_norms
 
@@ -27,6 +29,11 @@ class Placed:
     model: Backbone
     layout: torch.memory_format
     kernels: str
+    compiled: Compiled | None
+
+    @property
+    def variant(self) -> Variant:
+        return Variant(memory_layout=LAYOUTS[self.layout], compiled=self.compiled)
 
 
 def equipped(choice: DeviceChoice, environment: Mapping[str, str]) -> DeviceChoice:
@@ -44,11 +51,27 @@ def equipped(choice: DeviceChoice, environment: Mapping[str, str]) -> DeviceChoi
         return choice
 
 
-def placed(run: Run, choice: DeviceChoice, *, ranks: Ranks = ALONE) -> Placed:
-    """The model of `run` where `choice` says, with norms that see the batch of all `ranks`."""
+def placed(run: Run, choice: DeviceChoice, *, variant: Variant | None = None, ranks: Ranks = ALONE) -> Placed:
+    """The model of `run` where `choice` says, with norms that see the batch of all `ranks`.
+
+    `variant` is the one that was fastest on this device, where that was measured. A model that is compiled is so when it is
+    first called; its copies are not.
+    """
     model = build_spec(run.model, seed=run.seed)
-    layout = memory_format(model)
+    layout = memory_format(model) if variant is None else FORMATS[variant.memory_layout]
+    compiled = None if variant is None else variant.compiled
     if ranks.size > 1:
         synchronise_norms(model, device=choice.device)
     model.to(device=choice.device).to(memory_format=layout)  # type: ignore[call-overload]
-    return Placed(model, layout, put_in_place(model, choice.extension if run.train.precision == "fp32" else None))
+    extension = choice.extension if run.train.precision == "fp32" and compiled is None else None
+    kernels = put_in_place(model, extension)
+    if compiled is not None:
+        model.compile(mode=compiled)
+    return Placed(model, layout, kernels, compiled)
+
+
+@contextmanager
+def as_written(placing: Placed) -> Iterator[None]:
+    """Inside, a compiled model is called as it is written: what is called seldom isn't worth another compilation."""
+    with torch.compiler.set_stance("force_eager") if placing.compiled else nullcontext():
+        yield

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
+from study.config.execution import Variant
 from study.config.run import Run
 from study.data import facts
 from study.data.noise import noise_splits
@@ -24,10 +25,10 @@ from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
 from study.training.device import DeviceChoice, autocast, execution_mode
 from study.training.fitting import release
-from study.training.layout import LAYOUTS, laid_out
+from study.training.layout import laid_out
 from study.training.memory import peak_mib, reset_peak
 from study.training.optimizer import set_learning_rate
-from study.training.placement import placed
+from study.training.placement import Placed, as_written, placed
 from study.training.state import TrainingState, initial_state
 from study.training.step import optimizer_step
 
@@ -45,7 +46,7 @@ class Laps:
     inference_step_seconds: float
     inference_latency_seconds: float
     peak_memory_mib: float | None
-    memory_layout: str
+    variant: Variant
 
 
 def with_batch_size(run: Run, batch_size: int) -> Run:
@@ -54,20 +55,22 @@ def with_batch_size(run: Run, batch_size: int) -> Run:
     return dataclasses.replace(run, train=run.train.model_copy(update={"batch_size": batch_size, "accumulate": accumulate}))
 
 
-def time_architecture(run: Run, *, device: DeviceChoice) -> Laps:
-    """One round with a model built for it, which is gone afterwards; raises what torch raises, out of memory included."""
+def time_architecture(run: Run, *, device: DeviceChoice, variant: Variant | None = None) -> Laps:
+    """One round with a model built for it, in `variant` or as the rule says, which is gone afterwards.
+
+    Raises what torch raises, out of memory included.
+    """
     release(device.device)
     return_freed_memory()  # else a CPU's peak would be that of whatever came before
     was_reset = reset_peak(device.device)
     try:
         with execution_mode(device):
-            return _laps(run, device, was_reset=was_reset)
+            return _laps(run, placed(run, device, variant=variant), device.device, was_reset=was_reset)
     finally:
         release(device.device)
 
 
-def _laps(run: Run, device: DeviceChoice, *, was_reset: bool) -> Laps:
-    placing, where = placed(run, device), device.device
+def _laps(run: Run, placing: Placed, where: torch.device, *, was_reset: bool) -> Laps:
     model, layout = placing.model, placing.layout
     state = initial_state(model, run, device=where, epoch_steps=WARM_UP + MOST_REPEATS)
     images = laid_out(random_images(run).to(where), layout)
@@ -75,11 +78,11 @@ def _laps(run: Run, device: DeviceChoice, *, was_reset: bool) -> Laps:
     peak = peak_mib(where, was_reset=was_reset)
     model.eval()
     casting = autocast(run.train.precision, where)
-    with torch.inference_mode(), casting:
+    with torch.inference_mode(), casting, as_written(placing):
         inference = timed(lambda: model(images), where)
         single = images[:1].clone(memory_format=layout)
         latency = timed(lambda: model(single), where)
-    return Laps(train_step, inference, latency, peak, LAYOUTS[layout])
+    return Laps(train_step, inference, latency, peak, placing.variant)
 
 
 def _training_step(state: TrainingState, run: Run, *, images: torch.Tensor) -> Callable[[], None]:

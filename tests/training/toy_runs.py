@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from study.backbones import specify
+from study.config.execution import Variant
 from study.config.options import AugmentOptions, ResolvedData, TrainOptions
 from study.config.run import Run
 from study.data.facts import DataFacts
@@ -113,6 +114,7 @@ def attempt(
     restart: int = 0,
     report: Callable[[Progress], None] = lambda _: None,
     device: DeviceChoice = CPU,
+    variant: Variant | None = None,
 ) -> Outcome | Interrupted:
     """One attempt at `run` on the toy images."""
     return train(
@@ -122,6 +124,7 @@ def attempt(
         checkpoints=EveryNthStep(folder, run, every=every, restart=restart),
         stop=fate or Fate(),
         report=report,
+        variant=variant,
     )
 
 
