@@ -7,7 +7,6 @@ launch goes on from where the runs were.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,10 +16,10 @@ from rich.console import Console
 from study.cluster.cancellation import Cancellation, cancel_followers, carry_out, propose, still_held
 from study.cluster.life import life_of
 from study.cluster.selection import pairs, selected
-from study.commands import add_sweep_arguments, open_console, read_asked, sweep_folder
+from study.commands import add_sweep_arguments, launched, open_console, read_asked, sweep_folder, typed
 from study.errors import Problem, UserError, exit_status
-from study.records.folder import SweepFolder
-from study.records.table import load_plan
+from study.records.folder import SweepFolder, read_kept
+from study.records.table import completed, load_plan
 
 SHOWN = 8
 
@@ -34,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_intermixed_args(argv)
     sweep, console = read_asked(arguments), open_console()
     folder, where = sweep_folder(arguments, sweep.name), pairs(arguments.where)
-    wanted = selected(planned_runs(folder), where)
+    with launched(sweep, runs=arguments.runs):
+        wanted = selected(planned_runs(folder), where)
     proposed = propose(folder, wanted, life_of(folder))
     if not proposed.runs:
         console.print(f"{sweep.name}: nothing of this is queued or running.", highlight=False)
@@ -51,15 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     held = still_held(folder, done.run_ids)
     if held:
         console.print(f"{len(held)} are still being let go of by their workers, e.g. {min(held)}", highlight=False)
-    console.print(f"Records and checkpoints are kept. To go on: python -m study.launch {sweep.path}", highlight=False)
+    again = typed("launch", sweep, sweep.overrides, runs=arguments.runs)
+    console.print(f"Records and checkpoints are kept. To go on: {again}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
 def planned_runs(folder: SweepFolder) -> list[dict[str, Any]]:
     """Every run that any launch of the sweep has planned; a UserError where there was no launch."""
     load_plan(folder.path)
-    plans = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.plans.glob("*.json"))]
-    return [planned for plan in plans for planned in plan["runs"]]
+    plans = [read_kept(path, mend="restore it, or move it away") for path in sorted(folder.plans.glob("*.json"))]
+    return [planned for plan in plans for planned in completed(plan)["runs"]]
 
 
 def told(what: Cancellation) -> str:

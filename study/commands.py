@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from study.config.reading import read_sweep
 from study.config.sweep import Sweep
+from study.errors import UserError
 from study.records.folder import SweepFolder
+from study.records.table import NotLaunched
 
 DEFAULT_RUNS = "runs"
 LOG_WIDTH = 160  # columns of tables where no terminal says how wide it is
@@ -53,6 +57,16 @@ def typed(command: str, sweep: Sweep, overrides: Sequence[str], *, runs: str, mo
     """A command as a shell takes it, for the line that says what to type next."""
     place = [] if runs == DEFAULT_RUNS else ["--runs", runs]
     return shlex.join(["python", "-m", f"study.{command}", sweep.path, *overrides, *more, *place])
+
+
+@contextlib.contextmanager
+def launched(sweep: Sweep, *, runs: str) -> Iterator[None]:
+    """Where nothing has been launched, the command that does it is told."""
+    try:
+        yield
+    except NotLaunched as error:
+        following = typed("launch", sweep, sweep.overrides, runs=runs)
+        raise UserError(*(replace(one, rule=f"{one.rule}; next: {following}") for one in error.problems)) from None
 
 
 def cost_cache(arguments: argparse.Namespace) -> Path:

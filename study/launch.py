@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from study.cluster import slurm
-from study.cluster.launching import enter, new_launch, to_do
+from study.cluster.launching import enter, keep_plan, new_launch, not_kept, to_do
 from study.cluster.ledger import Cluster, read_launches
 from study.cluster.life import life_of
 from study.cluster.local import LocalWorkers, machine_for, worker_environment
@@ -136,6 +136,7 @@ def _ask(
     """Shows the plan and has what is left of it trained, here or on Slurm."""
     selection.of(plan.runs)
     show_plan(plan, console, benchmark=newest_benchmark(folder.benchmarks))
+    _say_not_kept(plan, folder, console)
     earlier = folder.launch_ids()
     if profile is None:
         status = _here(plan, folder, selection, arguments=arguments, console=console)
@@ -146,6 +147,14 @@ def _ask(
     return status
 
 
+def _say_not_kept(plan: Plan, folder: SweepFolder, console: Console) -> None:
+    """What is asked to be kept of runs that are recorded already, and how to come by it."""
+    for option, run_ids in not_kept(plan, folder).items():
+        many = f"{len(run_ids):,} recorded runs were" if len(run_ids) > 1 else "1 recorded run was"
+        told = f"{many} trained without {option}, so nothing is kept, e.g. of {run_ids[0]}. The option makes no other run"
+        console.print(f"{told}: to train once more, with it, add name=ANOTHER", highlight=False, soft_wrap=True)
+
+
 def _note_plan(plan: Plan, folder: SweepFolder, *, earlier: Sequence[str]) -> None:
     """What was asked for last is the plan that tables and status are of, also where nothing was left to start.
 
@@ -154,6 +163,7 @@ def _note_plan(plan: Plan, folder: SweepFolder, *, earlier: Sequence[str]) -> No
     """
     with sweep_lock(folder):
         launches = [launch for launch in read_launches(folder) if launch.id not in earlier[:-1]]
+        keep_plan(plan, folder)
         if plan.digest not in {launch.plan for launch in launches}:
             enter(new_launch(plan, folder, cluster="local", workers=1), plan, folder, runs=())
 

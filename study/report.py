@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from study.commands import add_sweep_arguments, open_console, sweep_folder
+from study.commands import add_sweep_arguments, launched, open_console, sweep_folder
 from study.config.reading import read_sweep
 from study.errors import Problem, UserError, exit_status
 from study.reporting.figures.style import LOOKS
@@ -61,12 +61,14 @@ def material_of(word: str, arguments: argparse.Namespace) -> Material:
     asked = Path(word)
     if (asked / "study.json").is_file():
         return from_report(asked)
-    if asked.is_dir():
+    if any((asked / kind).is_dir() for kind in ("launches", "records")):
         return from_runs(asked)
     if asked.suffix in (".yaml", ".yml"):
-        name = read_sweep(asked, arguments.overrides).name
-        return from_runs(sweep_folder(arguments, name).path)
-    raise UserError(Problem("is neither a sweep's YAML file, nor a folder of runs or of a report", place=word))
+        sweep = read_sweep(asked, arguments.overrides)
+        with launched(sweep, runs=arguments.runs):
+            return from_runs(sweep_folder(arguments, sweep.name).path)
+    there = sorted(str(path) for place in ("sweeps/*.yaml", "runs/*", "reports/*") for path in Path().glob(place))
+    raise UserError(Problem("neither a sweep's YAML file, nor a folder of runs or of a report", value=word, choices=there))
 
 
 def show(written: Written, console: Console) -> None:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from study.cluster.life import life_of
 from study.cluster.standing import Gap, Running, Standing, last_lines, standing
-from study.commands import add_sweep_arguments, open_console, read_asked, sweep_folder, typed
+from study.commands import add_sweep_arguments, launched, open_console, read_asked, sweep_folder, typed
 from study.config.sweep import Sweep
 from study.errors import UserError, exit_status
 from study.records.folder import SweepFolder
@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_intermixed_args(argv)
     sweep = read_asked(arguments)
     folder, console = sweep_folder(arguments, sweep.name), open_console()
-    plan, now = look(folder)
+    with launched(sweep, runs=arguments.runs):
+        plan, now = look(folder)
     if arguments.json:
         console.print_json(json.dumps(document(sweep.name, now) | {"stages": stages(plan, now)}))
     elif arguments.watch:

@@ -20,7 +20,8 @@ from study.forecast import predicted_costs
 from study.planned import PlannedRun
 from study.planning import Plan
 from study.records.benchmark import Benchmark, newest_benchmark
-from study.records.folder import SweepFolder, write_new
+from study.records.folder import SweepFolder, kept_text, write_whole
+from study.records.predictions import kept_predictions
 from study.records.record import OUTCOMES, read_records
 
 
@@ -127,10 +128,29 @@ def enter(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequence[Plan
     costs = predicted_costs(runs, benchmark)
     loads = [Load(p.run_id, p.run.seed, p.architecture, costs[p.run_id]) for p in runs]
     shares = [[_handed_out(by_id[run_id], failed, benchmark) for run_id in share] for share in share_out(loads, draft.tasks)]
-    write_new(folder.plans / f"{plan.digest}.json", plan.document)
+    keep_plan(plan, folder)
     launch = replace(draft, code=take_snapshot(folder.code), tasks=len(shares))
     write_launch(folder, launch, shares)
     return launch
+
+
+def keep_plan(plan: Plan, folder: SweepFolder) -> None:
+    """The plan's file, named by its content; one that was lost or damaged is written anew."""
+    path, text = folder.plans / f"{plan.digest}.json", kept_text(plan.document)
+    if not path.exists() or path.read_bytes() != text.encode():
+        write_whole(path, text)
+
+
+def not_kept(plan: Plan, folder: SweepFolder) -> dict[str, list[str]]:
+    """By option, the finished runs that lack what it asks to keep: they were trained without it, and it makes no other run."""
+    done = {run_id for run_id, attempts in read_records(folder.records).items() if attempts.record.status == "done"}
+    finished = [planned for planned in plan.runs if planned.run_id in done]
+    weights = [planned.run_id for planned in finished if planned.run.train.keep == "last"
+               and not (folder.weights / f"{planned.run_id}.safetensors").exists()]
+    asked = [planned.run_id for planned in finished if planned.run.data.predictions and planned.run.train.read_test]
+    predicted = kept_predictions(folder) if asked else set()
+    lacking = {"train.keep": weights, "data.predictions": [run_id for run_id in asked if run_id not in predicted]}
+    return {option: runs for option, runs in lacking.items() if runs}
 
 
 def _handed_out(planned: PlannedRun, failed: Set[str], benchmark: Benchmark | None) -> dict[str, Any]:

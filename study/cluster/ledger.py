@@ -11,14 +11,14 @@ What is cancelled is withdrawn from one launch: its workers pass the run over, o
 from __future__ import annotations
 
 import calendar
-import json
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from study.records.folder import SweepFolder, write_new
+from study.errors import Problem, UserError
+from study.records.folder import LEAVE_LAUNCH, MEND_LAUNCH, SweepFolder, read_kept, write_new
 
 Cluster = Literal["local", "slurm"]
 Worker = tuple[str, int]
@@ -74,7 +74,13 @@ def write_launch(folder: SweepFolder, launch: Launch, shares: list[list[dict[str
 
 
 def read_launch(folder: SweepFolder, launch_id: str) -> Launch:
-    return Launch(**json.loads((folder.launches / launch_id / "launch.json").read_text(encoding="utf-8")))
+    path = folder.launches / launch_id / "launch.json"
+    document = read_kept(path, mend=MEND_LAUNCH)
+    try:
+        return Launch(**document)
+    except TypeError:
+        rule = f"this launch was written by another version of the project: use that version; or, {LEAVE_LAUNCH}"
+        raise UserError(Problem(rule, place=str(path))) from None
 
 
 def read_launches(folder: SweepFolder) -> list[Launch]:
@@ -85,13 +91,13 @@ def read_launches(folder: SweepFolder) -> list[Launch]:
 def read_share(folder: SweepFolder, worker: Worker) -> list[dict[str, Any]]:
     """The planned runs that a worker was given, whole, in the order it trains them."""
     path = folder.launches / worker[0] / "shares" / f"{worker[1]}.json"
-    share: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    share: list[dict[str, Any]] = read_kept(path, mend=MEND_LAUNCH)
     return share
 
 
 def holders(folder: SweepFolder, launch_id: str) -> dict[str, Worker]:
     """Which worker of a launch was given a run, for all of its runs: one file, however many workers there are."""
-    shares = json.loads((folder.launches / launch_id / "runs.json").read_text(encoding="utf-8"))
+    shares = read_kept(folder.launches / launch_id / "runs.json", mend=MEND_LAUNCH)
     return {run_id: (launch_id, task) for task, share in enumerate(shares) for run_id in share}
 
 
@@ -130,7 +136,7 @@ def withdraw(folder: SweepFolder, launch_id: str, run_ids: Iterable[str]) -> Non
 def withdrawn(folder: SweepFolder, launch_id: str) -> set[str]:
     """The run ids that were taken away from a launch."""
     paths = (folder.launches / launch_id / "withdrawn").glob("*.json")
-    return {run_id for path in paths for run_id in json.loads(path.read_text(encoding="utf-8"))}
+    return {run_id for path in paths for run_id in read_kept(path, mend=MEND_LAUNCH)}
 
 
 @dataclass

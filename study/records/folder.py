@@ -38,6 +38,10 @@ from typing import Any, TextIO
 from study.durability import flush, whole_file
 from study.errors import Problem, UserError
 
+LEAVE_LAUNCH = "once none of its jobs lives, move the launch's folder away and launch again (records and checkpoints stay)"
+MEND_LAUNCH = f"restore it; or, {LEAVE_LAUNCH}"
+"""What to do about a launch's file that can't be read."""
+
 
 @dataclass(frozen=True)
 class SweepFolder:
@@ -137,11 +141,26 @@ def write_whole(path: Path, text: str) -> None:
 
 def write_new(path: Path, document: Any) -> None:
     """An immutable JSON file: written whole, and an assertion if it exists with other content."""
-    text = json.dumps(document, indent=1, sort_keys=True) + "\n"
+    text = kept_text(document)
     if path.exists():
         assert path.read_text(encoding="utf-8") == text, f"{path} exists with other content"
         return
     write_whole(path, text)
+
+
+def kept_text(document: Any) -> str:
+    """A document as immutable files hold it."""
+    return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
+def read_kept(path: Path, *, mend: str) -> Any:
+    """The document of an immutable JSON file; where it is gone or damaged a UserError that says how to `mend` that."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(Problem(f"this file is gone: {mend}", place=str(path))) from None
+    except ValueError as error:
+        raise UserError(Problem(f"this file is damaged ({error}): {mend}", place=str(path))) from None
 
 
 class Lines:

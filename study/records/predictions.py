@@ -59,6 +59,13 @@ def row_groups(path: Path) -> Iterator[pa.Table]:
         yield from map(file.read_row_group, range(file.num_row_groups))
 
 
+def kept_predictions(folder: SweepFolder) -> set[str]:
+    """The runs whose predictions are on disk, by the first row of each."""
+    files = (pq.ParquetFile(path) for path in folder.predictions.glob("*.parquet"))
+    groups = (file.read_row_group(number, ["run_id"]) for file in files for number in range(file.num_row_groups))
+    return {group["run_id"][0].as_py() for group in groups if len(group)}
+
+
 def load_predictions(folder: str | Path) -> pd.DataFrame:
     """The predictions of all runs that have an outcome, one row per run and test image; empty where none were kept."""
     place = SweepFolder(Path(folder))

@@ -19,7 +19,7 @@ import pandas as pd
 from study.errors import Problem, UserError
 from study.records.baseline import baseline_name, read_baselines
 from study.records.benchmark import Benchmark, benchmark_columns, newest_benchmark
-from study.records.folder import SweepFolder
+from study.records.folder import MEND_LAUNCH, SweepFolder, read_kept
 from study.records.record import Attempts, Stage, read_records
 from study.records.selection import read_selection
 
@@ -52,17 +52,19 @@ class StudyFacts:
     trials_per_cell: int = 0
 
 
+class NotLaunched(UserError):
+    """There is no plan to tell of, since nothing has been launched."""
+
+
 def load_plan(folder: str | Path) -> dict[str, Any]:
     """The plan document of the newest launch of a sweep's folder."""
     place = SweepFolder(Path(folder))
     launches = place.launch_ids()
     if not launches:
-        raise UserError(Problem("nothing has been launched here yet", place=str(folder)))
-    launch = json.loads((place.launches / launches[-1] / "launch.json").read_text(encoding="utf-8"))
-    path = place.plans / f"{launch['plan']}.json"
-    if not path.exists():
-        raise UserError(Problem("the plan of the newest launch is gone: restore this file", place=str(path)))
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        raise NotLaunched(Problem("nothing has been launched here yet", place=str(folder)))
+    launch = read_kept(place.launches / launches[-1] / "launch.json", mend=MEND_LAUNCH)
+    path = place.plans / f"{launch.get('plan')}.json"
+    document: dict[str, Any] = read_kept(path, mend="restore it, or type the newest launch again, which writes it anew")
     return completed(document)
 
 
