@@ -14,7 +14,7 @@ from pathlib import Path
 
 from study.cluster.journal import last_words, read_journals
 from study.cluster.ledger import read_launch
-from study.cluster.worker import requeue
+from study.cluster.stopping import requeue
 from study.records.folder import SweepFolder
 
 

@@ -16,15 +16,16 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn, Protocol
 
+import torch
 from torch import distributed
 
 from study.cluster.failures import RankFailure, note_failure
-from study.cluster.worker import Stop
+from study.cluster.stopping import Stop
 from study.errors import Problem, UserError
 from study.records.folder import SweepFolder, Writer
 from study.training.device import DeviceChoice
@@ -112,7 +113,7 @@ class Company:
     stop: Stop
     writer: Writer  # of the worker, on all ranks
     share: list[dict[str, Any]]
-    _device: Any = None
+    _device: torch.device | None = None  # both from `join` on
     _side: Any = None  # a gloo group of all ranks, for what concerns the hosts
 
     @contextmanager
@@ -153,16 +154,20 @@ class Company:
                 distributed.all_gather_object(signals, self.stop.signal, group=self._side)
         except Exception as error:
             traceback.print_exc()
-            if not isinstance(error, PeerLost | distributed.DistError):
-                note_failure(self.folder, self.writer, self._failure(planned["run_id"], reason(error)))
-            end_at_once()
+            try:
+                if not isinstance(error, PeerLost | distributed.DistError):
+                    note_failure(self.folder, self.writer, self._failure(planned["run_id"], reason(error)))
+            finally:
+                end_at_once()
         for number in signals:
             self.stop.hear(number)
 
     def dismiss(self) -> None:
-        if self.seat.rank == 0:
-            self._ranks().same(None)
-        distributed.barrier(group=self._side)
+        with suppress(PeerLost):  # who was ended by now has heard enough
+            if self.seat.rank == 0:
+                self._ranks().same(None)
+            with others_needed():
+                distributed.barrier(group=self._side)
         distributed.destroy_process_group()
 
     def next(self) -> dict[str, Any] | None:
@@ -171,7 +176,8 @@ class Company:
         return planned
 
     def _ranks(self) -> Several:
-        return Several(self.seat.rank, self.seat.size, self._device, side=self._side)
+        assert self._device is not None, "ranks join before they train"
+        return Several(self.seat.rank, self.seat.size, device=self._device, side=self._side)
 
     def _failure(self, run_id: str, reason: str) -> RankFailure:
         host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
@@ -181,30 +187,30 @@ class Company:
 def lead(
     folder: SweepFolder,
     writer: Writer,
-    share: list[dict[str, Any]],
     *,
+    share: list[dict[str, Any]],
     environment: Mapping[str, str],
     log: str,
     stop: Stop,
 ) -> Company:
-    """The ranks as the worker sees them, when all are there and know the share."""
-    here = taken_seat(writer.launch, writer.task, environment)
+    """The ranks as the worker sees them, when all are there and can know the share."""
+    here = taken_seat(writer.launch, writer.task, environment=environment)
     store = meet(here)
     store.set("share", json.dumps([str(writer), share]))
-    return Company(here, store, folder, log, stop, writer, share)
+    return Company(seat=here, store=store, folder=folder, log=log, stop=stop, writer=writer, share=share)
 
 
 def join_worker(
-    folder: SweepFolder, launch: str, task: int, *, environment: Mapping[str, str], log: str, stop: Stop
+    folder: SweepFolder, worker: tuple[str, int], *, environment: Mapping[str, str], log: str, stop: Stop
 ) -> Company:
-    """The ranks as one sees them that isn't the worker."""
-    here = taken_seat(launch, task, environment)
+    """The ranks as one of them sees them that isn't the worker."""
+    here = taken_seat(*worker, environment=environment)
     store = meet(here)
     writer, share = json.loads(store.get("share"))
-    return Company(here, store, folder, log, stop, Writer.parse(writer), share)
+    return Company(seat=here, store=store, folder=folder, log=log, stop=stop, writer=Writer.parse(writer), share=share)
 
 
-def taken_seat(launch: str, task: int, environment: Mapping[str, str]) -> Seat:
+def taken_seat(launch: str, task: int, *, environment: Mapping[str, str]) -> Seat:
     """This process's seat; from here on it sees its own GPU alone."""
     os.environ.update(own_gpu(environment))
     return seat(environment, meeting=f"{launch} {task} {environment.get('SLURM_RESTART_COUNT', '0')}")

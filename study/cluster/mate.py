@@ -9,8 +9,9 @@ from pathlib import Path
 
 from study.cluster.crew import join_worker
 from study.cluster.ledger import Launch
+from study.cluster.stopping import EXIT_WAIT_S, Stop
 from study.cluster.trainer import Trainer
-from study.cluster.worker import EXIT_REFUSED, EXIT_WAIT_S, Stop, Task
+from study.cluster.worker import EXIT_REFUSED, Task
 from study.errors import UserError
 from study.records.folder import SweepFolder
 
@@ -19,7 +20,7 @@ def work_as_mate(task: Task, launch: Launch, *, stop: Stop, environment: Mapping
     """The whole life of one mate. After a signal it stays until the scheduler ends the job, as the worker does."""
     folder = SweepFolder(Path(task.folder))
     try:
-        crew = join_worker(folder, launch.id, task.job, environment=environment, log=log, stop=stop)
+        crew = join_worker(folder, (launch.id, task.job), environment=environment, log=log, stop=stop)
         trainer = Trainer.open(
             folder, crew.writer, launch, share=crew.share, threads=task.threads, environment=environment, crew=crew
         )

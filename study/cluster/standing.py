@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from study.cluster.failures import failures
 from study.cluster.journal import FINISHED, Entry, training_now
 from study.cluster.ledger import Launch, Worker, holders, read_launches, withdrawn
 from study.cluster.life import Life
@@ -158,6 +159,7 @@ def gaps(folder: SweepFolder, missing: Sequence[str], life: Life) -> tuple[Gap, 
         last |= holders(folder, launch.id)
     jobs = jobs_of_workers(life.jobs, launches)
     taken = {launch.id: withdrawn(folder, launch.id) for launch in launches}
+    noted = failures(folder, set(missing))
     runs: dict[tuple[str, str], list[str]] = defaultdict(list)
     for run_id in missing:
         worker = last.get(run_id)
@@ -165,6 +167,8 @@ def gaps(folder: SweepFolder, missing: Sequence[str], life: Life) -> tuple[Gap, 
             fate = ("not launched yet", "")
         elif run_id in taken[worker[0]]:
             fate = ("cancelled", "")
+        elif run_id in noted:
+            fate = (f"{noted[run_id].told}; the next launch records it", noted[run_id].log)
         else:
             fate = _fate(folder, worker, life.words.get(worker), jobs.get(worker))
         runs[fate].append(run_id)

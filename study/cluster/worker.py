@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from submitit.helpers import DelayedSubmission
@@ -33,6 +31,7 @@ from study.cluster.journal import (
 )
 from study.cluster.ledger import Launch, Withdrawals, all_holders, handed_on, read_launch, read_share
 from study.cluster.locks import no_launch_meanwhile, worker_sign
+from study.cluster.stopping import Stop, leave
 from study.errors import UserError
 from study.records.folder import Lines, SweepFolder, Writer, write_whole
 from study.records.record import OUTCOMES, Attempts, Record, Status, read_records
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
     from study.cluster.trainer import Trainer
 
 EXIT_REFUSED = 3  # the worker can't do its work here at all: no usable device, data that is not the planned data
-EXIT_NOT_REQUEUED = 4  # stopped in order, but the scheduler doesn't take the job back
-EXIT_WAIT_S = 600  # after SIGTERM: longer than any grace period, so that it is the scheduler who ends the job
-RANK_WAIT_S = 10  # between the requests of a job's several workers, since one is enough
 
 
 @dataclass(frozen=True)
@@ -62,30 +58,6 @@ class Task:
     def checkpoint(self) -> DelayedSubmission:
         """What submitit requeues when a signal comes before this worker's own handlers stand: the same task."""
         return DelayedSubmission(self)
-
-
-@dataclass
-class Stop:
-    """The flag that signals set; training looks at it after each step."""
-
-    signal: int | None = None
-
-    def __call__(self) -> bool:
-        return self.signal is not None
-
-    def hear(self, number: int | None) -> None:
-        """Takes in a signal that another process of this worker got."""
-        if number is not None:
-            self._note(number, None)
-
-    def listen(self) -> None:
-        for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
-        signal.signal(signal.SIGCONT, signal.SIG_DFL)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal != signal.SIGUSR2:  # Slurm sends TERM and USR2 together; the one that requeues counts
-            self.signal = number
 
 
 def work(task: Task) -> str:
@@ -115,7 +87,7 @@ def work(task: Task) -> str:
     if stop():
         journal.note("exit", reason=signal.Signals(stop.signal or 0).name)
         if task.restart is None:
-            _leave(stop, environment)
+            leave(stop, environment)
         return "stopped"
     journal.note("exit", reason=FINISHED)
     return FINISHED
@@ -176,7 +148,7 @@ def _trainer(
 
     folder, writer = worker.folder, worker.writer
     alone = launch.ranks == 1
-    crew = SOLO if alone else lead(folder, writer, share, environment=environment, log=worker.log, stop=worker.stop)
+    crew = SOLO if alone else lead(folder, writer, share=share, environment=environment, log=worker.log, stop=worker.stop)
     return Trainer.open(folder, writer, launch, share=share, threads=threads, environment=environment, crew=crew)
 
 
@@ -256,34 +228,6 @@ class Worker:
 
 def _told(status: Status, record: Record) -> str:
     return record.figures() if status == "done" else f"{status}: {record.reason}"
-
-
-def _leave(stop: Stop, environment: Mapping[str, str]) -> None:
-    """After the state is saved: back into the queue where Slurm asked for the place, else wait for its end.
-
-    A job that just left after SIGTERM would count as finished, and a preempted one would not come back: so it stays until
-    the scheduler ends it. USR2 may still come in that time (Slurm sends both, in either order). A SIGTERM is never answered
-    with a requeue: it may come from scancel, and a requeue would bring the cancelled job back.
-    """
-    deadline = time.monotonic() + EXIT_WAIT_S
-    while stop.signal != signal.SIGUSR2 and time.monotonic() < deadline:
-        time.sleep(0.2)
-    if stop.signal == signal.SIGUSR2:
-        time.sleep(RANK_WAIT_S * int(environment["SLURM_PROCID"]))
-        if not requeue(environment["SLURM_JOB_ID"]):
-            sys.exit(EXIT_NOT_REQUEUED)
-
-
-def requeue(job: str) -> bool:
-    """Puts a running job back into the queue; False where Slurm won't, also when asked again (it may be busy)."""
-    for pause_s in (0, 5, 15):
-        time.sleep(pause_s)
-        try:
-            if subprocess.run(["scontrol", "requeue", job], check=False, timeout=60).returncode == 0:
-                return True
-        except (OSError, subprocess.TimeoutExpired) as error:
-            print(f"scontrol: {error}", file=sys.stderr, flush=True)
-    return False
 
 
 def write_progress(folder: SweepFolder, writer: Writer, *, every_s: float) -> Callable[[str], None]:

@@ -28,10 +28,10 @@ SECTION_COLUMNS = {"data": {"name": "data_name", "digest": "data_digest"}, "mode
 """Options whose bare name would say too little as a column."""
 
 NOT_COLUMNS = {"data": {*PATHS, "val_fraction", "predictions"}, "model": {"image_size", "in_channels", "num_classes"},
-               "augment": set(), "train": {"keep", "read_test"}}
+               "augment": set(), "train": {"keep", "distributed", "read_test"}}
 RESULTS = ("val_accuracy", "val_loss", "test_accuracy", "test_top5", "test_loss")
 MEASURED = ("train_seconds", "images_per_second", "peak_memory_mib")
-FINGERPRINT = ("device", "device_name", "threads", "stacked", "compiled")
+FINGERPRINT = ("device", "device_name", "threads", "stacked", "ranks", "compiled")
 
 
 @dataclass(frozen=True)

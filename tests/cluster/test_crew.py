@@ -11,8 +11,11 @@ from torch import distributed
 from study.cluster.crew import PORTS, Company, Seat, own_gpu, seat
 from study.cluster.failures import RankFailure, failures, forget_failures, note_failure
 from study.cluster.launching import check_batches
+from study.cluster.ledger import Launch, write_launch
+from study.cluster.life import Life
 from study.cluster.profile import Profile
-from study.cluster.worker import Stop
+from study.cluster.standing import gaps
+from study.cluster.stopping import Stop
 from study.config.reading import read_sweep
 from study.errors import Problem, UserError
 from study.planning import make_plan
@@ -97,3 +100,16 @@ def test_a_batch_is_cut_evenly_or_refused(tmp_path):
         check_batches(runs, 8)
     assert "8 ranks x 2 micro-batches" in caught.value.screen() and "valid: 96, 112" in caught.value.screen()
     assert check_batches(planned(tmp_path, "batch_size: 101"), 1) is None
+
+
+def test_a_failure_that_nobody_has_recorded_yet_is_told(tmp_path):
+    """Where no job requeues itself the run is missing, and status says why instead of that its worker died."""
+    folder, share = SweepFolder(tmp_path), [[{"run_id": "run"}, {"run_id": "other"}]]
+    made = Launch("launch", "slurm", plan="p", code="c", tasks=1, tasks_per_job=1, device="cpu", provenance={}, ranks=2)
+    write_launch(folder, made, share)
+    failure = RankFailure("run", 1, 2, host="n2", reason="out of memory", log="n2.err", time=0.0)
+    note_failure(folder, Writer("launch", 0, 0), failure)
+    nobody = Life(working=frozenset(), settling=frozenset(), jobs=(), words={})
+    first, second = gaps(folder, ["run", "other"], nobody)
+    assert (first.reason, first.log) == ("rank 1 of 2 (on n2): out of memory; the next launch records it", "n2.err")
+    assert second.runs == ("other",) and "rank" not in second.reason

@@ -108,8 +108,8 @@ def test_a_rank_is_killed(site: Site) -> None:
 
 @scenario
 def test_a_rank_fails(site: Site) -> None:
-    """An exception on the second rank ends both; the run is recorded as failed with the rank, the node and the reason, the
-    share goes on, and --retry failed tries the run again."""
+    """An exception on the second rank ends both; the job's next life records the run as failed, with the rank, the node and
+    the reason, and goes on with the share; --retry failed tries the run again."""
     site.write(distributed(epochs=40))
     site.set(nodes=2)
     expected = undisturbed(site)

@@ -11,7 +11,8 @@ import pytest
 
 from study.cluster.journal import Journal
 from study.cluster.ledger import Launch, write_launch
-from study.cluster.worker import Stop, _ready
+from study.cluster.stopping import Stop
+from study.cluster.worker import _ready
 from study.records.folder import Lines, SweepFolder, Writer
 from study.records.record import Record
 

@@ -29,8 +29,8 @@ ASPECTS: Mapping[str, tuple[str, ...]] = {
     "data": ("data_name", "data_digest", "image_size", "train_images", "val_images", "test_images", "num_classes", "channels"),
     "patch embedding": ("tokeniser", "initialisation"),
     "augmentation": tuple(AugmentOptions.model_fields),
-    "recipe": ("recipe", *(name for name in TrainOptions.model_fields if name != "keep")),
-    "device": ("device", "device_name", "threads", "stacked", "compiled"),
+    "recipe": ("recipe", *(name for name in TrainOptions.model_fields if name not in ("keep", "distributed"))),
+    "device": ("device", "device_name", "threads", "stacked", "ranks", "compiled"),
     "software": ("code", "commit", "dirty", "python_version", "torch_version", "numpy_version"),
     "exact resumption": ("exact",),
 }
