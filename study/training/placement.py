@@ -55,11 +55,11 @@ def placed(run: Run, choice: DeviceChoice, *, variant: Variant | None = None, ra
     """The model of `run` where `choice` says, with norms that see the batch of all `ranks`.
 
     `variant` is the one that was fastest on this device, where that was measured. A model that is compiled is so when it is
-    first called; its copies are not.
+    first called; its copies are not. Several ranks don't compile theirs, whose norms talk to each other.
     """
     model = build_spec(run.model, seed=run.seed)
     layout = memory_format(model) if variant is None else FORMATS[variant.memory_layout]
-    compiled = None if variant is None else variant.compiled
+    compiled = None if variant is None or ranks.size > 1 else variant.compiled
     if ranks.size > 1:
         synchronise_norms(model, device=choice.device)
     model.to(device=choice.device).to(memory_format=layout)  # type: ignore[call-overload]
