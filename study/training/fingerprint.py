@@ -29,11 +29,9 @@ def fingerprint(
     micro_batches: int,
     kernels: str = PLAIN,
     compiled: str | None = None,
-    stacked: int = 1,
     ranks: int = 1,
 ) -> Fingerprint:
-    """The fingerprint of a training on `choice`; `stacked` counts the runs trained together as one model, `ranks` the
-    processes that train it.
+    """The fingerprint of a training on `choice` by `ranks` processes.
 
     `kernels` names the compiled extension whose kernels it uses, or says that all are torch's; `compiled` is torch.compile's
     mode.
@@ -54,7 +52,6 @@ def fingerprint(
         "micro_batches": micro_batches,
         "kernels": kernels,
         "compiled": compiled or False,
-        "stacked": stacked,
         "ranks": ranks,
         "deterministic": choice.deterministic,
     }

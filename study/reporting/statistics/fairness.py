@@ -30,7 +30,7 @@ ASPECTS: Mapping[str, tuple[str, ...]] = {
     "patch embedding": ("tokeniser", "initialisation"),
     "augmentation": tuple(AugmentOptions.model_fields),
     "recipe": ("recipe", *(name for name in TrainOptions.model_fields if name not in ("keep", "distributed"))),
-    "device": ("device", "device_name", "threads", "stacked", "ranks", "compiled"),
+    "device": ("device", "device_name", "threads", "ranks", "compiled"),
     "software": ("code", "commit", "dirty", "python_version", "torch_version", "numpy_version"),
     "exact resumption": ("exact",),
 }
