@@ -129,3 +129,14 @@ def test_the_plans_digest_is_its_content(tmp_path):
     """Equal plans have one name; another seed is another plan."""
     assert planned(tmp_path).digest == planned(tmp_path).digest
     assert planned(tmp_path, "seeds=[0,2]").digest != planned(tmp_path).digest
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_too_few_validation_images_are_told_before_any_download(tmp_path, name):
+    """A published set's sizes are known: with fewer images than classes some class would never be validated."""
+    screen = mistakes(tmp_path, f"data.name={name}", "data.val_fraction=0.0001", "match.target=100k", "train.batch_size=8")
+    classes = {"cifar10": 10, "cifar100": 100}[name]
+    assert f"data.val_fraction: leaves 5 validation images for {classes} classes" in screen
+    least = classes / 50_000
+    assert f"{least:g} at the least" in screen
+    assert planned(tmp_path, f"data.name={name}", f"data.val_fraction={least}", "match.target=100k").runs

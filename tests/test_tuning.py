@@ -108,6 +108,17 @@ def test_final_runs_are_pending_until_something_is_selected(tmp_path):
     assert before.digest != after.digest
 
 
+def test_final_runs_fitted_on_more_images_are_runs_of_their_own(tmp_path):
+    """With `train.fit_on` as an axis two final runs share a cell's trials and nothing else, before the selection and after."""
+    text = SWEEP.replace("axes:\n", "axes:\n  train.fit_on: [train, train+val]\n").replace("final: {fit_on: train+val}\n", "")
+    plan = planned(tmp_path, text=text)
+    assert len(plan.trials) == 2 * 3 and len({waiting.run_id for waiting in plan.pending}) == len(plan.pending) == 2 * 2 * 2
+    chosen = planned(tmp_path, text=text, selection=invented(plan, level=1e-2))
+    assert len({final.run_id for final in chosen.finals}) == 8
+    assert Counter(final.run.train.fit_on for final in chosen.finals) == {"train": 4, "train+val": 4}
+    assert "varied here and given at" in mistakes(tmp_path, text=text + "final: {fit_on: train+val}\n")
+
+
 def test_a_sweep_without_trials_has_final_runs_only(tmp_path):
     """`final.fit_on` then is `train.fit_on`."""
     plain = SWEEP.partition("tune:")[0]

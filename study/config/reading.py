@@ -128,7 +128,7 @@ def _misplaced_keys(sweep: Sweep) -> list[Problem]:
     problems = [Problem(form, place=place, key=key, near=options) for key, place in varied if not is_option_key(key)]
     seen: set[str] = set()
     for key, place in varied:
-        fixed = [overlay[key].place for overlay in (sweep.base, *sweep.overlays.values()) if key in overlay]
+        fixed = [overlay[key].place for overlay in (sweep.base, *sweep.overlays.values(), sweep.final) if key in overlay]
         if key in seen or fixed:
             told = f"varied here and given at {fixed[0]} too" if fixed else "varied by two axes"
             problems.append(Problem(told, place=place, key=key))

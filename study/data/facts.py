@@ -6,6 +6,7 @@ Neither holds an image, and nothing here imports torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,6 +69,11 @@ def select(stored: StoredFacts, options: DataOptions) -> DataFacts:
         for key, count in chosen.items()
         if count is not None and count < len(stored.class_names)
     ]
+    if val_images < len(stored.class_names):
+        least = math.ceil(1e6 * len(stored.class_names) / stored.fraction_of) / 1e6
+        rule = (f"leaves {val_images:,} validation images for {len(stored.class_names):,} classes, and each needs one: "
+                f"{least:g} at the least")
+        problems.append(Problem(rule, key="data.val_fraction", value=options.val_fraction))
     if problems:
         raise UserError(*problems)
     return DataFacts(

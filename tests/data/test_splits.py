@@ -55,7 +55,7 @@ def test_train_and_val_are_the_two_and_no_test_image() -> None:
         ({"train_images": 1258}, "data.train_images: digits has 1,257 to choose from (got 1258)"),
         ({"test_images": 361}, "data.test_images: digits has 360 to choose from (got 361)"),
         ({"train_images": 9}, "data.train_images: 10 classes need at least as many images (got 9)"),
-        ({"val_fraction": 0.003}, "data.val_fraction: the val split has no image of"),
+        ({"val_fraction": 0.003}, "data.val_fraction: leaves 5 validation images for 10 classes, and each needs one: 0.005565"),
     ],
 )
 def test_a_subset_that_cannot_be_is_refused_with_the_numbers(options: dict[str, Any], told: str) -> None:
