@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from study.cluster.environment import ask_for_equal_bits
 from study.cluster.snapshot import origin
 from study.commands import add_sweep_arguments, open_console, positive, sweep_folder
 from study.config.execution import Variant
@@ -73,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console = open_console()
     plan = make_plan(read_to_plan(arguments.sweep, arguments.overrides))
-    device = equipped(choose_device(plan.sweep.device, os.environ), os.environ)
+    if plan.sweep.deterministic:
+        ask_for_equal_bits(os.environ)
+    device = equipped(choose_device(plan.sweep.device, os.environ, deterministic=plan.sweep.deterministic), os.environ)
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
     variants = VARIANTS[device.kind] if arguments.variants else (None,)
     subjects = list(distinct(plan.runs, arguments.batch_size, variants=variants))

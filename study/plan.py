@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from study.cluster.environment import ask_for_equal_bits
 from study.commands import add_sweep_arguments, cost_cache, open_console, sweep_folder
 from study.config.sweep import Tuning
 from study.errors import Problem, UserError, exit_status
@@ -60,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(plan: Plan, console: Console) -> None:
     """One training step of every architecture and every recipe; UserError with all that fail."""
-    device = choose_device(plan.sweep.device, os.environ)
+    if plan.sweep.deterministic:
+        ask_for_equal_bits(os.environ)
+    device = choose_device(plan.sweep.device, os.environ, deterministic=plan.sweep.deterministic)
     problems, checked, invented = [], 0, set()
     with console.status("checking") as status:
         for planned in representatives(plan.whole):

@@ -107,6 +107,7 @@ def new_launch(
         tasks=workers,
         tasks_per_job=workers_per_job,
         device=plan.sweep.device,
+        deterministic=plan.sweep.deterministic,
         provenance=_provenance(folder, code),
         track=plan.sweep.track,
         ranks=ranks,

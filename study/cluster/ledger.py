@@ -41,6 +41,7 @@ class Launch:
     device: str
     provenance: Mapping[str, Any]
     track: Sequence[str] = ()  # trackers that its workers tell of their runs; launches before there were any have none
+    deterministic: bool = False  # on a GPU: only algorithms that give the same bits each time
     ranks: int = 1  # processes that train one run together: the tasks of a worker's job
 
     @property

@@ -74,7 +74,7 @@ class Trainer:
         """Chooses and equips the device and loads the data of the whole share; raises UserError where either can't be had."""
         torch.set_num_threads(threads)
         with crew.opening():
-            device = equipped(choose_device(launch.device, environment), environment)
+            device = equipped(choose_device(launch.device, environment, deterministic=launch.deterministic), environment)
             tracking = Tracking(trackers_named(launch.track, folder=folder.trackers, study=folder.path.name))
             trainer = Trainer(folder, writer, launch, device, tracking, crew)
             for planned in share:

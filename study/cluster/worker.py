@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from submitit.helpers import DelayedSubmission
 
+from study.cluster.environment import ask_for_equal_bits
 from study.cluster.failures import RankFailure, failures, forget_failures
 from study.cluster.journal import (
     DEATHS_ALLOWED,
@@ -64,9 +65,12 @@ def work(task: Task) -> str:
     """The whole life of one worker; what it returns is only for submitit's log, what counts is in the records."""
     stop = Stop()
     stop.listen()
-    environment = dict(os.environ)
-    folder, log = SweepFolder(Path(task.folder)), _log_path(environment)
+    folder = SweepFolder(Path(task.folder))
     launch = read_launch(folder, task.launch)
+    if launch.deterministic:
+        ask_for_equal_bits(os.environ)
+    environment = dict(os.environ)
+    log = _log_path(environment)
     if launch.ranks > 1 and environment["SLURM_PROCID"] != "0":
         from study.cluster.mate import work_as_mate  # imports torch
 

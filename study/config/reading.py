@@ -101,6 +101,7 @@ def _sweep_of(document: Document, places: Places, *, path: Path, text: str, over
         question=document.question,
         expected=document.expected,
         device=document.device,
+        deterministic=document.deterministic,
         track=tuple(document.track),
         recipe=recipe,
         preset=preset,

@@ -78,6 +78,7 @@ class Document(Options):
     expected: str = ""
     name: str = Field("", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$")
     device: Device = "auto"
+    deterministic: bool = False
     track: Annotated[list[TrackerName], AfterValidator(named_once)] = []
     recipe: str | None = None
     backbone: str | None = None
@@ -150,6 +151,7 @@ class Sweep:
     question: str
     expected: str
     device: Device
+    deterministic: bool  # no part of the plan: how it is executed, as the fingerprint tells
     track: tuple[TrackerName, ...]  # no part of the plan: what is shown elsewhere changes no run
     recipe: Recipe | None
     preset: Cell
