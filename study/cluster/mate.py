@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from study.cluster.crew import join_worker
 from study.cluster.ledger import Launch
-from study.cluster.stopping import EXIT_WAIT_S, Stop
+from study.cluster.stopping import Stop, stay
 from study.cluster.trainer import Trainer
 from study.cluster.worker import EXIT_REFUSED, Task
 from study.errors import UserError
@@ -17,7 +16,7 @@ from study.records.folder import SweepFolder
 
 
 def work_as_mate(task: Task, launch: Launch, *, stop: Stop, environment: Mapping[str, str], log: str) -> str:
-    """The whole life of one mate. After a signal it stays until the scheduler ends the job, as the worker does."""
+    """The whole life of one mate. After a signal it stays as long as the worker does."""
     folder = SweepFolder(Path(task.folder))
     try:
         crew = join_worker(folder, (launch.id, task.job), environment=environment, log=log, stop=stop)
@@ -31,5 +30,5 @@ def work_as_mate(task: Task, launch: Launch, *, stop: Stop, environment: Mapping
         trainer.assist(planned, stop=stop)
     trainer.close()
     if stop():
-        time.sleep(EXIT_WAIT_S)
+        stay(stop)
     return "share finished"

@@ -39,6 +39,13 @@ class Stop:
             self.signal = number
 
 
+def stay(stop: Stop) -> None:
+    """Until Slurm asks for the place (USR2), or ends the job, or a time has passed that is longer than any grace."""
+    deadline = time.monotonic() + EXIT_WAIT_S
+    while stop.signal != signal.SIGUSR2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
 def leave(stop: Stop, environment: Mapping[str, str]) -> None:
     """After the state is saved: back into the queue where Slurm asked for the place, else wait for its end.
 
@@ -46,9 +53,7 @@ def leave(stop: Stop, environment: Mapping[str, str]) -> None:
     the scheduler ends it. USR2 may still come in that time (Slurm sends both, in either order). A SIGTERM is never answered
     with a requeue: it may come from scancel, and a requeue would bring the cancelled job back.
     """
-    deadline = time.monotonic() + EXIT_WAIT_S
-    while stop.signal != signal.SIGUSR2 and time.monotonic() < deadline:
-        time.sleep(0.2)
+    stay(stop)
     if stop.signal == signal.SIGUSR2:
         time.sleep(RANK_WAIT_S * int(environment["SLURM_PROCID"]))
         if not requeue(environment["SLURM_JOB_ID"]):

@@ -1,5 +1,7 @@
 """A worker is one process on one device that trains its share, run by run, and leaves a record of each.
 
+Where several ranks train a run together, the worker is the first of them (`study.cluster.crew`).
+
 It survives what clusters do: a signal only sets a flag, the state is saved at the next step's end; USR2 (preemption, time
 limit) then puts the job back into the queue, SIGTERM just saves and waits for the end. A worker that comes back skips what
 is recorded and resumes what was cut off. Nothing heavy is imported before the signal handlers stand.

@@ -8,6 +8,7 @@
         launches/<id>/runs.json                 their run ids, all shares in one file; immutable
         launches/<id>/withdrawn/<n>.json        run ids that `study.cancel` took away from this launch; immutable
         launches/<id>/submissions/<n>.json      what the scheduler answered to one submission; immutable
+        launches/<id>/failures/<task>-<restart>-<rank>.json   why a rank of several failed, until the run is recorded
         launches/<id>/workers/<task>.lock       held by a local worker as long as it lives
         launches/<id>/launcher.lock             held by a local launch until its workers have ended
         launches/<id>/jobs/                     submitit's pickles and the workers' logs

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from scenarios import Outcome, Site, scenario, sweep
 
 RANK_1_FAILS_ONCE = """\
@@ -63,6 +64,9 @@ def test_two_nodes_train_as_one_process(site: Site) -> None:
     site.write(distributed(epochs=4, only="convmixer"))
     site.set(nodes=2)
     assert "train.batch_size" in site.type("launch train.batch_size=51", status=2)
+    scripts = site.type("launch --dry-run")
+    for line in ("1 workers of 2 ranks", "--nodes=1", "--nodes=2", "--ntasks-per-node=1", "--kill-on-bad-exit=1"):
+        assert line in scripts
     printed = site.type("launch")
     assert "1 job," in printed and "1 job of 2 ranks," in printed
     site.await_jobs_end()
@@ -91,6 +95,7 @@ def test_preempted_ranks(site: Site) -> None:
     assert all(record["provenance"]["exact"] for record in site.records())
 
 
+@pytest.mark.slow
 @scenario
 def test_a_rank_is_killed(site: Site) -> None:
     """kill -9 of the second rank ends the first; the job requeues itself, and its next life finishes the share."""
