@@ -2,7 +2,7 @@
 
 SWEEP is a sweep's YAML file (its runs are sought in runs/<sweep>), a folder of runs, or the folder of a report. From the
 latter everything is redrawn from runs.csv, curves.parquet and study.json alone: same bytes, and no torch needed.
-`--compare OTHER` writes reports/<sweep>-vs-<other>/, in which the two stand side by side.
+`--compare OTHER`, as often as wanted, writes reports/<sweep>-vs-<other>/, in which all stand side by side.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ from study.reporting.tables import TextTable
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="study.report", description=__doc__.split("\n\n")[0])
     add_sweep_arguments(parser)
-    parser.add_argument("--compare", metavar="OTHER", help="a second sweep, folder of runs or report to stand beside the first")
+    parser.add_argument("--compare", action="append", default=[], metavar="OTHER",
+                        help="another sweep, folder of runs or report to stand beside the first; may be given several times")
     parser.add_argument("--out", default="reports", metavar="DIR", help="folder for reports/<sweep> (default: reports)")
-    parser.add_argument("--style", choices=tuple(LOOKS), default="paper", help="size of the figures: column or slide")
+    parser.add_argument("--style", choices=tuple(LOOKS), default="paper",
+                        help="talk: the figures in slide size too, in figures-talk/")
     return parser
 
 
@@ -50,7 +52,7 @@ def tables_folder(arguments: argparse.Namespace) -> Path:
         return asked
     material = material_of(arguments.sweep, arguments)
     if arguments.compare:
-        material = compared(material, material_of(arguments.compare, arguments))
+        material = compared([material, *(material_of(word, arguments) for word in arguments.compare)])
     folder = Path(arguments.out) / material.facts.name
     write_tables(material, folder)
     return folder
@@ -78,8 +80,10 @@ def show(written: Written, console: Console) -> None:
         console.print(terminal_table(content) if isinstance(content, TextTable) else content.reason)
     if first := standing(written.findings):
         console.print(first, style="bold", markup=False, highlight=False)
+    for sentence in written.findings.across[:2]:
+        console.print(sentence, markup=False, highlight=False)
     for part in written.findings.parts:
-        head = f"{part.title.capitalize()}: " if part.title else ""
+        head = f"{part.heading}: " if part.title else ""
         console.print(f"{head}{part.sentences[0]}", markup=False, highlight=False)
     place = written.folder / "report.md"
     console.print(f"{len(written.plates)} figures, {place}", markup=False, highlight=False)

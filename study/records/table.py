@@ -20,7 +20,8 @@ from study.errors import Problem, UserError
 from study.records.baseline import baseline_name, read_baselines
 from study.records.benchmark import Benchmark, benchmark_columns, newest_benchmark
 from study.records.folder import MEND_LAUNCH, SweepFolder, read_kept
-from study.records.record import Attempts, Stage, read_records
+from study.records.lost import lost_seconds
+from study.records.record import Attempts, Record, Stage, read_records
 from study.records.selection import read_selection
 
 PATHS = ("root", "cache")
@@ -31,7 +32,10 @@ NOT_COLUMNS = {"data": {*PATHS, "val_fraction", "predictions"}, "model": {"image
                "augment": set(), "train": {"keep", "distributed", "read_test"}}
 RESULTS = ("val_accuracy", "val_loss", "test_accuracy", "test_top5", "test_loss")
 MEASURED = ("train_seconds", "images_per_second", "peak_memory_mib")
-FINGERPRINT = ("device", "device_name", "threads", "ranks", "compiled")
+FINGERPRINT = ("device", "device_name", "threads", "ranks", "memory_layout", "kernels", "optimizer", "micro_batches",
+               "compiled", "deterministic")
+FORMERLY = {"kernels": "depthwise"}
+"""What an entry of the fingerprint was called in older records."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +130,15 @@ def load_trials(folder: str | Path) -> pd.DataFrame:
 def _table(plan: Mapping[str, Any], place: SweepFolder, stage: Stage) -> pd.DataFrame:
     recorded, benchmark = read_records(place.records), newest_benchmark(place.benchmarks)
     study = {"sweep": plan["study"]["name"], "recipe": plan["study"]["recipe"]}
-    baselines = read_baselines(place.baselines)
+    baselines, lost = read_baselines(place.baselines), lost_seconds(place, recorded)
     rows = [
         _row(planned, recorded.get(planned["run_id"]), study=study, benchmark=benchmark, baselines=baselines)
+        | {"lost_seconds": lost.get(planned["run_id"])}
         for planned in planned_of(plan, stage)
     ]
     table = pd.DataFrame(rows)
-    return table.convert_dtypes().astype(dict.fromkeys((*RESULTS, *MEASURED), "Float64")) if len(table) else table
+    figures = (*RESULTS, *MEASURED, "lost_seconds")
+    return table.convert_dtypes().astype(dict.fromkeys(figures, "Float64")) if len(table) else table
 
 
 def load_curves(folder: str | Path, *, stage: Stage = "final") -> pd.DataFrame:
@@ -201,10 +207,16 @@ def _row(
     row |= {name: record.measured.get(name) if record else None for name in MEASURED}
     row |= benchmark_columns(benchmark, planned["run"])
     row["baseline_accuracy"] = baselines.get(baseline_name(planned["run"]["data"]))
-    row |= {name: record.fingerprint.get(name) if record else None for name in FINGERPRINT}
+    row |= {name: fingerprint_entry(record, name) for name in FINGERPRINT}
     row |= _provenance(record.provenance if record else {})
     row["attempts"] = attempts.count if attempts else 0
     return row
+
+
+def fingerprint_entry(record: Record | None, name: str) -> Any:
+    """An entry of a record's fingerprint; None where it wasn't recorded."""
+    known = record.fingerprint if record else {}
+    return known.get(name, known.get(FORMERLY.get(name, "")))
 
 
 def _provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:

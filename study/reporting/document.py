@@ -12,7 +12,8 @@ import pandas as pd
 from study.reporting.figures.plate import Plate
 from study.reporting.findings import Findings, Missing
 from study.reporting.provenance import facts, standing, troubled
-from study.reporting.sections import Section, compute_section, of_part
+from study.reporting.section import Section
+from study.reporting.sections import all_sections
 from study.reporting.tables import markdown_text
 
 SHOWN_RUNS = 50
@@ -29,8 +30,7 @@ def document(findings: Findings, plates: Sequence[Plate]) -> str:
         *([f"Expected: {markdown_text(study.expected)}"] if study.expected else []),
         *answer_blocks(findings),
         *figure_blocks(plates),
-        *(block for part in findings.parts for section in of_part(part) for block in section_blocks(section)),
-        *(section_blocks(compute_section(findings)) if findings.parts else []),
+        *(block for section in all_sections(findings) for block in section_blocks(section)),
         *run_blocks(findings.table),
         *provenance_blocks(findings),
     ]
@@ -38,19 +38,24 @@ def document(findings: Findings, plates: Sequence[Plate]) -> str:
 
 
 def answer_blocks(findings: Findings) -> Iterator[str]:
-    """The answer of each part as a list of sentences; where its sign depends on the part, that comes first."""
+    """The answer of each part as a list of sentences; how the parts' answers relate comes first."""
     if not findings.parts:
         return
     yield "## Answer"
-    if findings.sign_changes:
-        yield "\n".join(f"- {markdown_text(sentence)}" for sentence in findings.sign_changes)
+    if findings.across:
+        yield from headed(findings.across)
     for part in findings.parts:
         if part.title:
-            yield f"### {markdown_text(part.title[0].upper() + part.title[1:])}"
-        head, *rest = part.sentences
-        yield f"**{markdown_text(head)}**"
-        if rest:
-            yield "\n".join(f"- {markdown_text(sentence)}" for sentence in rest)
+            yield f"### {markdown_text(part.heading)}"
+        yield from headed(part.sentences)
+
+
+def headed(sentences: Sequence[str]) -> Iterator[str]:
+    """The first sentence in bold, the others as a list."""
+    head, *rest = sentences
+    yield f"**{markdown_text(head)}**"
+    if rest:
+        yield "\n".join(f"- {markdown_text(sentence)}" for sentence in rest)
 
 
 def figure_blocks(plates: Sequence[Plate]) -> Iterator[str]:

@@ -14,10 +14,10 @@ import pandas as pd
 from study.errors import UserError
 from study.reporting import wording
 from study.reporting.costs import with_price
-from study.reporting.layout import Group, Layout, groups, keys, layout, levels
+from study.reporting.layout import Group, Layout, groups, independent, keys, layout, levels
 from study.reporting.sources import Material
 from study.reporting.statistics.answer import Answer, answer
-from study.reporting.statistics.budgets import side_by_side, sign_changes
+from study.reporting.statistics.budgets import across, side_by_side
 from study.reporting.statistics.cells import cells
 from study.reporting.statistics.comparisons import contrasts
 from study.reporting.statistics.contrasts import planned
@@ -25,11 +25,12 @@ from study.reporting.statistics.decomposition import decomposition
 from study.reporting.statistics.fairness import compute_spent, fairness
 from study.reporting.statistics.frontier import front
 from study.reporting.statistics.grid import Cell, Level, read_grid
-from study.reporting.statistics.scaling import area, power_law
+from study.reporting.statistics.scaling import area, at_budget, common_budgets, power_law
 from study.reporting.statistics.tuning import chosen
 
-SPLITS = ("study", "match_by")
-"""Factors of their own kind: what is compared within each of their levels is answered once for each."""
+SPLITS = ("match_by", "study")
+"""Factors of their own kind: what is compared within each of their levels is answered once for each. Where each study has a
+way of matching of its own, it is known by that."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Missing:
 class Part:
     """The runs that share one way of matching (and, in a comparison, one sweep), with all that is computed of them."""
 
-    title: str  # "matched on parameters"; "" where the study has one way only
+    title: str  # "at equal parameters"; "" where the study has one way only
     table: pd.DataFrame
     trials: pd.DataFrame  # what chose the tuned options of these runs; empty where nothing was tuned
     tuned: list[str]
@@ -70,6 +71,11 @@ class Part:
     def answer(self) -> Answer:
         """The answer to the sweep's question."""
         return answer(self.table, self.levels, baseline=self.baseline)
+
+    @property
+    def heading(self) -> str:
+        """The title as it begins a line."""
+        return self.title[:1].upper() + self.title[1:]
 
     @property
     def sentences(self) -> list[str]:
@@ -120,16 +126,24 @@ class Part:
         return Missing(f"No cell's {wording.option(cost)} is known.") if found.empty else found
 
     def area(self, cost: str) -> pd.DataFrame | Missing:
-        """Mean accuracy over log cost, for the curves along the layout's axis."""
+        """Mean accuracy over log cost, for the curves along the layout's axis; costs are prices, of which less is better."""
         if len(self.levels[self.places.along]) < 2 or cost not in self.table or not self.cells["n"].sum():
             return Missing("Curves of accuracy over cost need cells of different cost.")
-        return attempted(lambda: area(self.table, list(self.levels), along=self.places.along, cost=cost))
+        table = with_price(self.table, cost)
+        return attempted(lambda: area(table, list(self.levels), along=self.places.along, cost="price"))
+
+    def at_budget(self, cost: str) -> pd.DataFrame:
+        """Accuracies at equal cost, for the curves along the layout's axis; empty where they have no common range."""
+        table, along = with_price(self.table, cost), self.places.along
+        budgets = common_budgets(table, list(self.levels), along=along, cost="price")
+        return at_budget(table, list(self.levels), along=along, cost="price", budgets=budgets)
 
     def power_law(self, cost: str) -> pd.DataFrame | Missing:
         """The scaling fit, for the curves along the layout's axis."""
         if len(self.levels[self.places.along]) < 4 or cost not in self.table or not self.cells["n"].sum():
             return Missing("A scaling fit needs at least four sizes.")
-        return attempted(lambda: power_law(self.table, list(self.levels), along=self.places.along, cost=cost))
+        table = with_price(self.table, cost)
+        return attempted(lambda: power_law(table, list(self.levels), along=self.places.along, cost="price"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,14 +160,14 @@ class Findings:
     @cached_property
     def splits(self) -> list[str]:
         """The factors that divide the material into parts."""
-        return [name for name in SPLITS if name in self.material.factors and len(levels(self.table, name)) > 1]
+        return independent(self.table, [name for name in SPLITS if name in self.material.factors])
 
     @cached_property
     def parts(self) -> list[Part]:
         """One part for each combination of the splits, sorted; none for an empty table."""
         if self.table.empty:
             return []
-        factors = [name for name in self.material.factors if name not in SPLITS and not name.startswith("match_")]
+        factors = [name for name in self.material.factors if name not in SPLITS]
         return [self.part(group, factors) for group in groups(self.table, self.splits)]
 
     def part(self, group: Group, factors: list[str]) -> Part:
@@ -168,12 +182,20 @@ class Findings:
         )
 
     @cached_property
-    def sign_changes(self) -> list[str]:
-        """A sentence for each contrast whose sign differs between the parts."""
+    def compared(self) -> pd.DataFrame | None:
+        """The contrasts of all parts under each other; None where they have no common ones."""
         factors = {tuple(part.varied) for part in self.parts}
         if len(self.parts) < 2 or len(factors) > 1 or not self.count("done"):
+            return None
+        return side_by_side({part.title: part.table for part in self.parts}, list(factors.pop()))
+
+    @cached_property
+    def across(self) -> list[str]:
+        """The answers of the parts in relation to each other, the main one first; none where there is one part."""
+        if self.compared is None:
             return []
-        return sign_changes(side_by_side({part.title: part.table for part in self.parts}, list(factors.pop())))
+        held = "what is held equal" if self.splits == ["match_by"] else "the study"
+        return across(self.compared, {part.title: part.answer.weighing for part in self.parts}, held=held)
 
     @cached_property
     def spent(self) -> pd.DataFrame:
@@ -192,12 +214,9 @@ class Findings:
 
 def part_title(splits: list[str], own: Cell) -> str:
     """A part in words; "" where there is only one."""
-    return ", ".join(matched(way) if name == "match_by" else str(way) for name, way in zip(splits, own, strict=True))
-
-
-def matched(way: Level) -> str:
-    """A way of matching in words."""
-    return "not matched: equal width and depth" if way in ("none", None) else f"matched on {wording.level(way)}"
+    told = dict(zip(splits, own, strict=True))
+    studies = [f"in {told['study']}"] if "study" in told else []
+    return ", ".join([*studies, *([wording.held_equal(told["match_by"])] if "match_by" in told else [])])
 
 
 def attempted(compute: Callable[[], pd.DataFrame]) -> pd.DataFrame | Missing:

@@ -12,7 +12,7 @@ from study.reporting.figures.plates import plates
 from study.reporting.figures.style import PAPER, Look
 from study.reporting.findings import Findings
 from study.reporting.page import page
-from study.reporting.sections import compute_section, of_part
+from study.reporting.sections import all_sections
 from study.reporting.sources import from_report
 from study.reporting.tables import TextTable
 
@@ -27,21 +27,25 @@ class Written:
 
 
 def draw(folder: Path, *, look: Look = PAPER) -> Written:
-    """Draws the report of a folder that holds its tables; files of an earlier drawing in this look are replaced."""
+    """Draws the report of a folder that holds its tables; files of an earlier drawing are replaced.
+
+    Report and page show the figures for paper; those in another look are drawn as well, into a folder of their own.
+    """
     findings = Findings(from_report(folder))
     drawn = plates(findings)
-    place = folder / figures_folder(look)
-    remove_old(place)
-    for plate in drawn:
-        save(plate.draw(look), place / plate.name, look=look)
+    for style in dict.fromkeys((PAPER, look)):
+        place = folder / figures_folder(style)
+        remove_old(place)
+        for plate in drawn:
+            save(plate.draw(style), place / plate.name, look=style)
     write_latex(findings, folder / "tables")
     (folder / "report.md").write_text(document(findings, drawn), encoding="utf-8")
-    (folder / "index.html").write_text(page(findings, drawn, place), encoding="utf-8")
+    (folder / "index.html").write_text(page(findings, drawn, folder / figures_folder(PAPER)), encoding="utf-8")
     return Written(findings, drawn, folder)
 
 
 def figures_folder(look: Look) -> str:
-    """Where figures of a look lie: the report shows those for paper, slides have a folder of their own."""
+    """Where figures of a look lie."""
     return "figures" if look == PAPER else f"figures-{look.name}"
 
 
@@ -57,8 +61,7 @@ def write_latex(findings: Findings, place: Path) -> None:
     place.mkdir(exist_ok=True)
     for path in place.glob("*.tex"):
         path.unlink()
-    sections = [section for part in findings.parts for section in of_part(part)]
-    for section in [*sections, *([compute_section(findings)] if sections else [])]:
+    for section in all_sections(findings):
         if isinstance(section.content, TextTable):
             caption = f"{section.title}. {section.reading}"
             text = section.content.latex(caption=caption, label=f"tab:{section.name}")

@@ -21,6 +21,9 @@ ALONG = ("patch_size", "kernel_size", "kernel_pixels")
 SERIES = ("backbone", "token_mixer")
 """Factors with a usual place; others fill what is left in the order of the sweep."""
 
+WAYS = ("params", "macs", "seconds", "none")
+"""Ways of matching in the order in which they are shown."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -72,7 +75,12 @@ def independent(table: pd.DataFrame, factors: Sequence[str]) -> list[str]:
 
 def levels(table: pd.DataFrame, factor: str) -> list[Level]:
     """The levels of a factor that occur, numbers by size, then words."""
-    return sorted({plain(entry) for entry in table[factor]}, key=rank)
+    return sorted({plain(entry) for entry in table[factor]}, key=lambda level: place_of(factor, level))
+
+
+def place_of(factor: str, level: Level) -> tuple[int, float, str]:
+    """A sorting key for the levels of a factor."""
+    return (0, WAYS.index(level), "") if factor == "match_by" and level in WAYS else rank(level)
 
 
 def keys(table: pd.DataFrame, factors: Sequence[str]) -> list[Cell]:
@@ -84,7 +92,7 @@ def keys(table: pd.DataFrame, factors: Sequence[str]) -> list[Cell]:
 def groups(table: pd.DataFrame, factors: Sequence[str]) -> list[Group]:
     """The rows by their levels of the factors, sorted; one untitled group where there is no factor."""
     own = keys(table, factors)
-    ordered = sorted(set(own), key=lambda key: tuple(map(rank, key)))
+    ordered = sorted(set(own), key=lambda key: tuple(map(place_of, factors, key)))
     return [Group(key, title(factors, key), np.array([found == key for found in own])) for key in ordered]
 
 

@@ -22,7 +22,7 @@ from study.reporting.findings import Findings
 from study.reporting.page_explorer import explorer
 from study.reporting.page_inline import COLOURS, datatables, figure, vega
 from study.reporting.provenance import facts, standing
-from study.reporting.sections import compute_section, of_part
+from study.reporting.sections import all_sections
 from study.reporting.statistics.grid import Level, plain
 from study.reporting.tables import TextTable
 
@@ -44,16 +44,15 @@ def page(findings: Findings, plates: Sequence[Plate], figures: Path) -> str:
         lstrip_blocks=True,
     )
     module, style = datatables()
-    sections = [section for part in findings.parts for section in of_part(part)]
     return environment.get_template("page.html").render(
         study=findings.material.facts,
         standing=standing(findings),
-        parts=[(part.title, part.sentences) for part in findings.parts],
-        sign_changes=findings.sign_changes,
+        parts=[(part.heading, part.sentences) for part in findings.parts],
+        across=findings.across,
         figures=[drawn(plate, figures, place) for place, plate in enumerate(plates)],
         explorer=explorer(findings),
         runs=run_table(findings),
-        sections=[*sections, *([compute_section(findings)] if sections else [])],
+        sections=all_sections(findings),
         is_table=lambda content: isinstance(content, TextTable),
         facts=facts(findings),
         colours=COLOURS,

@@ -3,40 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import pandas as pd
 
 from study.reporting import wording
-from study.reporting.costs import costs_of, from_price
 from study.reporting.findings import Findings, Missing, Part
 from study.reporting.layout import keys
-from study.reporting.statistics.cells import bounded, cut_ends
+from study.reporting.section import Section, cut_notes, factor_columns, with_limits
+from study.reporting.sections_of_cost import cost_section, curves_sections
+from study.reporting.statistics.budgets import CLAIMS, CONTRAST, signs
+from study.reporting.statistics.cells import bounded
 from study.reporting.statistics.grid import Cell, plain
 from study.reporting.tables import (
     Column,
     Row,
-    TextTable,
     count,
     limits,
     number,
+    p_text,
     p_value,
     percent,
     text_table,
     words,
 )
 
+BINOMIAL = ("binomial_error", "binomial_low", "binomial_high")
+IMPROVEMENT = ("improvement", "improvement_low", "improvement_high")
+DIFFERENCE = ["difference", "low", "high", "verdict"]
 
-@dataclass(frozen=True)
-class Section:
-    """One table with its heading. `content` says why, where there is none; `reading` explains the columns."""
 
-    name: str  # for file names: "contrasts"
-    title: str
-    content: TextTable | Missing
-    reading: str
-    notes: tuple[str, ...] = ()
+def all_sections(findings: Findings) -> list[Section]:
+    """Every table of the report in its order; none where the study plans no runs."""
+    if not findings.parts:
+        return []
+    together = [side_by_side_section(findings)] if findings.compared is not None else []
+    return [*together, *(section for part in findings.parts for section in of_part(part)), compute_section(findings)]
+
+
+def side_by_side_section(findings: Findings) -> Section:
+    """Every contrast with its difference in each part, and what became of its sign."""
+    assert findings.compared is not None
+    compared = findings.compared
+    told = {"firm": "turns", "perhaps": "may turn", "no": "same", "untold": "not told"}
+    rows = {
+        (*map(str, row[:3]), row[3]): row[4:] for row in compared[[*CONTRAST, "study", *DIFFERENCE]].itertuples(index=False)
+    }
+
+    def difference(row: Row, study: str) -> str:
+        found = rows.get((*(str(row[name]) for name in CONTRAST), study))
+        if found is None or pd.isna(found[0]):
+            return "–"
+        size, low, high, verdict = found
+        return ("*" if verdict in CLAIMS else "") + with_limits(size, low, high, digits=2, signed=True)
+
+    columns = [
+        Column("contrast", contrast_name, numeric=False),
+        *(Column(part.title, partial(difference, study=part.title)) for part in findings.parts),
+        Column("sign", lambda row: told[str(row["turns"])], numeric=False),
+    ]
+    reading = (
+        "Differences in percentage points with 95 % intervals; a star: told from zero after Holm's correction. Sign: whether "
+        "it is the same wherever a difference is told from zero, turns, may turn (the other sign isn't told from zero), or is "
+        "told from zero nowhere. Networks of different columns differ in size, so columns are not subtracted."
+    )
+    return Section("side-by-side", "Side by side", text_table(signs(compared), columns), reading)
+
+
+def contrast_name(row: Row) -> str:
+    """A contrast with where it was taken."""
+    return f"{row['upper']} − {row['lower']}{', ' if row['where'] else ''}{row['where']}"
 
 
 def of_part(part: Part) -> Iterator[Section]:
@@ -46,7 +82,7 @@ def of_part(part: Part) -> Iterator[Section]:
     yield contrasts_section(part, ending)
     yield decomposition_section(part, ending)
     yield cost_section(part, ending)
-    yield curves_section(part, ending)
+    yield from curves_sections(part, ending)
     if len(part.trials):
         yield tuning_section(part, ending)
     reading = "Read from the records of the runs that are done, not from what the sweep intended."
@@ -60,15 +96,15 @@ def compute_section(findings: Findings) -> Section:
         words("backbone", "backbone"),
         words("device", "device"),
         count("runs", "runs"),
-        *(hours_column(name) for name in ("done", "diverged", "failed")),
+        *(hours_column(name) for name in ("done", "diverged")),
         *([count("trials", "trials"), hours_column("trial")] if len(findings.material.trials) else []),
         hours_column("lost"),
         count("further attempts", "further_attempts"),
         count("without a time", "untimed"),
     ]
     reading = (
-        "Device-hours of the runs by how they ended, and those lost to failures and restarts; a dash: not recorded. Trials "
-        "chose the runs' options."
+        "Device-hours of training by how the runs ended. Lost: in attempts that failed, and what workers that died had not "
+        "saved, from the workers' journals. Trials chose the runs' options. A dash: not recorded."
     )
     return Section("compute", "Compute spent", text_table(findings.spent, columns), reading)
 
@@ -78,47 +114,33 @@ def hours_column(name: str) -> Column:
     return Column(f"{name} (h)", lambda row: "–" if pd.isna(row[f"{name}_hours"]) else f"{row[f'{name}_hours']:.3g}")
 
 
-def factor_columns(names: Sequence[str]) -> list[Column]:
-    """The columns that name a cell."""
-    return [factor_column(name) for name in names]
-
-
-def factor_column(name: str) -> Column:
-    """The levels of one factor."""
-    return Column(wording.option(name), lambda row: wording.level(plain(row[name])), numeric=False)
-
-
 def cells_section(part: Part, ending: str) -> Section:
     """Accuracy of every cell with its spread, interval and n, and what its network costs."""
     factors = list(part.levels)
-    diverged = [count("diverged", "diverged")] if part.cells["diverged"].sum() else []
+    bound = limits("with diverged runs", low="worst", high="best")
+    diverged = [count("diverged", "diverged"), bound] if part.cells["diverged"].sum() else []
+    bootstrapped = part.cells["bootstrap_low"].notna().any()
     columns = [
         *factor_columns(factors),
         percent("test accuracy (%)", "mean"),
         limits(),
         percent("sd", "sd", digits=2),
         Column("n", lambda row: f"{row['n']} of {row['planned']}"),
-        percent("test set error", "binomial_error", digits=2),
+        *([limits("bootstrap interval", low="bootstrap_low", high="bootstrap_high")] if bootstrapped else []),
+        Column("test set error", lambda row: with_limits(*(row[name] for name in BINOMIAL), digits=1, signed=False)),
         *diverged,
         *(cost_column(part.table, factors, cost) for cost in ("params", "macs")),
     ]
     reading = (
         "Accuracies in per cent. Interval: Student's t over seeds, from three seeds on. Test set error: the standard error "
-        "that another test set of this size would bring to every cell."
+        "that another test set of this size would bring to every cell, in brackets Wilson's 95 % interval of one such network "
+        "on all images of this kind."
     )
+    if part.cells["diverged"].sum():
+        reading += " With diverged runs: the mean had they ended at chance, and had they done as well as the best."
     notes = tuple(sorted({str(text).capitalize() + "." for text in part.cells["note"] if text}))
     shown = text_table(bounded(part.cells), columns)
     return Section(f"cells{part.ending}", f"Cells{ending}", shown, reading, (*cut_notes(part.cells), *notes))
-
-
-def cut_notes(found: pd.DataFrame) -> tuple[str, ...]:
-    """That intervals were cut where accuracies end, where that happened."""
-    ends = cut_ends(found)
-    return (
-        (f"Intervals that run past {ends} are cut there: no accuracy lies beyond. Nothing else is computed from the cut ones.",)
-        if ends
-        else ()
-    )
 
 
 def cost_column(table: pd.DataFrame, factors: Sequence[str], cost: str) -> Column:
@@ -137,21 +159,26 @@ def cost_column(table: pd.DataFrame, factors: Sequence[str], cost: str) -> Colum
 def contrasts_section(part: Part, ending: str) -> Section:
     """Every planned contrast: difference, interval, corrected p, pairing, what could have been seen, and the verdict."""
     reading = (
-        "Differences in percentage points, paired by seed, with t intervals; p corrected by Holm within the family. "
-        "Correlation: of the two sides over seeds. Detectable: the smallest difference that these seeds would have shown in "
-        "four of five such studies. Better in: share of the seeds that favour the first side."
+        "Differences in percentage points, paired by seed, with t intervals; pooled: by a mixed model that takes the spread of "
+        "all cells as one. p after Holm: in a family of m contrasts the smallest p counts m times, the next m - 1 times and so "
+        "on, so that in 95 of 100 studies without any difference a family claims none. Sign flips: the same by permutation, "
+        "where n can reach the level; in brackets the least p that n can give. Correlation: of the two sides over seeds. "
+        "Detectable: the smallest difference that these seeds would have shown in four of five such studies. Better in: share "
+        "of the seeds that favour the first side, with its exact interval."
     )
     columns = [
-        words("family", "family"),
         words("contrast", "contrast"),
         percent("difference", "difference", digits=2, signed=True),
         limits(digits=2, signed=True),
-        count("n", "n"),
-        p_value("p (Holm)", "p_holm"),
-        number("correlation", "correlation"),
-        percent("detectable", "detectable", digits=2),
-        percent("better in (%)", "improvement", digits=0),
         words("verdict", "verdict"),
+        p_value("p (Holm)", "p_holm"),
+        count("n", "n"),
+        percent("detectable", "detectable", digits=2),
+        Column("pooled", lambda row: wording.interval(row["block_low"], row["block_high"], digits=2, signed=True)),
+        Column("sign flips", lambda row: f"{p_text(row['permutation_p_holm'])} ({p_text(row['attainable_p'])})"),
+        number("correlation", "correlation"),
+        Column("better in (%)", lambda row: with_limits(*(row[name] for name in IMPROVEMENT), digits=0, signed=False)),
+        Column("family", lambda row: wording.term(str(row["family"])), numeric=False),
     ]
     found = part.contrasts
     content = found if isinstance(found, Missing) else text_table(found, columns)
@@ -207,87 +234,3 @@ def tuning_notes(part: Part) -> tuple[str, ...]:
     if "fit_on" in part.table and (part.table["fit_on"] == "train+val").any():
         told.append("Runs are fitted on training and validation images, so they have no validation figures.")
     return tuple(told)
-
-
-def cost_section(part: Part, ending: str) -> Section:
-    """Every cell's costs, and whether it is on the Pareto front of each."""
-    reading = (
-        "On the front: no cell that costs as much or less is more accurate, judged by the means; in brackets the share of "
-        "plausible means (new seeds) under which the cell is on it."
-    )
-    fronts = {cost: found for cost in costs_of(part.table) if isinstance(found := part.front(cost), pd.DataFrame)}
-    title, name = f"Accuracy per cost{ending}", f"cost{part.ending}"
-    if not fronts:
-        return Section(name, title, Missing("No run has both an accuracy and a cost."), reading)
-    factors = list(part.levels)
-    columns = [*factor_columns(factors), percent("test accuracy (%)", "mean")]
-    for cost, found in fronts.items():
-        columns += front_columns(cost, found, factors)
-    return Section(name, title, text_table(part.cells[part.cells["n"] > 0], columns), reading)
-
-
-def front_columns(cost: str, found: pd.DataFrame, factors: Sequence[str]) -> list[Column]:
-    """A cost and the place on its front."""
-    rows = dict(zip(keys(found, factors), found.to_dict("records"), strict=True))
-
-    def of(row: Row) -> Row | None:
-        return rows.get(tuple(plain(row[name]) for name in factors))
-
-    def price(row: Row) -> str:
-        return wording.amount(float(from_price(own["cost"], cost))) if (own := of(row)) else "–"
-
-    def place(row: Row) -> str:
-        own = of(row)
-        if own is None:
-            return "–"
-        sure = own["front_probability"]
-        return ("yes" if own["on_front"] else "no") + ("" if pd.isna(sure) else f" ({wording.percent(sure, digits=0)} %)")
-
-    return [Column(wording.axis(cost), price), Column("on the front", place)]
-
-
-def curves_section(part: Part, ending: str) -> Section:
-    """Accuracy over MACs as curves along the layout's axis: mean over the common range, and a power law."""
-    name, title = f"curves{part.ending}", f"Accuracy over MACs{ending}"
-    reading = (
-        f"Curves run along the {wording.option(part.places.along)}. Mean: accuracy over the logarithm of the MACs, in the "
-        "range that all curves cover, with its difference (points, paired by seed) to the reference. Exponent: of error as a "
-        "power of the MACs, fitted from four sizes on; misfit: how far the worst size lies off that line."
-    )
-    found = part.area("macs")
-    if isinstance(found, Missing) or found.empty:
-        reason = found.reason if isinstance(found, Missing) else "No curve of accuracy over cost has been measured."
-        return Section(name, title, Missing(reason), reading)
-    others = [factor for factor in part.levels if factor != part.places.along]
-    fit = part.power_law("macs")
-    law = [] if isinstance(fit, Missing) else law_columns(fit, others)
-    columns = [
-        *factor_columns(others),
-        Column("range (MACs)", lambda row: f"{wording.amount(row['start'])} to {wording.amount(row['end'])}"),
-        percent("mean accuracy (%)", "accuracy"),
-        limits(),
-        percent("difference", "difference", digits=2, signed=True),
-        limits(low="difference_low", high="difference_high", digits=2, signed=True),
-        *law,
-    ]
-    shown = bounded(found).assign(start=np.where(found["accuracy"].isna(), np.nan, found["start"]))
-    notes = tuple(sorted({str(text).capitalize() + "." for text in found["note"] if text}))
-    return Section(name, title, text_table(shown, columns), reading, (*cut_notes(found), *notes))
-
-
-def law_columns(fit: pd.DataFrame, factors: Sequence[str]) -> list[Column]:
-    """The exponent of each curve with its interval and misfit."""
-    rows = dict(zip(keys(fit, factors), fit.to_dict("records"), strict=True))
-
-    def exponent(row: Row) -> str:
-        own = rows[tuple(plain(row[name]) for name in factors)]
-        if pd.isna(own["exponent"]):
-            return "–"
-        spread = "" if pd.isna(own["low"]) else f" ({own['low']:.2f} to {own['high']:.2f})"
-        return f"{own['exponent']:.2f}{spread}".replace("-", "−")
-
-    def misfit(row: Row) -> str:
-        value = rows[tuple(plain(row[name]) for name in factors)]["misfit"]
-        return f"{wording.percent(value, digits=0)} %" if not pd.isna(value) else "–"
-
-    return [Column("exponent (95 % interval)", exponent), Column("misfit", misfit)]

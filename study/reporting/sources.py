@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -59,30 +59,33 @@ def column_of(key: str) -> str:
     return RENAMED.get(name, f"match_{name}" if section == "match" else name)
 
 
-def compared(one: Material, other: Material) -> Material:
-    """Two sweeps as one study with the factor `study`, so that everything stands side by side and can be redrawn.
+def compared(sides: Sequence[Material]) -> Material:
+    """Several sweeps as one study with the factor `study`, so that everything stands side by side and can be redrawn.
 
-    A run that both share is in both. What only one of them varies is a factor of the comparison too.
+    A run that several share is in each. What only one of them varies is a factor of the comparison too, and so is what they
+    were matched on, where that differs.
     """
-    if one.facts.name == other.facts.name:
-        raise UserError(Problem("two sweeps of one name can't be told apart in a comparison", value=one.facts.name))
-    sides = [one, other]
+    names = [side.facts.name for side in sides]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(Problem("two sweeps of one name can't be told apart in a comparison", value=name))
     tables = [side.table.assign(study=side.facts.name, run_id=renamed(side, side.table)) for side in sides]
     trials = [
         side.trials.assign(study=side.facts.name, run_id=renamed(side, side.trials)) for side in sides if len(side.trials)
     ]
     curves = [side.curves.assign(run_id=renamed(side, side.curves)) for side in sides]
-    names = [side.facts.name for side in sides]
+    factors = {key: levels for side in sides for key, levels in side.facts.factors.items()}
+    ways = sorted({str(way) for table in tables if "match_by" in table for way in table["match_by"].dropna()})
     facts = replace(
-        one.facts,
+        sides[0].facts,
         name="-vs-".join(names),
         question=" ".join(f"{side.facts.name}: {side.facts.question}" for side in sides),
         expected="",
-        factors={**one.facts.factors, **other.facts.factors, "study": names},
-        seeds=tuple(sorted({*one.facts.seeds, *other.facts.seeds})),
+        factors={**factors, **({"match.by": ways} if len(ways) > 1 else {}), "study": names},
+        seeds=tuple(sorted({seed for side in sides for seed in side.facts.seeds})),
         match={},
-        tuned={**one.facts.tuned, **other.facts.tuned},
-        planned_runs=one.facts.planned_runs + other.facts.planned_runs,
+        tuned={key: levels for side in sides for key, levels in side.facts.tuned.items()},
+        planned_runs=sum(side.facts.planned_runs for side in sides),
         sweep_yaml="\n".join(f"# {side.facts.name}\n{side.facts.sweep_yaml}" for side in sides),
         overrides=tuple(f"{side.facts.name}: {word}" for side in sides for word in side.facts.overrides),
     )

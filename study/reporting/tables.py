@@ -88,14 +88,16 @@ def percent(heading: str, name: str, *, digits: int = 1, signed: bool = False) -
     return Column(heading, lambda row: wording.percent(row[name], digits=digits, signed=signed))
 
 
-def limits(*, low: str = "low", high: str = "high", digits: int = 1, signed: bool = False) -> Column:
+def limits(
+    heading: str = "95 % interval", *, low: str = "low", high: str = "high", digits: int = 1, signed: bool = False
+) -> Column:
     """A column of intervals of fractions, in per cent."""
-    return Column("95 % interval", lambda row: wording.interval(row[low], row[high], digits=digits, signed=signed))
+    return Column(heading, lambda row: wording.interval(row[low], row[high], digits=digits, signed=signed))
 
 
 def number(heading: str, name: str) -> Column:
     """A column of plain numbers to two digits."""
-    return Column(heading, lambda row: "–" if pd.isna(row[name]) else f"{row[name]:.2f}".replace("-", "−"))
+    return Column(heading, lambda row: "–" if pd.isna(row[name]) else f"{round(row[name], 2) + 0.0:.2f}".replace("-", "−"))
 
 
 def p_value(heading: str, name: str) -> Column:

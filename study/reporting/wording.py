@@ -93,11 +93,23 @@ def level(value: Level) -> str:
         return "on" if value else "off"
     if isinstance(value, str):
         return LEVELS.get(value, value.replace("_", " "))
-    return f"{value:g}" if abs(value) < 1e6 else amount(value)
+    round_count = isinstance(value, int) and value >= 10_000 and value % 1000 == 0
+    return amount(value, digits=6) if round_count or abs(value) >= 1e6 else f"{value:g}"
+
+
+def held_equal(by: Level) -> str:
+    """A way of matching as what it holds equal: "at equal parameters"."""
+    return {"params": "at equal parameters", "macs": "at equal MACs", "seconds": "at equal training time"}.get(
+        str(by), "at given width and depth"
+    )
 
 
 def assignment(name: str, value: Level) -> str:
     """One option with its level: "kernel size 5"; a level that speaks for itself stands alone: "ViT"."""
+    if name == "match_by":
+        return held_equal(value)
+    if name == "study":
+        return str(value)
     return level(value) if name in ("backbone", "token_mixer") else f"{option(name)} {level(value)}"
 
 
@@ -105,8 +117,8 @@ def percent(fraction: float | None, *, digits: int = 1, signed: bool = False) ->
     """A fraction as it is printed, without the sign of per cent: 0.9731 -> "97.3"; "–" where it is missing."""
     if fraction is None or not math.isfinite(fraction):
         return "–"
-    text = f"{100 * fraction:{'+' if signed else ''}.{digits}f}"
-    return text.replace("-", "−")
+    value = round(100 * fraction, digits) + 0.0  # no negative zero
+    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
 
 
 def interval(low: float, high: float, *, digits: int = 1, signed: bool = False) -> str:

@@ -1,12 +1,17 @@
 """The answer says what the runs can bear, in words that fit the sweep, and nothing when they bear nothing."""
 
+import re
+
 import numpy as np
+import pandas as pd
 import pytest
 from simulated_study import Truth, metaformer, run_table
 
-from study.reporting.statistics.answer import Answer, answer
-from study.reporting.statistics.budgets import side_by_side, sign_changes
+from study.reporting.statistics.answer import Answer, Weighing, answer
+from study.reporting.statistics.budgets import across, side_by_side, signs, weighed
 from study.reporting.statistics.cells import cells
+from study.reporting.statistics.comparisons import contrasts
+from study.reporting.statistics.contrasts import planned
 
 BACKBONES = {"patch_size": [1, 2, 4], "backbone": ["convmixer", "vit"]}
 
@@ -130,27 +135,61 @@ def test_what_cannot_be_shared_out_is_said_and_the_differences_stay() -> None:
     assert found.state == "too few cells"
 
 
+def test_the_headline_tells_how_much_is_undecided() -> None:
+    """Law: the first sentence ends in a count of all planned contrasts by verdict, which adds up."""
+    truth = Truth(BACKBONES, 0.9 + np.array([[0.0, 0.02]] * 3), 0.001, 0.001)
+    table = run_table(truth, seeds=5)
+    verdicts = contrasts(table, planned(truth.axes))["verdict"]
+    told = verdicts.isin(["higher", "lower"]).sum()
+    equal = (verdicts == "no difference").sum()
+    assert 0 < told < len(verdicts)
+    head = answer(table, truth.axes).sentences[0]
+    assert f"Of {len(verdicts)} planned contrasts {told} are told from zero" in head
+    assert re.search(rf"{len(verdicts) - told - equal} (is|are) undecided\.$", head)
+
+
 def test_budgets_whose_signs_differ_get_a_plain_sentence() -> None:
-    """Law: attention ahead at equal MACs and behind at equal parameters is said in one sentence, for each contrast."""
+    """Law: attention ahead at equal MACs and behind at equal parameters is said in one sentence; equal studies turn nowhere."""
     first = run_table(metaformer(), seeds=5)
     second = first.copy()
     second.loc[second["token_mixer"] == "attention", "test_accuracy"] += 0.03
-    compared = side_by_side({"equal parameters": first, "equal MACs": second}, ["patch_size", "token_mixer"])
-    assert set(compared["study"]) == {"equal parameters", "equal MACs"}
-    sentence = sign_changes(compared)[0]
-    assert sentence.startswith("The sign of attention − depthwise conv averaged over patch size depends on what is held equal")
-    assert "−0.77 points at equal parameters" in sentence
-    assert sign_changes(side_by_side({"a": first, "b": first}, ["patch_size", "token_mixer"])) == []
+    compared = side_by_side({"at equal parameters": first, "at equal MACs": second}, ["patch_size", "token_mixer"])
+    assert set(compared["study"]) == {"at equal parameters", "at equal MACs"}
+    told = across(compared, {"at equal parameters": None, "at equal MACs": None}, held="what is held equal")
+    turning = (signs(compared)["turns"] == "firm").sum()
+    assert told[0].startswith(f"The sign turns with what is held equal in {turning} of {len(compared) // 2} planned contrasts")
+    assert re.match(r"Averaged over patch size, attention − depthwise conv is −0.77 points \(.*\) at equal parameters", told[1])
+    assert re.search(r"\+2.23 points \(.*\) at equal MACs: the sign turns with what is held equal\.$", told[1])
+    same = side_by_side({"a": first, "b": first}, ["patch_size", "token_mixer"])
+    assert set(signs(same)["turns"]) <= {"no", "untold"}
+    assert across(same, {"a": None, "b": None}, held="the study")[0].startswith("No sign turns with the study: of ")
 
 
 def test_a_doubtful_change_of_sign_is_called_doubtful() -> None:
-    """Law: a sign that one study doesn't tell from zero may differ, not does."""
+    """Law: a sign that one study doesn't tell from zero may turn, not turns."""
     first = Truth(BACKBONES, 0.9 + np.array([[0.0, 0.02]] * 3), 0.001, 0.001)
     second = Truth(BACKBONES, 0.9 + np.array([[0.0, -0.002]] * 3), 0.001, 0.02)
-    tables = {"equal parameters": run_table(first, seeds=3), "nothing": run_table(second, seeds=3, key="a")}
-    told = [sentence for sentence in sign_changes(side_by_side(tables, list(BACKBONES))) if "averaged over patch" in sentence]
+    tables = {"at equal parameters": run_table(first, seeds=3), "at nothing": run_table(second, seeds=3, key="a")}
+    found = across(side_by_side(tables, list(BACKBONES)), dict.fromkeys(tables), held="the study")
+    told = [sentence for sentence in found if sentence.startswith("Averaged over patch size, ViT")]
     assert len(told) == 1
-    assert all("may depend" in sentence and "(not told from 0)" in sentence for sentence in told)
+    assert "; not told from zero)" in told[0] and told[0].endswith(": the sign may turn with the study.")
+
+
+def test_who_carries_more_is_put_side_by_side() -> None:
+    """Law: one winner everywhere is one statement; different winners depend on what is held equal; a draw is undecided."""
+    backbone = Weighing("backbone", "patch size", (0.38, 0.1), decided=True)
+    patch = Weighing("patch size", "backbone", (0.35, 0.02), decided=True)
+    draw = Weighing("patch size", "backbone", (0.2, 0.18), decided=False)
+    seeds = pd.Series([10, 10])
+    (same,) = weighed({"at equal parameters": backbone, "at equal MACs": backbone}, held="what is held equal", seeds=seeds)
+    assert same.startswith("The backbone carries more than the patch size at equal parameters (38 % of the variation")
+    assert same.endswith("; n = 10 seeds in each.")
+    (differ,) = weighed({"at equal parameters": backbone, "at equal MACs": patch}, held="what is held equal", seeds=seeds)
+    assert differ.startswith("Which factor carries more depends on what is held equal: the backbone at equal parameters")
+    (open_,) = weighed({"at equal parameters": backbone, "at equal MACs": draw}, held="what is held equal", seeds=seeds)
+    assert "depends" not in open_ and "undecided at equal MACs" in open_
+    assert weighed({"at equal parameters": backbone, "at equal MACs": None}, held="it", seeds=seeds) == []
 
 
 def test_without_a_varied_factor_there_is_an_accuracy_and_no_comparison() -> None:

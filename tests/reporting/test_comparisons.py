@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.formula.api as smf
 from scipy import stats
 from simulated_study import Truth, metaformer, run_table
 from statsmodels.stats.multitest import multipletests
@@ -20,8 +21,8 @@ PAIR = {"token_mixer": ["attention", "depthwise_conv"]}
 STUDIES = 2000
 
 
-def compared(table: pd.DataFrame, **settings: object) -> pd.DataFrame:
-    return contrasts(table, planned(axes_of(table, AXES)), **settings).set_index("contrast")
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    return contrasts(table, planned(axes_of(table, AXES))).set_index("contrast")
 
 
 def pair(gap: float, *, seeds: int, seed_sd: float = 0.01, rest_sd: float = 0.002, key: str = "") -> pd.DataFrame:
@@ -191,12 +192,20 @@ def test_equal_differences_give_no_interval() -> None:
 
 
 def test_the_block_model_pools_the_spread_of_all_cells() -> None:
-    """Law: the same differences on complete tables, with the residual df of cells and seeds."""
+    """Law: its intervals have the same centres, and within a family of equal weights one width, from the residual df of cells
+    and seeds (statsmodels' least squares with a term per cell and seed)."""
     table = run_table(metaformer(), seeds=4)
-    paired, block = compared(table), compared(table, model="block")
-    np.testing.assert_allclose(paired["difference"], block["difference"])
-    assert block["df"].unique().tolist() == [8 * 3]
-    np.testing.assert_allclose(paired["sd"], block["sd"])
+    found = compared(table)
+    centre = (found["block_low"] + found["block_high"]) / 2
+    np.testing.assert_allclose(centre, found["difference"])
+    simple = found[found["family"] == "token mixer at each patch size"]
+    cell = table["patch_size"].astype(str) + table["token_mixer"]
+    fit = smf.ols(
+        "accuracy ~ cell + C(seed)", pd.DataFrame({"accuracy": table["test_accuracy"], "cell": cell, "seed": table["seed"]})
+    ).fit()
+    assert fit.df_resid == 8 * 3
+    width = 2 * stats.t.ppf(0.975, fit.df_resid) * np.sqrt(2 * fit.mse_resid / 4)
+    np.testing.assert_allclose(simple["block_high"] - simple["block_low"], width)
 
 
 def test_an_empty_plan_is_an_empty_table() -> None:

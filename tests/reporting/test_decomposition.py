@@ -59,7 +59,7 @@ def test_intervals_of_shares_cover(seeds: int) -> None:
     """Law: 95 % intervals cover each true share in 93 to 98 % of a thousand studies."""
     truth = balanced()
     sums = sums_of_squares(truth.values(STUDIES, seeds=seeds, key=f"cover {seeds}"), truth.cells(), AXES)
-    low, high = share_limits(sums, confidence=0.95, draws=DRAWS)
+    low, high = share_limits(sums, draws=DRAWS)
     expected = np.array(list(truth.shares().values()))
     covered = ((low <= expected) & (expected <= high)).mean(axis=0)
     assert covered.min() > 0.95 - MONTE_CARLO
@@ -74,7 +74,7 @@ def test_intervals_keep_most_of_their_coverage_where_cells_spread_unequally() ->
     typical = truth.means.reshape(1, -1, 1)
     common = (values - typical).mean(axis=1, keepdims=True)
     sums = sums_of_squares(typical + common + (values - typical - common) * spread, truth.cells(), AXES)
-    low, high = share_limits(sums, confidence=0.95, draws=DRAWS)
+    low, high = share_limits(sums, draws=DRAWS)
     expected = np.array(list(truth.shares().values()))
     assert ((low <= expected) & (expected <= high)).mean(axis=0).min() > 0.87
 
@@ -83,7 +83,7 @@ def test_where_nothing_matters_the_residual_may_be_everything() -> None:
     """Law: without any effect the residual's interval reaches its true share of 1 in most studies."""
     truth = Truth(balanced().axes, np.full((3, 3), 0.8), seed_sd=0.0, rest_sd=0.006)
     sums = sums_of_squares(truth.values(STUDIES, seeds=3, key="null"), truth.cells(), AXES)
-    _, high = share_limits(sums, confidence=0.95, draws=DRAWS)
+    _, high = share_limits(sums, draws=DRAWS)
     assert (high[:, -1] == 1).mean() > 0.85
 
 

@@ -21,7 +21,8 @@ from study.reporting.figures.cost import accuracy_against, round_ticks
 from study.reporting.figures.evidence import decomposition_bars, forest_plot
 from study.reporting.figures.files import save
 from study.reporting.figures.learning import learning_curves, tuning_flatness
-from study.reporting.figures.style import INK, KNOWN, LOOKS, MARKS, PAPER, TALK, marks
+from study.reporting.figures.panels import columns_for
+from study.reporting.figures.style import INK, KNOWN, LOOKS, MARKS, PAPER, TALK, Look, marks
 from study.reporting.layout import layout
 from study.reporting.statistics.comparisons import contrasts
 from study.reporting.statistics.contrasts import planned
@@ -174,7 +175,7 @@ def test_heat_map_prints_means_and_dashes() -> None:
 def test_learning_curves_are_means_over_seeds() -> None:
     """The line of a series is pandas' mean over seeds, epoch by epoch."""
     sweep = example_sweeps.patch_size()
-    figure = learning_curves(sweep.table, sweep.curves, places=layout(sweep.table, FACTORS))
+    figure = learning_curves(sweep.table, sweep.curves, places=layout(sweep.table, FACTORS), measure="val_accuracy")
     joined = sweep.curves.merge(sweep.table[["run_id", *FACTORS]], on="run_id")
     own = joined[(joined["patch_size"] == 1) & (joined["backbone"] == "vit")]
     (drawn,) = lines_of(figure.axes[0], MARKS[KNOWN["vit"]].colour)
@@ -279,3 +280,36 @@ def test_tuning_curves_run_through_the_means() -> None:
     own = 100 * sweep.table.groupby("lr")["val_accuracy"].mean()
     np.testing.assert_allclose(drawn, np.column_stack([own.index, own]))
     assert figure.axes[0].get_xscale() == "log"
+
+
+def test_learning_curves_near_the_top_are_spread_by_their_error() -> None:
+    """Every tenfold of the error takes the same height, the axis ends at half an image's error, its ticks lie inside."""
+    sweep = example_sweeps.patch_size()
+    curves = sweep.curves.assign(val_accuracy=1 - 0.5 * np.exp(-0.6 * sweep.curves["epoch"].to_numpy()))
+    figure = learning_curves(sweep.table, curves, places=layout(sweep.table, FACTORS), measure="val_accuracy")
+    ax = figure.axes[0]
+    height = ax.get_yaxis().get_transform().transform
+    places = height(np.array([50.0, 90.0, 95.0, 99.0, 99.5]))
+    assert places[3] - places[1] == pytest.approx(places[4] - places[2])
+    low, high = ax.get_ylim()
+    assert all(low <= tick <= high for tick in ax.get_yticks())
+    assert len(ax.get_yticks()) >= 4
+    assert high < 100
+
+
+@pytest.mark.parametrize(("titles", "columns"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3), (7, 2), (8, 2), (9, 3)])
+def test_panels_leave_few_places_empty(titles: int, columns: int) -> None:
+    """Two or three beside each other, whichever leaves fewer holes; long titles get the room of two."""
+    assert columns_for(["patch size 4"] * titles, look=PAPER) == columns
+    assert columns_for(["kernel size 3, width 64, depth 12, width 9"] * titles, look=PAPER) == min(titles, 2)
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_a_legend_in_an_empty_place_covers_no_panel(look: Look) -> None:
+    """With five panels the legend stands where the sixth would be, beside all others."""
+    table = pd.concat([example_sweeps.patch_size(seeds=3).table.assign(depth=depth) for depth in (1, 2, 3, 4, 5)])
+    figure = accuracy_by_level(table, places=layout(table, [*FACTORS, "depth"]), look=look)
+    assert len(figure.axes) == 5
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert not any(box.overlaps(ax.get_window_extent()) for ax in figure.axes)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from simulated_study import Truth, run_table
 
-from study.reporting.statistics.frontier import drawn_means, front
+from study.reporting.statistics.frontier import drawn_means, front, front_band
 from study.reporting.statistics.intervals import t_estimate
 
 SIZES = {"backbone": ["convmixer", "vit"], "dim": [32, 64, 128]}
@@ -79,3 +79,18 @@ def test_cells_without_a_cost_or_an_accuracy_are_not_placed() -> None:
     found = front(table, ["backbone", "dim"], cost="macs")
     assert found[found["backbone"] == "vit"]["dim"].tolist() == [128]
     assert found.loc[found["dim"] == 128, "cost"].tolist() == pytest.approx([128**2, 2 * 128**2])
+
+
+def test_the_front_as_a_line_is_the_best_that_each_cost_buys() -> None:
+    """Law: at each cell's cost the line is the best mean among cells that cost no more; the band holds it, from three seeds."""
+    table = study([[0.7, 0.8, 0.9], [0.75, 0.79, 0.95]])
+    by = ["backbone", "dim"]
+    found = front_band(table, by, cost="macs")
+    means = table.groupby(by).agg(cost=("macs", "median"), mean=("test_accuracy", "mean"))
+    best = [means.loc[means["cost"] <= cost, "mean"].max() for cost in found["cost"]]
+    np.testing.assert_allclose(found["best"], best)
+    assert (found["low"] < found["high"]).all()
+    assert (found["high"] >= found["best"]).all()
+    few = front_band(table[table["seed"] < 2], by, cost="macs")
+    np.testing.assert_allclose(few["cost"], found["cost"])
+    assert few[["low", "high"]].isna().all(axis=None)

@@ -206,6 +206,17 @@ def test_latex_tables_are_escaped_and_ruled() -> None:
     assert re.findall(r"\\\w+rule", text) == [r"\toprule", r"\midrule", r"\bottomrule"]
 
 
+def test_figures_for_slides_stand_beside_the_report(tmp_path: Path) -> None:
+    """`--style talk` adds a folder of figures; report and page are the same bytes as without."""
+    example_sweeps.as_folder(example_sweeps.one_factor(), tmp_path)
+    assert main([str(tmp_path)]) == 0
+    before = digests(tmp_path)
+    assert main([str(tmp_path), "--style", "talk"]) == 0
+    after = digests(tmp_path)
+    assert before.items() <= after.items()
+    assert {Path(name).parent.name for name in after.keys() - before.keys()} == {"figures-talk"}
+
+
 def test_two_sweeps_stand_side_by_side(tmp_path: Path) -> None:
     """A comparison keeps both sweeps' runs, answers each, says where a sign differs, and can be redrawn."""
     one = example_sweeps.patch_size(seeds=3, epochs=2)
@@ -215,19 +226,37 @@ def test_two_sweeps_stand_side_by_side(tmp_path: Path) -> None:
     assert main([str(folders[0]), "--compare", str(folders[1]), "--out", str(tmp_path)]) == 0
     compared = tmp_path / "example-vs-other"
     text = (compared / "report.md").read_text(encoding="utf-8")
-    assert "The sign of ViT − ConvMixer" in text
-    assert "## Cells, example" in text
-    assert "## Cells, other" in text
+    assert ": the sign turns with what is held equal." in text
+    assert text.index("## Side by side") < text.index("## Cells, at equal parameters") < text.index("## Cells, at equal MACs")
+    assert "| at equal parameters | at equal MACs | sign |" in text
     assert (compared / "figures" / "side-by-side.svg").is_file()
+    assert (compared / "tables" / "side-by-side.tex").is_file()
     assert len(from_report(compared).table) == 72
+
+
+def test_three_sweeps_stand_side_by_side_in_the_order_of_what_is_held_equal(tmp_path: Path) -> None:
+    """Equal parameters, equal MACs and neither come in this order, whatever the order of the command line."""
+    one = example_sweeps.patch_size(seeds=3, epochs=2)
+    folders = [
+        example_sweeps.as_folder(
+            replace(one, table=one.table.assign(match_by=way), facts=replace(one.facts, name=way)), tmp_path / way
+        )
+        for way in ("none", "macs", "params")
+    ]
+    others = [word for folder in folders[1:] for word in ("--compare", str(folder))]
+    assert main([str(folders[0]), *others, "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "none-vs-macs-vs-params" / "report.md").read_text(encoding="utf-8")
+    assert "| at equal parameters | at equal MACs | at given width and depth | sign |" in text
+    assert "**The patch size carries more than the backbone at equal parameters (" in text
+    assert "; n = 3 seeds in each.**" in text
 
 
 def test_sweeps_with_different_factors_can_be_compared(tmp_path: Path) -> None:
     """Backbones beside token mixers: no common figure, but both answers, tables and one explorer."""
     other = example_sweeps.token_mixer(seeds=2, epochs=2)
     sides = [example_sweeps.patch_size(seeds=2, epochs=2), replace(other, facts=replace(other.facts, name="mixers"))]
-    findings = Findings(compared(*(side.material for side in sides)))
-    assert [part.title for part in findings.parts] == ["example", "mixers"]
+    findings = Findings(compared([side.material for side in sides]))
+    assert [part.title for part in findings.parts] == ["in example", "in mixers"]
     assert "side-by-side" not in [plate.name for plate in plates(findings)]
     points = explorer(findings)["runs"]
     assert len(points) == 24 + 48
@@ -242,10 +271,25 @@ def test_a_study_matched_in_several_ways_is_answered_for_each() -> None:
     factors = {**sweep.facts.factors, "match.by": ways}
     findings = Findings(Material(table, sweep.curves, replace(sweep.facts, factors=factors)))
     titles = [part.title for part in findings.parts]
-    assert titles == ["matched on MACs", "not matched: equal width and depth", "matched on parameters"]
+    assert titles == ["at equal parameters", "at equal MACs", "at given width and depth"]
     assert [len(part.table) for part in findings.parts] == [36, 36, 36]
     assert all("patch size carries" in part.sentences[0] for part in findings.parts)
     assert len({plate.name for plate in plates(findings)}) == len(plates(findings))
+
+
+def test_budgets_of_one_kind_are_levels_of_a_factor() -> None:
+    """An axis of targets under one way of matching is compared like any other axis."""
+    sweep = example_sweeps.patch_size(seeds=3, epochs=2)
+    sizes = [30_000, 120_000]
+    tables = [sweep.table.assign(match_target=size, run_id=sweep.table["run_id"] + str(size)) for size in sizes]
+    factors = {**sweep.facts.factors, "match.target": sizes}
+    findings = Findings(Material(pd.concat(tables, ignore_index=True), sweep.curves, replace(sweep.facts, factors=factors)))
+    (part,) = findings.parts
+    assert part.levels["match_target"] == sizes
+    assert len(part.cells) == 24
+    assert isinstance(part.contrasts, pd.DataFrame)
+    assert "budget 120 k − budget 30 k, averaged over" in "; ".join(part.contrasts["contrast"])
+    assert "accuracy-by-patch-size" in [plate.name for plate in plates(findings)]
 
 
 def test_published_results_stand_apart_and_name_their_source() -> None:
@@ -302,7 +346,7 @@ def test_trials_of_two_sweeps_stay_with_their_own(tmp_path: Path) -> None:
     """In a comparison each side's choices rest on its own trials, and an untuned side says that nothing was tuned."""
     one, other = example_sweeps.tuned(), example_sweeps.patch_size(seeds=3, epochs=2)
     untuned = replace(other, facts=replace(other.facts, name="untuned"))
-    findings = Findings(compared(one.material, untuned.material))
+    findings = Findings(compared([one.material, untuned.material]))
     assert [len(part.trials) for part in findings.parts] == [32, 0]
     assert [part.tuned for part in findings.parts] == [["lr"], []]
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import integrate, stats
 from simulated_study import Truth, run_table
 
-from study.reporting.statistics.scaling import area, at_budget, power_law
+from study.reporting.statistics.scaling import area, at_budget, common_budgets, power_law
 
 BY = ["backbone", "dim"]
 WIDTHS = [32, 64, 128, 256, 512]
@@ -52,11 +52,10 @@ def test_nothing_is_read_off_beyond_the_sizes_measured() -> None:
 
 
 def test_budgets_are_chosen_from_the_common_range() -> None:
-    """Law: without budgets, five even steps in log cost that every curve covers."""
-    found = at_budget(study(), BY, along="dim", cost="macs")
-    budgets = np.sort(found["budget"].unique())
-    np.testing.assert_allclose(budgets, np.geomspace(3 * 32**2, 512**2, 5))
-    assert found["accuracy"].notna().all()
+    """Law: the ends and the geometric middle of the costs that every curve covers; none where they have none in common."""
+    budgets = common_budgets(study(), BY, along="dim", cost="macs")
+    np.testing.assert_allclose(budgets, [3 * 32**2, np.sqrt(3) * 32 * 512, 512**2])
+    assert common_budgets(study().iloc[:0], BY, along="dim", cost="macs") == []
 
 
 def test_the_area_is_the_trapezoid_over_log_cost() -> None:
@@ -114,7 +113,7 @@ def test_a_cost_that_hardly_varies_makes_no_curve() -> None:
     found = at_budget(table, BY, along="dim", cost="params", budgets=[50_000.0])
     assert found["accuracy"].isna().all()
     assert found["note"].str.contains("hardly differs").all()
-    assert at_budget(table, BY, along="dim", cost="params").empty
+    assert common_budgets(table, BY, along="dim", cost="params") == []
 
 
 def test_a_flawless_run_has_a_logarithm() -> None:

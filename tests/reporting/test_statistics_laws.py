@@ -24,10 +24,9 @@ AXES = ["patch_size", "token_mixer"]
 STATISTICS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "cells": lambda table: cells(table, AXES),
     "contrasts": lambda table: contrasts(table, planned(metaformer().axes)),
-    "block contrasts": lambda table: contrasts(table, planned(metaformer().axes), model="block"),
     "decomposition": lambda table: decomposition(table, AXES, draws=200),
     "front": lambda table: front(table, AXES, cost="macs"),
-    "at_budget": lambda table: at_budget(table, AXES, along="patch_size", cost="macs"),
+    "at_budget": lambda table: at_budget(table, AXES, along="patch_size", cost="macs", budgets=[100_000.0]),
     "area": lambda table: area(table, AXES, along="patch_size", cost="macs"),
     "power_law": lambda table: power_law(table, AXES, along="patch_size", cost="macs"),
     "fairness": lambda table: fairness(table, AXES),

@@ -52,9 +52,7 @@ class Scale:
 
 
 @styled
-def accuracy_by_level(
-    table: pd.DataFrame, *, places: Layout, measure: str = MEASURE, baseline: float | None = None, look: Look = PAPER
-) -> Figure:
+def accuracy_by_level(table: pd.DataFrame, *, places: Layout, baseline: float | None = None, look: Look = PAPER) -> Figure:
     """Mean accuracy with its t interval for each level along the axis and each series, all runs as points.
 
     `baseline` is the accuracy that every cell should clear (a fraction), drawn as a dotted line.
@@ -63,24 +61,22 @@ def accuracy_by_level(
     series = series_of(table, places)
     scale = Scale(places.along, tuple(levels(table, places.along)))
     for panel in panels:
-        series_over_levels(panel, places=places, scale=scale, series=series, measure=measure, look=look)
+        series_over_levels(panel, places=places, scale=scale, series=series, look=look)
         if baseline is not None:
             baseline_line(panel.ax, baseline, look=look)
-    edge_labels(panels, x=wording.axis(places.along), y=wording.axis(measure))
+    edge_labels(panels, x=wording.axis(places.along), y=wording.axis(MEASURE))
     series_legend(figure, series, look=look)
     return figure
 
 
-def series_over_levels(
-    panel: Panel, *, places: Layout, scale: Scale, series: Sequence[Series], measure: str, look: Look
-) -> None:
+def series_over_levels(panel: Panel, *, places: Layout, scale: Scale, series: Sequence[Series], look: Look) -> None:
     """One panel: each series a little to the side of the others, so that their intervals don't hide each other."""
-    summary = bounded(cells(panel.table, list(places.factors), measure=measure))
+    summary = bounded(cells(panel.table, list(places.factors)))
     sides = np.linspace(-SPREAD / 2, SPREAD / 2, len(series)) if len(series) > 1 else np.zeros(1)
     for side, one in zip(sides, series, strict=True):
         own, runs = one.within(summary), one.within(panel.table)
         mean_line(panel.ax, scale.places(own) + side, own, mark=one.mark)
-        run_points(panel.ax, scale.places(runs) + side, runs, mark=one.mark, measure=measure, look=look)
+        run_points(panel.ax, scale.places(runs) + side, runs, mark=one.mark, look=look)
     scale.ticks(panel.ax)
 
 
@@ -94,9 +90,9 @@ def mean_line(ax: Axes, at: Floats, summary: pd.DataFrame, *, mark: Mark) -> Non
         ax.errorbar(at[known], mean[known], reach, fmt="none", ecolor=mark.colour, zorder=2.5)
 
 
-def run_points(ax: Axes, at: Floats, runs: pd.DataFrame, *, mark: Mark, measure: str, look: Look) -> None:
+def run_points(ax: Axes, at: Floats, runs: pd.DataFrame, *, mark: Mark, look: Look) -> None:
     """Every measured run as a small pale point beside its mean; diverged ones as crosses along the panel's bottom."""
-    frame = pd.DataFrame({"x": at + 0.08, "y": 100 * measured(runs, measure)}).dropna().sort_values(["x", "y"])
+    frame = pd.DataFrame({"x": at + 0.08, "y": 100 * measured(runs, MEASURE)}).dropna().sort_values(["x", "y"])
     area = (look.marker * 0.4) ** 2
     sns.scatterplot(frame, x="x", y="y", color=mark.colour, alpha=0.5, s=area, linewidth=0, ax=ax, legend=False, zorder=2)
     diverged = (runs["status"] == "diverged").to_numpy(dtype=bool)
@@ -121,21 +117,21 @@ def baseline_line(ax: Axes, baseline: float, *, look: Look) -> None:
 
 
 @styled
-def heat_map(table: pd.DataFrame, *, places: Layout, measure: str = MEASURE, look: Look = PAPER) -> Figure:
+def heat_map(table: pd.DataFrame, *, places: Layout, look: Look = PAPER) -> Figure:
     """Mean accuracy of every cell as a colour with its figure in per cent; a cell without a measured run shows a dash."""
     series = series_of(table, places)
     along = levels(table, places.along)
     lines = (look.text * (len(series) * 2.6 + 5.5)) / 72
     figure, panels = panelled(table, places.panels, look=look, height=lines)
-    means = 100 * cells(table, list(places.factors), measure=measure)["mean"]
+    means = 100 * cells(table, list(places.factors))["mean"]
     for panel in panels:
-        summary = cells(panel.table, list(places.factors), measure=measure)
+        summary = cells(panel.table, list(places.factors))
         grid = [[cell_mean(one.within(summary), places.along, level) for level in along] for one in series]
         heat_panel(panel.ax, 100 * np.array(grid), limits=(float(means.min()), float(means.max())), look=look)
         panel.ax.set_xticks(np.arange(len(along)) + 0.5, [wording.level(level) for level in along])
         panel.ax.set_yticks(np.arange(len(series)) + 0.5, [one.short for one in series], rotation=0)
     edge_labels(panels, x=wording.axis(places.along), y="")
-    figure.suptitle(f"mean {wording.axis(measure)}", fontsize=look.text)
+    figure.suptitle(f"mean {wording.axis(MEASURE)}", fontsize=look.text)
     return figure
 
 

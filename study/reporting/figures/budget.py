@@ -22,7 +22,7 @@ HATCHES = ("", "", "////", "")
 
 
 @styled
-def budget_check(table: pd.DataFrame, *, places: Layout, tolerance: float | None = None, look: Look = PAPER) -> Figure:
+def budget_check(table: pd.DataFrame, *, places: Layout, tolerance: float | None, look: Look = PAPER) -> Figure:
     """How far each cell's network lies from its budget, in per cent of it; the band is the tolerance (a fraction)."""
     figure, panels = panelled(table, places.panels, look=look)
     series = series_of(table, places)

@@ -1,8 +1,8 @@
 """Accuracy against what it costs: parameters, MACs, time; on a logarithmic axis, since costs compare as ratios.
 
 Each cell is a mark with its level along the layout's axis written into it (patch size 4: "4") and its t interval over
-seeds; every run is a small point; the stairs are the Pareto front of the means. Results of others are hollow marks in a
-figure of their own, and no line is ever drawn to them.
+seeds; every run is a small point; the stairs are the Pareto front of the means, the band around them its uncertainty. Results
+of others are hollow marks in a figure of their own, and no line is ever drawn to them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from study.reporting import wording
 from study.reporting.costs import from_price, is_equal, positive, with_price
 from study.reporting.figures.accuracy import measured
 from study.reporting.figures.panels import Panel, Series, edge_labels, panelled, series_legend, series_of
-from study.reporting.figures.style import MUTED, PAPER, SURFACE, Look, Mark, marks, styled
+from study.reporting.figures.style import GRID, MUTED, PAPER, SURFACE, Look, Mark, marks, styled
 from study.reporting.layout import Layout, groups
 from study.reporting.published import Reference
 from study.reporting.statistics.cells import bounded, cells
-from study.reporting.statistics.frontier import front
+from study.reporting.statistics.frontier import front_band
 from study.reporting.statistics.grid import MEASURE, Floats, Level, plain
 
 NARROWEST = 2.5
@@ -40,11 +40,11 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @styled
-def accuracy_against(table: pd.DataFrame, cost: str, *, places: Layout, measure: str = MEASURE, look: Look = PAPER) -> Figure:
+def accuracy_against(table: pd.DataFrame, cost: str, *, places: Layout, look: Look = PAPER) -> Figure:
     """Accuracy of every cell against a positive column of the table: "params", "macs", "train_seconds", ...
 
-    A cell stands at the geometric mean of its runs' costs. Where all costs are equal within 10 % (a matched budget) the
-    series are set apart sideways, so that they don't hide each other, and no line suggests a trend or a front.
+    A cell stands at the median of its runs' costs. Where all costs are equal within 10 % (a matched budget) the series are
+    set apart sideways, so that they don't hide each other, and no line suggests a trend or a front.
     """
     figure, panels = panelled(table, places.panels, look=look)
     series = series_of(table, places)
@@ -52,25 +52,25 @@ def accuracy_against(table: pd.DataFrame, cost: str, *, places: Layout, measure:
     sides = np.linspace(-SIDEWAYS, SIDEWAYS, len(series)) if len(series) > 1 and is_equal(known) else np.zeros(len(series))
     for panel in panels:
         for one, side in zip(series, sides, strict=True):
-            series_against_cost(panel, one, cost=cost, side=float(side), places=places, measure=measure, look=look)
+            series_against_cost(panel, one, cost=cost, side=float(side), places=places, look=look)
         if len(known) and not is_equal(known):
-            pareto_stairs(panel, cost=cost, places=places, measure=measure, look=look)
+            pareto_stairs(panel, cost=cost, places=places, look=look)
     if len(known):
         cost_axis(panels[0].ax, known)
-    edge_labels(panels, x=wording.axis(cost), y=wording.axis(measure))
+    edge_labels(panels, x=wording.axis(cost), y=wording.axis(MEASURE))
     series_legend(figure, series, look=look, line=False)
     return figure
 
 
-def series_against_cost(panel: Panel, one: Series, *, cost: str, side: float, places: Layout, measure: str, look: Look) -> None:
+def series_against_cost(panel: Panel, one: Series, *, cost: str, side: float, places: Layout, look: Look) -> None:
     """One series: its runs, its cells with their intervals, and a thin line through the cells."""
     runs = one.within(panel.table)
-    points = {"x": np.exp(side) * measured(runs, cost), "y": 100 * measured(runs, measure)}
+    points = {"x": np.exp(side) * measured(runs, cost), "y": 100 * measured(runs, MEASURE)}
     frame = pd.DataFrame(points).dropna().sort_values(["x", "y"])
     area = (look.marker * 0.4) ** 2
     sns.scatterplot(frame, x="x", y="y", color=one.mark.colour, alpha=0.5, s=area, linewidth=0, ax=panel.ax, legend=False)
-    summary = bounded(cells(runs, list(places.factors), measure=measure)) if len(runs) else pd.DataFrame()
-    at = [np.exp(side) * geometric_mean(positive(runs[group.rows], cost)) for group in groups(runs, places.factors)]
+    summary = bounded(cells(runs, list(places.factors))) if len(runs) else pd.DataFrame()
+    at = [np.exp(side) * median_cost(runs[group.rows], cost) for group in groups(runs, places.factors)]
     mean = [100 * float(value) for value in summary.get("mean", [])]
     if not is_equal(np.array(at)):
         panel.ax.plot(at, mean, color=one.mark.colour, linestyle=one.mark.linestyle, linewidth=look.line * 0.5, zorder=1.5)
@@ -78,9 +78,11 @@ def series_against_cost(panel: Panel, one: Series, *, cost: str, side: float, pl
         cell_mark(panel.ax, x, row=row, level=plain(row[places.along]), mark=one.mark, look=look)
 
 
-def geometric_mean(values: Floats) -> float:
-    """exp of the mean logarithm; NaN of nothing."""
-    return float(np.exp(np.log(values).mean())) if len(values) else float("nan")
+def median_cost(runs: pd.DataFrame, cost: str) -> float:
+    """Where a cell stands, as on its front: the median over its done runs, taken of the price; NaN of none."""
+    prices = measured(with_price(runs, cost), "price")
+    known = prices[np.isfinite(prices)]
+    return float(from_price(np.array([np.median(known)]), cost)[0]) if len(known) else float("nan")
 
 
 def cell_mark(ax: Axes, x: float, *, row: dict[Hashable, Any], level: Level, mark: Mark, look: Look) -> None:
@@ -100,15 +102,16 @@ def cell_mark(ax: Axes, x: float, *, row: dict[Hashable, Any], level: Level, mar
                     color=SURFACE, fontsize=look.text * 0.68, fontweight="bold", zorder=5)  # fmt: skip
 
 
-def pareto_stairs(panel: Panel, *, cost: str, places: Layout, measure: str, look: Look) -> None:
-    """The Pareto front of the panel's means, as stairs from its cheapest cell to its most accurate one."""
-    found = front(with_price(panel.table, cost), list(places.factors), cost="price", measure=measure)
-    best = found[found["on_front"]]
-    if best.empty:
+def pareto_stairs(panel: Panel, *, cost: str, places: Layout, look: Look) -> None:
+    """The Pareto front of the panel's means as stairs from its cheapest cell on, in the band that the seeds leave plausible."""
+    found = front_band(with_price(panel.table, cost), list(places.factors), cost="price")
+    if found.empty:
         return
-    at = from_price(best["cost"].to_numpy(dtype=float), cost)
-    panel.ax.step(at, 100 * best["mean"].to_numpy(dtype=float), where="post", color=MUTED, linewidth=look.line * 0.8,
-                  alpha=0.55, zorder=1)  # fmt: skip
+    at = from_price(found["cost"].to_numpy(dtype=float), cost)
+    best, low, high = (np.minimum(100 * found[name].to_numpy(dtype=float), 100) for name in ("best", "low", "high"))
+    panel.ax.step(at, best, where="post", color=MUTED, linewidth=look.line * 0.8, alpha=0.7, zorder=1)
+    if not np.isnan(low).any():
+        panel.ax.fill_between(at, low, high, step="post", color=GRID, alpha=0.7, linewidth=0, zorder=0)
 
 
 @styled
@@ -117,11 +120,10 @@ def beside_published(
     references: Sequence[Reference],
     *,
     places: Layout,
-    measure: str = MEASURE,
     look: Look = PAPER,
 ) -> Figure:
     """Accuracy against parameters with published results as hollow, lettered marks; the letters follow `references`."""
-    figure = accuracy_against(table, "params", places=places, measure=measure, look=look)
+    figure = accuracy_against(table, "params", places=places, look=look)
     known = marks([(name,) for name in dict.fromkeys(reference.backbone for reference in references)])
     for ax in figure.axes:
         for letter, reference in zip(LETTERS, references, strict=False):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from study.reporting import wording
-from study.reporting.costs import costs_of, is_equal, positive
+from study.reporting.costs import TIMED, costs_of, is_equal, positive
 from study.reporting.figures.accuracy import accuracy_by_level, heat_map
 from study.reporting.figures.budget import PARTS, budget_check, macs_by_part, numbers
 from study.reporting.figures.cost import LETTERS, accuracy_against, beside_published
@@ -22,6 +22,7 @@ from study.reporting.figures.plates_of_training import training_plates, trials_p
 from study.reporting.findings import Findings, Missing, Part
 from study.reporting.layout import Layout
 from study.reporting.published import references
+from study.reporting.statistics.intervals import FEWEST_SEEDS
 
 
 def plates(findings: Findings) -> list[Plate]:
@@ -59,7 +60,7 @@ def side_by_side(findings: Findings) -> Plate:
 def of_part(part: Part, findings: Findings) -> Iterator[Plate]:
     """The figures of one part: accuracy, costs, comparison, training, budget."""
     yield level_plate(part)
-    yield from (cost_plate(part, cost) for cost in costs_of(part.table))
+    yield from (cost_plate(part, cost) for cost in costs_of(part.table) if not is_equal(positive(part.table, cost)))
     yield heat_plate(part)
     if not isinstance(part.contrasts, Missing) and part.contrasts["difference"].notna().any():
         yield forest_plate(part.contrasts)
@@ -88,18 +89,22 @@ def level_plate(part: Part) -> Plate:
 def cost_plate(part: Part, cost: str) -> Plate:
     """Accuracy against one cost."""
     table, places, name = part.table, part.places, wording.option(cost)
-    costs = positive(table, cost)
-    spread = wording.percent(float(np.ptp(costs) / costs.mean()))
-    equal = f" {name.capitalize()} are equal within {spread} %: series are set apart sideways."
     return Plate(
         f"accuracy-by-{cost.replace('_', '-')}",
         f"Test accuracy against {name}",
         f"Test accuracy against {name}, logarithmic. Marks: cells, the figure inside is the {wording.axis(places.along)}; "
         f"bars: {interval_text(part)}; points: runs; {seeds_text(part)}."
-        f"{equal if is_equal(costs) else ' Stairs: Pareto front of the means.'}",
+        f" Stairs: Pareto front of the means{band_text(part, cost)}.",
         f"Test accuracy of every cell against its {name}; the table of costs gives each.",
         lambda look: accuracy_against(table, cost, places=places, look=look),
     )
+
+
+def band_text(part: Part, cost: str) -> str:
+    """What the band around the stairs is, and where speeds come from."""
+    many = bool((part.cells["n"] >= FEWEST_SEEDS).all())
+    band = ", in the band that holds 95 % of the fronts plausible over seeds" if many else ""
+    return f"{band}; speed as these runs had it, beside whatever else the machine did" if cost in TIMED else band
 
 
 def heat_plate(part: Part) -> Plate:
@@ -161,19 +166,27 @@ def published_plate(part: Part) -> Plate:
     )
 
 
+def tolerance_of(table: pd.DataFrame, findings: Findings) -> float | None:
+    """The mismatch that was allowed (a fraction), from the runs or, for older tables, from the sweep."""
+    known = numbers(table, "match_tolerance") if "match_tolerance" in table else np.array([np.nan])
+    given = findings.material.facts.match.get("tolerance")
+    if not np.isnan(known).all():
+        return float(np.nanmax(known))
+    return float(given) if isinstance(given, int | float) else None
+
+
 def budget_plates(part: Part, findings: Findings) -> Iterator[Plate]:
     """How closely networks were matched, and where their MACs go."""
     table, places = part.table, part.places
     if "match_residual" in table and not np.isnan(numbers(table, "match_residual")).all():
-        given = findings.material.facts.match.get("tolerance")
-        tolerance = float(given) if isinstance(given, int | float) else None
+        tolerance = tolerance_of(part.table, findings)
         furthest = wording.percent(float(np.nanmax(np.abs(numbers(table, "match_residual")))), digits=2)
         yield Plate(
             "budget-check",
             "Who was matched how closely",
-            f"Distance of every cell's network to its budget; at most {furthest} %."
+            f"Distance of the networks of {len(part.cells)} cells to their budget, at most {furthest} %."
             f"{f' Band: the tolerance of {wording.percent(tolerance)} %.' if tolerance else ''}",
-            f"All networks lie within {furthest} % of their budget.",
+            f"The networks lie within {furthest} % of their budget.",
             lambda look: budget_check(table, places=places, tolerance=tolerance, look=look),
         )
     columns = [f"macs_{name}" for name in PARTS]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from study.reporting import wording
-from study.reporting.figures.learning import learning_curves, tuning_flatness
+from study.reporting.figures.learning import PERCENT, learning_curves, tuning_flatness
 from study.reporting.figures.plate import Plate, seeds_text
 from study.reporting.findings import Part
 from study.reporting.statistics.tuning import profile
@@ -32,6 +32,7 @@ def training_plates(part: Part, curves: pd.DataFrame) -> Iterator[Plate]:
             "learning-curves",
             "Learning curves",
             f"{name.capitalize()} over epochs. Lines: mean over seeds; bands: lowest to highest seed; {seeds}."
+            f"{' Axis spaced by the logarithm of the error.' if measure in PERCENT else ''}"
             f"{'' if measure == LEARNED[0] else unvalidated(table)}",
             f"{name.capitalize()} over epochs, one panel for each {along}.",
             lambda look: learning_curves(table, curves, places=places, measure=measure, look=look),

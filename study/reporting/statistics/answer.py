@@ -31,11 +31,34 @@ CONTROLS: Mapping[str, tuple[Level, ...]] = {"token_mixer": ("identity", "random
 
 
 @dataclass(frozen=True)
+class Weighing:
+    """Which of two factors carries more of the variation, or that this can't be told (`decided` is False)."""
+
+    more: str  # factors, in words
+    less: str
+    shares: tuple[float, float]  # of more and less
+    decided: bool
+
+    @property
+    def figures(self) -> str:
+        """Both shares: "38 % of the variation against 10 %"."""
+        first, second = (percent(share, digits=0) for share in self.shares)
+        return f"{first} % of the variation against {second} %"
+
+    @property
+    def told(self) -> str:
+        """Both shares by name: "backbone 38 % of the variation, patch size 10 %"."""
+        first, second = (percent(share, digits=0) for share in self.shares)
+        return f"{self.more} {first} % of the variation, {self.less} {second} %"
+
+
+@dataclass(frozen=True)
 class Answer:
-    """The answer and how far it goes; the first sentence can stand alone."""
+    """The answer and how far it goes; the first sentence can stand alone, with what the contrasts came to behind it."""
 
     state: Literal["answered", "provisional", "too few seeds", "too few cells", "undertrained", "no runs"]
     sentences: tuple[str, ...]
+    weighing: Weighing | None = None
 
     @property
     def text(self) -> str:
@@ -48,9 +71,6 @@ def answer(
     levels: Mapping[str, Sequence[Level]],
     *,
     baseline: float | None = None,
-    measure: str = MEASURE,
-    confidence: float = 0.95,
-    margin: float = MARGIN,
 ) -> Answer:
     """What the table says about the factors in `levels`: the sweep's axes, patch size first, none fixed by the others.
 
@@ -59,32 +79,45 @@ def answer(
     """
     factors = [factor for factor, values in levels.items() if len(set(values)) > 1]
     if not factors:
-        return single_cell(cells(table, list(levels), measure=measure, confidence=confidence), measure=measure)
-    found = cells(table, factors, measure=measure, confidence=confidence)
+        return single_cell(cells(table, list(levels)))
+    found = cells(table, factors)
     if not found["n"].sum():
         return Answer("no runs", (f"No answer: none of the {found['planned'].sum()} runs is done.",))
     short = below_baseline(found, factors, baseline=baseline)
     if short:
-        return Answer("undertrained", (*unfinished(found), *undertrained(short, baseline or 0.0, measure=measure)))
-    kept = read_grid(table, factors, measure=measure).cells
+        return Answer("undertrained", (*unfinished(found), *undertrained(short, baseline or 0.0)))
+    kept = read_grid(table, factors).cells
     plan = planned({factor: levels[factor] for factor in factors}, cells=kept)
     if not plan:
         return Answer("too few cells", (*unfinished(found), "No answer: no two cells differ in one factor alone."))
-    compared = contrasts(table, plan, measure=measure, confidence=confidence, margin=margin)
+    compared = contrasts(table, plan)
     lead = compared[compared["family"] == compared["family"].iloc[0]]
-    sentences = [difference_sentence(row, measure=measure, margin=margin) for row in lead.to_dict("records")]
+    sentences = [difference_sentence(row) for row in lead.to_dict("records")]
     if lead["n"].max() < FEWEST_SEEDS:
         return Answer("too few seeds", (*unfinished(found), few_seeds(int(lead["n"].max())), *sentences))
+    weighing = None
     if len(factors) > 1:
-        head = share_sentences(table, factors, measure=measure, confidence=confidence)
+        weighing, head = shares_of(table, factors)
         sentences = [*head, *sentences, *turning(compared, factors)]
+    sentences[0] = f"{sentences[0]} {tally(compared)}"
     remarks = [
         *divergence(found),
         *cleared(without_controls(found, factors), baseline),
         population(table, factors, found=found),
     ]
     told = unfinished(found)
-    return Answer("provisional" if told else "answered", (*told, *sentences, *remarks))
+    return Answer("provisional" if told else "answered", (*told, *sentences, *remarks), weighing)
+
+
+def tally(compared: pd.DataFrame) -> str:
+    """What all planned contrasts came to, so that no headline hides how much is undecided."""
+    told = int(compared["verdict"].isin(["higher", "lower"]).sum())
+    equal = int((compared["verdict"] == "no difference").sum())
+    within = f", {equal} {'lies' if equal == 1 else 'lie'} within {points(MARGIN)} of zero" if equal else ""
+    rest = len(compared) - told - equal
+    return f"Of {len(compared)} planned contrasts {told} {'is' if told == 1 else 'are'} told from zero{within}, {rest} " + (
+        "is undecided." if rest == 1 else "are undecided."
+    )
 
 
 def below_baseline(found: pd.DataFrame, factors: Sequence[str], *, baseline: float | None) -> list[str]:
@@ -104,23 +137,23 @@ def without_controls(found: pd.DataFrame, factors: Sequence[str]) -> pd.DataFram
     return found[~control]
 
 
-def undertrained(short: Sequence[str], baseline: float, *, measure: str) -> tuple[str, str]:
+def undertrained(short: Sequence[str], baseline: float) -> tuple[str, str]:
     """The sentences of a study whose cells don't clear the baseline."""
     many = f"{len(short)} cell{'s do' if len(short) > 1 else ' does'} not clear"
     return (
-        f"Undertrained: no answer. {many} the baseline of {percent(baseline)} % {option(measure)}: {'; '.join(short)}.",
+        f"Undertrained: no answer. {many} the baseline of {percent(baseline)} % {option(MEASURE)}: {'; '.join(short)}.",
         "Networks that a linear model on pixels equals show how far training went, not which part carries accuracy.",
     )
 
 
-def single_cell(found: pd.DataFrame, *, measure: str) -> Answer:
+def single_cell(found: pd.DataFrame) -> Answer:
     """What a study of one cell says: its accuracy, and that there was nothing to compare."""
     row = bounded(found).iloc[0]
     if not row["n"]:
         return Answer("no runs", (f"No answer: none of the {row['planned']} runs is done.",))
     limits = f", 95 % interval {interval(row['low'], row['high'])}" if row["low"] == row["low"] else ""
     seeds = f"n = {row['n']} seed{'s' if row['n'] > 1 else ''}"
-    told = f"Nothing is varied, so nothing is compared: {option(measure)} {percent(row['mean'])} % ({seeds}{limits})."
+    told = f"Nothing is varied, so nothing is compared: {option(MEASURE)} {percent(row['mean'])} % ({seeds}{limits})."
     standing = unfinished(found)
     return Answer("provisional" if standing else "answered", (*standing, told))
 
@@ -133,42 +166,43 @@ def few_seeds(most: int) -> str:
     return f"No answer: {many} no spread, so nothing can be said about other seeds; {FEWEST_SEEDS} are the fewest."
 
 
-def share_sentences(table: pd.DataFrame, factors: Sequence[str], *, measure: str, confidence: float) -> list[str]:
-    """Which of the first two factors carries more of the variation, or that this can't be told."""
+def shares_of(table: pd.DataFrame, factors: Sequence[str]) -> tuple[Weighing | None, list[str]]:
+    """Which of the first two factors carries more of the variation, and the sentence that says so."""
     try:
-        found = decomposition(table, factors, measure=measure, confidence=confidence)
+        found = decomposition(table, factors)
     except UserError as error:
-        return [f"No shares of the variation: the study's {error.problems[0]}."]
+        return None, [f"No shares of the variation: the study's {error.problems[0]}."]
     rows = {row["term"]: row for row in found.to_dict("records")}
     single = [name for name in rows if name in factors]
     if len(single) < 2:
-        return []
+        return None, []
     one, two = sorted(single[:2], key=lambda factor: -rows[factor]["share"])
-    _, low, _ = share_gap(table, factors, first=one, second=two, measure=measure, confidence=confidence)
+    _, low, _ = share_gap(table, factors, first=one, second=two)
+    weighing = Weighing(option(one), option(two), (rows[one]["share"], rows[two]["share"]), decided=low > 0)
     told = f"The {option(one)} carries more than the {option(two)}" if low > 0 else "Which carries more can't be told"
     both = f"{option(one)} {share(rows[one])}, {option(two)} {share(rows[two])}"
     rest = [f"{term(name)} {percent(rows[name]['share'], digits=0)} %" for name in rows if name not in (one, two)]
     where = [f"{option(factor)} {rows[factor]['levels']}" for factor in single]
     size = f"{found['n'].iloc[0]} seeds, {found['runs'].iloc[0]} runs"
     remarks = [part for part in (", ".join(rest), *where, size, str(found["note"].iloc[0])) if part]
-    return [f"{told}: {both} of the variation in {option(measure)} ({'; '.join(remarks)})."]
+    return weighing, [f"{told}: {both} of the variation in {option(MEASURE)} ({'; '.join(remarks)})."]
 
 
-def difference_sentence(row: Row, *, measure: str, margin: float) -> str:
+def difference_sentence(row: Row) -> str:
     """One contrast in words: what may be claimed, the difference in points, its interval, n."""
     where = f"{row['where'][0].upper()}{row['where'][1:]}, " if row["where"] else ""
     upper, lower, size = row["upper"], row["lower"], points(row["difference"], signed=True)
     if np.isnan(row["difference"]):
         return f"{where}{upper} − {lower}: no seed has all the runs that it needs."
     if np.isnan(row["low"]):
-        return f"{where}{upper} − {lower}: {size} of {option(measure)} ({row['note']})."
+        return f"{where}{upper} − {lower}: {size} of {option(MEASURE)} ({row['note']})."
     limits = interval(row["low"], row["high"], digits=2, signed=True)
     figures = f"{size}, {limits}; n = {row['n']} seeds, Holm {p_text(row['p_holm'])}"
     seen = f"{points(row['detectable'])} would have been seen in four of five such studies"
     claims = {
         "higher": f"{upper} is {points(row['difference'])} above {lower} ({figures}).",
         "lower": f"{upper} is {points(row['difference'])} below {lower} ({figures}).",
-        "no difference": f"{upper} and {lower} differ by less than {points(margin)}, if at all ({figures}).",
+        "no difference": f"{upper} and {lower} differ by less than {points(MARGIN)}, if at all ({figures}).",
         "undecided": f"{upper} and {lower} can't be told apart ({figures}); {seen}.",
         "undecided: diverged runs": f"the diverged runs could turn the sign of {upper} − {lower} ({figures}).",
     }

@@ -13,15 +13,15 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from study.reporting.statistics.grid import MEASURE, Cell, Floats, Grid, counts, measured, read_grid
-from study.reporting.statistics.intervals import FEWEST_FOR_BOOTSTRAP, FEWEST_SEEDS, t_estimate
+from study.reporting.statistics.grid import Cell, Floats, Grid, counts, measured, read_grid
+from study.reporting.statistics.intervals import CONFIDENCE, FEWEST_FOR_BOOTSTRAP, FEWEST_SEEDS, t_estimate
 from study.reporting.wording import assignment
 from study.streams import stream
 
 RESAMPLES = 9999
 
 
-def cells(table: pd.DataFrame, by: Sequence[str], *, measure: str = MEASURE, confidence: float = 0.95) -> pd.DataFrame:
+def cells(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """One row per planned combination of `by`: n, mean, sd, intervals and what became of its runs.
 
     Population of `low`, `high` (Student's t): expected accuracy of the cell over seeds, on this data and this test set.
@@ -30,10 +30,10 @@ def cells(table: pd.DataFrame, by: Sequence[str], *, measure: str = MEASURE, con
     test images were drawn from. `worst` and `best` are the mean if the diverged runs had gone as badly or as well as
     they could; they equal `mean` where none diverged. `note` says why an interval is missing. Accuracies are fractions.
     """
-    grid = read_grid(table, by, measure=measure)
-    estimate = t_estimate(grid.values, confidence=confidence)
-    bootstrap = bootstrap_intervals(grid, confidence=confidence)
-    binomial = binomial_intervals(estimate.mean, grid.test_images, confidence=confidence)
+    grid = read_grid(table, by)
+    estimate = t_estimate(grid.values)
+    bootstrap = bootstrap_intervals(grid)
+    binomial = binomial_intervals(estimate.mean, grid.test_images)
     keys = pd.DataFrame(list(grid.cells), columns=list(by))
     figures = {
         **counts(grid),
@@ -85,7 +85,7 @@ def note(n: int, sd: float) -> str:
     return ""
 
 
-def binomial_intervals(mean: Floats, test_images: int | None, *, confidence: float) -> Floats:
+def binomial_intervals(mean: Floats, test_images: int | None) -> Floats:
     """Standard error, lower and upper Wilson limit of each mean accuracy (`cells` -> `cells 3`); NaN without a count.
 
     Wilson's, because at accuracies near 1 the usual error is 0, which nobody should believe.
@@ -94,12 +94,12 @@ def binomial_intervals(mean: Floats, test_images: int | None, *, confidence: flo
         return np.full((len(mean), 3), np.nan)
     known = measured(mean)
     inside = np.where(known, mean, 0.5)
-    low, high = proportion_confint(inside * test_images, test_images, alpha=1 - confidence, method="wilson")
+    low, high = proportion_confint(inside * test_images, test_images, alpha=1 - CONFIDENCE, method="wilson")
     error = np.sqrt(inside * (1 - inside) / test_images)
     return np.where(known[:, None], np.stack([error, low, high], axis=1), np.nan)
 
 
-def bootstrap_intervals(grid: Grid, *, confidence: float) -> Floats:
+def bootstrap_intervals(grid: Grid) -> Floats:
     """BCa limits of each mean (`cells 2`); NaN below 20 seeds, where they cover far less than they promise."""
     limits = np.full((len(grid.cells), 2), np.nan)
     for place, row in enumerate(grid.values):
@@ -110,7 +110,7 @@ def bootstrap_intervals(grid: Grid, *, confidence: float) -> Floats:
             (accuracies,),
             np.mean,
             n_resamples=RESAMPLES,
-            confidence_level=confidence,
+            confidence_level=CONFIDENCE,
             method="BCa",
             rng=stream(0, "cell bootstrap", cell_label(grid.factors, grid.cells[place])),
         )

@@ -8,7 +8,7 @@ the family; and "no difference" is a verdict only where the study could have see
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,8 @@ from scipy import stats
 
 from study.reporting.statistics.cells import note
 from study.reporting.statistics.contrasts import Contrast
-from study.reporting.statistics.grid import MEASURE, Floats, Grid, measured, read_grid
-from study.reporting.statistics.intervals import FEWEST_SEEDS, block_estimate, detectable, t_estimate
+from study.reporting.statistics.grid import Floats, Grid, measured, read_grid
+from study.reporting.statistics.intervals import CONFIDENCE, FEWEST_SEEDS, block_estimate, detectable, t_estimate
 from study.streams import stream
 
 MARGIN = 0.005  # half a percentage point: differences below it are not worth choosing an architecture for
@@ -26,56 +26,46 @@ RESAMPLES = 9999
 
 COLUMNS = (
     *("family", "contrast", "subject", "upper", "lower", "where"),
-    *("difference", "low", "high", "n", "sd", "df", "p", "p_holm", "correlation"),
+    *("difference", "low", "high", "block_low", "block_high", "n", "sd", "p", "p_holm", "correlation"),
     *("improvement", "improvement_low", "improvement_high", "detectable", "attainable_p", "permutation_p"),
     *("permutation_p_holm", "bound_low", "bound_high", "verdict", "note"),
 )
 
 
-def contrasts(
-    table: pd.DataFrame,
-    plan: Sequence[Contrast],
-    *,
-    measure: str = MEASURE,
-    model: Literal["paired", "block"] = "paired",
-    confidence: float = 0.95,
-    margin: float = MARGIN,
-) -> pd.DataFrame:
+def contrasts(table: pd.DataFrame, plan: Sequence[Contrast]) -> pd.DataFrame:
     """One row per contrast: the mean difference between cells trained with the same seeds, and what it can bear.
 
-    Population of `low`, `high` (paired t; with `model="block"` all cells' spread is pooled): expected difference over
-    seeds, on this data and this test set. Population of `improvement` (Clopper-Pearson): the chance that a new seed,
-    used for both sides, favours the first. `p_holm` is corrected over the family, contrasts without a p counting as
-    members. `detectable`: the smallest difference that this n and spread show at the family's level with 80 % power.
+    Population of `low`, `high` (paired t) and of `block_low`, `block_high` (a mixed model with seeds as blocks, which pools
+    the spread of all cells): expected difference over seeds, on this data and this test set. Population of `improvement`
+    (Clopper-Pearson): the chance that a new seed, used for both sides, favours the first. `p_holm` is corrected over the
+    family, contrasts without a p counting as members. `detectable`: the smallest difference that this n and spread show at
+    the family's level with 80 % power.
     `bound_low`, `bound_high`: the difference if every diverged run had gone as badly or as well as it could for it.
     Seeds count only where all the cells of the contrast were measured. Differences are fractions.
     """
     if not plan:
         return pd.DataFrame(columns=list(COLUMNS))
-    grid = read_grid(table, plan[0].factors, measure=measure)
+    grid = read_grid(table, plan[0].factors)
     weights = weight_matrix(grid, plan)
     per_seed = paired_differences(grid.values, weights)
-    frame = estimates(grid, plan, weights=weights, model=model, confidence=confidence)
+    frame = estimates(grid, plan, weights)
     families = frame.groupby("family", sort=False)
-    alpha = (1 - confidence) / families["contrast"].transform("size").to_numpy(dtype=float)
+    alpha = (1 - CONFIDENCE) / families["contrast"].transform("size").to_numpy(dtype=float)
     frame["p_holm"] = families["p"].transform(holm)
-    frame = frame.join(improvement(per_seed, confidence=confidence))
+    frame = frame.join(improvement(per_seed))
     frame["detectable"] = [detectable(s, n, alpha=a) for s, n, a in zip(frame["sd"], frame["n"], alpha, strict=True)]
     frame = frame.join(permutation(per_seed, alpha=alpha, names=list(frame["contrast"])))
     frame["permutation_p_holm"] = frame.groupby("family", sort=False)["permutation_p"].transform(holm)
     frame["bound_low"], frame["bound_high"] = divergence_bounds(grid, weights)
-    frame["verdict"] = [verdict(row, alpha=1 - confidence, margin=margin) for row in frame.to_dict("records")]
+    frame["verdict"] = [verdict(row, alpha=1 - CONFIDENCE) for row in frame.to_dict("records")]
     frame["note"] = [note(int(n), float(sd)) for n, sd in zip(frame["n"], frame["sd"], strict=True)]
     return frame[list(COLUMNS)]
 
 
-def estimates(
-    grid: Grid, plan: Sequence[Contrast], *, weights: Floats, model: Literal["paired", "block"], confidence: float
-) -> pd.DataFrame:
-    """The contrasts' names, estimates and intervals by the chosen model; `sd` stays that of the paired differences."""
-    paired = t_estimate(paired_differences(grid.values, weights), confidence=confidence)
-    pooled = block_estimate(grid.values[None], weights, confidence=confidence).study(0)
-    estimate = pooled if model == "block" else paired
+def estimates(grid: Grid, plan: Sequence[Contrast], weights: Floats) -> pd.DataFrame:
+    """The contrasts' names with their paired estimates, and the intervals of the block model beside them."""
+    paired = t_estimate(paired_differences(grid.values, weights))
+    pooled = block_estimate(grid.values[None], weights).study(0)
     return pd.DataFrame(
         {
             "family": [contrast.family for contrast in plan],
@@ -84,13 +74,14 @@ def estimates(
             "upper": [contrast.upper for contrast in plan],
             "lower": [contrast.lower for contrast in plan],
             "where": [contrast.where for contrast in plan],
-            "difference": estimate.mean,
-            "low": estimate.low,
-            "high": estimate.high,
+            "difference": paired.mean,
+            "low": paired.low,
+            "high": paired.high,
+            "block_low": pooled.low,
+            "block_high": pooled.high,
             "n": paired.n.astype(int),
             "sd": paired.sd,
-            "df": np.where(np.isnan(estimate.low), np.nan, estimate.df),
-            "p": estimate.p,
+            "p": paired.p,
             "correlation": pairing_correlation(grid.values, weights),
         }
     )
@@ -137,11 +128,11 @@ def holm(p: pd.Series) -> pd.Series:
     return pd.Series(steps, index=ordered.index).reindex(p.index).where(p.notna())
 
 
-def improvement(per_seed: Floats, *, confidence: float) -> pd.DataFrame:
+def improvement(per_seed: Floats) -> pd.DataFrame:
     """The share of seeds that favour the first side (ties count half), with Clopper-Pearson limits."""
     n = measured(per_seed).sum(axis=1)
     wins = (per_seed > 1e-12).sum(axis=1) + 0.5 * (np.abs(per_seed) <= 1e-12).sum(axis=1)
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     low = np.where(wins > 0, stats.beta.ppf(tail, np.maximum(wins, 0.5), n - wins + 1), 0.0)
     high = np.where(wins < n, stats.beta.isf(tail, wins + 1, np.maximum(n - wins, 0.5)), 1.0)
     shown = n >= FEWEST_SEEDS
@@ -182,7 +173,7 @@ def divergence_bounds(grid: Grid, weights: Floats) -> tuple[Floats, Floats]:
     return t_estimate(low).mean, t_estimate(high).mean
 
 
-def verdict(row: Mapping[Hashable, Any], *, alpha: float, margin: float) -> str:
+def verdict(row: Mapping[Hashable, Any], *, alpha: float) -> str:
     """What may be said: higher, lower, no difference, undecided, or why nothing can be.
 
     "no difference" needs both an interval inside the margin and an n that would have shown the margin; "higher" and
@@ -195,6 +186,6 @@ def verdict(row: Mapping[Hashable, Any], *, alpha: float, margin: float) -> str:
     if row["p_holm"] <= alpha:
         bound = row["bound_low"] if row["difference"] > 0 else -row["bound_high"]
         return ("higher" if row["difference"] > 0 else "lower") if bound > 0 else "undecided: diverged runs"
-    if max(-row["low"], row["high"]) <= margin and row["detectable"] <= margin:
+    if max(-row["low"], row["high"]) <= MARGIN and row["detectable"] <= MARGIN:
         return "no difference"
     return "undecided"

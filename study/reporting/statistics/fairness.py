@@ -30,7 +30,8 @@ ASPECTS: Mapping[str, tuple[str, ...]] = {
     "patch embedding": ("tokeniser", "initialisation"),
     "augmentation": tuple(AugmentOptions.model_fields),
     "recipe": ("recipe", *(name for name in TrainOptions.model_fields if name not in ("keep", "distributed"))),
-    "device": ("device", "device_name", "threads", "ranks", "compiled"),
+    "device": ("device", "device_name", "threads"),
+    "execution": ("ranks", "memory_layout", "kernels", "optimizer", "micro_batches", "stacked", "compiled", "deterministic"),
     "software": ("code", "commit", "dirty", "python_version", "torch_version", "numpy_version"),
     "exact resumption": ("exact",),
 }
@@ -63,15 +64,15 @@ class Finding:
     told: str
 
 
-def fairness(table: pd.DataFrame, factors: Sequence[str], *, tolerance: float = TOLERANCE) -> pd.DataFrame:
+def fairness(table: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
     """One row per aspect of the protocol: its state, what held or varied, and which runs deviate.
 
-    Population: none; it is a statement about the done runs of this table. `tolerance` is the mismatch of the budget
-    that still counts as equal (a fraction).
+    Population: none; it is a statement about the done runs of this table. Budgets count as equal within the tolerance that
+    the runs were matched with, or 2 % where older tables don't tell it.
     """
     done = table[(table["status"] == "done").to_numpy(dtype=bool)]
     model = tuple(str(name) for name in table.columns if is_model_option(str(name), factors))
-    rows = [under_study(table, factors), seeds_row(table, factors), budget_row(done, factors, tolerance=tolerance),
+    rows = [under_study(table, factors), seeds_row(table, factors), budget_row(done, factors),
             tuning_row(done, factors)]  # fmt: skip
     for aspect, columns in {**ASPECTS, "model options": model}.items():
         present = [name for name in columns if name in table and name not in factors]
@@ -107,7 +108,7 @@ def seeds_row(table: pd.DataFrame, factors: Sequence[str]) -> tuple[str, State, 
     return "seeds, data order", "deviates", f"seeds not done: {'; '.join(lacking)}"
 
 
-def budget_row(done: pd.DataFrame, factors: Sequence[str], *, tolerance: float) -> tuple[str, State, str]:
+def budget_row(done: pd.DataFrame, factors: Sequence[str]) -> tuple[str, State, str]:
     """How closely the cells were matched, and who was not."""
     if "match_by" not in done or done["match_by"].dropna().empty:
         return "budget", "not recorded", ""
@@ -117,10 +118,12 @@ def budget_row(done: pd.DataFrame, factors: Sequence[str], *, tolerance: float) 
     residual = pd.to_numeric(done["match_residual"], errors="coerce").abs().to_numpy(dtype=float, na_value=float("nan"))
     worst = float(pd.Series(residual).max())
     head = f"{enumeration(option(kind) for kind in kinds)} matched; largest mismatch {percent(worst, digits=2)} %"
-    beyond = done[residual > tolerance]
+    known = done.get("match_tolerance", pd.Series(float("nan"), index=done.index))
+    allowed = pd.to_numeric(known, errors="coerce").astype("Float64").fillna(TOLERANCE).to_numpy(dtype=float)
+    beyond = done[residual > allowed]
     if beyond.empty:
         return "budget", "equal", head
-    return "budget", "deviates", f"{head}; beyond {percent(tolerance)} %: {enumeration(labels(beyond, factors))}"
+    return "budget", "deviates", f"{head}; beyond {percent(allowed.max())} %: {enumeration(labels(beyond, factors))}"
 
 
 def tuning_row(done: pd.DataFrame, factors: Sequence[str]) -> tuple[str, State, str]:
@@ -181,7 +184,7 @@ def aspect_row(aspect: str, findings: Sequence[Finding]) -> tuple[str, State, st
 
 
 def compute_spent(table: pd.DataFrame, trials: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Device-hours by backbone and device: of done runs, diverged ones, failed ones, of trials, and lost to restarts.
+    """Device-hours by backbone and device: of done runs, of diverged ones, of trials, and lost to failures and restarts.
 
     Population: none; sums over the runs of these tables. Time that was not recorded is not counted: `untimed` says for how
     many runs and trials that is so, and a sum of which nothing was recorded is NaN. `further_attempts` are those after a
@@ -218,12 +221,12 @@ def spending(own: pd.DataFrame) -> dict[str, float | int]:
     final = own[~trial]
     return {
         "runs": len(final),
-        **{f"{status}_hours": hours(final["seconds"][final["status"] == status]) for status in ("done", "diverged", "failed")},
+        **{f"{status}_hours": hours(final["seconds"][final["status"] == status]) for status in ("done", "diverged")},
         "trials": int(trial.sum()),
         "trial_hours": hours(own["seconds"][trial]),
         "lost_hours": hours(own["lost"]),
         "further_attempts": int((own["attempts"] - 1).clip(lower=0).sum()),
-        "untimed": int(own["seconds"].isna().sum()),
+        "untimed": int((own["seconds"].isna() & (own["status"] != "failed")).sum()),
     }
 
 

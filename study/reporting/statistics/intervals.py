@@ -16,6 +16,7 @@ from scipy import optimize, stats
 
 from study.reporting.statistics.grid import Floats, Mask, measured
 
+CONFIDENCE = 0.95  # of every interval and, less one, the level of every test
 FEWEST_SEEDS = 3  # two seeds give a t interval 12.7 standard errors wide to each side: no picture of the spread
 FEWEST_FOR_BOOTSTRAP = 20  # simulated: percentile intervals that promise 95 % cover 75 % at n = 3 and 84 % at n = 5
 POWER = 0.8
@@ -44,7 +45,7 @@ class Estimate:
         return two_sided_p(self)
 
 
-def t_estimate(values: Floats, *, confidence: float = 0.95) -> Estimate:
+def t_estimate(values: Floats) -> Estimate:
     """Mean and Student's t interval over the last axis (`... seeds` -> `...`).
 
     No interval (NaN) with fewer than three values, nor where all values are equal: accuracies come in steps of one test
@@ -55,14 +56,14 @@ def t_estimate(values: Floats, *, confidence: float = 0.95) -> Estimate:
     mean = divided(np.where(there, values, 0.0).sum(axis=-1), n)
     deviation = np.where(there, values - mean[..., None], 0.0)
     sd = np.sqrt(divided((deviation**2).sum(axis=-1), n - 1))
-    return with_interval(mean, sd, n=n, se=divided(sd, np.sqrt(n)), df=n - 1, confidence=confidence)
+    return with_interval(mean, sd, n=n, se=divided(sd, np.sqrt(n)), df=n - 1)
 
 
-def with_interval(mean: Floats, sd: Floats, *, n: Floats, se: Floats, df: Floats, confidence: float) -> Estimate:
+def with_interval(mean: Floats, sd: Floats, *, n: Floats, se: Floats, df: Floats) -> Estimate:
     """The estimate with its t interval, where three seeds and a spread above rounding allow one."""
     spread = se > 1e-12 * np.maximum(np.abs(mean), 1e-3)
     allowed = (n >= FEWEST_SEEDS) & (df >= 1) & spread
-    half = np.where(allowed, se * stats.t.ppf(0.5 + confidence / 2, np.maximum(df, 1)), np.nan)
+    half = np.where(allowed, se * stats.t.ppf(0.5 + CONFIDENCE / 2, np.maximum(df, 1)), np.nan)
     return Estimate(mean, sd, n, np.where(np.isnan(half), np.nan, se), df, mean - half, mean + half)
 
 
@@ -76,7 +77,7 @@ def divided(top: Floats, bottom: Floats) -> Floats:
     return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0), np.nan)
 
 
-def block_estimate(values: Floats, weights: Floats, *, confidence: float = 0.95) -> Estimate:
+def block_estimate(values: Floats, weights: Floats) -> Estimate:
     """Contrasts of cell means with seeds as blocks (`studies cells seeds`, `contrasts cells` -> `studies contrasts`).
 
     Accuracy = cell + seed + rest, with one variance of the rest for all cells. Fitted within blocks (least squares with
@@ -108,7 +109,6 @@ def block_estimate(values: Floats, weights: Floats, *, confidence: float = 0.95)
         n=np.broadcast_to(n, shape),
         se=se,
         df=np.full(shape, df),
-        confidence=confidence,
     )
 
 

@@ -17,11 +17,11 @@ from study.reporting.statistics.cells import note
 from study.reporting.statistics.comparisons import paired_differences
 from study.reporting.statistics.contrasts import REFERENCES
 from study.reporting.statistics.frontier import TOLERANCE, cell_costs
-from study.reporting.statistics.grid import MEASURE, Cell, Floats, measured, rank, read_grid
+from study.reporting.statistics.grid import Cell, Floats, measured, rank, read_grid
 from study.reporting.statistics.intervals import t_estimate
 
 FEWEST_SIZES = 4  # two parameters fitted to three points leave a single degree of freedom to show a misfit
-BUDGETS = 5
+BUDGETS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,24 +49,30 @@ def at_budget(
     *,
     along: str,
     cost: str,
-    budgets: Sequence[float] | None = None,
-    measure: str = MEASURE,
-    confidence: float = 0.95,
+    budgets: Sequence[float],
 ) -> pd.DataFrame:
     """One row per curve and budget: the accuracy it has there, and its distance to the reference curve.
 
-    Curves run `along` one of the factors in `by`. Interpolated linearly between accuracies over log cost, never beyond
-    the sizes measured; without `budgets`, five even steps of the range that all curves cover. Population of `low`,
-    `high` and (paired by seed) `difference_low`, `difference_high`: new seeds, on this data and test set, at these
-    sizes; that the true curve is straight between two sizes is assumed and not covered.
+    Curves run `along` one of the factors in `by`. Interpolated linearly between accuracies over log cost, never beyond the
+    sizes measured. Population of `low`, `high` and (paired by seed) `difference_low`, `difference_high`: new seeds, on this
+    data and test set, at these sizes; that the true curve is straight between two sizes is assumed and not covered.
     """
-    curves = curves_of(table, by, along=along, cost=cost, measure=measure)
+    curves = curves_of(table, by, along=along, cost=cost)
     groups = [factor for factor in by if factor != along]
     frames = []
-    for budget in common_budgets(curves) if budgets is None else budgets:
-        found = readings(curves, groups, weights=[curve.weights(budget) for curve in curves], confidence=confidence)
+    for budget in budgets:
+        found = readings(curves, groups, weights=[curve.weights(budget) for curve in curves])
         frames.append(found.assign(budget=float(budget), note=remarks(found, curves, budget)))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def common_budgets(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: str) -> list[float]:
+    """The least, the (geometrically) middle and the greatest cost that all curves cover; none where there is no such range."""
+    curves = curves_of(table, by, along=along, cost=cost)
+    if not curves:
+        return []
+    start, end = common_range(curves)
+    return [float(budget) for budget in np.clip(np.geomspace(start, end, BUDGETS), start, end)] if end > start else []
 
 
 def area(
@@ -75,21 +81,19 @@ def area(
     *,
     along: str,
     cost: str,
-    measure: str = MEASURE,
-    confidence: float = 0.95,
 ) -> pd.DataFrame:
     """One row per curve: its mean accuracy over log cost, in the range of costs that all curves cover.
 
     The area under the accuracy/log-cost curve divided by the range's width, so it reads as an accuracy. Population of
     the limits: as in `at_budget`; `difference` is to the reference curve, paired by seed.
     """
-    curves = curves_of(table, by, along=along, cost=cost, measure=measure)
+    curves = curves_of(table, by, along=along, cost=cost)
     if not curves:
         return pd.DataFrame()
     groups = [factor for factor in by if factor != along]
     start, end = common_range(curves)
     weights = [area_weights(curve, start, end) for curve in curves]
-    found = readings(curves, groups, weights=weights, confidence=confidence)
+    found = readings(curves, groups, weights=weights)
     return found.assign(start=start, end=end, note=remarks(found, curves, start))
 
 
@@ -99,8 +103,6 @@ def power_law(
     *,
     along: str,
     cost: str,
-    measure: str = MEASURE,
-    confidence: float = 0.95,
 ) -> pd.DataFrame:
     """One row per curve: error = constant * cost ** -exponent, fitted to the logarithms, from four sizes on.
 
@@ -109,14 +111,14 @@ def power_law(
     mean error of a size departs from the line: a power law that misses by more than the seeds spread is no law.
     Hestness et al., "Deep learning scaling is predictable, empirically", 2017.
     """
-    curves = curves_of(table, by, along=along, cost=cost, measure=measure)
+    curves = curves_of(table, by, along=along, cost=cost)
     groups = [factor for factor in by if factor != along]
-    images = read_grid(table, by, measure=measure).test_images
-    rows = [exponent(curve, images, confidence=confidence) for curve in curves]
+    images = read_grid(table, by).test_images
+    rows = [exponent(curve, images) for curve in curves]
     return group_columns(curves, groups).join(pd.DataFrame(rows))
 
 
-def exponent(curve: Curve, images: int | None, *, confidence: float) -> dict[str, float | int | str]:
+def exponent(curve: Curve, images: int | None) -> dict[str, float | int | str]:
     """The fitted exponent of one curve, with limits and misfit."""
     sizes = len(curve.cost)
     row: dict[str, float | int | str] = dict.fromkeys(("exponent", "low", "high", "misfit"), float("nan"))
@@ -126,7 +128,7 @@ def exponent(curve: Curve, images: int | None, *, confidence: float) -> dict[str
     errors = np.log(smoothed_errors(curve.values, images))
     centred = np.log(curve.cost) - np.log(curve.cost).mean()
     own = read_off(Curve(curve.group, curve.cost, errors), -centred / (centred**2).sum())
-    slope = t_estimate(own, confidence=confidence)
+    slope = t_estimate(own)
     level = t_estimate(errors).mean
     residual = level - level.mean() + float(slope.mean) * centred
     misfit = float(np.exp(np.abs(residual).max()) - 1)
@@ -139,10 +141,10 @@ def smoothed_errors(values: Floats, images: int | None) -> Floats:
     return np.asarray((1 - values) if images is None else ((1 - values) * images + 0.5) / (images + 1))
 
 
-def curves_of(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: str, measure: str) -> list[Curve]:
+def curves_of(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: str) -> list[Curve]:
     """The curves of the table, in the order of their groups; cells without cost or accuracy are not on them."""
     assert along in by, f"curves run along one of the factors {list(by)}, and {along!r} is none"
-    grid = read_grid(table, by, measure=measure)
+    grid = read_grid(table, by)
     price = cell_costs(table, grid, cost=cost)
     place = list(by).index(along)
     group_of = [(*cell[:place], *cell[place + 1 :]) for cell in grid.cells]
@@ -182,14 +184,6 @@ def common_range(curves: Sequence[Curve]) -> tuple[float, float]:
     return max(float(curve.cost[0]) for curve in usable), min(float(curve.cost[-1]) for curve in usable)
 
 
-def common_budgets(curves: Sequence[Curve]) -> list[float]:
-    """Even steps in log cost through the range that all curves cover, or none where there is no such range."""
-    if not curves:
-        return []
-    start, end = common_range(curves)
-    return [float(budget) for budget in np.clip(np.geomspace(start, end, BUDGETS), start, end)] if end > start else []
-
-
 def reference_curve(curves: Sequence[Curve], groups: Sequence[str]) -> int:
     """The curve that others are compared with: the first at the reference levels of its factors, else the first."""
     wanted = dict(REFERENCES)
@@ -202,11 +196,11 @@ def group_columns(curves: Sequence[Curve], groups: Sequence[str]) -> pd.DataFram
     return pd.DataFrame([curve.group for curve in curves], columns=list(groups), index=range(len(curves)))
 
 
-def readings(curves: Sequence[Curve], groups: Sequence[str], *, weights: Sequence[Floats], confidence: float) -> pd.DataFrame:
+def readings(curves: Sequence[Curve], groups: Sequence[str], *, weights: Sequence[Floats]) -> pd.DataFrame:
     """What the weights read off each curve, with limits, and paired by seed its distance to the reference curve."""
     level = np.array([read_off(curve, own) for curve, own in zip(curves, weights, strict=True)])
-    accuracy = t_estimate(level, confidence=confidence)
-    gap = t_estimate(level - level[reference_curve(curves, groups)], confidence=confidence)
+    accuracy = t_estimate(level)
+    gap = t_estimate(level - level[reference_curve(curves, groups)])
     return group_columns(curves, groups).assign(
         accuracy=accuracy.mean,
         low=accuracy.low,
@@ -216,6 +210,7 @@ def readings(curves: Sequence[Curve], groups: Sequence[str], *, weights: Sequenc
         difference=gap.mean,
         difference_low=gap.low,
         difference_high=gap.high,
+        reference=np.arange(len(curves)) == reference_curve(curves, groups),
     )
 
 
