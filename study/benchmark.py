@@ -23,7 +23,7 @@ from rich.table import Table
 
 from study.cluster.environment import ask_for_equal_bits
 from study.cluster.snapshot import origin
-from study.commands import add_sweep_arguments, open_console, positive, sweep_folder
+from study.commands import add_sweep_arguments, command_parser, open_console, positive, sweep_folder
 from study.config.execution import Variant
 from study.errors import Problem, UserError, exit_status
 from study.planned import PlannedRun
@@ -59,7 +59,7 @@ class Subject:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="study.benchmark", description=__doc__.split("\n\n")[0])
+    parser = command_parser("benchmark", __doc__)
     add_sweep_arguments(parser)
     parser.add_argument("--rounds", type=positive, default=ROUNDS, help=f"over all architectures (default: {ROUNDS})")
     parser.add_argument("--batch-size", type=positive, metavar="N", help="instead of each run's own")
@@ -194,7 +194,7 @@ def file_for(benchmark: Benchmark, folder: Path) -> Path:
 
 def progress_bar(console: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def speed_table(benchmark: Benchmark) -> Table:

@@ -6,7 +6,6 @@ launch goes on from where the runs were.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from rich.console import Console
 from study.cluster.cancellation import Cancellation, cancel_followers, carry_out, propose, still_held
 from study.cluster.life import life_of
 from study.cluster.selection import pairs, selected
-from study.commands import add_sweep_arguments, launched, open_console, read_asked, sweep_folder, typed
+from study.commands import add_sweep_arguments, command_parser, counted, launched, open_console, read_asked, sweep_folder, typed
 from study.errors import Problem, UserError, exit_status
 from study.records.folder import SweepFolder, read_kept
 from study.records.table import completed, load_plan
@@ -26,7 +25,7 @@ SHOWN = 8
 
 @exit_status
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="study.cancel", description=__doc__.split("\n\n")[0])
+    parser = command_parser("cancel", __doc__)
     add_sweep_arguments(parser)
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only runs like this")
     parser.add_argument("--yes", action="store_true", help="don't ask")
@@ -39,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not proposed.runs:
         console.print(f"{sweep.name}: nothing of this is queued or running.", highlight=False)
         return 0
-    console.print(f"{sweep.name}: to be cancelled are {told(proposed)}", highlight=False, soft_wrap=True)
+    console.print(f"{sweep.name}: to be cancelled: {told(proposed)}", highlight=False, soft_wrap=True)
     show(sorted(proposed.run_ids), console)
     if not (arguments.yes or confirmed()):
         console.print("Nothing was cancelled.")
@@ -67,8 +66,8 @@ def told(what: Cancellation) -> str:
     """A cancellation in one line."""
     jobs = f"; jobs {', '.join(job.id for job in what.jobs[:SHOWN])}" if what.jobs else ""
     more = f" and {len(what.jobs) - SHOWN} more" if len(what.jobs) > SHOWN else ""
-    spared = f"; {what.spared} jobs go on with other runs" if what.spared else ""
-    return f"{len(what.run_ids)} runs, {what.training} of them in training{jobs}{more}{spared}"
+    spared = f"; {counted(what.spared, 'job')} {'goes' if what.spared == 1 else 'go'} on with other runs" if what.spared else ""
+    return f"{counted(len(what.run_ids), 'run')}, {what.training} of them in training{jobs}{more}{spared}"
 
 
 def show(run_ids: Sequence[str], console: Console) -> None:

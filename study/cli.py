@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from study import __version__
 from study.errors import nearest
 
 COMMANDS = {
@@ -27,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("usage: study COMMAND ...\n")
         print("\n".join(f"  {name:<9} {does}" for name, does in COMMANDS.items()))
         return 0 if words else 2
+    if words[0] == "--version":
+        print(f"patch or attention? {__version__}")
+        return 0
     if words[0] not in COMMANDS:
         hint = nearest(words[0], COMMANDS)
         told = f"no such command: {words[0]}" + (f"; did you mean {hint}?" if hint else "")

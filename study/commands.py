@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from study import __version__
 from study.config.reading import read_sweep
 from study.config.sweep import Sweep
 from study.errors import UserError
@@ -25,6 +26,19 @@ def open_console() -> Console:
     """Standard output: as wide as the terminal; in a log long lines stay whole."""
     console = Console()
     return console if console.is_terminal else Console(width=LOG_WIDTH, soft_wrap=True)
+
+
+def command_parser(name: str, doc: str) -> argparse.ArgumentParser:
+    """The parser of `python -m study.NAME`; the first paragraph of the command's own text says what it does."""
+    prog = f"python -m study.{name}"
+    parser = argparse.ArgumentParser(prog=prog, description=doc.split("\n\n")[0].removeprefix(prog).strip())
+    parser.add_argument("--version", action="version", version=f"patch or attention? {__version__}")
+    return parser
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 seed`, `2,000 seeds`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:

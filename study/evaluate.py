@@ -23,7 +23,7 @@ from torch import Tensor
 from study.backbones import build_spec, names, specify, variants
 from study.backbones.specification import BackboneSpec
 from study.backbones.weights import load_weights
-from study.commands import open_console, positive
+from study.commands import command_parser, open_console, positive
 from study.config.form import read_pair
 from study.data.labelled import LabelledBatches, LabelledFolder, labelled_folder
 from study.data.preprocessing import PUBLISHED_PREPROCESSING, Interpolation, Preprocessing
@@ -46,7 +46,7 @@ class Candidate:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="study.evaluate", description=__doc__.split("\n\n")[0])
+    parser = command_parser("evaluate", __doc__)
     parser.add_argument("--weights", required=True, metavar="FILE", help="safetensors, or a torch file of tensors")
     parser.add_argument("--data", required=True, metavar="FOLDER", help="FOLDER/<class>/*, or in its test/ or val/")
     parser.add_argument("--backbone", metavar="NAME", help="a published variant, e.g. convmixer_768_32, or a backbone")

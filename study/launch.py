@@ -25,7 +25,7 @@ from study.cluster.profile import Profile, read_profile
 from study.cluster.queueing import Asked, await_trials, launch, show_scripts
 from study.cluster.selection import Selection, pairs
 from study.cluster.watching import LaunchView
-from study.commands import add_sweep_arguments, cost_cache, open_console, positive, sweep_folder, typed
+from study.commands import add_sweep_arguments, command_parser, cost_cache, counted, open_console, positive, sweep_folder, typed
 from study.config.sweep import Sweep
 from study.data import Unprepared
 from study.data.baseline import fit_baseline
@@ -45,7 +45,7 @@ DEFAULT_PROFILE = "slurm/default.yaml"
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="study.launch", description=__doc__.split("\n\n")[0])
+    parser = command_parser("launch", __doc__)
     add_sweep_arguments(parser)
     parser.add_argument("--cluster", choices=("auto", "slurm", "local"), default="auto",
                         help="auto: slurm where its controller answers (scontrol ping, 3 s)")
@@ -262,7 +262,7 @@ def _here(
         draft = new_launch(plan, folder, cluster="local", workers=machine.workers)
         launcher_sign(folder, draft.id).hold()
         entered = enter(draft, plan, folder, runs=left.runs)
-    told = f"{entered.tasks} workers, {machine.threads} threads each"
+    told = f"{counted(entered.tasks, 'worker')}, {counted(machine.threads, 'thread')} each"
     console.print(f"launch {entered.id}: {told}{', one GPU each' if machine.gpus else ''}", highlight=False)
     workers = LocalWorkers(folder, entered, machine, worker_environment(folder, entered, machine))
     with LaunchView(folder, {entered.id}, frozenset(p.run_id for p in left.runs), console) as view:

@@ -9,13 +9,13 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from study.cluster.environment import ask_for_equal_bits
-from study.commands import add_sweep_arguments, cost_cache, open_console, sweep_folder
+from study.commands import add_sweep_arguments, command_parser, cost_cache, counted, open_console, sweep_folder
 from study.config.sweep import Tuning
 from study.errors import Problem, UserError, exit_status
 from study.forecast import forecast
@@ -28,11 +28,13 @@ from study.training.device import choose_device
 from study.training.rehearsal import images_at_hand, rehearse
 from study.tuning import plan_so_far
 
+PASSES = {"M ": 1e6}
+FLOPS = {"P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6}
 SHOWN_ROWS = 60  # a longer plan is cut on the screen; --all shows it whole
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="study.plan", description=__doc__.split("\n\n")[0])
+    parser = command_parser("plan", __doc__)
     add_sweep_arguments(parser)
     parser.add_argument("--all", action="store_true", help=f"show every row, not only {SHOWN_ROWS}")
     parser.add_argument("--check", action="store_true", help="also train each architecture and recipe for one step, here")
@@ -103,13 +105,14 @@ def _held_equal(finals: Sequence[PlannedRun]) -> str:
     first = finals[0]
     match, data = first.match, first.run.data
     epochs = ", ".join(str(count) for count in sorted({planned.run.train.epochs for planned in finals}))
+    epochs += " epoch" if epochs == "1" else " epochs"
     targets = ", ".join(f"{target:,}" for target in sorted({planned.match.target or 0 for planned in finals}))
     unit = "training seconds per 1,000 images" if match.by == "seconds" else match.by
     matched = "not matched: width and depth as given" if match.by == "none" else f"matched on {unit}: {targets}"
     split = f"{data.train_images:,} train, {data.val_images:,} val, {data.test_images:,} test"
     if first.run.train.fit_on == "train+val":
         split = f"{first.run.fitted_images:,} train + val, {data.test_images:,} test"
-    return f"{data.name} at {data.image_size} px ({split}); {epochs} epochs; {matched}"
+    return f"{data.name} at {data.image_size} px ({split}); {epochs}; {matched}"
 
 
 def _trials(plan: Plan, tuning: Tuning) -> str:
@@ -146,21 +149,28 @@ def _totals(plan: Plan) -> list[str]:
     """A line for each stage, and one for both together where there are two."""
     convention = "(2 FLOPs per MAC, 3 x forward)"
     merged = f" ({plan.merged} equal ones merged)" if plan.merged else ""
-    seeds = f"{len(plan.sweep.seeds)} seeds"
+    seeds = counted(len(plan.sweep.seeds), "seed")
     if not plan.trials:
-        return [f"{len(plan.runs):,} runs{merged}, {seeds}, {_size(plan.runs)} in training {convention}"]
+        return [f"{counted(len(plan.runs), 'run')}{merged}, {seeds}, {_size(plan.runs)} in training {convention}"]
     return [
-        f"{len(plan.trials):,} trials, {_size(plan.trials)}",
-        f"{len(plan.finals):,} final runs, {seeds}, {_size(plan.finals)}",
-        f"{len(plan.whole):,} runs{merged} in all, {_size(plan.whole)} in training {convention}",
+        f"{counted(len(plan.trials), 'trial')}, {_size(plan.trials)}",
+        f"{counted(len(plan.finals), 'final run')}, {seeds}, {_size(plan.finals)}",
+        f"{counted(len(plan.whole), 'run')}{merged} in all, {_size(plan.whole)} in training {convention}",
     ]
 
 
 def _size(runs: Sequence[PlannedRun]) -> str:
     passes = sum(planned.image_passes for planned in runs)
     flops = sum(planned.training_flops for planned in runs)
-    size = f"{flops / 1e15:,.2f} PFLOPs" if flops >= 1e13 else f"{flops / 1e12:,.2f} TFLOPs"
-    return f"{passes / 1e6:,.2f} M image passes, {size}"
+    return f"{_in_units(passes, PASSES)}image passes, {_in_units(flops, FLOPS)}FLOPs"
+
+
+def _in_units(number: float, units: Mapping[str, float]) -> str:
+    """The number in the greatest unit of which there is a whole one, with a space before the unit: `1.11 P`, `200 `."""
+    for name, size in units.items():
+        if number >= size:
+            return f"{number / size:,.2f} {name}"
+    return f"{number:,} "
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Compute nodes often have none, and array tasks must not race for a download. Doi
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from study.cells import data_options
-from study.commands import add_sweep_arguments, open_console
+from study.commands import add_sweep_arguments, command_parser, open_console
 from study.config.sweep import Sweep
 from study.data import DataFacts, prepare
 from study.errors import exit_status
@@ -23,7 +22,7 @@ from study.planning import read_to_plan
 
 @exit_status
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="study.prepare", description=__doc__.split("\n\n")[0])
+    parser = command_parser("prepare", __doc__)
     add_sweep_arguments(parser)
     arguments, console = parser.parse_intermixed_args(argv), open_console()
     for found in prepare_data(read_to_plan(arguments.sweep, arguments.overrides), console):
@@ -36,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def prepare_data(sweep: Sweep, console: Console) -> list[DataFacts]:
     """Every data set of a sweep, ready to be loaded; progress is shown while there is something to do."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(what: str, done: int, total: int) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from study.commands import add_sweep_arguments, launched, open_console, sweep_folder
+from study.commands import add_sweep_arguments, command_parser, launched, open_console, sweep_folder
 from study.config.reading import read_sweep
 from study.errors import Problem, UserError, exit_status
 from study.reporting.figures.style import LOOKS
@@ -28,7 +28,7 @@ from study.reporting.tables import TextTable
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="study.report", description=__doc__.split("\n\n")[0])
+    parser = command_parser("report", __doc__)
     add_sweep_arguments(parser)
     parser.add_argument("--compare", action="append", default=[], metavar="OTHER",
                         help="another sweep, folder of runs or report to stand beside the first; may be given several times")

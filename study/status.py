@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -16,7 +15,7 @@ from rich.text import Text
 
 from study.cluster.life import life_of
 from study.cluster.standing import Gap, Running, Standing, last_lines, standing
-from study.commands import add_sweep_arguments, launched, open_console, read_asked, sweep_folder, typed
+from study.commands import add_sweep_arguments, command_parser, counted, launched, open_console, read_asked, sweep_folder, typed
 from study.config.sweep import Sweep
 from study.errors import UserError, exit_status
 from study.records.folder import SweepFolder
@@ -33,7 +32,7 @@ INDENT = " " * 11
 
 @exit_status
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="study.status", description=__doc__)
+    parser = command_parser("status", __doc__)
     add_sweep_arguments(parser)
     parser.add_argument("--json", action="store_true", help="for scripts")
     parser.add_argument("--watch", action="store_true", help=f"again every {REFRESH_S} s until nothing is under way")
@@ -104,10 +103,10 @@ def screen(sweep: Sweep, plan: dict[str, Any], now: Standing, *, runs: str) -> l
     lines += cut([_running(run) for run in now.running], "running")
     if now.queued:
         reasons = ", ".join(f"{reason} {count}" for reason, count in now.pending.items())
-        jobs = f"; {sum(now.pending.values())} jobs wait in Slurm's queue: {reasons}" if reasons else ""
-        lines.append(f"  queued   {len(now.queued)} runs{jobs}")
+        jobs = f"; {counted(sum(now.pending.values()), 'job')} in Slurm's queue: {reasons}" if reasons else ""
+        lines.append(f"  queued   {counted(len(now.queued), 'run')}{jobs}")
     if now.settling:
-        lines.append(f"  settling {len(now.settling)} runs: their worker has ended, its last files may show late")
+        lines.append(f"  settling {counted(len(now.settling), 'run')}: their worker has ended, its last files may show late")
     lines += cut([f"  diverged {run_id}" for run_id in now.diverged], "diverged")
     lines += [line for attempts in now.failed[:SHOWN] for line in _failure(attempts)]
     lines += [f"  ... and {len(now.failed) - SHOWN} more failed"] if len(now.failed) > SHOWN else []

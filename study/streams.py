@@ -2,8 +2,13 @@
 
 Every random number of a run comes from `stream(seed, "purpose", ...)`: shuffles are keyed by (seed, epoch), augmentation
 by (seed, epoch, image), initialisation by (seed, part). So batch size, accumulation, ranks, restarts and neighbouring
-runs change none of them, and a resumed run needs no saved generator state. Counter-based Philox (Salmon et al.,
-"Parallel random numbers: as easy as 1, 2, 3", SC 2011) from numpy, whose streams are fixed across platforms.
+runs change none of them, and a resumed run needs no saved generator state. Counter-based Philox4x64-10 (Salmon et al.,
+"Parallel random numbers: as easy as 1, 2, 3", SC 2011) from numpy.
+
+numpy promises Philox's raw bits for good, but not what a Generator makes of them: a release may draw other permutations or
+normals from the same bits (NEP 19). So numpy's version stands in the execution fingerprint, and a resume under another one
+is told as inexact; it is not in a run's identity, since the methods used here are held to the numbers they gave when
+`TRAINING_VERSION` was set (tests/test_streams.py): a release that changes them asks for another version.
 """
 
 from __future__ import annotations

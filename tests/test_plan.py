@@ -82,9 +82,17 @@ def test_totals_are_those_of_what_would_be_built(capsys):
     plan = planned()
     macs = sum(count_cost(build_spec(run.run.model), image_size=8, in_channels=1).macs for run in plan.runs)
     told = screen(capsys)
-    assert f"18 runs, 2 seeds, {18 * 3 * 1257 / 1e6:.2f} M image passes" in told
-    assert f"{2 * 3 * macs * 3 * 1257 / 1e12:,.2f} TFLOPs" in told
+    assert f"18 runs, 2 seeds, {18 * 3 * 1257:,} image passes" in told
+    assert f"{2 * 3 * macs * 3 * 1257 / 1e9:,.2f} GFLOPs" in told
     assert "digits at 8 px (1,257 train, 180 val, 360 test); 3 epochs" in told
+
+
+def test_totals_have_the_unit_that_suits_them(capsys):
+    """No sweep has 0.00 of anything; one is not told as several."""
+    told = screen(capsys, "seeds=[0]", "backbone=vit", "model.dim=8", "train.epochs=1")
+    assert "1 run, 1 seed, 1,257 image passes" in told and "; 1 epoch;" in told and " 0.00 " not in told.splitlines()[-1]
+    many = screen(capsys, "train.epochs=1000", "model.depth=10", "model.dim=[64,128]")
+    assert "15.08 M image passes" in many and " TFLOPs" in many
 
 
 def test_varied_epochs_are_all_told(capsys):

@@ -157,7 +157,7 @@ def gaps(folder: SweepFolder, missing: Sequence[str], life: Life) -> tuple[Gap, 
     last: dict[str, Worker] = {}
     for launch in launches:
         last |= holders(folder, launch.id)
-    jobs = jobs_of_workers(life.jobs, launches)
+    jobs, by_id = jobs_of_workers(life.jobs, launches), {launch.id: launch for launch in launches}
     taken = {launch.id: withdrawn(folder, launch.id) for launch in launches}
     noted = failures(folder, set(missing))
     runs: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -170,14 +170,19 @@ def gaps(folder: SweepFolder, missing: Sequence[str], life: Life) -> tuple[Gap, 
         elif run_id in noted:
             fate = (f"{noted[run_id].told}; the next launch records it", noted[run_id].log)
         else:
-            fate = _fate(folder, worker, life.words.get(worker), jobs.get(worker))
+            here = by_id[worker[0]].cluster == "local"
+            fate = _fate(folder, worker, life.words.get(worker), jobs.get(worker), here=here)
         runs[fate].append(run_id)
     return tuple(Gap(tuple(ids), reason, log) for (reason, log), ids in runs.items())
 
 
-def _fate(folder: SweepFolder, worker: Worker, word: Entry | None, job: Job | None) -> tuple[str, str]:
-    """What became of a worker that is gone, and the place of its log."""
+def _fate(
+    folder: SweepFolder, worker: Worker, word: Entry | None, job: Job | None, *, here: bool
+) -> tuple[str, str]:
+    """What became of a worker that is gone, and the place of its log; `here` for a process of a local launch."""
     slurms = f"; Slurm calls its job {job.id} {job.state}" if job else ""
+    if word is None and here:
+        return "the launch ended before its worker had begun", ""
     if word is None and not list((folder.launches / worker[0] / "submissions").glob("*.json")):
         return "its worker was never submitted", ""
     if word is None:

@@ -138,3 +138,10 @@ def test_what_asks_to_be_kept_of_recorded_runs_is_told(capsys):
     RUNS.weights.mkdir()
     (RUNS.weights / f"{first}.safetensors").touch()
     assert not_kept(asked, RUNS) == {}
+
+
+def test_a_worker_that_never_began_is_told_as_that(capsys):
+    """Ctrl-C right after a local launch: nobody here submits anything, so nothing is said of submitting."""
+    screen = told(capsys, status.main, ["sweep.yaml"], code=0)
+    assert "the launch ended before its worker had begun" in screen and "submitted" not in screen
+    assert "next: python -m study.launch sweep.yaml" in screen

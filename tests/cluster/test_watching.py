@@ -52,7 +52,7 @@ def test_a_queue_that_does_not_move(site: Site) -> None:
     site.set(workers=2, sbatch={"hold": True})
     site.type("launch")
     assert site.status()["pending_jobs"] == {"JobHeldUser": 2}
-    assert "queued   2 runs; 2 jobs wait in Slurm's queue: JobHeldUser 2" in site.type("status")
+    assert "queued   2 runs; 2 jobs in Slurm's queue: JobHeldUser 2" in site.type("status")
     site.release()
     site.await_jobs_end()
     site.assert_same_as_undisturbed()
@@ -67,7 +67,7 @@ def test_cancelling_a_part(site: Site) -> None:
     [running] = site.status()["running"]
     backbone = running["run_id"].split("-")[0]
     printed = site.type(f"cancel --yes --where backbone={backbone}")
-    assert "1 runs, 1 of them in training; 1 jobs go on with other runs" in printed
+    assert "1 run, 1 of them in training; 1 job goes on with other runs" in printed
     site.await_jobs_end()
     assert [record["run_id"] for record in site.records()] != [running["run_id"]] and len(site.records()) == 1
     [gap] = site.status()["missing"]
