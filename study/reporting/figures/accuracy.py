@@ -110,10 +110,11 @@ def measured(runs: pd.DataFrame, column: str) -> Floats:
 def baseline_line(ax: Axes, baseline: float, *, look: Look) -> None:
     """A dotted line at the accuracy (fraction) that a linear model on pixels reaches, named at its left end."""
     ax.axhline(100 * baseline, color=MUTED, linestyle=":", linewidth=look.line)
-    place = (0.01, 100 * baseline)
-    where = ax.get_yaxis_transform()
-    ax.annotate("pixel baseline", place, xycoords=where, xytext=(0, -2), textcoords="offset points", color=MUTED,
-                va="top", fontsize=look.small)  # fmt: skip
+    bottom, top = ax.get_ylim()
+    low = 100 * baseline - bottom < 0.12 * (top - bottom)  # below it there would be no room for the name
+    place, where = (0.01, 100 * baseline), ax.get_yaxis_transform()
+    ax.annotate("pixel baseline", place, xycoords=where, xytext=(0, 1 if low else -2), textcoords="offset points", color=MUTED,
+                va="bottom" if low else "top", fontsize=look.small)  # fmt: skip
 
 
 @styled
