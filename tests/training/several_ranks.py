@@ -26,7 +26,7 @@ def together(work: Callable[..., Any], folder: Path, *arguments: Any, ranks: int
     None stands for a rank that ended without a word. `work` is a function that can be imported by its name.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["study.training.engine"])
+    context.set_forkserver_preload(["study.training.engine", "torch._dynamo"])  # the latter comes with the first optimizer
     folder.mkdir(parents=True, exist_ok=True)
     store = f"file://{folder}/store-{len(list(folder.iterdir()))}"
     pipes, processes = [], []
