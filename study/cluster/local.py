@@ -53,8 +53,6 @@ class LocalWorkers:
     machine: Machine
     environment: Mapping[str, str]
     _jobs: dict[int, tuple[LocalJob[str], int]] = field(default_factory=dict)
-    _finished: set[int] = field(default_factory=set)
-    _starts: dict[int, int] = field(default_factory=dict)
 
     def run(self, watch: Callable[[], None]) -> list[str]:
         """Trains all shares; `watch` is called between polls. Returns why workers gave up, empty where none did."""
@@ -83,8 +81,8 @@ class LocalWorkers:
             entries = read_journals(self.folder, of={(self.launch.id, task)})
             last = [e for e in entries if e.writer.restart == restart]
             if last and last[-1].event == "exit":
-                self._finished.add(task)
-            elif last and last[-1].event == "refused":
+                continue
+            if last and last[-1].event == "refused":
                 told.append(f"worker {task}: {last[-1].reason}")
             elif not _began(last) and restart - _last_begun(entries) >= STARTS_ALLOWED:
                 told.append(f"worker {task} dies at its start; see {job.paths.stderr}")
