@@ -207,17 +207,21 @@ def test_drawing_leaves_matplotlib_as_it_was() -> None:
 
 
 def test_the_stairs_are_the_pareto_front() -> None:
-    """The stairs' corners are exactly the cells that no cheaper cell beats, found here by looking at every pair."""
+    """The stairs' steps are exactly the cells that no cheaper cell beats, found here by looking at every pair; costs within
+    2 % count as equal."""
     table = example_sweeps.patch_size().table
     ax = accuracy_against(table, "macs", places=layout(table, FACTORS)).axes[0]
     own = table.groupby(FACTORS)[["macs", "test_accuracy"]].agg({"macs": "median", "test_accuracy": "mean"})
-    best = {
-        (row.macs, round(100 * row.test_accuracy, 6))
+    best = sorted(
+        (row.macs, 100 * row.test_accuracy)
         for row in own.itertuples()
         if not ((own["macs"] <= 1.02 * row.macs) & (own["test_accuracy"] > row.test_accuracy)).any()
-    }
+    )
     (stairs,) = [line.get_xydata() for line in ax.lines if line.get_drawstyle() == "steps-post"]
-    assert {(x, round(y, 6)) for x, y in stairs} == best
+    steps = stairs[np.append(True, np.diff(stairs[:, 1]) > 0)]
+    assert (np.diff(stairs[:, 1]) >= 0).all()
+    np.testing.assert_allclose(steps, best, rtol=0.02)
+    np.testing.assert_allclose(steps[:, 1], [accuracy for _, accuracy in best])
 
 
 def test_equal_budgets_show_no_front_and_no_trend() -> None:

@@ -87,7 +87,7 @@ def test_the_front_as_a_line_is_the_best_that_each_cost_buys() -> None:
     by = ["backbone", "dim"]
     found = front_band(table, by, cost="macs")
     means = table.groupby(by).agg(cost=("macs", "median"), mean=("test_accuracy", "mean"))
-    best = [means.loc[means["cost"] <= cost, "mean"].max() for cost in found["cost"]]
+    best = [means.loc[means["cost"] <= 1.02 * cost, "mean"].max() for cost in found["cost"]]
     np.testing.assert_allclose(found["best"], best)
     assert (found["low"] < found["high"]).all()
     assert (found["high"] >= found["best"]).all()

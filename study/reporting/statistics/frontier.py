@@ -57,12 +57,14 @@ def front_band(table: pd.DataFrame, by: Sequence[str], *, cost: str) -> pd.DataF
     price = cell_costs(table, grid, cost=cost)
     accuracy = t_estimate(grid.values).mean
     order = [int(place) for place in np.argsort(price, kind="stable") if np.isfinite(price[place] + accuracy[place])]
-    best = np.maximum.accumulate(accuracy[order])
+    ascending = price[order]
+    bought = np.searchsorted(ascending, ascending * (1 + TOLERANCE), side="right") - 1  # the dearest that counts as no dearer
+    best = np.maximum.accumulate(accuracy[order])[bought]
     low = high = np.full(len(order), np.nan)
     if order and measured(grid.values[order]).sum(axis=1).min() >= FEWEST_SEEDS:
-        drawn = np.maximum.accumulate(drawn_means(grid.values[order], draws=DRAWS), axis=1)
+        drawn = np.maximum.accumulate(drawn_means(grid.values[order], draws=DRAWS), axis=1)[:, bought]
         low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    return pd.DataFrame({"cost": price[order], "best": best, "low": low, "high": high})
+    return pd.DataFrame({"cost": ascending, "best": best, "low": low, "high": high})
 
 
 def cell_costs(table: pd.DataFrame, grid: Grid, *, cost: str) -> Floats:
