@@ -47,7 +47,7 @@ from study.training.step import optimizer_step
 
 QUICKSTART = Path(__file__).parents[1] / "sweeps" / "quickstart.yaml"
 BATCH_SIZE, LEARNING_RATE = 64, 1e-3
-SMALL = {
+SMALL: Mapping[str, Mapping[str, str | int]] = {
     "convmixer": {"dim": 96, "depth": 8, "kernel_size": 5},
     "vit": {"dim": 32, "depth": 6, "heads": 4, "position_embedding": "sincos"},
     "mlp_mixer": {"dim": 40, "depth": 6},

@@ -1,0 +1,157 @@
+"""What a run costs on this CPU beside its training steps: the way from one run to the next, its images, its checkpoints.
+
+    python -m benchmarks.fixed
+
+Between runs: the workers of a real launch train several runs of the same shapes each; their journals tell the time from the
+end of one to the beginning of the next, and the engine, asked here, how long it takes from there to the end of the first step.
+Images: the data path of ConvMixer's 25-epoch recipe against the engine's step, in turns. Checkpoints: one of the same model,
+written as in training, against the time between two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, astuple
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from benchmarks.circumstances import circumstances
+from benchmarks.cpu import fed, ours
+from benchmarks.stacking import cell_of, seeds
+from benchmarks.subjects import SUBJECTS, run_of
+from benchmarks.tables import print_table, write_json
+from benchmarks.turns import Lap, Ratio, elsewhere, ratio, take_turns
+from study.cluster.journal import read_journals
+from study.config.run import Run
+from study.data.splits import Splits
+from study.records.folder import SweepFolder
+from study.training.checkpoint import LEAST_INTERVAL_SECONDS, SHARE_OF_TIME, Checkpoints
+from study.training.device import DeviceChoice
+from study.training.engine import train
+from study.training.fingerprint import fingerprint
+from study.training.layout import LAYOUTS
+from study.training.placement import equipped, placed
+from study.training.state import initial_state
+
+ROOT = Path(__file__).parents[1]
+SUBJECT, BATCH_SIZE = "convmixer_k5", 128
+RUNS = 8  # of the launch, one seed each
+SWEEP = """\
+question: what lies between two runs of the same shapes?
+device: cpu
+data: {{name: digits}}
+model: {{depth: 2, patch_size: 2}}
+backbone: convmixer
+train: {{epochs: 3, batch_size: 64, lr: 3e-3}}
+augment: {{mixup: 0.3}}
+match: {{by: params, target: 30k, head_dim: 8}}
+seeds: {seeds}
+"""
+TARGETS = {"from run to run": 1.0, "data and augmentation": 0.10, "checkpoints": SHARE_OF_TIME}  # seconds; shares
+
+
+def between_runs() -> list[float]:
+    """Seconds from the end of each run to the beginning of its worker's next."""
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place, "sweep.yaml")
+        path.write_text(SWEEP.format(seeds=list(range(RUNS))))
+        command = [sys.executable, "-m", "study.launch", path.name, "--cluster", "local"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run(command, cwd=place, env=environment, check=True, stdout=subprocess.DEVNULL)
+        entries = [entry for entry in read_journals(SweepFolder(Path(place, "runs", "sweep"))) if entry.run_id]
+    workers = {entry.worker for entry in entries}
+    pairs = [pair for worker in workers for pair in pairwise(entry for entry in entries if entry.worker == worker)]
+    return [later.time - earlier.time for earlier, later in pairs if earlier.event == "end"]
+
+
+def first_steps(*, rounds: int) -> list[Lap]:
+    """From the call of the engine to the end of the first step, wall-clock and processor time; the first run warms up."""
+    run, splits = cell_of("digits", "convmixer", 2)
+    choice = equipped(DeviceChoice("cpu"), os.environ)
+    with tempfile.TemporaryDirectory() as place:
+        return [first_step(each, splits, choice, folder=Path(place)) for each in seeds(run, rounds + 1)][1:]
+
+
+def first_step(run: Run, splits: Splits, choice: DeviceChoice, *, folder: Path) -> Lap:
+    """The engine asks whether to stop after each step; here it's told to after the first."""
+    ends: list[tuple[float, float]] = []
+
+    def stop() -> bool:
+        ends.append((time.perf_counter(), time.process_time()))
+        return True
+
+    clock, cpu = time.perf_counter(), time.process_time()
+    checkpoints = Checkpoints(folder, run.run_id, "benchmark")
+    train(run, splits, device=choice, checkpoints=checkpoints, stop=stop, report=lambda _: None)
+    return Lap(ends[0][0] - clock, ends[0][1] - cpu)
+
+
+def input_share(*, rounds: int, threads: int) -> Ratio:
+    """The data path's share of a training step that has its images already."""
+    prepared = {"step": functools.partial(ours, SUBJECT, BATCH_SIZE), "images": functools.partial(fed, SUBJECT, BATCH_SIZE)}
+    with elsewhere(prepared, threads=threads) as started:
+        timings = take_turns(started, rounds=rounds, calls={"images": 32})
+    return ratio(timings["images"], timings["step"])
+
+
+def checkpoint_seconds(*, rounds: int) -> list[float]:
+    """Seconds that each of some checkpoints takes to write."""
+    run, choice = run_of(SUBJECTS[SUBJECT], batch_size=BATCH_SIZE, precision="fp32"), DeviceChoice("cpu")
+    placing = placed(run, choice)
+    state = initial_state(placing.model, run, device=choice.device, epoch_steps=run.data.train_images // BATCH_SIZE)
+    for parameter in placing.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    state.optimizer.step()  # the moments are there from the first step on
+    told = fingerprint(choice, memory_layout=LAYOUTS[placing.layout], optimizer="", micro_batches=1)
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:  # as runs/ would be: on this disk, not in memory
+        checkpoints = Checkpoints(Path(place), run.run_id, "benchmark")
+        return [timed(checkpoints, state.exported(told), step=step) for step in range(rounds)]
+
+
+def timed(checkpoints: Checkpoints, state: dict[str, object], *, step: int) -> float:
+    started = time.perf_counter()
+    checkpoints.save(state, step=step)
+    return time.perf_counter() - started
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks.fixed", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/fixed.json"))
+    asked = parser.parse_args(argv)
+    around = circumstances("cpu", threads=asked.threads)
+    torch.set_num_threads(asked.threads)
+    gaps, starts, saves = between_runs(), first_steps(rounds=asked.rounds), checkpoint_seconds(rounds=asked.rounds)
+    images = input_share(rounds=asked.rounds, threads=asked.threads)
+    begun, stepped, cpu = (statistics.median(found) for found in (gaps, *zip(*map(astuple, starts), strict=True)))
+    interval = [max(LEAST_INTERVAL_SECONDS, seconds / SHARE_OF_TIME) for seconds in saves]
+    shares = [seconds / (seconds + pause) for seconds, pause in zip(saves, interval, strict=True)]
+    figures = {
+        "from run to run": (begun + stepped, f"s: {begun:.3f} to begin, {stepped:.3f} to its first step's end ({cpu:.3f} cpu)"),
+        "data and augmentation": (images.median, f"of a step, quartiles {images.lower:.4f} to {images.upper:.4f}"),
+        "checkpoints": (statistics.median(shares), f"of the time: {statistics.median(saves):.3f} s each"),
+    }
+    rows = [
+        [name, f"{figure:.4f}", words, f"{TARGETS[name]}: {'reached' if figure <= TARGETS[name] else 'MISSED'}"]
+        for name, (figure, words) in figures.items()
+    ]
+    print_table(["", "median", "is", "target, at most"], rows)
+    measured = {"gaps": gaps, "starts": list(map(asdict, starts)), "saves": saves, "images": vars(images)}
+    write_json(asked.out, {**around, "arguments": vars(asked), **measured})
+    print(f"written to {asked.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
