@@ -68,7 +68,8 @@ class SlurmCluster:
     def start_node(self, node: str) -> None:
         """Boots a killed node and waits until it can take jobs."""
         obey("start-node", self.folder, node)
-        eventually(lambda: self.node_state(node) in ("idle", "mixed"), what=f"{node} to be back")
+        taking = ("idle", "mixed", "allocated", "completing")  # who waited for it may have it already
+        eventually(lambda: self.node_state(node) in taking, what=f"{node} to be back")
 
     def node_state(self, node: str) -> str:
         """Slurm's word for it: idle, mixed, allocated, down, ...; a * behind it says that it doesn't answer."""
