@@ -252,7 +252,7 @@ def cleared(own: pd.DataFrame, baseline: float | None) -> list[str]:
 
 def population(table: pd.DataFrame, factors: Sequence[str], *, found: pd.DataFrame) -> str:
     """Whom the intervals speak about, and what kind of rows were compared."""
-    names = sorted({str(name) for name in table["data_name"].dropna()}) if "data_name" in table else []
+    names = sorted(set(table["data_name"].dropna().replace("folder", "this image folder"))) if "data_name" in table else []
     error = found["binomial_error"].max()
     images = f"; another test set of this size adds {points(error)} of standard error to each cell" if error > 0 else ""
     kind = "Only the named factors differ between the rows"
