@@ -12,7 +12,8 @@ from typing import Any
 
 from rich.console import Console
 
-from study.cluster.cancellation import Cancellation, cancel_followers, carry_out, propose, still_held
+from study.cluster import slurm
+from study.cluster.cancellation import Cancellation, carry_out, propose, still_held
 from study.cluster.life import life_of
 from study.cluster.selection import pairs, selected
 from study.commands import add_sweep_arguments, command_parser, counted, launched, open_console, read_asked, sweep_folder, typed
@@ -34,19 +35,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder, where = sweep_folder(arguments, sweep.name), pairs(arguments.where)
     with launched(sweep, runs=arguments.runs):
         wanted = selected(planned_runs(folder), where)
-    proposed = propose(folder, wanted, life_of(folder))
-    if not proposed.runs:
+    life = life_of(folder)
+    proposed, followers = propose(folder, wanted, life), frozenset() if where else life.followers
+    if not (proposed.runs or followers):
         console.print(f"{sweep.name}: nothing of this is queued or running.", highlight=False)
         return 0
-    console.print(f"{sweep.name}: to be cancelled: {told(proposed)}", highlight=False, soft_wrap=True)
+    what = ", ".join([*([told(proposed)] if proposed.runs else []), *(f"job {name}" for name in sorted(followers))])
+    console.print(f"{sweep.name}: to be cancelled: {what}", highlight=False, soft_wrap=True)
     show(sorted(proposed.run_ids), console)
     if not (arguments.yes or confirmed()):
         console.print("Nothing was cancelled.")
         return 1
-    if not where:
-        cancel_followers(folder)  # first: the end of the workers' jobs would start them
+    slurm.cancel_named(sorted(followers))  # first: the end of the workers' jobs would start them
     done = carry_out(folder, wanted)
-    console.print(f"{sweep.name}: cancelled {told(done)}", highlight=False, soft_wrap=True)
+    if done.runs:
+        console.print(f"{sweep.name}: cancelled {told(done)}", highlight=False, soft_wrap=True)
     held = still_held(folder, done.run_ids)
     if held:
         console.print(f"{len(held)} are still being let go of by their workers, e.g. {min(held)}", highlight=False)

@@ -31,6 +31,7 @@ from study.data import Unprepared
 from study.data.baseline import fit_baseline
 from study.errors import Problem, UserError, exit_status
 from study.plan import show_plan
+from study.planned import PlannedRun
 from study.planning import Plan, read_to_plan, verify_plan
 from study.prepare import prepare_data
 from study.records.baseline import note_baseline
@@ -62,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--settled", action="store_true",
                         help="don't wait two minutes for files of jobs that have just ended")
     parser.add_argument("--after-trials", action="store_true",
-                        help="wait for the trials of a tuned sweep to be recorded, and launch its final runs only")
+                        help="on Slurm: wait for the trials of a tuned sweep to be recorded, and launch its final runs only")
     parser.add_argument("--wait", action="store_true", help="stay and show progress (always so on this machine)")
     parser.add_argument("--report", action="store_true", help="report when the workers have ended, however they end")
     return parser
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sweep = read_to_plan(arguments.sweep, arguments.overrides)
     require_trackers(sweep.track, place=sweep.path)
     selection = Selection(where=pairs(arguments.where), limit=arguments.limit, retry=frozenset(arguments.retry))
-    cluster = _cluster(arguments.cluster, console)
+    cluster: Cluster = "slurm" if arguments.after_trials else _cluster(arguments.cluster, console)
     profile = _profile(arguments, cluster)
     folder = sweep_folder(arguments, sweep.name)
     plan = _planned(sweep, folder, selection, dry_run=arguments.dry_run, console=console)
@@ -86,8 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.after_trials:
             await_trials(plan, folder, console)
         plan = _onward(plan, folder, console)
-    if arguments.after_trials and plan.pending:
-        return _held_up(plan, folder, console, arguments=arguments)
+    if arguments.after_trials and (missing := unsettled(plan.trials, read_records(folder.records))):
+        return _held_up(plan, missing, folder, console, arguments=arguments)
     status = ask(plan)
     if plan.pending and status == 0 and _goes_on(arguments, profile):
         plan = _onward(plan, folder, console)
@@ -97,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.dry_run:
         console.print("Nothing was started or written: --dry-run only shows.")
     else:
-        _say_next(plan, console, runs=arguments.runs)
+        follows = profile is not None and not arguments.wait and arguments.limit is None and not selection.where
+        _say_next(plan, console, runs=arguments.runs, by_hand=not follows)
     return status
 
 
@@ -168,14 +170,15 @@ def _note_plan(plan: Plan, folder: SweepFolder, *, earlier: Sequence[str]) -> No
             enter(new_launch(plan, folder, cluster="local", workers=1), plan, folder, runs=())
 
 
-def _held_up(plan: Plan, folder: SweepFolder, console: Console, *, arguments: argparse.Namespace) -> int:
+def _held_up(
+    plan: Plan, missing: Sequence[PlannedRun], folder: SweepFolder, console: Console, *, arguments: argparse.Namespace
+) -> int:
     """Tells which trials the final runs wait for; a report that was asked for shows what there is."""
-    missing = unsettled(plan.trials, read_records(folder.records))
     console.print(f"{len(missing)} trials have no outcome, e.g. {missing[0].run_id}: nothing is selected, no final run is "
                   "launched.", highlight=False)  # fmt: skip
     if arguments.report and not arguments.dry_run:
         _report(folder)
-    _say_next(plan, console, runs=arguments.runs)
+    _say_next(plan, console, runs=arguments.runs, by_hand=True)
     return 1
 
 
@@ -279,9 +282,10 @@ def _report(folder: SweepFolder) -> int:
     return report([str(folder.path)])
 
 
-def _say_next(plan: Plan, console: Console, *, runs: str) -> None:
+def _say_next(plan: Plan, console: Console, *, runs: str, by_hand: bool) -> None:
+    """What to type next; `by_hand` where no job was submitted that launches the final runs."""
     sweep = plan.sweep
-    if plan.pending:
+    if plan.pending and by_hand:
         again = typed("launch", sweep, sweep.overrides, runs=runs)
         waiting = f"{len(plan.pending)} final runs wait until all trials are recorded; typed again, this goes on with them:"
         console.print(f"{waiting} {again}", markup=False, highlight=False, soft_wrap=True)

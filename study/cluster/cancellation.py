@@ -19,7 +19,6 @@ from study.cluster.standing import jobs_of_workers
 from study.records.folder import SweepFolder
 from study.records.record import read_records
 
-FOLLOWING: tuple[slurm.Following, ...] = ("final", "report")  # the first submits the second
 PATIENCE_S = 30.0  # a local worker looks every 5 s, at a step's end
 
 
@@ -67,12 +66,6 @@ def carry_out(folder: SweepFolder, wanted: Collection[str]) -> Cancellation:
             withdraw(folder, launch_id, taken)
         slurm.cancel(done.jobs)
     return done
-
-
-def cancel_followers(folder: SweepFolder) -> None:
-    """scancel of the jobs that wait for this sweep's workers: the final stage and the report."""
-    launches = [launch.id for launch in read_launches(folder) if launch.cluster == "slurm"]
-    slurm.cancel_named([slurm.follower_name(launch, following) for launch in launches for following in FOLLOWING])
 
 
 def still_held(folder: SweepFolder, run_ids: Collection[str]) -> set[str]:

@@ -14,6 +14,7 @@ from study.cluster.journal import Entry, read_journals, training_now
 from study.cluster.journal import last_words as words_of
 from study.cluster.ledger import Launch, Worker, owners, read_launches
 from study.cluster.locks import launcher_sign, worker_sign
+from study.cluster.slurm import FOLLOWING
 from study.records.folder import SweepFolder
 
 SETTLING_S = 120
@@ -28,6 +29,7 @@ class Life:
     jobs: tuple[slurm.Job, ...]  # of this sweep, alive or ended; none where no launch used Slurm
     words: dict[Worker, Entry]  # the last entry in each worker's journal
     queue_size: int = 0  # jobs that the controller holds, whoever's they are
+    followers: frozenset[str] = frozenset()  # names of the living jobs that follow this sweep's workers
 
     def owners(self, folder: SweepFolder) -> dict[str, Worker]:
         """Who owns which run."""
@@ -42,14 +44,15 @@ def life_of(folder: SweepFolder, *, ask_slurm: bool = False) -> Life:
     """Everyone alive; one squeue call, and none where no launch of this sweep used Slurm (but where it is asked for)."""
     launches = read_launches(folder)
     on_slurm = {launch.id: launch for launch in launches if launch.cluster == "slurm"}
-    queue = slurm.queue() if on_slurm or ask_slurm else slurm.Queue((), 0)
+    queue = slurm.queue() if on_slurm or ask_slurm else slurm.Queue((), frozenset(), 0)
     jobs = tuple(job for job in queue.jobs if job.launch in on_slurm)
     words = words_of(read_journals(folder))
     working = {worker for job in jobs if job.alive for worker in on_slurm[job.launch].workers_of(job.index)}
     settling = {worker for job in jobs if still_settles(job, time.time())
                 for worker in on_slurm[job.launch].workers_of(job.index) if not refused(words.get(worker))}
     working |= alive_locally(folder, [launch for launch in launches if launch.cluster == "local"])
-    return Life(frozenset(working), frozenset(settling - working), jobs, words, queue.size)
+    followers = queue.followers & {slurm.follower_name(launch, following) for launch in on_slurm for following in FOLLOWING}
+    return Life(frozenset(working), frozenset(settling - working), jobs, words, queue.size, followers)
 
 
 def still_settles(job: slurm.Job, now: float) -> bool:

@@ -57,9 +57,9 @@ class LocalWorkers:
     def run(self, watch: Callable[[], None]) -> list[str]:
         """Trains all shares; `watch` is called between polls. Returns why workers gave up, empty where none did."""
         told: list[str] = []
-        for task in range(self.launch.tasks):
-            self._start(task, restart=0)
         try:
+            for task in range(self.launch.tasks):
+                self._start(task, restart=0)
             while self._jobs:
                 time.sleep(POLL_S)
                 watch()
@@ -96,10 +96,10 @@ class LocalWorkers:
         gpus = self.machine.gpus[task % len(self.machine.gpus) :][:1] if self.machine.gpus else ()
         executor.update_parameters(timeout_min=FOREVER_MIN, visible_gpus=gpus, gpus_per_node=len(gpus))
         payload = Task(str(self.folder.path.resolve()), self.launch.id, task, restart, self.machine.threads)
-        with process_environment(self.environment), ignored_interrupts():
+        with process_environment(self.environment), interrupts_held_back():
             job = executor.submit(payload)
-        assert isinstance(job, LocalJob)
-        self._jobs[task] = (job, restart)
+            assert isinstance(job, LocalJob)
+            self._jobs[task] = (job, restart)
 
     def _stop(self) -> None:
         """Asks every worker to save its state and waits until they have."""
@@ -127,10 +127,19 @@ def worker_environment(folder: SweepFolder, launch: Launch, machine: Machine) ->
 
 
 @contextlib.contextmanager
-def ignored_interrupts() -> Iterator[None]:
-    """What is started inside ignores Ctrl-C: a terminal sends it to the whole group, and submitit would kill its task."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def interrupts_held_back() -> Iterator[None]:
+    """What is started inside never hears Ctrl-C: a terminal sends it to the whole group, and submitit would kill its task.
+
+    This process hears one that comes meanwhile when it leaves. Blocking is what children inherit; the handler is for the
+    process's other threads, which don't block it.
+    """
+    heard: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    if heard:
+        raise KeyboardInterrupt

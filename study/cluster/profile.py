@@ -54,7 +54,7 @@ class Profile(Options):
     gpus_per_node: int = Field(1, ge=0, le=16)
     nodes: int = Field(1, ge=1)  # of a job that trains one run by several ranks (train.distributed: ddp)
     cpus_per_task: int = Field(4, ge=1)  # of each worker, and its threads
-    mem_gb: float | None = Field(16, gt=0)  # of the whole job
+    mem_gb: float | None = Field(16, gt=0)  # of the job on each of its nodes
     array_parallelism: int = Field(256, ge=1)  # jobs of one launch that run at the same time
     requeue: bool = True  # back into the queue after preemption, time limit and dead nodes
     signal_delay_s: int = Field(90, ge=1)  # seconds before the time limit at which a worker is told to save

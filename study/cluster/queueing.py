@@ -178,17 +178,26 @@ def _add_follower(asked: Asked, placed: Sequence[Placed], life: Life, console: C
 
     A final stage that is still to come brings the report with it.
     """
-    if not (asked.report or (asked.final_stage_follows and placed)):
+    waiting = {name for name in life.followers if name.endswith(".final")}
+    if not (asked.report or (asked.final_stage_follows and (placed or not waiting))):
         return
     under_way = {job.id.partition("_")[0] for job in life.jobs if job.alive}
     after = sorted(under_way.union(array.id for one in placed for array in one.submitted.arrays))
+    if not after and asked.final_stage_follows:
+        return  # a trial failed, or was not selected: there is nothing to wait for
     if not after:
         words = " ".join(reporting(asked.folder).words)
         console.print(f"nothing is under way, so the report need not wait: python {words}", highlight=False)
         return
     newest = placed[-1].launch if placed else read_launches(asked.folder)[-1]
     follower = _follower(asked, newest)
-    job_id = submit_follower(asked.folder, newest, asked.profile, follower, after=after)
+    if asked.final_stage_follows:
+        slurm.cancel_named(sorted(waiting))  # it knew neither of these arrays nor of this report
+    try:
+        job_id = submit_follower(asked.folder, newest, asked.profile, follower, after=after)
+    except UserError as error:  # the workers are in the queue all the same
+        console.print(f"{error.screen()}\ntype the launch again later", highlight=False, markup=False)
+        return
     told = f"the {len(asked.plan.pending)} final runs" if follower.following == "final" else "the report"
     console.print(f"submitted {job_id}: {told}, when these have ended: {', '.join(after)}", highlight=False)
 
@@ -203,8 +212,8 @@ def _follower(asked: Asked, newest: Launch) -> Follower:
 def await_trials(plan: Plan, folder: SweepFolder, console: Console) -> None:
     """Returns when every trial is recorded, or when no trial's worker may still show its files."""
     while waited_for := unsettled(plan.trials, read_records(folder.records)):
-        life = life_of(folder, ask_slurm=True)
-        if not {trial.run_id for trial in waited_for} & life.owners(folder).keys():
+        life = _asked_again(folder)
+        if life and not {trial.run_id for trial in waited_for} & life.owners(folder).keys():
             return
         console.print(f"{len(waited_for)} trials are still settling or under way", highlight=False)
         time.sleep(ASK_EVERY_S)

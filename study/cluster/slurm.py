@@ -27,6 +27,7 @@ IDS_PER_CALL = 500  # a command line has room for thousands
 Controller = Literal["up", "down", "absent"]
 Following = Literal["final", "report"]
 """What a job is for that follows a launch's workers."""
+FOLLOWING: tuple[Following, ...] = ("final", "report")  # the first submits the second
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Queue:
-    """What one squeue call told: the jobs of this project's launches, and how many jobs the controller holds at all."""
+    """What one squeue call told: the workers' jobs of this project's launches, the names of the living jobs that follow
+    them, and how many jobs the controller holds at all."""
 
     jobs: tuple[Job, ...]
+    followers: frozenset[str]
     size: int
 
 
@@ -111,7 +114,8 @@ def queue() -> Queue:
     command = ("squeue", "--noheader", "--array", "--states=all", f"--format={COLUMNS}")
     lines = asked(*command, so="so nobody knows what is alive").splitlines()
     jobs = [_job(line) for line in lines]
-    return Queue(tuple(job for job in jobs if job is not None), len(lines))
+    followers = frozenset(name for name in map(_follower, lines) if name is not None)
+    return Queue(tuple(job for job in jobs if job is not None), followers, len(lines))
 
 
 def _job(line: str) -> Job | None:
@@ -123,6 +127,12 @@ def _job(line: str) -> Job | None:
     index = int(match[2]) + int(job_id.partition("_")[2] or 0)
     return Job(job_id, match[1], index, state, reason, node, began=elapsed != "0:00",
                end=float(end) if end.isdigit() else None)
+
+
+def _follower(line: str) -> str | None:
+    """The name of a line's job if it follows a launch's workers and has not ended."""
+    _, state, *_, name = line.split("|", 6)
+    return name.strip() if state not in ENDED and re.fullmatch(r"study\.\w+\.(final|report)", name.strip()) else None
 
 
 def cancel(jobs: Collection[Job], *, only_queued: bool = False) -> None:

@@ -112,7 +112,7 @@ def executor_for(
         nodes=profile.nodes if launch.ranks > 1 else 1,
         ntasks_per_node=profile.ranks_per_node if launch.ranks > 1 else profile.workers_per_gpu,
         cpus_per_task=profile.cpus_per_task,
-        gpus_per_node=profile.gpus_per_node or None,
+        gpus_per_node=(profile.gpus_per_node if launch.ranks > 1 else min(profile.gpus_per_node, 1)) or None,
         mem=None if profile.mem_gb is None else f"{round(profile.mem_gb * 1024)}MB",
         partition=profile.partition,
         account=profile.account,

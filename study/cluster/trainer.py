@@ -43,6 +43,7 @@ from study.training.placement import equipped
 
 PROGRESS_EVERY_S = {"local": 1.0, "slurm": 15.0}
 VERSIONS = ("torch", "torchvision", "numpy", "fvcore", "submitit", "pandas")
+COMPILED_AT_ONCE = 7  # architectures; torch's limit on the shapes of one piece of code is 8
 RESULTS = ("val_accuracy", "val_loss", "test_accuracy", "test_top5", "test_loss", "diverged_step")
 MEASURED = ("train_seconds", "images_per_second", "peak_memory_mib")
 
@@ -58,7 +59,7 @@ class Trainer:
     tracking: Tracking
     crew: Crew
     _splits: dict[str, Splits] = field(default_factory=dict)
-    _compiled: str = ""  # the architecture whose compiled code torch holds
+    _compiled: set[str] = field(default_factory=set)  # the architectures whose compiled code torch holds
 
     @staticmethod
     def open(
@@ -126,16 +127,18 @@ class Trainer:
     def _variant(self, planned: dict[str, Any], run: Run) -> Variant | None:
         """The variant that was the fastest where it was measured, if that was on a device like this one.
 
-        torch compiles one piece of code for a few shapes and then gives up, so it forgets an architecture before the next.
+        torch compiles one piece of code for a few shapes and then gives up, so all are forgotten before that.
         """
         measured = dict(planned.get("variant") or {})
         if measured.pop("device_name", None) != device_name(self.device):
             return None
         variant = Variant.model_validate(measured)
         architecture = run.backbone + run.model.model_dump_json()
-        if variant.compiled and architecture != self._compiled:
-            torch.compiler.reset()
-            self._compiled = architecture
+        if variant.compiled and architecture not in self._compiled:
+            if len(self._compiled) == COMPILED_AT_ONCE:
+                torch.compiler.reset()
+                self._compiled.clear()
+            self._compiled.add(architecture)
         return variant
 
     def failure(self, planned: dict[str, Any], *, reason: str, log: str | None) -> Record:

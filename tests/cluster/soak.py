@@ -122,6 +122,7 @@ def soak(site: Site, *, runs: int, minutes: float, seed: int) -> int:
             site.type("launch --settled")
     blown = time.monotonic() - started
     storm.mend(all_of_it=True)
+    site.rack.cluster.run("scancel", "--name=guest")
     in_storm = len(done(site))
     print(f"storm: {blown / 60:.1f} min, {', '.join(f'{count} x {name}' for name, count in storm.fallen.items())}; "
           f"{in_storm} of {runs} runs recorded in it", flush=True)

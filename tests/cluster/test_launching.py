@@ -247,7 +247,8 @@ def test_the_script_is_shown_and_nothing_is_written(site: Site) -> None:
     """--dry-run shows what sbatch would get, and leaves neither a job nor a file."""
     before = sorted(site.folder.rglob("*"))
     site.set(account="research", setup=["module() { :; }", "module load cuda"], sbatch={"nice": 5, "exclusive": True})
-    printed = site.type("launch --dry-run --workers 2 --set time=1:30:00")
+    printed = site.type("launch --dry-run --workers 2 --set time=1:30:00 --set gpus_per_node=4")
+    assert "#SBATCH --gpus-per-node=1\n" in printed  # a run that one process trains has use for one
     for line in ("--account=research", "--array=0-1%2", "--time=90", "--nice=5", "--exclusive\n", "--mem=1024MB", "--requeue"):
         assert f"#SBATCH {line}" in printed
     assert "module load cuda" in printed and "2 to train" in printed

@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from typed_commands import Typed, typed
 
+from study.cluster.local import interrupts_held_back
 from study.records import load_curves, load_table
 from study.records.folder import SweepFolder
 
@@ -145,3 +148,16 @@ def test_two_launches_at_once_train_nothing_twice(tmp_path, undisturbed):
     processes = [start(tmp_path), start(tmp_path)]
     assert [process.wait() for process in processes] == [0, 0], processes[0].printed + processes[1].printed
     assert_same_as(tmp_path, undisturbed)
+
+
+def test_an_interrupt_while_a_worker_starts_is_heard_afterwards():
+    """It is raised when the start is over, and what was started meanwhile has never heard of it."""
+    child = None
+    with pytest.raises(KeyboardInterrupt), interrupts_held_back():  # noqa: PT012
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1); print('undisturbed')"],
+                                 stdout=subprocess.PIPE, text=True)  # fmt: skip
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(child.pid, signal.SIGINT)
+        started = True
+    assert started and child is not None
+    assert child.communicate()[0] == "undisturbed\n" and child.returncode == 0
