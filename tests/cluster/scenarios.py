@@ -199,6 +199,7 @@ class Twins:
     """The undisturbed local launch of each sweep, with one thread per worker, trained when it is first needed."""
 
     base: Path
+    patience_s: float = PATIENCE_S
     _lock: Lock = field(default_factory=Lock)
     _known: dict[str, Outcome] = field(default_factory=dict)
 
@@ -211,7 +212,7 @@ class Twins:
                 cores = len(os.sched_getaffinity(0))  # as many workers have one thread each
                 words = f"launch sweep.yaml --cluster local --workers {cores}"
                 twin = typed(words, folder=folder, environment=dict(os.environ))
-                assert twin.wait() == 0, twin.printed
+                assert twin.wait(self.patience_s) == 0, twin.printed
                 self._known[sweep] = Outcome.of(folder / "runs/sweep")
             return self._known[sweep]
 

@@ -165,7 +165,8 @@ def main() -> int:
     up = [*devcluster, "up", str(cluster.folder), f"--nodes={NODES_PER_RACK}", "--racks=1", "--no-accounting"]
     subprocess.run(up, check=True, stdout=subprocess.DEVNULL)
     try:
-        status = soak(Site(base, Rack(cluster, 1), Twins(base)), runs=asked.runs, minutes=asked.minutes, seed=asked.seed)
+        site = Site(base, Rack(cluster, 1), Twins(base, patience_s=3600))
+        status = soak(site, runs=asked.runs, minutes=asked.minutes, seed=asked.seed)
     finally:
         subprocess.run([*devcluster, "down", str(cluster.folder)], check=True)
     if status:

@@ -32,10 +32,10 @@ class Typed:
     def printed(self) -> str:
         return self.out.read_text()
 
-    def wait(self) -> int:
+    def wait(self, patience_s: float = PATIENCE_S) -> int:
         """Its exit status; minus the signal that killed it."""
-        self.process.join(PATIENCE_S)
-        assert self.process.exitcode is not None, f"still running after {PATIENCE_S} s:\n{self.printed}"
+        self.process.join(patience_s)
+        assert self.process.exitcode is not None, f"still running after {patience_s} s:\n{self.printed}"
         return self.process.exitcode
 
     def kill_group(self, number: int) -> None:
