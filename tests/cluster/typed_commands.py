@@ -60,6 +60,7 @@ def run(words: list[str], folder: str, environment: dict[str, str], out: str, di
     """The command's process from its first line on."""
     os.chdir(folder)
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that a shell runs in the background ignores Ctrl-C
     os.environ.clear()
     os.environ.update(environment)
     descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
