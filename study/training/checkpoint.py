@@ -12,7 +12,7 @@ import io
 import logging
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 State = Mapping[str, Any]
 
-KEPT = 2  # of one writer: should the newest be unreadable, the one before it is close
+KEPT = 2  # should the newest be unreadable, or others of a stack not have got so far, the one before it is close
 SHARE_OF_TIME = 0.01  # at most, spent on writing
 LEAST_INTERVAL_SECONDS = 60.0
 NAME = re.compile(r"(?P<run_id>.+)\.(?P<writer>[^.]+)\.(?P<step>\d{9})\.(checkpoint|part)")
@@ -34,13 +34,22 @@ class Checkpoints:
     """The checkpoints of one run in `folder`, as one writer sees them.
 
     `writer` names launch, task and restart, for example `20260102-101500-3-0`; no two processes share one. `notes` collects
-    in plain words what was set aside or couldn't be written.
+    in plain words what was set aside or couldn't be written. `runs` are saved one after the other, and share the time.
     """
 
-    def __init__(self, folder: Path, run_id: str, writer: str, *, interval_seconds: float = LEAST_INTERVAL_SECONDS):
+    def __init__(
+        self,
+        folder: Path,
+        run_id: str,
+        writer: str,
+        *,
+        interval_seconds: float = LEAST_INTERVAL_SECONDS,
+        runs: int = 1,
+    ):
         assert "." not in writer and "/" not in writer, f"{writer!r} can't be part of a checkpoint's name"
         self.folder, self.run_id, self.writer = folder, run_id, writer
         self.notes: list[str] = []
+        self._share_of_time = SHARE_OF_TIME / runs
         self._least_interval = interval_seconds
         self._next_save = time.monotonic() + interval_seconds
 
@@ -59,11 +68,15 @@ class Checkpoints:
         except OSError as error:
             self._tell(f"the checkpoint at step {step} could not be written: {error}")
         now = time.monotonic()
-        self._next_save = now + max(self._least_interval, (now - started) / SHARE_OF_TIME)
+        self._next_save = now + max(self._least_interval, (now - started) / self._share_of_time)
 
-    def latest(self, *, like: Collection[str]) -> State | None:
-        """The newest state that can be trusted, on the CPU, or None. It must have exactly the entries named by `like`."""
-        for path in sorted(self._of_run(), key=step_of, reverse=True):
+    def steps(self) -> set[int]:
+        """After how many steps there are states, by their names alone."""
+        return set(map(step_of, self._of_run()))
+
+    def at(self, step: int, *, like: Collection[str]) -> State | None:
+        """A state after `step` steps that can be trusted, on the CPU, or None. It must have exactly the entries of `like`."""
+        for path in [path for path in self._of_run() if step_of(path) == step]:
             try:
                 return self._read(path, like)
             except FileNotFoundError:  # a writer that overlaps this one has replaced it since the folder was listed
@@ -74,7 +87,7 @@ class Checkpoints:
 
     def newest_step(self) -> int:
         """The number of steps behind the newest state, by its name alone; 0 where there's none."""
-        return max(map(step_of, self._of_run()), default=0)
+        return max(self.steps(), default=0)
 
     def discard(self) -> None:
         """Remove all that is left of the run's states; called when its record is on disk."""
@@ -89,10 +102,11 @@ class Checkpoints:
         return [path for path, match in found if match and match["run_id"] == self.run_id]
 
     def _remove_replaced(self, step: int) -> None:
-        """Keep the writer's newest two, and of earlier writers nothing that is older than the state just made durable."""
-        own = [path for path in self._of_run() if f".{self.writer}." in path.name]
-        others = [path for path in [*self._of_run(), *self._of_run("part")] if path not in own and step_of(path) <= step]
-        for path in [*sorted(own, key=step_of, reverse=True)[KEPT:], *others]:
+        """Keep the newest two steps, and what another writer has that got further than this one."""
+        kept = sorted((found for found in self.steps() if found <= step), reverse=True)[:KEPT]
+        replaced = [path for path in self._of_run() if step_of(path) <= step and step_of(path) not in kept]
+        torn = [path for path in self._of_run("part") if f".{self.writer}." not in path.name and step_of(path) <= step]
+        for path in [*replaced, *torn]:
             path.unlink(missing_ok=True)
 
     def _read(self, path: Path, like: Collection[str]) -> State:
@@ -115,6 +129,15 @@ class Checkpoints:
     def _tell(self, note: str) -> None:
         log.warning("%s", note)
         self.notes.append(note)
+
+
+def newest_common(checkpoints: Sequence[Checkpoints], *, like: Collection[str]) -> list[State] | None:
+    """The states of all these runs after the greatest number of steps of which each has one; None where there's none."""
+    for step in sorted(set[int].intersection(*(each.steps() for each in checkpoints)), reverse=True):
+        found = [each.at(step, like=like) for each in checkpoints]
+        if all(state is not None for state in found):
+            return cast(list[State], found)
+    return None
 
 
 def step_of(path: Path) -> int:

@@ -30,8 +30,9 @@ def fingerprint(
     kernels: str = PLAIN,
     compiled: str | None = None,
     ranks: int = 1,
+    stacked: int = 1,
 ) -> Fingerprint:
-    """The fingerprint of a training on `choice` by `ranks` processes.
+    """The fingerprint of a training on `choice` by `ranks` processes, as one of `stacked` runs.
 
     `kernels` names the compiled extension whose kernels it uses, or says that all are torch's; `compiled` is torch.compile's
     mode.
@@ -53,6 +54,7 @@ def fingerprint(
         "kernels": kernels,
         "compiled": compiled or False,
         "ranks": ranks,
+        "stacked": stacked,
         "deterministic": choice.deterministic,
     }
 

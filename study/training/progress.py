@@ -13,10 +13,10 @@ INTERVAL_SECONDS = 1.0
 
 
 class Reporter:
-    """Turns the state of `run`'s training into `Progress` for `report`, as often as it may."""
+    """Turns the state of `run`'s training into `Progress` for `report`, as often as it may. So many runs train `together`."""
 
-    def __init__(self, run: Run, report: Callable[[Progress], None], *, epoch_steps: int):
-        self._run, self._report, self._epoch_steps = run, report, epoch_steps
+    def __init__(self, run: Run, report: Callable[[Progress], None], *, epoch_steps: int, together: int = 1):
+        self._run, self._report, self._epoch_steps, self._together = run, report, epoch_steps, together
         self._next = 0.0
 
     def due(self) -> bool:
@@ -38,7 +38,7 @@ class Reporter:
                 train_loss=state.losses[:in_epoch].mean().item(),
                 val_accuracy=state.curves["val_accuracy"][-1] if epoch else None,
                 images_per_second=self._run.train.batch_size / step_seconds,
-                eta_seconds=(steps - state.step) * step_seconds,
+                eta_seconds=(steps - state.step) * step_seconds * self._together,
                 curves=state.curves,
             )
         )

@@ -51,7 +51,7 @@ class TrainingState:
     def exported(self, fingerprint: Fingerprint) -> dict[str, Any]:
         """The state as tensors and plain values; tensors are shared with the training, to be written at once."""
         return {
-            "model": self.model.state_dict(),
+            "model": own(self.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": None if self.average is None else self.average.model.state_dict(),
@@ -82,6 +82,11 @@ class TrainingState:
         changes = tuple(differences(saved["fingerprint"], fingerprint))
         earlier = tuple(Resume(entry["step"], tuple(entry["changes"])) for entry in saved["resumes"])
         self.resumes = (*earlier, Resume(self.step, changes))
+
+
+def own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, copied where they are views: a file would hold all of the memory that they are views of."""
+    return {name: each.clone() if each.untyped_storage().nbytes() > each.nbytes else each for name, each in tensors.items()}
 
 
 ENTRIES = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.training import checkpoint
-from study.training.checkpoint import Checkpoints, decoded, encoded
+from study.training.checkpoint import Checkpoints, decoded, encoded, newest_common
 
 RUN = "vit-p2-d32-s0-1a2b3c4d5e"
 LIKE = ("weights", "note")
@@ -22,35 +23,61 @@ def state(step: int) -> dict[str, object]:
     return {"weights": torch.full((3,), float(step)), "note": [1.5, None, "word"]}
 
 
+def newest(checkpoints: Checkpoints):
+    """The newest state of one run."""
+    found = newest_common([checkpoints], like=LIKE)
+    return found and found[0]
+
+
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
 def test_the_newest_state_comes_back_bit_for_bit(tmp_path):
-    """latest() after several save()s returns the last state, tensors and plain values alike."""
+    """newest_common() after several save()s returns the last state, tensors and plain values alike."""
     checkpoints = Checkpoints(tmp_path, RUN, "a-0-0")
     for step in (3, 7, 20):
         checkpoints.save(state(step), step=step)
-    found = Checkpoints(tmp_path, RUN, "a-0-1").latest(like=LIKE)
+    found = newest(Checkpoints(tmp_path, RUN, "a-0-1"))
     assert torch.equal(found["weights"], torch.full((3,), 20.0)) and found["note"] == [1.5, None, "word"]
     assert checkpoints.newest_step() == 20 and Checkpoints(tmp_path, "other", "a-0-0").newest_step() == 0
 
 
-def test_one_writer_keeps_two_and_replaces_its_predecessors(tmp_path):
-    """However many states are saved, two of the writer remain; an earlier writer's vanish once a newer state is durable."""
+def test_two_steps_are_kept_whoever_wrote_them(tmp_path):
+    """However many states are saved, those of the newest two steps remain, an earlier writer's among them."""
     first, second = Checkpoints(tmp_path, RUN, "a-0-0"), Checkpoints(tmp_path, RUN, "a-0-1")
     for step in range(1, 6):
         first.save(state(step), step=step)
     assert names(tmp_path) == {f"{RUN}.a-0-0.00000000{step}.checkpoint" for step in (4, 5)}
     second.save(state(6), step=6)
-    assert names(tmp_path) == {f"{RUN}.a-0-1.000000006.checkpoint"}
+    assert names(tmp_path) == {f"{RUN}.a-0-0.000000005.checkpoint", f"{RUN}.a-0-1.000000006.checkpoint"}
+    second.save(state(7), step=7)
+    assert names(tmp_path) == {f"{RUN}.a-0-1.00000000{step}.checkpoint" for step in (6, 7)}
+
+
+@settings(deadline=None, max_examples=60)
+@given(cuts=st.lists(st.integers(0, 11), min_size=1, max_size=4))
+def test_runs_saved_in_turn_have_a_step_in_common_wherever_they_are_cut_off(cuts):
+    """Three runs save step after step, one after the other, and are killed between any two saves; the next writer goes on
+    from the newest step of which all have a state. It is never more than one round of saves behind the furthest."""
+    with tempfile.TemporaryDirectory() as place:
+        folder, at = Path(place), 0
+        for writer, saves in enumerate([*cuts, 0]):
+            runs = [Checkpoints(folder, f"run{number}", f"a-0-{writer}") for number in range(3)]
+            furthest = max(each.newest_step() for each in runs)
+            found = newest_common(runs, like=LIKE)
+            at = found[0]["weights"][0].item() if found else 0
+            assert at >= furthest - 1 and all(state["weights"][0] == at for state in found or [])
+            for save in range(saves):
+                step = int(at) + 1 + save // 3
+                runs[save % 3].save(state(step), step=step)
 
 
 def test_a_zombie_ahead_of_its_successor_keeps_its_state(tmp_path):
     """A state with more steps behind it is not removed for an older one, and is what a third writer resumes from."""
     Checkpoints(tmp_path, RUN, "a-0-0").save(state(9), step=9)
     Checkpoints(tmp_path, RUN, "a-0-1").save(state(4), step=4)
-    assert Checkpoints(tmp_path, RUN, "a-0-2").latest(like=LIKE)["weights"][0] == 9
+    assert newest(Checkpoints(tmp_path, RUN, "a-0-2"))["weights"][0] == 9
 
 
 @settings(deadline=None, max_examples=40)
@@ -75,10 +102,10 @@ def test_a_torn_checkpoint_is_told_set_aside_and_passed_over(tmp_path, caplog):
     torn.write_bytes(torn.read_bytes()[:-10])
     reader = Checkpoints(tmp_path, RUN, "a-0-1")
     with caplog.at_level(logging.WARNING):
-        assert reader.latest(like=LIKE)["weights"][0] == 1
+        assert newest(reader)["weights"][0] == 1
     assert torn.with_name(f"{torn.name}.a-0-1.bad").exists() and not torn.exists()
     assert "torn or damaged" in reader.notes[0] and "torn or damaged" in caplog.text
-    assert Checkpoints(tmp_path, RUN, "a-0-2").latest(like=LIKE)["weights"][0] == 1
+    assert newest(Checkpoints(tmp_path, RUN, "a-0-2"))["weights"][0] == 1
 
 
 @pytest.mark.parametrize(
@@ -93,7 +120,7 @@ def test_a_foreign_state_is_never_mixed_in(tmp_path, document, reason):
     """A whole file under the run's name that holds another run, another step or another format starts the run over."""
     (tmp_path / f"{RUN}.a-0-0.000000005.checkpoint").write_bytes(b"".join(encoded(document)))
     reader = Checkpoints(tmp_path, RUN, "a-0-1")
-    assert reader.latest(like=LIKE) is None
+    assert newest(reader) is None
     assert reason in reader.notes[0]
 
 
@@ -105,14 +132,14 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
             return os.mkdir, (str(tmp_path / "ran"),)
 
     (tmp_path / f"{RUN}.a-0-0.000000005.checkpoint").write_bytes(b"".join(encoded({"state": Evil()})))
-    assert Checkpoints(tmp_path, RUN, "a-0-1").latest(like=LIKE) is None
+    assert newest(Checkpoints(tmp_path, RUN, "a-0-1")) is None
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_run_whose_name_begins_another_sees_only_its_own(tmp_path):
     """Files of a run are found by its whole name."""
     Checkpoints(tmp_path, RUN + ".more", "a-0-0").save(state(1), step=1)
-    assert Checkpoints(tmp_path, RUN, "a-0-0").latest(like=LIKE) is None
+    assert newest(Checkpoints(tmp_path, RUN, "a-0-0")) is None
 
 
 def test_a_write_that_dies_leaves_the_former_state(tmp_path):
@@ -121,9 +148,9 @@ def test_a_write_that_dies_leaves_the_former_state(tmp_path):
     writer.save(state(1), step=1)
     (tmp_path / f"{RUN}.a-0-0.000000002.part").write_bytes(b"half a st")
     successor = Checkpoints(tmp_path, RUN, "a-0-1")
-    assert successor.latest(like=LIKE)["weights"][0] == 1
+    assert newest(successor)["weights"][0] == 1
     successor.save(state(3), step=3)
-    assert names(tmp_path) == {f"{RUN}.a-0-1.000000003.checkpoint"}
+    assert names(tmp_path) == {f"{RUN}.a-0-0.000000001.checkpoint", f"{RUN}.a-0-1.000000003.checkpoint"}
 
 
 def test_a_full_disk_is_told_and_the_training_goes_on(tmp_path, monkeypatch):
@@ -158,6 +185,19 @@ def test_writing_takes_at_most_one_percent_of_the_time(tmp_path, monkeypatch):
     clock[0] = 362.9
     assert not writer.due()
     clock[0] = 363.0
+    assert writer.due()
+
+
+def test_runs_that_are_saved_in_turn_share_the_time(tmp_path, monkeypatch):
+    """Where four runs are saved one after the other, each may take a quarter of the one percent."""
+    clock = [0.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(checkpoint, "encoded", lambda _document: (clock.append(clock.pop() + 3.0) or b"",))
+    writer = Checkpoints(tmp_path, RUN, "a-0-0", runs=4)
+    writer.save(state(1), step=1)
+    clock[0] = 1202.9
+    assert not writer.due()
+    clock[0] = 1203.0
     assert writer.due()
 
 

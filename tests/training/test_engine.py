@@ -9,8 +9,9 @@ import torch
 from toy_runs import FACTS, TEST, TRAIN, Fate, assert_same_bits, attempt, finished, split, splits, toy_run
 
 from study.backbones import build_spec
-from study.training import engine
+from study.training import engine, loop
 from study.training.batches import EvaluationBatches, TrainingBatches, shuffled
+from study.training.device import autocast
 from study.training.divergence import hopeless
 from study.training.evaluation import evaluate
 from study.training.outcome import CURVES, Interrupted, Outcome
@@ -116,7 +117,7 @@ def test_the_test_set_is_read_once_at_the_end(tmp_path, monkeypatch):
         sizes.append(len(found.predictions.label))
         return found
 
-    monkeypatch.setattr(engine, "evaluate", counting)
+    monkeypatch.setattr(loop, "evaluate", counting)
     finished(toy_run(epochs=3), tmp_path)
     assert sizes == [18, 18, 18, TEST]
 
@@ -129,7 +130,7 @@ def test_figures_are_those_of_the_weights_handed_back(tmp_path):
         model = build_spec(run.model, seed=5).to(memory_format=torch.channels_last)
         model.load_state_dict(outcome.weights)
         test = EvaluationBatches(split("test", TEST), facts=FACTS, device=CPU, layout=torch.channels_last)
-        found = evaluate(model, test, autocast=engine.autocast("fp32", CPU))
+        found = evaluate(model, test, autocast=autocast("fp32", CPU))
         assert (found.accuracy, found.top5, found.loss) == (outcome.test_accuracy, outcome.test_top5, outcome.test_loss)
         assert outcome.predictions.label.tolist() == split("test", TEST).labels.tolist()
 

@@ -16,11 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_runs import EveryNthStep, Fate, Killed, assert_same_bits, attempt, finished, toy_run
 
+from study.training.checkpoint import newest_common
 from study.training.outcome import Interrupted, Outcome
 from study.training.state import ENTRIES
 
 STEPS = 9
 AUGMENT = {"flip": True, "crop": 1, "erasing": 0.5, "mixup": 0.4}
+
+
+def newest(checkpoints: EveryNthStep):
+    """The newest state of one run."""
+    found = newest_common([checkpoints], like=ENTRIES)
+    assert found is not None
+    return found[0]
 
 
 def survive(run, folder: Path, kills: list[tuple[int, bool]], *, every: int) -> Outcome:
@@ -79,7 +87,7 @@ def test_the_whole_state_is_that_of_the_twin(tmp_path):
             with pytest.raises(Killed):
                 attempt(run, tmp_path / name, fate=Fate(kill_after=steps), every=1, restart=restart)
         assert isinstance(attempt(run, tmp_path / name, fate=Fate(interrupt_after=6 - 4 * bool(kills)), restart=9), Interrupted)
-        last.append(EveryNthStep(tmp_path / name, run, every=1, restart=10).latest(like=ENTRIES))
+        last.append(newest(EveryNthStep(tmp_path / name, run, every=1, restart=10)))
     twin, killed = last
     assert twin["step"] == killed["step"] == 6
     for entry in ("model", "average", "optimizer", "scaler", "losses", "hits", "curves"):
@@ -131,7 +139,7 @@ def test_seconds_add_up_over_attempts(tmp_path):
     """The training time of an interrupted attempt is in the outcome's."""
     run = toy_run()
     attempt(run, tmp_path, fate=Fate(interrupt_after=8))
-    before = EveryNthStep(tmp_path, run, every=1).latest(like=ENTRIES)["train_seconds"]
+    before = newest(EveryNthStep(tmp_path, run, every=1))["train_seconds"]
     assert attempt(run, tmp_path, restart=1).train_seconds > before > 0
 
 
