@@ -22,9 +22,9 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     folder, launch_id, first = SweepFolder(Path(words[0])), words[1], int(words[2])
     job = first + int(environment.get("SLURM_ARRAY_TASK_ID", "0"))
     workers = read_launch(folder, launch_id).workers_of(job)
-    dead = [entry for entry in last_words(read_journals(folder, of=workers)).values() if entry.event == "begin"]
-    for entry in dead:
-        print(f"worker {entry.writer.task} died while training {entry.run_id}: back into the queue", file=sys.stderr)
+    dead = {worker: word for worker, word in last_words(read_journals(folder, of=workers)).items() if word.open}
+    for (_, task), word in dead.items():
+        print(f"worker {task} died while training {', '.join(word.open)}: back into the queue", file=sys.stderr)
     return int(bool(dead) and not requeue(environment["SLURM_JOB_ID"]))
 
 

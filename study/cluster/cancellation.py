@@ -49,8 +49,7 @@ def propose(folder: SweepFolder, wanted: Collection[str], life: Life) -> Cancell
     alive = {worker: job for worker, job in jobs_of_workers(life.jobs, read_launches(folder)).items() if job.alive}
     touched = {alive[worker].id: alive[worker] for worker in chosen if worker in alive}
     spared = {alive[worker].id for worker in keep if worker in alive}
-    begun = sum(life.words[worker].run_id in ids for worker, ids in chosen.items()
-                if worker in life.words and life.words[worker].event == "begin")
+    begun = sum(run_id in ids for worker, ids in chosen.items() if worker in life.words for run_id in life.words[worker].open)
     return Cancellation(chosen, tuple(job for job in touched.values() if job.id not in spared), begun,
                         len(touched.keys() & spared))
 

@@ -75,19 +75,25 @@ def _entries(writer: Writer, documents: list[dict[str, Any]]) -> list[Entry]:
     return [Entry(writer=writer, **{**document, "log": documents[0]["log"]}) for document in documents]
 
 
-def last_words(entries: Iterable[Entry]) -> dict[Worker, Entry]:
-    """Each worker's last entry in the newest of its lives."""
-    newest: dict[Worker, Entry] = {}
+@dataclass(frozen=True)
+class Word:
+    """What a worker noted last in the newest of its lives, and the runs that it has begun there and not ended."""
+
+    entry: Entry
+    open: tuple[str, ...]
+
+
+def last_words(entries: Iterable[Entry]) -> dict[Worker, Word]:
+    """Each worker's last word, of entries in the order of time."""
+    newest: dict[Worker, Word] = {}
     for entry in entries:
         known = newest.get(entry.worker)
-        if known is None or entry.writer.restart >= known.writer.restart:
-            newest[entry.worker] = entry
+        if known is None or entry.writer.restart > known.entry.writer.restart:
+            newest[entry.worker] = Word(entry, (entry.run_id,) if entry.event == "begin" else ())
+        elif entry.writer.restart == known.entry.writer.restart:
+            others = tuple(run_id for run_id in known.open if run_id != entry.run_id)
+            newest[entry.worker] = Word(entry, (*others, entry.run_id) if entry.event == "begin" else others)
     return newest
-
-
-def training_now(words: dict[Worker, Entry]) -> dict[Worker, str]:
-    """The run that each worker has begun and not ended, if it still lives."""
-    return {worker: entry.run_id for worker, entry in words.items() if entry.event == "begin"}
 
 
 def deaths_without_progress(entries: Iterable[Entry], run_id: str) -> int:

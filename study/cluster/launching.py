@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from study.cluster.ledger import Cluster, Launch, new_launch_id, read_launches, write_launch
@@ -15,6 +16,7 @@ from study.cluster.life import Life
 from study.cluster.selection import Selection
 from study.cluster.shares import Load, share_out
 from study.cluster.snapshot import PACKAGE, code_hash, origin, take_snapshot
+from study.cluster.stacks import costs_together, stacks
 from study.errors import Problem, UserError
 from study.forecast import predicted_costs
 from study.planned import PlannedRun
@@ -127,8 +129,15 @@ def enter(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequence[Plan
     failed = {run_id for run_id, attempts in read_records(folder.records).items() if attempts.record.status == "failed"}
     benchmark = newest_benchmark(folder.benchmarks)
     costs = predicted_costs(runs, benchmark)
-    loads = [Load(p.run_id, p.run.seed, p.architecture, costs[p.run_id]) for p in runs]
-    shares = [[_handed_out(by_id[run_id], failed, benchmark) for run_id in share] for share in share_out(loads, draft.tasks)]
+    # What failed before trains by itself, as it might take others along.
+    together = stacks(runs, benchmark, workers=draft.tasks, alone=failed)
+    loads = [
+        Load(tuple(p.run_id for p in stack), stack[0].run.seed, stack[0].architecture, costs_together(costs, stack, benchmark))
+        for stack in together
+    ]
+    handed = partial(_handed_out, failed=failed, benchmark=benchmark)
+    shared = share_out(loads, draft.tasks)
+    shares = [[handed(by_id[run_id], stack=stack) for stack in share for run_id in stack] for share in shared]
     keep_plan(plan, folder)
     launch = replace(draft, code=take_snapshot(folder.code), tasks=len(shares))
     write_launch(folder, launch, shares)
@@ -154,12 +163,17 @@ def not_kept(plan: Plan, folder: SweepFolder) -> dict[str, list[str]]:
     return {option: runs for option, runs in lacking.items() if runs}
 
 
-def _handed_out(planned: PlannedRun, failed: Set[str], benchmark: Benchmark | None) -> dict[str, Any]:
+def _handed_out(
+    planned: PlannedRun, *, failed: Set[str], benchmark: Benchmark | None, stack: Sequence[str]
+) -> dict[str, Any]:
     """A share's entry; a run that failed before is in it only if it is to be tried again.
 
-    The variant that was measured to be the fastest goes with it, for workers on that device.
+    What was measured to be the fastest goes with it, for workers on that device: a variant, or the runs of its `stack`.
     """
     document = planned.to_json()
-    variant = benchmark.best_variant(document["run"]) if benchmark else None
-    measured = {"device_name": benchmark.device_name, **variant.model_dump()} if benchmark and variant else None
-    return {**document, "retry": planned.run_id in failed, "variant": measured}
+    document |= {"retry": planned.run_id in failed, "variant": None, "stack": None}
+    if benchmark is not None:
+        variant = benchmark.best_variant(document["run"])
+        document["variant"] = {"device_name": benchmark.device_name, **variant.model_dump()} if variant else None
+        document["stack"] = {"device_name": benchmark.device_name, "runs": stack} if len(stack) > 1 else None
+    return document

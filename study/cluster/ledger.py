@@ -13,7 +13,7 @@ from __future__ import annotations
 import calendar
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -108,7 +108,7 @@ def all_holders(folder: SweepFolder, run_ids: Set[str]) -> set[Worker]:
     return {worker for launch in given for run_id, worker in launch.items() if run_id in run_ids}
 
 
-def owners(folder: SweepFolder, alive: Set[Worker], *, training: Mapping[Worker, str]) -> dict[str, Worker]:
+def owners(folder: SweepFolder, alive: Set[Worker], *, training: Mapping[Worker, Collection[str]]) -> dict[str, Worker]:
     """For each run that a live worker owns, that worker: the newest, where several hold it.
 
     `training` is what workers are at: a withdrawn run is owned until its worker has let go of it.
@@ -117,7 +117,7 @@ def owners(folder: SweepFolder, alive: Set[Worker], *, training: Mapping[Worker,
     for launch_id in sorted({launch for launch, _ in alive}):
         gone = withdrawn(folder, launch_id)
         for run_id, worker in holders(folder, launch_id).items():
-            if worker in alive and (run_id not in gone or training.get(worker) == run_id):
+            if worker in alive and (run_id not in gone or run_id in training.get(worker, ())):
                 owned[run_id] = worker
     return owned
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from study.cluster import slurm
-from study.cluster.journal import Entry, read_journals, training_now
+from study.cluster.journal import Word, read_journals
 from study.cluster.journal import last_words as words_of
 from study.cluster.ledger import Launch, Worker, owners, read_launches
 from study.cluster.locks import launcher_sign, worker_sign
@@ -27,13 +27,14 @@ class Life:
     working: frozenset[Worker]  # queued, starting or running
     settling: frozenset[Worker]  # ended a moment ago
     jobs: tuple[slurm.Job, ...]  # of this sweep, alive or ended; none where no launch used Slurm
-    words: dict[Worker, Entry]  # the last entry in each worker's journal
+    words: dict[Worker, Word]  # what each worker noted last
     queue_size: int = 0  # jobs that the controller holds, whoever's they are
     followers: frozenset[str] = frozenset()  # names of the living jobs that follow this sweep's workers
 
     def owners(self, folder: SweepFolder) -> dict[str, Worker]:
         """Who owns which run."""
-        return owners(folder, self.working | self.settling, training=training_now(self.words))
+        training = {worker: word.open for worker, word in self.words.items()}
+        return owners(folder, self.working | self.settling, training=training)
 
     def settled(self) -> Life:
         """The same where file systems show files at once: an ended worker owns nothing."""
@@ -60,9 +61,9 @@ def still_settles(job: slurm.Job, now: float) -> bool:
     return not job.alive and job.began and (job.end is None or now - job.end <= SETTLING_S)
 
 
-def refused(last: Entry | None) -> bool:
+def refused(last: Word | None) -> bool:
     """Whether a worker has said that it touched no run."""
-    return last is not None and last.event == "refused"
+    return last is not None and last.entry.event == "refused"
 
 
 def alive_locally(folder: SweepFolder, launches: Sequence[Launch]) -> set[Worker]:

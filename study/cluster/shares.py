@@ -1,4 +1,4 @@
-"""Static shares: which worker trains which runs, in which order, decided once when launching.
+"""Static shares: which worker trains which runs, in which order, decided once when launching. A stack of runs stays whole.
 
 Shares are balanced by predicted cost within each seed (longest first to the least loaded: Graham, "Bounds on
 multiprocessing timing anomalies", 1969, at most 4/3 of the optimum). Every worker goes seed by seed, so an unfinished sweep
@@ -16,24 +16,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Load:
-    """What matters of a run for sharing it out: its predicted cost in any one unit."""
+    """What matters of a run, or of runs that train together, for sharing out: their predicted cost in any one unit."""
 
-    run_id: str
-    seed: int
+    run_ids: tuple[str, ...]
+    seed: int  # the first run's
     architecture: str
     cost: float
 
 
-def share_out(loads: Sequence[Load], workers: int) -> list[list[str]]:
-    """At most `workers` non-empty shares of run ids. Deterministic: equal input, equal shares."""
+def share_out(loads: Sequence[Load], workers: int) -> list[list[tuple[str, ...]]]:
+    """At most `workers` non-empty shares of runs and stacks. Deterministic: equal input, equal shares."""
     assert workers >= 1
     heap = [(0.0, worker) for worker in range(workers)]
     shares: list[list[Load]] = [[] for _ in range(workers)]
     seeds = {load.seed: rank for rank, load in reversed(list(enumerate(loads)))}  # rank of a seed's first run
     for _, block in itertools.groupby(sorted(loads, key=lambda load: seeds[load.seed]), key=lambda load: load.seed):
-        for load in sorted(block, key=lambda load: (-load.cost, load.architecture, load.run_id)):
+        for load in sorted(block, key=lambda load: (-load.cost, load.architecture, load.run_ids)):
             busy, worker = heapq.heappop(heap)
             shares[worker].append(load)
             heapq.heappush(heap, (busy + load.cost, worker))
     ordered = [sorted(share, key=lambda load: (seeds[load.seed], -load.cost, load.architecture)) for share in shares]
-    return [[load.run_id for load in share] for share in ordered if share]
+    return [[load.run_ids for load in share] for share in ordered if share]

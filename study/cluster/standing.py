@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from study.cluster.failures import failures
-from study.cluster.journal import FINISHED, Entry, training_now
+from study.cluster.journal import FINISHED, Entry, Word
 from study.cluster.ledger import Launch, Worker, holders, read_launches, withdrawn
 from study.cluster.life import Life
 from study.cluster.slurm import Job
@@ -99,6 +99,8 @@ def standing(folder: SweepFolder, planned: Sequence[str], life: Life) -> Standin
     )
 
 
+OF_ALL = ("time", "epoch", "epochs", "images_per_second", "eta_seconds")  # of what a worker says of one run of a stack
+
 # ---- What live workers are at -----------------------------------------------------------------------------------------
 
 
@@ -106,11 +108,11 @@ def running_now(folder: SweepFolder, life: Life) -> dict[str, Running]:
     """By run id, what live workers last said; of a worker's several lives the newest counts."""
     jobs = jobs_of_workers(life.jobs, read_launches(folder))
     said = progress(folder)
-    running = {}
-    for worker, run_id in training_now(life.words).items():
+    running: dict[str, Running] = {}
+    for worker, word in life.words.items():
         job = jobs.get(worker)
         if worker in life.working and not (job and job.queued):
-            running[run_id] = _running(run_id, life.words[worker], said=said.get(worker), job=job)
+            running |= {run_id: _running(run_id, word.entry, said=said.get(worker), job=job) for run_id in word.open}
     return running
 
 
@@ -131,11 +133,13 @@ def jobs_of_workers(jobs: Sequence[Job], launches: Sequence[Launch]) -> dict[Wor
     return {worker: job for job in jobs for worker in by_id[job.launch].workers_of(job.index)}
 
 
-def _running(run_id: str, word: Entry, *, said: Mapping[str, Any] | None, job: Job | None) -> Running:
-    told: Mapping[str, Any] = said if said and said["run_id"] == run_id else {"time": word.time}
+def _running(run_id: str, last: Entry, *, said: Mapping[str, Any] | None, job: Job | None) -> Running:
+    told: Mapping[str, Any] = {"time": last.time}
+    if said and run_id in (said["run_id"], *said.get("together", ())):
+        told = said if said["run_id"] == run_id else {name: said[name] for name in OF_ALL}
     return Running(
         run_id=run_id,
-        worker=word.worker,
+        worker=last.worker,
         epoch=told.get("epoch"),
         epochs=told.get("epochs"),
         val_accuracy=told.get("val_accuracy"),
@@ -144,7 +148,7 @@ def _running(run_id: str, word: Entry, *, said: Mapping[str, Any] | None, job: J
         age_seconds=time.time() - told["time"],
         job=job.id if job else "",
         node=job.node if job else "",
-        log=word.log,
+        log=last.log,
     )
 
 
@@ -177,7 +181,7 @@ def gaps(folder: SweepFolder, missing: Sequence[str], life: Life) -> tuple[Gap, 
 
 
 def _fate(
-    folder: SweepFolder, worker: Worker, word: Entry | None, job: Job | None, *, here: bool
+    folder: SweepFolder, worker: Worker, word: Word | None, job: Job | None, *, here: bool
 ) -> tuple[str, str]:
     """What became of a worker that is gone, and the place of its log; `here` for a process of a local launch."""
     slurms = f"; Slurm calls its job {job.id} {job.state}" if job else ""
@@ -188,15 +192,16 @@ def _fate(
     if word is None:
         log = folder.launches / worker[0] / "jobs" / f"{job.id}_0_log.err" if job else None
         return f"its worker never started{slurms}", str(log) if log and log.exists() else ""
-    if word.event == "refused":
-        return f"its worker refused: {word.reason}", word.log
-    if word.event == "exit" and word.reason == FINISHED:
-        return f"its worker finished without recording it{slurms}", word.log
-    if word.event == "exit":
-        return f"its worker saved and was ended by {word.reason}{slurms}", word.log
-    if word.event == "begin":
-        return f"its worker died while training {word.run_id}{slurms}", word.log
-    return f"its worker died outside of a run{slurms}", word.log
+    last = word.entry
+    if last.event == "refused":
+        return f"its worker refused: {last.reason}", last.log
+    if last.event == "exit" and last.reason == FINISHED:
+        return f"its worker finished without recording it{slurms}", last.log
+    if last.event == "exit":
+        return f"its worker saved and was ended by {last.reason}{slurms}", last.log
+    if word.open:
+        return f"its worker died while training {', '.join(word.open)}{slurms}", last.log
+    return f"its worker died outside of a run{slurms}", last.log
 
 
 def last_lines(log: str, count: int) -> list[str]:

@@ -6,11 +6,10 @@ starts at once. Before any run is touched it makes sure that the device works an
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 
 from study.cluster.crew import Crew
 from study.cluster.ledger import Launch
-from study.cluster.worker import write_progress
+from study.cluster.progress import ProgressFile
 from study.config.execution import Variant
 from study.config.options import ResolvedData
 from study.config.run import Run
@@ -34,14 +33,13 @@ from study.tracking.following import Tracking
 from study.tracking.libraries import trackers_named
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice, choose_device
-from study.training.engine import train
+from study.training.engine import train, train_stack
 from study.training.evaluation import Predictions
 from study.training.fingerprint import device_name
 from study.training.kept import write_kept
 from study.training.outcome import Interrupted, Outcome, Progress
 from study.training.placement import equipped
 
-PROGRESS_EVERY_S = {"local": 1.0, "slurm": 15.0}
 VERSIONS = ("torch", "torchvision", "numpy", "fvcore", "submitit", "pandas")
 COMPILED_AT_ONCE = 7  # architectures; torch's limit on the shapes of one piece of code is 8
 RESULTS = ("val_accuracy", "val_loss", "test_accuracy", "test_top5", "test_loss", "diverged_step")
@@ -87,16 +85,71 @@ class Trainer:
         """Ends the training of this share, on all ranks."""
         self.crew.dismiss()
 
-    def train(self, planned: dict[str, Any], *, stop: Callable[[], bool], log: str | None) -> Record | None:
-        """The record of a run that came to an outcome, or None where it was interrupted with its state saved."""
-        run = Run.from_json(planned["run"])
-        assert run.run_id == planned["run_id"], "the code that plans and the code that trains give different identities"
-        write = write_progress(self.folder, self.writer, every_s=PROGRESS_EVERY_S[self.launch.cluster])
-        self.tracking.begin(run.run_id, planned_columns(planned))
-        outcome = self._trained(planned, stop=stop, report=lambda progress: self._told(progress, write))
-        if isinstance(outcome, Interrupted):
-            self.tracking.end(run.run_id, "stopped", figures={})
-            return None
+    def train(
+        self,
+        stack: Sequence[dict[str, Any]],
+        *,
+        begun: Sequence[str],
+        stop: Callable[[], bool],
+        log: str | None,
+        ended: Callable[[Record], None],
+    ) -> None:
+        """Trains a run, or those of a stack that have `begun`, and hands `ended` the record of each that comes to an outcome,
+        as soon as it does. The others were interrupted with their state saved.
+        """
+        plans = {planned["run_id"]: planned for planned in stack}
+        runs = [Run.from_json(planned["run"]) for planned in stack]
+        assert [run.run_id for run in runs] == list(plans), "the code that plans and the code that trains differ in identities"
+        for run_id in begun:
+            self.tracking.begin(run_id, planned_columns(plans[run_id]))
+        told = ProgressFile(self.folder, self.writer, self.launch.cluster, device=self.device.kind, runs=list(begun))
+
+        def report(progress: Progress) -> None:
+            told.update(progress)
+            self.tracking.follow(progress.run_id, progress.curves)
+
+        def reached(run: Run, outcome: Outcome) -> None:
+            told.runs.remove(run.run_id)
+            ended(self._kept(plans[run.run_id], run, outcome, log))
+
+        if len(stack) > 1:
+            self._train_stack(runs, begun, stop=stop, report=report, ended=reached)
+        elif isinstance(outcome := self._trained(stack[0], stop=stop, report=report), Outcome):
+            reached(runs[0], outcome)
+        for run_id in told.runs:
+            self.tracking.end(run_id, "stopped", figures={})
+
+    def can_stack(self, stack: Sequence[dict[str, Any]], left: Sequence[dict[str, Any]]) -> bool:
+        """Whether a stack's runs may train together here: on a device of the model that this was measured on, and if those
+        `left` have all been at one same step before, or none of them anywhere.
+        """
+        steps = [self._checkpoints(planned["run_id"]).steps() for planned in left]
+        shared = set[int].intersection(*steps) if steps else set()
+        here = stack[0]["stack"]["device_name"] == device_name(self.device)
+        return here and self.launch.ranks == 1 and (bool(shared) or not any(steps))
+
+    def _train_stack(
+        self,
+        runs: Sequence[Run],
+        begun: Sequence[str],
+        *,
+        stop: Callable[[], bool],
+        report: Callable[[Progress], None],
+        ended: Callable[[Run, Outcome], None],
+    ) -> None:
+        train_stack(
+            runs,
+            self._load(runs[0].data),
+            device=self.device,
+            checkpoints=[self._checkpoints(run.run_id, runs=len(runs)) for run in runs],
+            over={run.run_id for run in runs} - set(begun),
+            stop=stop,
+            report=report,
+            ended=ended,
+        )
+
+    def _kept(self, planned: dict[str, Any], run: Run, outcome: Outcome, log: str | None) -> Record:
+        """The record of an outcome, after all that the run was asked to leave is left."""
         self.tracking.follow(run.run_id, outcome.curves)
         if run.train.keep == "last" and outcome.weights:
             self._keep(run, outcome)
@@ -170,8 +223,8 @@ class Trainer:
         """Removes the checkpoints of a run whose record is on disk."""
         self._checkpoints(run_id).discard()
 
-    def _checkpoints(self, run_id: str) -> Checkpoints:
-        return Checkpoints(self.folder.checkpoints, run_id, str(self.writer))
+    def _checkpoints(self, run_id: str, *, runs: int = 1) -> Checkpoints:
+        return Checkpoints(self.folder.checkpoints, run_id, str(self.writer), runs=runs)
 
     def _load(self, data: ResolvedData) -> Splits:
         key = data.model_dump_json()
@@ -221,12 +274,6 @@ class Trainer:
             "restart": self.writer.restart,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-
-    def _told(self, progress: Progress, write: Callable[[str], None]) -> None:
-        """Shows where a training stands: its numbers in the progress file, its finished epochs to the trackers."""
-        numbers = {name: value for name, value in vars(progress).items() if name != "curves"}
-        write(json.dumps({**numbers, "time": time.time(), "device": self.device.kind}))
-        self.tracking.follow(progress.run_id, progress.curves)
 
 
 def finite(value: float | None) -> float | None:

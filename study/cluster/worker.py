@@ -12,9 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 from submitit.helpers import DelayedSubmission
 
 from study.cluster.environment import ask_for_equal_bits
-from study.cluster.failures import RankFailure, failures, forget_failures
+from study.cluster.failures import failures
 from study.cluster.journal import (
-    DEATHS_ALLOWED,
     FINISHED,
     Entry,
     Journal,
@@ -34,10 +31,11 @@ from study.cluster.journal import (
 )
 from study.cluster.ledger import Launch, Withdrawals, all_holders, handed_on, read_launch, read_share
 from study.cluster.locks import no_launch_meanwhile, worker_sign
+from study.cluster.share import Worker
 from study.cluster.stopping import Stop, leave
 from study.errors import UserError
-from study.records.folder import Lines, SweepFolder, Writer, write_whole
-from study.records.record import OUTCOMES, Attempts, Record, Status, read_records
+from study.records.folder import SweepFolder, Writer
+from study.records.record import read_records
 
 if TYPE_CHECKING:
     from study.cluster.trainer import Trainer
@@ -165,85 +163,3 @@ def _log_path(environment: Mapping[str, str]) -> str:
     from submitit import JobEnvironment
 
     return str(JobEnvironment().paths.stderr)
-
-
-@dataclass
-class Worker:
-    """Goes through a share: skips what is recorded or withdrawn, trains the rest, never stops for a run that fails."""
-
-    folder: SweepFolder
-    writer: Writer
-    journal: Journal
-    stop: Stop
-    log: str
-    recorded: Mapping[str, Attempts]
-    deaths: Mapping[str, int]  # in a row, without progress
-    failures: Mapping[str, RankFailure]  # of earlier lives
-    withdrawals: Withdrawals
-    _records: Lines | None = None
-
-    def train_share(self, share: list[dict[str, Any]], trainer: Trainer) -> None:
-        for planned in share:
-            run_id = planned["run_id"]
-            if self.stop():
-                return
-            deaths = self.deaths[run_id]
-            if self._settled(planned):
-                trainer.forget(run_id)  # a checkpoint left by a death between record and removal
-            elif failure := self.failures.get(run_id):
-                self._record(trainer.failure(planned, reason=failure.told, log=failure.log))
-                trainer.forget(run_id)
-                forget_failures(self.folder, run_id)
-            elif deaths >= DEATHS_ALLOWED:
-                reason = f"took its worker down {deaths} times without getting further"
-                self._record(trainer.failure(planned, reason=reason, log=self.log))
-            else:
-                self._train(planned, trainer)
-
-    def _settled(self, planned: Mapping[str, Any]) -> bool:
-        """Whether a record says how the run ended; of one that is tried again no failure before this launch does."""
-        attempts = self.recorded.get(planned["run_id"])
-        if attempts is None or attempts.record.status in OUTCOMES:
-            return attempts is not None
-        return not planned.get("retry") or attempts.record.provenance.get("launch") == self.writer.launch
-
-    def _train(self, planned: dict[str, Any], trainer: Trainer) -> None:
-        run_id = planned["run_id"]
-        self.journal.note("begin", run_id=run_id, step=trainer.saved_step(run_id))
-        if self.withdrawals.include(run_id, now=True):  # looked up after the begin is noted, so that one sees the other
-            self.journal.note("stop", run_id=run_id, reason="withdrawn")
-            return
-        try:
-            record = trainer.train(planned, stop=lambda: self.stop() or self.withdrawals.include(run_id), log=self.log)
-        except Exception as error:  # a run that fails is a result; the share goes on
-            traceback.print_exc()
-            record = trainer.failure(planned, reason=trainer.reason(error), log=self.log)
-        if record is None:
-            self.journal.note("stop", run_id=run_id, reason="signal" if self.stop() else "withdrawn")
-            return
-        self._record(record)
-        trainer.forget(run_id)
-        self.journal.note("end", run_id=run_id, reason=record.status)
-
-    def _record(self, record: Record) -> None:
-        if self._records is None:
-            self._records = Lines(self.folder.records / f"{self.writer}.jsonl")
-        self._records.append(record.to_json())
-        print(f"{record.run_id}: {_told(record.status, record)}", flush=True)
-
-
-def _told(status: Status, record: Record) -> str:
-    return record.figures() if status == "done" else f"{status}: {record.reason}"
-
-
-def write_progress(folder: SweepFolder, writer: Writer, *, every_s: float) -> Callable[[str], None]:
-    """A function that replaces this worker's progress file with a JSON text, at most every so many seconds."""
-    last = 0.0
-
-    def write(text: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= every_s:
-            last = time.monotonic()
-            write_whole(folder.progress / f"{writer}.json", text)
-
-    return write

@@ -63,6 +63,18 @@ class Speed(Options):
         return 1000 / self.train_images_per_second
 
 
+class StackSpeed(Options):
+    """One architecture as a stack of `size` runs; a step is one of each of them."""
+
+    label: str
+    backbone: str
+    model: dict[str, JsonValue]
+    precision: str
+    batch_size: int = Field(ge=1)  # of each run
+    size: int = Field(ge=2)
+    train_step_seconds: Rounds = Field(min_length=1)
+
+
 class InputSpeed(Options):
     """How fast images of one shape are fetched, augmented and normalised on the device, without a model."""
 
@@ -84,6 +96,7 @@ class Benchmark(Options):
     provenance: dict[str, JsonValue]  # commit
     architectures: tuple[Speed, ...]
     inputs: tuple[InputSpeed, ...]
+    stacks: tuple[StackSpeed, ...] = ()
     left_out: tuple[str, ...] = ()  # architectures that could not be measured, and why
 
     @cached_property
@@ -110,6 +123,33 @@ class Benchmark(Options):
         several = len({speed.variant for speed in self._measured(run)}) > 1
         return speed.variant if speed is not None and several else None
 
+    def stack_gains(self, run: Mapping[str, Any]) -> dict[int, float]:
+        """By size, how many times as fast planned runs like this one train in a stack as one after the other, each in its
+        fastest variant; with what their images cost, which is the same. The median over rounds; empty if not measured.
+        """
+        one, fed = self.speed(run), self._fed(run)
+        if one is None or fed is None:
+            return {}
+        key, image_seconds = architecture_key(run["backbone"], run["model"]), one.batch_size / median(fed.images_per_second)
+        gains = {}
+        for stack in self._stacks.get((key, one.precision, one.batch_size), []):
+            pairs = zip(one.train_step_seconds, stack.train_step_seconds, strict=True)
+            size = stack.size
+            gains[size] = median([size * (alone + image_seconds) / (all_ + size * image_seconds) for alone, all_ in pairs])
+        return gains
+
+    @cached_property
+    def _stacks(self) -> dict[tuple[str, str, int], list[StackSpeed]]:
+        found: dict[tuple[str, str, int], list[StackSpeed]] = {}
+        for stack in self.stacks:
+            key = (architecture_key(stack.backbone, stack.model), stack.precision, stack.batch_size)
+            found.setdefault(key, []).append(stack)
+        return found
+
+    def _fed(self, run: Mapping[str, Any]) -> InputSpeed | None:
+        data = run["data"]
+        return self._inputs.get(_input_key(run["augment"], channels=data["channels"], image_size=data["image_size"]))
+
     def _measured(self, run: Mapping[str, Any]) -> list[Speed]:
         return self._speeds.get((architecture_key(run["backbone"], run["model"]), run["train"]["precision"]), [])
 
@@ -118,8 +158,7 @@ class Benchmark(Options):
 
         Reading data, starting up, checkpoints and recovery are not in it.
         """
-        speed, data, train = self.speed(run), run["data"], run["train"]
-        fed = self._inputs.get(_input_key(run["augment"], channels=data["channels"], image_size=data["image_size"]))
+        speed, fed, data, train = self.speed(run), self._fed(run), run["data"], run["train"]
         if speed is None or fed is None:
             return None
         refit = train["fit_on"] == "train+val"

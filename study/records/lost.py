@@ -2,7 +2,8 @@
 
 A worker notes when it begins a run and how that ended; one that dies notes nothing, but its progress file tells how far it
 had come and when. What the next attempt didn't have to do again was not lost. The start of a process, and what a worker
-had done between its last progress and its death (a second here, a quarter of a minute on Slurm), are not counted.
+had done between its last progress and its death (a second here, a quarter of a minute on Slurm), are not counted. Of runs that
+trained together all of the time is counted with the one that the progress tells of.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ def attempts_of(folder: SweepFolder) -> dict[str, list[Attempt]]:
     """Every attempt at every run, in the order in which they began."""
     found: dict[str, list[Attempt]] = defaultdict(list)
     for path in sorted(folder.journals.glob("*.jsonl")):
-        under_way: Attempt | None = None  # a worker trains one run after another
+        under_way: dict[str, Attempt] = {}  # several, where runs train together
         for entry in (line.document for line in read_lines(path)):
             if entry["event"] == "begin":
-                under_way = Attempt(entry["run_id"], path.stem, entry["step"], entry["time"])
-                found[entry["run_id"]].append(under_way)
-            elif under_way is not None and entry["event"] in ("end", "stop"):
-                under_way.ended, under_way.reason = entry["time"], entry["reason"]
-                under_way = None
+                under_way[entry["run_id"]] = Attempt(entry["run_id"], path.stem, entry["step"], entry["time"])
+                found[entry["run_id"]].append(under_way[entry["run_id"]])
+            elif entry["run_id"] in under_way and entry["event"] in ("end", "stop"):
+                attempt = under_way.pop(entry["run_id"])
+                attempt.ended, attempt.reason = entry["time"], entry["reason"]
     return {run_id: sorted(tries, key=lambda one: one.began) for run_id, tries in found.items()}
 
 

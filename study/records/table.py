@@ -32,7 +32,7 @@ NOT_COLUMNS = {"data": {*PATHS, "val_fraction", "predictions"}, "model": {"image
                "augment": set(), "train": {"keep", "distributed", "read_test"}}
 RESULTS = ("val_accuracy", "val_loss", "test_accuracy", "test_top5", "test_loss")
 MEASURED = ("train_seconds", "images_per_second", "peak_memory_mib")
-FINGERPRINT = ("device", "device_name", "threads", "ranks", "memory_layout", "kernels", "optimizer", "micro_batches",
+FINGERPRINT = ("device", "device_name", "threads", "ranks", "stacked", "memory_layout", "kernels", "optimizer", "micro_batches",
                "compiled", "deterministic")
 FORMERLY = {"kernels": "depthwise"}
 """What an entry of the fingerprint was called in older records."""

@@ -90,8 +90,10 @@ class Tracking:
     def begin(self, run_id: str, facts: Mapping[str, Any]) -> None:
         """A run begins or goes on; `facts` are its options and costs by column name, missing ones None.
 
-        Waits until it is open, so that loading a library takes no time from the training.
+        Waits until it is open, so that loading a library takes no time from the training. One that is open stays so.
         """
+        if run_id in self._handed:
+            return
         self._handed[run_id] = 0
         known = {name: value for name, value in facts.items() if value is not None}
         self._ask(lambda shown: shown.open(run_id, known))

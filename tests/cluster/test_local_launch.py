@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from typed_commands import Typed, typed
 
+from study.cluster.life import life_of
 from study.cluster.local import interrupts_held_back
 from study.records import load_curves, load_table
 from study.records.folder import SweepFolder
@@ -124,7 +125,7 @@ def test_a_killed_launch_is_finished_by_the_next(tmp_path, undisturbed):
     wait_until(lambda: any(line["event"] == "begin" for line in journals(tmp_path)))
     process.kill_group(signal.SIGKILL)
     process.wait()
-    wait_until(lambda: not worker_processes(tmp_path))
+    wait_until(lambda: not life_of(SweepFolder(tmp_path / "runs/sweep")).working)
     finish(tmp_path)
     assert_same_as(tmp_path, undisturbed)
 
