@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -23,25 +23,30 @@ from rich.table import Table
 
 from study.cluster.environment import ask_for_equal_bits
 from study.cluster.snapshot import origin
+from study.cluster.stacks import WORTH_IT, kinds
 from study.commands import add_sweep_arguments, command_parser, open_console, positive, sweep_folder
 from study.config.execution import Variant
 from study.errors import Problem, UserError, exit_status
 from study.planned import PlannedRun
 from study.planning import Plan, make_plan, read_to_plan
-from study.records.benchmark import Benchmark, InputSpeed, Speed, median, spread
+from study.records.benchmark import Benchmark, InputSpeed, Speed, StackSpeed, median, spread
 from study.records.folder import write_whole
 from study.training.device import DeviceChoice, choose_device
 from study.training.fingerprint import fingerprint
 from study.training.fitting import release
 from study.training.optimizer import IMPLEMENTATION
 from study.training.placement import equipped
-from study.training.speed import Laps, time_architecture, time_input, with_batch_size
+from study.training.speed import Laps, time_architecture, time_input, time_stack, with_batch_size
+from study.training.stacking import Unstackable
 
 ROUNDS = 5
 EAGER = tuple(Variant(memory_layout=layout) for layout in ("contiguous", "channels_last"))
 COMPILED = tuple(variant.model_copy(update={"compiled": "default"}) for variant in EAGER)
 GRAPHS = tuple(variant.model_copy(update={"compiled": "reduce-overhead"}) for variant in EAGER)
 VARIANTS: dict[str, tuple[Variant, ...]] = {"cpu": (*EAGER, *COMPILED), "cuda": (*EAGER, *COMPILED, *GRAPHS)}
+
+
+STACK_SIZES = (2, 4, 8)  # and all that there are, if they are fewer
 
 
 @dataclass
@@ -58,6 +63,20 @@ class Subject:
         return self.planned.label + (f" ({self.variant.label})" if self.variant else "")
 
 
+@dataclass
+class StackSubject:
+    """One architecture as a stack of so many runs."""
+
+    planned: PlannedRun
+    size: int
+    seconds: list[float] = field(default_factory=list)
+    fault: str | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.planned.label} ({self.size} at once)"
+
+
 def parser() -> argparse.ArgumentParser:
     parser = command_parser("benchmark", __doc__)
     add_sweep_arguments(parser)
@@ -65,6 +84,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=positive, metavar="N", help="instead of each run's own")
     parser.add_argument("--variants", action="store_true",
                         help="each architecture in both memory layouts, plain and compiled: launches then train in the fastest")
+    parser.add_argument("--stacks", action="store_true",
+                        help="runs that differ in seed, lr or weight decay alone, several at once: launches then train "
+                             "together what that speeds up")
     parser.add_argument("--threads", type=positive, metavar="N", help="of a CPU (default: all that are allotted)")
     return parser
 
@@ -80,10 +102,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
     variants = VARIANTS[device.kind] if arguments.variants else (None,)
     subjects = list(distinct(plan.runs, arguments.batch_size, variants=variants))
-    benchmark = measure(plan, subjects, device=device, rounds=arguments.rounds, console=console)
+    stacked = list(stackable(plan.runs, arguments.batch_size)) if arguments.stacks else []
+    benchmark = measure(plan, subjects, stacked, device=device, rounds=arguments.rounds, console=console)
     path = file_for(benchmark, sweep_folder(arguments, plan.sweep.name).benchmarks)
     write_whole(path, benchmark.model_dump_json(indent=1) + "\n")
     console.print(speed_table(benchmark))
+    if benchmark.stacks:
+        console.print(stack_table(benchmark, [each.planned for each in stacked]))
     for told in benchmark.left_out:
         console.print(f"[red]left out:[/red] {told}", highlight=False)
     console.print(f"written to {path}", highlight=False, soft_wrap=True)
@@ -91,16 +116,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(
-    plan: Plan, subjects: Sequence[Subject], *, device: DeviceChoice, rounds: int, console: Console
+    plan: Plan,
+    subjects: Sequence[Subject],
+    stacked: Sequence[StackSubject],
+    *,
+    device: DeviceChoice,
+    rounds: int,
+    console: Console,
 ) -> Benchmark:
     """All rounds over all subjects and their inputs; UserError where not one could be measured."""
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     inputs = {input_of(subject.planned): subject.planned for subject in subjects}
     fed: dict[str, list[float]] = {key: [] for key in inputs}
     with progress_bar(console) as bar:
-        task = bar.add_task("", total=rounds * (len(subjects) + len(inputs)))
+        task = bar.add_task("", total=rounds * (len(subjects) + len(stacked) + len(inputs)))
+        everyone: tuple[Subject | StackSubject, ...] = (*subjects, *stacked)
         for turn in range(rounds):
-            for subject in subjects:
+            for subject in everyone:
                 bar.update(task, description=f"round {turn + 1}: {subject.label}")
                 take_turn(subject, device)
                 bar.advance(task)
@@ -121,7 +153,8 @@ def measure(
         provenance=asdict(origin()),
         architectures=tuple(speed_of(subject) for subject in subjects if not subject.fault),
         inputs=tuple(input_speed(planned, fed[key]) for key, planned in inputs.items()),
-        left_out=tuple(f"{subject.label}: {subject.fault}" for subject in subjects if subject.fault),
+        stacks=tuple(stack_speed_of(subject) for subject in stacked if not subject.fault),
+        left_out=tuple(f"{subject.label}: {subject.fault}" for subject in everyone if subject.fault),
     )
 
 
@@ -141,21 +174,37 @@ def distinct(
             yield from (Subject(replace(planned, run=run), variant) for variant in variants)
 
 
+def stackable(runs: Sequence[PlannedRun], batch_size: int | None) -> Iterator[StackSubject]:
+    """The sizes in which the runs of each architecture could be stacked."""
+    seen: set[Hashable] = set()
+    for group in sorted(kinds(runs), key=len, reverse=True):
+        run = with_batch_size(group[0].run, batch_size or group[0].run.train.batch_size)
+        key = (group[0].architecture, run.train.precision, run.train.batch_size)
+        if key not in seen:
+            seen.add(key)
+            most = min(len(group), max(STACK_SIZES))
+            sizes = sorted({*(size for size in STACK_SIZES if size <= most), most} - {1})
+            yield from (StackSubject(replace(group[0], run=run), size) for size in sizes)
+
+
 def input_of(planned: PlannedRun) -> str:
     """Equal for runs whose images are fed in the same way."""
     run = planned.run
     return f"{run.augment.model_dump_json()} {run.data.channels} {run.data.image_size}"
 
 
-def take_turn(subject: Subject, device: DeviceChoice) -> None:
+def take_turn(subject: Subject | StackSubject, device: DeviceChoice) -> None:
     """One round of one architecture; one that can't be run is told at the end and not tried again."""
     if subject.fault:
         return
     try:
+        if isinstance(subject, StackSubject):
+            subject.seconds.append(time_stack(subject.planned.run, size=subject.size, device=device))
+            return
         if subject.variant is not None and subject.variant.compiled:
             torch.compiler.reset()  # torch keeps the compiled code of a few shapes only
         subject.laps.append(time_architecture(subject.planned.run, device=device, variant=subject.variant))
-    except RuntimeError as error:  # out of memory, above all; or what torch can't compile
+    except (RuntimeError, Unstackable) as error:  # out of memory, above all; or what torch can't compile
         subject.fault = f"{type(error).__name__}: {error}".splitlines()[0]
     if subject.fault:
         release(device.device)
@@ -176,6 +225,19 @@ def speed_of(subject: Subject) -> Speed:
         inference_step_seconds=tuple(lap.inference_step_seconds for lap in laps),
         inference_latency_seconds=tuple(lap.inference_latency_seconds for lap in laps),
         peak_memory_mib=median(peaks) if peaks else None,
+    )
+
+
+def stack_speed_of(subject: StackSubject) -> StackSpeed:
+    run = subject.planned.run
+    return StackSpeed(
+        label=subject.planned.label,
+        backbone=run.backbone,
+        model=run.model.model_dump(mode="json"),
+        precision=run.train.precision,
+        batch_size=run.train.batch_size,
+        size=subject.size,
+        train_step_seconds=tuple(subject.seconds),
     )
 
 
@@ -213,6 +275,20 @@ def speed_table(benchmark: Benchmark) -> Table:
             f"{speed.inference_images_per_second:,.0f}", f"{spread(speed.inference_step_seconds):.0%}",
             f"{1000 * median(speed.inference_latency_seconds):.2f}", memory,
         )  # fmt: skip
+    return table
+
+
+def stack_table(benchmark: Benchmark, runs: Sequence[PlannedRun]) -> Table:
+    """How many times as fast several runs of an architecture are at once as one after the other, with their images."""
+    title = f"several runs as one stack, against one after the other; launches stack what is over {WORTH_IT}"
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title=title)
+    table.add_column("architecture")
+    sizes = sorted({stack.size for stack in benchmark.stacks})
+    for size in sizes:
+        table.add_column(f"{size} at once", justify="right")
+    for label, planned in {planned.label: planned for planned in runs}.items():
+        gains = benchmark.stack_gains(planned.run.to_json())
+        table.add_row(label, *(f"{gains[size]:.2f}x" if size in gains else "" for size in sizes))
     return table
 
 
