@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from study.cluster import slurm
-from study.cluster.launching import enter, keep_plan, new_launch, not_kept, to_do
+from study.cluster.launching import enter, keep_plan, new_launch, not_kept, to_do, told_stacks
 from study.cluster.ledger import Cluster, read_launches
 from study.cluster.life import life_of
 from study.cluster.local import LocalWorkers, machine_for, worker_environment
@@ -267,6 +267,8 @@ def _here(
         entered = enter(draft, plan, folder, runs=left.runs)
     told = f"{counted(entered.tasks, 'worker')}, {counted(machine.threads, 'thread')} each"
     console.print(f"launch {entered.id}: {told}{', one GPU each' if machine.gpus else ''}", highlight=False)
+    if stacked := told_stacks(folder, entered):
+        console.print(stacked, highlight=False)
     workers = LocalWorkers(folder, entered, machine, worker_environment(folder, entered, machine))
     with LaunchView(folder, {entered.id}, frozenset(p.run_id for p in left.runs), console) as view:
         problems = workers.run(view.update)

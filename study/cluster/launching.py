@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from study.cluster.ledger import Cluster, Launch, new_launch_id, read_launches, write_launch
+from study.cluster.ledger import Cluster, Launch, new_launch_id, read_launches, read_share, write_launch
 from study.cluster.life import Life
 from study.cluster.selection import Selection
 from study.cluster.shares import Load, share_out
@@ -142,6 +142,15 @@ def enter(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequence[Plan
     launch = replace(draft, code=take_snapshot(folder.code), tasks=len(shares))
     write_launch(folder, launch, shares)
     return launch
+
+
+def told_stacks(folder: SweepFolder, launch: Launch) -> str:
+    """How many runs of a launch train in stacks, in words; empty where none does."""
+    shares = [read_share(folder, (launch.id, task)) for task in range(launch.tasks)]
+    runs = [planned for share in shares for planned in share]
+    found = {planned["stack"]["runs"][0] for planned in runs if planned["stack"]}
+    together = sum(planned["stack"] is not None for planned in runs)
+    return f"{together} of {len(runs)} runs train in {len(found)} stacks, as was measured to be faster" if found else ""
 
 
 def keep_plan(plan: Plan, folder: SweepFolder) -> None:

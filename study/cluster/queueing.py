@@ -14,7 +14,7 @@ from rich.console import Console
 
 from study.cluster import slurm
 from study.cluster.followers import Follower, final_stage, reporting, submit_follower
-from study.cluster.launching import ToDo, by_ranks, check_batches, enter, new_launch, to_do
+from study.cluster.launching import ToDo, by_ranks, check_batches, enter, new_launch, to_do, told_stacks
 from study.cluster.ledger import Launch, read_launches
 from study.cluster.life import Life, life_of
 from study.cluster.locks import sweep_lock
@@ -146,6 +146,8 @@ def _submitted(
     if draft.jobs == limits.job_count and draft.tasks < min(asked.workers, len(runs)):
         console.print(f"Slurm takes {limits.job_count:,} more jobs (MaxJobCount): {draft.tasks:,} workers.", highlight=False)
     entered = enter(draft, asked.plan, asked.folder, runs=runs)
+    if stacked := told_stacks(asked.folder, entered):
+        console.print(stacked, highlight=False)
 
     def tell(array: Array) -> None:
         jobs = (f"{array.jobs} jobs" if array.jobs > 1 else "1 job") + (f" of {ranks} ranks" if ranks > 1 else "")

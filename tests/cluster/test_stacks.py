@@ -1,0 +1,298 @@
+"""Runs that a benchmark found faster together train as one stack, and lose nothing by it: not to kills, not to each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typed_commands import Typed, typed
+
+from study.cluster.journal import DEATHS_ALLOWED
+from study.cluster.ledger import Withdrawals, read_share
+from study.cluster.life import life_of
+from study.cluster.share import Worker, stacks_of
+from study.cluster.stacks import cut, kinds, stacks
+from study.cluster.standing import running_now
+from study.config.reading import read_sweep
+from study.planned import PlannedRun
+from study.planning import make_plan
+from study.records import load_curves, load_table
+from study.records.benchmark import Benchmark, InputSpeed, Speed, StackSpeed
+from study.records.folder import SweepFolder, Writer, write_whole
+from study.records.record import Record
+from study.training.fingerprint import processor_name
+
+SWEEP = """\
+question: does a stack train what its runs train alone?
+device: cpu
+data: {name: digits, train_images: 300}
+model: {depth: 1, patch_size: 4}
+train: {epochs: EPOCHS, batch_size: 50, lr: 3e-3}
+backbones: {convmixer: {model: {kernel_size: 3}}}
+match: {by: params, target: 6k, head_dim: 8}
+axes:
+  backbone: [convmixer, vit]
+seeds: [0, 1, 2]
+"""
+OUTCOME = ["run_id", "status", "stacked", "val_accuracy", "val_loss", "test_accuracy", "test_loss"]
+
+
+def planned_runs(folder: Path, *, epochs: int = 3, text: str = SWEEP) -> list[PlannedRun]:
+    folder.mkdir(exist_ok=True)
+    (folder / "sweep.yaml").write_text(text.replace("EPOCHS", str(epochs)))
+    return list(make_plan(read_sweep(folder / "sweep.yaml")).runs)
+
+
+def measured(runs: list[PlannedRun], gains: dict[int, float]) -> Benchmark:
+    """A made-up benchmark of this machine's processor, by which stacks gain so much with every architecture."""
+    speeds, found = [], []
+    for planned in {p.architecture: p for p in runs}.values():
+        run = planned.run
+        known = {"label": planned.label, "backbone": run.backbone, "model": run.model.model_dump(mode="json"),
+                 "precision": "fp32", "batch_size": run.train.batch_size}  # fmt: skip
+        speeds.append(Speed(**known, memory_layout="contiguous", train_step_seconds=(0.001,), inference_step_seconds=(0.001,),
+                            inference_latency_seconds=(0.001,), peak_memory_mib=None))  # fmt: skip
+        found += [StackSpeed(**known, size=size, train_step_seconds=(0.001 * size / gain,)) for size, gain in gains.items()]
+    augment = runs[0].run.augment.model_dump(mode="json")
+    fed = InputSpeed(augment=augment, channels=1, image_size=8, images_per_second=(1e12,))
+    return Benchmark(
+        sweep="sweep", began="2026-01-02T10:15:00Z", rounds=1, device="cpu", device_name=processor_name(), fingerprint={},
+        provenance={}, architectures=tuple(speeds), inputs=(fed,), stacks=tuple(found),
+    )  # fmt: skip
+
+
+# ---- Which runs stand together ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> list[PlannedRun]:
+    """Ten seeds and two rates of two backbones."""
+    text = SWEEP.replace(", lr: 3e-3", "").replace("[0, 1, 2]", "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]")
+    text = text.replace("  backbone: [convmixer, vit]", "  backbone: [convmixer, vit]\n  train.lr: [1e-3, 3e-3]")
+    return planned_runs(tmp_path_factory.mktemp("many"), text=text)
+
+
+def test_runs_that_differ_in_seed_and_rate_are_of_one_kind(many):
+    """Two backbones: two kinds of twenty. Another batch size, crop or number of epochs is another kind."""
+    assert [len(kind) for kind in kinds(many)] == [20, 20]
+    run = many[0].run
+    for changed in (
+        replace(run, train=run.train.model_copy(update={"batch_size": 25})),
+        replace(run, train=run.train.model_copy(update={"epochs": 4})),
+        replace(run, augment=run.augment.model_copy(update={"crop": 1})),
+    ):
+        assert len(kinds([many[0], replace(many[1], run=changed)])) == 2
+    for refused in ({"accumulate": 2}, {"stochastic_depth": 0.1}, {"distributed": "ddp"}):
+        assert kinds([replace(many[0], run=replace(run, train=run.train.model_copy(update=refused)))]) == []
+
+
+@settings(deadline=None)
+@given(count=st.integers(1, 20), workers=st.integers(1, 12), alone=st.integers(0, 5), sizes=st.sets(st.integers(2, 9)))
+def test_every_run_is_in_one_stack_and_no_worker_stands_idle(many, count, workers, alone, sizes):
+    """Whatever sizes pay: nothing is lost or doubled, sizes are those that pay, and there is work for all workers."""
+    runs = many[:count]
+    single = {planned.run_id for planned in runs[:alone]}
+    found = stacks(runs, measured(many, dict.fromkeys(sizes, 1.5)), workers=workers, alone=single)
+    assert Counter(planned.run_id for stack in found for planned in stack) == Counter(planned.run_id for planned in runs)
+    assert {len(stack) for stack in found} <= sizes | {1} and len(found) >= min(workers, count)
+    assert all(len(stack) == 1 for stack in found for planned in stack if planned.run_id in single)
+    assert all(len({planned.run.backbone for planned in stack}) == 1 for stack in found)
+
+
+def test_only_what_pays_is_stacked(many):
+    """A gain of 1.15 is not enough, more is; of several the largest size comes first, and seeds stay together."""
+    assert {len(stack) for stack in stacks(many, measured(many, {2: 1.15, 4: 1.1}), workers=1, alone=set())} == {1}
+    assert {len(stack) for stack in stacks(many, None, workers=1, alone=set())} == {1}
+    found = stacks(many, measured(many, {2: 1.2, 4: 1.1, 8: 1.3}), workers=1, alone=set())
+    assert [len(stack) for stack in found if stack[0].run.backbone == "vit"] == [8, 8, 2, 2]
+    assert [sorted({p.run.seed for p in stack}) for stack in cut(kinds(many)[0], [8])] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_the_gain_is_that_of_whole_steps(many):
+    """Images cost the same in a stack: steps of 1 ms, four at once in 2 ms, and images for 1 ms a step make 8 / 6."""
+    benchmark = measured(many, {4: 2.0})
+    (fed,) = benchmark.inputs
+    slow = benchmark.model_copy(update={"inputs": (fed.model_copy(update={"images_per_second": (50_000.0,)}),)})
+    assert benchmark.stack_gains(many[0].run.to_json()) == {4: pytest.approx(2.0)}
+    assert slow.stack_gains(many[0].run.to_json()) == {4: pytest.approx(8 / 6)}
+
+
+# ---- What a worker does with a stack -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Witness:
+    """Stands for the trainer: notes which runs it is asked to train, together or alone; stacks fail if they are to."""
+
+    stacks_fail: bool = False
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+
+    def saved_step(self, run_id: str) -> int:
+        return 0
+
+    def can_stack(self, stack: Any, left: Any) -> bool:
+        return True
+
+    def train(self, stack: Any, *, begun: tuple[str, ...], ended: Callable[[Record], None], **_: object) -> None:
+        self.asked.append(begun)
+        if len(stack) > 1 and self.stacks_fail:
+            ended(recorded(begun[0]))
+            raise RuntimeError("out of memory, for one")
+        for run_id in begun:
+            ended(recorded(run_id))
+
+    def failure(self, planned: dict[str, Any], *, reason: str, log: str) -> Record:
+        raise AssertionError(reason)
+
+    def forget(self, run_id: str) -> None: ...
+
+
+def recorded(run_id: str) -> Record:
+    return Record(run_id, "done", run={}, cost={}, match={}, result={"val_accuracy": 0.5, "test_accuracy": 0.5},
+                  measured={"train_seconds": 1.0})  # fmt: skip
+
+
+@dataclass
+class Noted:
+    """Stands for the journal."""
+
+    lines: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def note(self, event: str, *, run_id: str = "", step: int = 0, reason: str = "") -> None:
+        self.lines.append((event, run_id, reason))
+
+
+def train_three(folder: Path, witness: Witness, *, deaths: int = 0) -> Noted:
+    """What a worker notes of a share that is one stack of three, whose runs took workers down so many times each."""
+    place, noted = SweepFolder(folder), Noted()
+    worker = Worker(place, Writer("launch", 0, 0), noted, stop=lambda: False, log="", recorded={},  # type: ignore[arg-type]
+                    deaths=dict.fromkeys("abc", deaths), failures={}, withdrawals=Withdrawals(place, "launch"))  # fmt: skip
+    share = [{"run_id": run_id, "stack": {"device_name": "abacus", "runs": ["a", "b", "c"]}} for run_id in "abc"]
+    worker.train_share(share, witness)  # type: ignore[arg-type]
+    assert worker._records is not None
+    worker._records.close()
+    return noted
+
+
+@pytest.mark.parametrize("deaths", range(DEATHS_ALLOWED))
+def test_the_last_try_is_alone(tmp_path, deaths):
+    """A stack that took its worker down twice is tried run by run: so one that kills is known by its name."""
+    witness = Witness()
+    train_three(tmp_path, witness, deaths=deaths)
+    assert witness.asked == ([("a", "b", "c")] if deaths < DEATHS_ALLOWED - 1 else [("a",), ("b",), ("c",)])
+
+
+def test_what_fails_together_is_tried_alone(tmp_path):
+    """The stack raises after one of its runs ended: the other two train by themselves, and none is recorded as failed."""
+    witness = Witness(stacks_fail=True)
+    noted = train_three(tmp_path, witness)
+    assert witness.asked == [("a", "b", "c"), ("b",), ("c",)]
+    stops = [line for line in noted.lines if line[0] == "stop"]
+    assert stops == [("stop", "b", "its stack failed"), ("stop", "c", "its stack failed")]
+
+
+# ---- A launch with stacks, killed and cancelled ------------------------------------------------------------------------
+
+
+def launch(folder: Path, *, epochs: int, stacked: bool = True) -> Typed:
+    """A launch by one worker, to which the benchmark says that three runs at once pay."""
+    runs = planned_runs(folder, epochs=epochs)
+    place = SweepFolder(folder / "runs/sweep").benchmarks
+    place.mkdir(parents=True, exist_ok=True)
+    if stacked:
+        write_whole(place / "20260102t101500-here.json", measured(runs, {3: 1.5}).model_dump_json())
+    return typed("launch sweep.yaml --cluster local --workers 1", folder=folder, environment=dict(os.environ))
+
+
+def finished(folder: Path, *, epochs: int = 3, stacked: bool = True):
+    """The table and the curves of a launch that has ended."""
+    process = launch(folder, epochs=epochs, stacked=stacked)
+    assert process.wait() == 0, process.printed
+    return table_of(folder), load_curves(folder / "runs/sweep"), process.printed
+
+
+def table_of(folder: Path):
+    return load_table(folder / "runs/sweep")[OUTCOME].sort_values("run_id", ignore_index=True)
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def said(folder: SweepFolder) -> dict[str, Any]:
+    """What the worker says it is at."""
+    texts = [path.read_text() for path in folder.progress.glob("*.json")]
+    return json.loads(texts[-1]) if texts else {}
+
+
+def worker_pid(folder: Path) -> int:
+    """The process of the one worker."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if "submitit.core._submit" in words and any(str(folder) in word for word in words):
+            return int(entry.name)
+    raise AssertionError("no worker is there")
+
+
+@pytest.mark.xdist_group("launch")
+def test_a_launch_stacks_what_pays_and_comes_to_the_same(tmp_path):
+    """Six runs in two stacks of three: told, recorded as such, and equal to six runs alone within rounding."""
+    table, curves, printed = finished(tmp_path / "stacked")
+    alone, alone_curves, quiet = finished(tmp_path / "alone", stacked=False)
+    assert "6 of 6 runs train in 2 stacks" in printed and "stacks" not in quiet
+    assert table["stacked"].eq(3).all() and alone["stacked"].eq(1).all() and table["status"].eq("done").all()
+    assert table["run_id"].equals(alone["run_id"])
+    for name in ("train_loss", "val_loss"):
+        assert (curves[name] - alone_curves[name]).abs().max() < 1e-3
+    assert not list((tmp_path / "stacked/runs/sweep/checkpoints").glob("*"))
+    folder = SweepFolder(tmp_path / "stacked/runs/sweep")
+    (launch_id,) = folder.launch_ids()
+    assert [len(stack) for stack in stacks_of(read_share(folder, (launch_id, 0)))] == [3, 3]
+
+
+@pytest.mark.xdist_group("launch")
+def test_a_killed_stack_ends_with_the_bits_of_its_twin(tmp_path):
+    """kill -9 in the middle of a stack: status had shown all three as running; the launch starts the worker again."""
+    table, curves, _ = finished(tmp_path / "twin", epochs=40)
+    process, folder = launch(tmp_path / "killed", epochs=40), SweepFolder(tmp_path / "killed/runs/sweep")
+    wait_until(lambda: said(folder).get("epoch", 0) > 1)
+    running = running_now(folder, life_of(folder))
+    assert len(running) == 3 and {each.epochs for each in running.values()} == {40}
+    os.kill(worker_pid(tmp_path / "killed"), signal.SIGKILL)
+    assert process.wait() == 0, process.printed
+    assert table_of(tmp_path / "killed").equals(table) and load_curves(tmp_path / "killed/runs/sweep").equals(curves)
+
+
+@pytest.mark.xdist_group("launch")
+def test_cancelling_one_run_of_a_stack_leaves_the_others_their_bits(tmp_path):
+    """The second run of the first stack is cancelled amid training: the worker lets go of it and goes on with the rest."""
+    table, _, _ = finished(tmp_path / "twin", epochs=60)
+    process, folder = launch(tmp_path / "cut", epochs=60), SweepFolder(tmp_path / "cut/runs/sweep")
+    wait_until(lambda: said(folder).get("epoch", 0) > 1)
+    gone = said(folder)["together"][1]
+    seed = gone.split("-s")[1].split("-")[0]
+    backbone = gone.split("-")[0]
+    cancel = typed(f"cancel sweep.yaml --where backbone={backbone} --where seed={seed} --yes", folder=tmp_path / "cut",
+                   environment=dict(os.environ))  # fmt: skip
+    assert cancel.wait() == 0, cancel.printed
+    assert process.wait() == 0, process.printed
+    left = table_of(tmp_path / "cut")
+    assert left.loc[left["run_id"].eq(gone), "status"].item() == "missing"
+    rest, others = (each[each["run_id"].ne(gone)].reset_index(drop=True) for each in (left, table))
+    assert rest.equals(others)
