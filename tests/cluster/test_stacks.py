@@ -204,9 +204,12 @@ def test_what_fails_together_is_tried_alone(tmp_path):
 # ---- A launch with stacks, killed and cancelled ------------------------------------------------------------------------
 
 
-def launch(folder: Path, *, epochs: int, stacked: bool = True) -> Typed:
+LONG: dict[str, Any] = {"epochs": 300, "text": SWEEP.replace("[convmixer, vit]", "[convmixer]")}
+
+
+def launch(folder: Path, *, epochs: int, stacked: bool = True, text: str = SWEEP) -> Typed:
     """A launch by one worker, to which the benchmark says that three runs at once pay."""
-    runs = planned_runs(folder, epochs=epochs)
+    runs = planned_runs(folder, epochs=epochs, text=text)
     place = SweepFolder(folder / "runs/sweep").benchmarks
     place.mkdir(parents=True, exist_ok=True)
     if stacked:
@@ -214,9 +217,9 @@ def launch(folder: Path, *, epochs: int, stacked: bool = True) -> Typed:
     return typed("launch sweep.yaml --cluster local --workers 1", folder=folder, environment=dict(os.environ))
 
 
-def finished(folder: Path, *, epochs: int = 3, stacked: bool = True):
-    """The table and the curves of a launch that has ended."""
-    process = launch(folder, epochs=epochs, stacked=stacked)
+def finished(folder: Path, *, epochs: int = 3, stacked: bool = True, text: str = SWEEP):
+    """The table and the curves of a launch that has ended, and what it printed."""
+    process = launch(folder, epochs=epochs, stacked=stacked, text=text)
     assert process.wait() == 0, process.printed
     return table_of(folder), load_curves(folder / "runs/sweep"), process.printed
 
@@ -266,33 +269,33 @@ def test_a_launch_stacks_what_pays_and_comes_to_the_same(tmp_path):
     assert [len(stack) for stack in stacks_of(read_share(folder, (launch_id, 0)))] == [3, 3]
 
 
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory):
+    """The table and the curves of one stack of three that nothing disturbed, long enough to be met amid training."""
+    return finished(tmp_path_factory.mktemp("twin"), **LONG)[:2]
+
+
 @pytest.mark.xdist_group("launch")
-def test_a_killed_stack_ends_with_the_bits_of_its_twin(tmp_path):
+def test_a_killed_stack_ends_with_the_bits_of_its_twin(tmp_path, twin):
     """kill -9 in the middle of a stack: status had shown all three as running; the launch starts the worker again."""
-    table, curves, _ = finished(tmp_path / "twin", epochs=40)
-    process, folder = launch(tmp_path / "killed", epochs=40), SweepFolder(tmp_path / "killed/runs/sweep")
+    process, folder = launch(tmp_path, **LONG), SweepFolder(tmp_path / "runs/sweep")
     wait_until(lambda: said(folder).get("epoch", 0) > 1)
     running = running_now(folder, life_of(folder))
-    assert len(running) == 3 and {each.epochs for each in running.values()} == {40}
-    os.kill(worker_pid(tmp_path / "killed"), signal.SIGKILL)
+    assert len(running) == 3 and {each.epochs for each in running.values()} == {LONG["epochs"]}
+    os.kill(worker_pid(tmp_path), signal.SIGKILL)
     assert process.wait() == 0, process.printed
-    assert table_of(tmp_path / "killed").equals(table) and load_curves(tmp_path / "killed/runs/sweep").equals(curves)
+    assert table_of(tmp_path).equals(twin[0]) and load_curves(tmp_path / "runs/sweep").equals(twin[1])
 
 
 @pytest.mark.xdist_group("launch")
-def test_cancelling_one_run_of_a_stack_leaves_the_others_their_bits(tmp_path):
-    """The second run of the first stack is cancelled amid training: the worker lets go of it and goes on with the rest."""
-    table, _, _ = finished(tmp_path / "twin", epochs=60)
-    process, folder = launch(tmp_path / "cut", epochs=60), SweepFolder(tmp_path / "cut/runs/sweep")
+def test_cancelling_one_run_of_a_stack_leaves_the_others_their_bits(tmp_path, twin):
+    """One of three is cancelled amid training: the worker lets go of it, and the others go on from where they were."""
+    process, folder = launch(tmp_path, **LONG), SweepFolder(tmp_path / "runs/sweep")
     wait_until(lambda: said(folder).get("epoch", 0) > 1)
-    gone = said(folder)["together"][1]
-    seed = gone.split("-s")[1].split("-")[0]
-    backbone = gone.split("-")[0]
-    cancel = typed(f"cancel sweep.yaml --where backbone={backbone} --where seed={seed} --yes", folder=tmp_path / "cut",
-                   environment=dict(os.environ))  # fmt: skip
+    cancel = typed("cancel sweep.yaml --where seed=1 --yes", folder=tmp_path, environment=dict(os.environ))
     assert cancel.wait() == 0, cancel.printed
     assert process.wait() == 0, process.printed
-    left = table_of(tmp_path / "cut")
-    assert left.loc[left["run_id"].eq(gone), "status"].item() == "missing"
-    rest, others = (each[each["run_id"].ne(gone)].reset_index(drop=True) for each in (left, table))
-    assert rest.equals(others)
+    found, expected = table_of(tmp_path), twin[0]
+    gone = found["run_id"].str.contains("-s1-")
+    assert found.loc[gone, "status"].tolist() == ["missing"] and found[~gone].equals(expected[~gone])
+    assert load_table(tmp_path / "runs/sweep").loc[~gone, "exact"].all()
