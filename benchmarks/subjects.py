@@ -40,6 +40,9 @@ SUBJECTS: Mapping[str, Subject] = {
     "convmixer_k9": convmixer(9),
     "vit": Subject("ViT-192/6 p4", "vit", {"dim": 192, "depth": 6, "heads": 6, "patch_size": 4}),
     "mlp_mixer": Subject("Mixer-192/6 p4", "mlp_mixer", {"dim": 192, "depth": 6, "patch_size": 4}),
+    "small_convmixer": convmixer(5, dim=96, patch_size=4),  # these three of about 100,000 parameters
+    "small_vit": Subject("ViT-32/6 p4", "vit", {"dim": 32, "depth": 6, "heads": 4, "patch_size": 4}),
+    "small_mlp_mixer": Subject("Mixer-40/6 p4", "mlp_mixer", {"dim": 40, "depth": 6, "patch_size": 4}),
     "toy_convmixer": convmixer(5, dim=16, depth=1, patch_size=8),
     "toy_vit": Subject("ViT-32/1 p8", "vit", {"dim": 32, "depth": 1, "heads": 1, "patch_size": 8}),
     "toy_mlp_mixer": Subject("Mixer-16/1 p8", "mlp_mixer", {"dim": 16, "depth": 1, "patch_size": 8}),

@@ -291,3 +291,25 @@ def test_augmentation_is_timed_by_what_it_does(plan):
     assert found > 0
     assert json.dumps(found)
     assert spread((found, found)) == 0
+
+
+def test_stacks_are_measured_in_the_sizes_that_the_sweep_has_runs_for(plan, capsys):
+    """Two seeds of four architectures: stacks of two, in every round, with a table of gains; what can't be stacked is told."""
+    assert main(["sweep.yaml", "--rounds", "3", "--stacks"]) == 0
+    found = newest_benchmark(Path("runs/sweep/benchmarks"))
+    assert [(stack.size, stack.model["dim"], len(stack.train_step_seconds)) for stack in found.stacks] == [
+        (2, 8, 3), (2, 12, 3), (2, 8, 3), (2, 12, 3)]  # fmt: skip
+    assert "2 at once" in capsys.readouterr().out
+    for planned in plan.runs:
+        document = planned.run.to_json()
+        (gain,) = found.stack_gains(document).values()
+        assert gain > 0 and found.speed(document).variant.compiled is None
+    assert main(["sweep.yaml", "backbone=vit", "model.pooling=class_token", "--rounds", "1", "--stacks"]) == 1
+    assert "SequenceStem.class_token has no stacked form" in capsys.readouterr().out
+
+
+def test_sizes_are_powers_of_two_and_all_that_there_are(plan):
+    """Five runs of an architecture: two, four and all five at once; twenty: two, four and eight; one: none."""
+    for seeds, sizes in (([0], []), ([0, 1, 2, 3, 4], [2, 4, 5]), (list(range(20)), [2, 4, 8])):
+        runs = make_plan(read_sweep(Path("sweep.yaml"), [f"seeds={seeds}", "backbone=vit", "model.dim=8"])).runs
+        assert [subject.size for subject in study.benchmark.stackable(runs, None)] == sizes

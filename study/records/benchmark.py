@@ -216,6 +216,7 @@ def newest_benchmark(folder: Path) -> Benchmark | None:
 COLUMNS = (
     "train_step_seconds", "benchmark_train_images_per_second", "benchmark_train_spread", "inference_images_per_second",
     "inference_spread", "inference_latency_seconds", "benchmark_peak_memory_mib", "benchmark_batch_size", "benchmark_device",
+    "benchmark_variant",
 )  # fmt: skip
 """What a benchmark adds to the run table; the spreads are fractions of their medians."""
 
@@ -235,5 +236,6 @@ def benchmark_columns(benchmark: Benchmark | None, run: Mapping[str, Any]) -> di
         speed.peak_memory_mib,
         speed.batch_size,
         benchmark.device_name,
+        speed.variant.label,
     )
     return dict(zip(COLUMNS, values, strict=True))

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_runs import CPU, EveryNthStep, Fate, Killed, assert_same_bits, finished, splits, toy_run
+from toy_runs import CPU, EveryNthStep, Fate, Killed, assert_same_bits, finished, splits, stack, toy_run
 
 from study.backbones import build_spec, specify
 from study.config.run import Run
 from study.training import step as steps
 from study.training.checkpoint import Checkpoints
-from study.training.device import DeviceChoice
 from study.training.engine import train_stack
 from study.training.outcome import Outcome
 from study.training.placement import equipped
@@ -43,31 +41,6 @@ def runs(backbone: str = "vit", *, size: int = 3, epochs: int = 3, **options) ->
     made = [toy_run(backbone, seed=seed, epochs=epochs, augment=AUGMENT, **options) for seed in range(size)]
     rates = [{"lr": 5e-3 / (1 + seed), "weight_decay": 0.01 * seed} for seed in range(size)]
     return [replace(run, train=run.train.model_copy(update=rate)) for run, rate in zip(made, rates, strict=True)]
-
-
-def stack(
-    wanted: list[Run],
-    folder: Path,
-    *,
-    fate: Fate | None = None,
-    every: int = 1000,
-    restart: int = 0,
-    over: frozenset[str] = frozenset(),
-    device: DeviceChoice = CPU,
-) -> dict[str, Outcome]:
-    """The outcomes of one attempt at runs as a stack, by their ids."""
-    found: dict[str, Outcome] = {}
-    train_stack(
-        wanted,
-        splits(),
-        device=device,
-        checkpoints=[EveryNthStep(folder, run, every=every, restart=restart) for run in wanted],
-        over=over,
-        stop=fate or Fate(),
-        report=lambda _: None,
-        ended=lambda run, outcome: found.update({run.run_id: outcome}),
-    )
-    return found
 
 
 def models(body: str, size: int):
