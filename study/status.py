@@ -177,8 +177,11 @@ def _next(sweep: Sweep, plan: dict[str, Any], now: Standing, *, runs: str) -> li
     retry = ["--retry", "failed"] if now.failed and not now.missing else []
     words = typed("launch", sweep, plan["study"]["overrides"], runs=runs, more=retry)
     if not (now.missing or now.failed):
-        selectable = plan["pending"] and not now.under_way
-        return [f"all trials are recorded; next, to select and go on: {words}"] if selectable else []
+        if not plan["pending"] or now.under_way:
+            return []
+        if now.final_follows:
+            return ["all trials are recorded; a job waits in Slurm's queue that selects and launches the final runs"]
+        return [f"all trials are recorded; next, to select and go on: {words}"]
     return [f"nobody is working on {'these' if now.missing else 'the failed runs'}; next: {words}"]
 
 

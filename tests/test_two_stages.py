@@ -11,12 +11,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from study.cluster.standing import Standing
 from study.config.options import DataOptions
+from study.config.reading import read_sweep
 from study.data import facts
 from study.data.splits import load
 from study.records import load_curves, load_predictions, load_study, load_table, load_trials
 from study.records.folder import SweepFolder
 from study.records.selection import read_selection
+from study.status import _next
 
 SWEEP = """\
 question: which learning rate does each cell want?
@@ -131,3 +134,14 @@ def test_status_tells_both_stages(study):
         "trial": {"planned": 6, "recorded": 6, "pending": 0},
         "final": {"planned": 4, "recorded": 4, "pending": 0},
     }
+
+
+@pytest.mark.parametrize(("follows", "told"), [(False, "to select and go on: python -m study.launch"), (True, "a job waits")])
+def test_status_asks_for_a_launch_only_where_no_job_will_do_it(follows, told):
+    """All trials are recorded and final runs pending: the command to type, unless a job waits in the queue that goes on."""
+    sweep = read_sweep(Path(__file__).parents[1] / "sweeps/quickstart.yaml")
+    now = Standing(done=("trial",), diverged=(), failed=(), running=(), queued=(), settling=(), gaps=(), pending={},
+                   final_follows=follows)  # fmt: skip
+    plan = {"pending": [{"run_id": "final"}], "study": {"overrides": []}}
+    (line,) = _next(sweep, plan, now, runs="runs")
+    assert told in line and ("study.launch" in line) != follows

@@ -61,6 +61,7 @@ class Standing:
     settling: tuple[str, ...]  # their worker ended a moment ago, and its files may show late
     gaps: tuple[Gap, ...]
     pending: Mapping[str, int]  # jobs that wait in Slurm's queue, by Slurm's reason
+    final_follows: bool  # a job waits that launches the final runs
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -96,6 +97,7 @@ def standing(folder: SweepFolder, planned: Sequence[str], life: Life) -> Standin
         settling=tuple(run_id for run_id in open_ if owned.get(run_id) in life.settling),
         gaps=gaps(folder, [run_id for run_id in open_ if run_id not in owned and run_id not in running], life),
         pending=Counter(job.why_queued for job in waiting),
+        final_follows=any(name.endswith(".final") for name in life.followers),
     )
 
 
