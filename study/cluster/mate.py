@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from study.cluster.crew import join_worker
@@ -17,11 +18,11 @@ from study.records.folder import SweepFolder
 
 def work_as_mate(task: Task, launch: Launch, *, stop: Stop, environment: Mapping[str, str], log: str) -> str:
     """The whole life of one mate. After a signal it stays as long as the worker does."""
-    folder = SweepFolder(Path(task.folder))
+    folder, quiet = SweepFolder(Path(task.folder)), replace(launch, track=())  # the worker alone tells the trackers
     try:
         crew = join_worker(folder, (launch.id, task.job), environment=environment, log=log, stop=stop)
         trainer = Trainer.open(
-            folder, crew.writer, launch, share=crew.share, threads=task.threads, environment=environment, crew=crew
+            folder, crew.writer, quiet, share=crew.share, threads=task.threads, environment=environment, crew=crew
         )
     except UserError as error:
         print(error.screen(), file=sys.stderr, flush=True)
