@@ -27,15 +27,18 @@ import torch
 
 from benchmarks.circumstances import circumstances
 from benchmarks.cpu import fed, ours
-from benchmarks.stacking import cell_of, seeds
 from benchmarks.subjects import SUBJECTS, run_of
 from benchmarks.tables import print_table, write_json
 from benchmarks.turns import Lap, Ratio, elsewhere, ratio, take_turns
 from study.cluster.journal import read_journals
+from study.config.reading import read_sweep
 from study.config.run import Run
+from study.data import facts
+from study.data.noise import noise_splits
 from study.data.splits import Splits
+from study.planning import make_plan
 from study.records.folder import SweepFolder
-from study.training.checkpoint import LEAST_INTERVAL_SECONDS, SHARE_OF_TIME, Checkpoints
+from study.training.checkpoint import LEAST_INTERVAL_SECONDS, SHARE_OF_TIME, Checkpoints, save
 from study.training.device import DeviceChoice
 from study.training.engine import train
 from study.training.fingerprint import fingerprint
@@ -76,10 +79,13 @@ def between_runs() -> list[float]:
 
 def first_steps(*, rounds: int) -> list[Lap]:
     """From the call of the engine to the end of the first step, wall-clock and processor time; the first run warms up."""
-    run, splits = cell_of("digits", "convmixer", 2)
+    path = ROOT / "sweeps" / "quickstart.yaml"
+    plan = make_plan(read_sweep(path, ["backbone=convmixer", "model.patch_size=2", f"seeds={list(range(rounds + 1))}"]))
+    runs = [planned.run for planned in plan.runs]
+    splits = noise_splits(facts(runs[0].data), images=runs[0].data.train_images)
     choice = equipped(DeviceChoice("cpu"), os.environ)
     with tempfile.TemporaryDirectory() as place:
-        return [first_step(each, splits, choice, folder=Path(place)) for each in seeds(run, rounds + 1)][1:]
+        return [first_step(run, splits, choice, folder=Path(place)) for run in runs][1:]
 
 
 def first_step(run: Run, splits: Splits, choice: DeviceChoice, *, folder: Path) -> Lap:
@@ -120,7 +126,7 @@ def checkpoint_seconds(*, rounds: int) -> list[float]:
 
 def timed(checkpoints: Checkpoints, state: dict[str, object], *, step: int) -> float:
     started = time.perf_counter()
-    checkpoints.save(state, step=step)
+    save([(checkpoints, state)], step=step)
     return time.perf_counter() - started
 
 

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from study.backbones import build_spec
 from study.cluster.environment import ask_for_equal_bits
 from study.cluster.snapshot import origin
 from study.cluster.stacks import WORTH_IT, kinds
@@ -37,7 +38,7 @@ from study.training.fitting import release
 from study.training.optimizer import IMPLEMENTATION
 from study.training.placement import equipped
 from study.training.speed import Laps, time_architecture, time_input, time_stack, with_batch_size
-from study.training.stacking import Unstackable
+from study.training.stacking import Unstackable, check
 
 ROUNDS = 5
 EAGER = tuple(Variant(memory_layout=layout) for layout in ("contiguous", "channels_last"))
@@ -46,7 +47,7 @@ GRAPHS = tuple(variant.model_copy(update={"compiled": "reduce-overhead"}) for va
 VARIANTS: dict[str, tuple[Variant, ...]] = {"cpu": (*EAGER, *COMPILED), "cuda": (*EAGER, *COMPILED, *GRAPHS)}
 
 
-STACK_SIZES = (2, 4, 8)  # and all that there are, if they are fewer
+STACK_SIZES = (2, 4, 8)
 
 
 @dataclass
@@ -102,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
     variants = VARIANTS[device.kind] if arguments.variants else (None,)
     subjects = list(distinct(plan.runs, arguments.batch_size, variants=variants))
-    stacked = list(stackable(plan.runs, arguments.batch_size)) if arguments.stacks else []
+    stacked = list(stackable(plan.runs, arguments.batch_size, console=console)) if arguments.stacks else []
     benchmark = measure(plan, subjects, stacked, device=device, rounds=arguments.rounds, console=console)
     path = file_for(benchmark, sweep_folder(arguments, plan.sweep.name).benchmarks)
     write_whole(path, benchmark.model_dump_json(indent=1) + "\n")
@@ -174,17 +175,26 @@ def distinct(
             yield from (Subject(replace(planned, run=run), variant) for variant in variants)
 
 
-def stackable(runs: Sequence[PlannedRun], batch_size: int | None) -> Iterator[StackSubject]:
-    """The sizes in which the runs of each architecture could be stacked."""
+def stackable(runs: Sequence[PlannedRun], batch_size: int | None, *, console: Console) -> Iterator[StackSubject]:
+    """The sizes in which the runs of each architecture could be stacked; those that can't be are told."""
     seen: set[Hashable] = set()
     for group in sorted(kinds(runs), key=len, reverse=True):
         run = with_batch_size(group[0].run, batch_size or group[0].run.train.batch_size)
         key = (group[0].architecture, run.train.precision, run.train.batch_size)
         if key not in seen:
             seen.add(key)
-            most = min(len(group), max(STACK_SIZES))
-            sizes = sorted({*(size for size in STACK_SIZES if size <= most), most} - {1})
-            yield from (StackSubject(replace(group[0], run=run), size) for size in sizes)
+            try:
+                check(build_spec(run.model, seed=run.seed))
+            except Unstackable as error:
+                console.print(f"{group[0].label} can't be stacked: {error}", highlight=False)
+                continue
+            yield from (StackSubject(replace(group[0], run=run), size) for size in stack_sizes(len(group)))
+
+
+def stack_sizes(count: int) -> list[int]:
+    """Sizes to try for so many runs: powers of two, and that of equal stacks as large as allowed."""
+    fewest = -(-count // max(STACK_SIZES))
+    return sorted({*(size for size in STACK_SIZES if size <= count), -(-count // fewest)} - {1})
 
 
 def input_of(planned: PlannedRun) -> str:
@@ -204,7 +214,7 @@ def take_turn(subject: Subject | StackSubject, device: DeviceChoice) -> None:
         if subject.variant is not None and subject.variant.compiled:
             torch.compiler.reset()  # torch keeps the compiled code of a few shapes only
         subject.laps.append(time_architecture(subject.planned.run, device=device, variant=subject.variant))
-    except (RuntimeError, Unstackable) as error:  # out of memory, above all; or what torch can't compile
+    except RuntimeError as error:  # out of memory, above all; or what torch can't compile
         subject.fault = f"{type(error).__name__}: {error}".splitlines()[0]
     if subject.fault:
         release(device.device)
@@ -283,12 +293,15 @@ def stack_table(benchmark: Benchmark, runs: Sequence[PlannedRun]) -> Table:
     title = f"several runs as one stack, against one after the other; launches stack what is over {WORTH_IT}"
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title=title)
     table.add_column("architecture")
+    table.add_column("dtype", justify="right")
+    table.add_column("batch", justify="right")
     sizes = sorted({stack.size for stack in benchmark.stacks})
     for size in sizes:
         table.add_column(f"{size} at once", justify="right")
-    for label, planned in {planned.label: planned for planned in runs}.items():
+    rows = {(p.label, p.run.train.precision, p.run.train.batch_size): p for p in runs}
+    for (label, dtype, batch_size), planned in rows.items():
         gains = benchmark.stack_gains(planned.run.to_json())
-        table.add_row(label, *(f"{gains[size]:.2f}x" if size in gains else "" for size in sizes))
+        table.add_row(label, dtype, str(batch_size), *(f"{gains[size]:.2f}x" if size in gains else "" for size in sizes))
     return table
 
 

@@ -6,6 +6,7 @@ The ledger is written before anything is submitted: a launch that dies in betwee
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,7 +17,7 @@ from study.cluster.life import Life
 from study.cluster.selection import Selection
 from study.cluster.shares import Load, share_out
 from study.cluster.snapshot import PACKAGE, code_hash, origin, take_snapshot
-from study.cluster.stacks import costs_together, stacks
+from study.cluster.stacks import begun_stacks, cost_together, stacks, under_way
 from study.errors import Problem, UserError
 from study.forecast import predicted_costs
 from study.planned import PlannedRun
@@ -125,15 +126,18 @@ def _provenance(folder: SweepFolder, code: str) -> Mapping[str, Any]:
 
 def enter(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequence[PlannedRun]) -> Launch:
     """Writes the plan, the code, the shares and the launch, which is returned; nothing is submitted yet."""
-    by_id = {planned.run_id: planned for planned in runs}
-    failed = {run_id for run_id, attempts in read_records(folder.records).items() if attempts.record.status == "failed"}
-    benchmark = newest_benchmark(folder.benchmarks)
-    costs = predicted_costs(runs, benchmark)
-    # What failed before trains by itself, as it might take others along.
-    together = stacks(runs, benchmark, workers=draft.tasks, alone=failed)
+    by_id, recorded = {planned.run_id: planned for planned in plan.runs}, read_records(folder.records)
+    failed = {run_id for run_id, attempts in recorded.items() if attempts.record.status == "failed"}
+    begun, benchmark = begun_stacks(folder), newest_benchmark(folder.benchmarks)
+    whole = under_way(begun, by_id, left={planned.run_id for planned in runs}, settled=recorded.keys() - failed)
+    taken = {planned.run_id for stack in whole for planned in stack}
+    left = [planned for planned in runs if planned.run_id not in taken]
+    costs = predicted_costs([*left, *itertools.chain(*whole)], benchmark)
+    # What failed before trains by itself, as it might take others along; and what was begun by itself goes on so.
+    cut = stacks(left, benchmark, costs=costs, workers=draft.tasks, alone=failed | begun.keys())
     loads = [
-        Load(tuple(p.run_id for p in stack), stack[0].run.seed, stack[0].architecture, costs_together(costs, stack, benchmark))
-        for stack in together
+        Load(tuple(p.run_id for p in stack), stack[0].run.seed, stack[0].architecture, cost_together(costs, stack, benchmark))
+        for stack in (*whole, *cut)
     ]
     handed = partial(_handed_out, failed=failed, benchmark=benchmark)
     shared = share_out(loads, draft.tasks)
@@ -150,7 +154,10 @@ def told_stacks(folder: SweepFolder, launch: Launch) -> str:
     runs = [planned for share in shares for planned in share]
     found = {planned["stack"]["runs"][0] for planned in runs if planned["stack"]}
     together = sum(planned["stack"] is not None for planned in runs)
-    return f"{together} of {len(runs)} runs train in {len(found)} stacks, as was measured to be faster" if found else ""
+    if not found:
+        return ""
+    many = "1 stack" if len(found) == 1 else f"{len(found)} stacks"
+    return f"{together} of {len(runs)} runs train in {many}, as was measured to be faster"
 
 
 def keep_plan(plan: Plan, folder: SweepFolder) -> None:

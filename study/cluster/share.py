@@ -37,13 +37,17 @@ class Worker:
         for stack in stacks_of(share):
             if self.stop():
                 return
-            left = [planned for planned in stack if not self._over(planned, trainer)]
+            left = [planned for planned in stack if not (self._gone(planned) or self._over(planned, trainer))]
             deaths = max((self.deaths[planned["run_id"]] for planned in left), default=0)
             together = len(stack) > 1 and trainer.can_stack(stack, left)
             if together and deaths < DEATHS_ALLOWED - 1:  # the last try is alone: it tells which of them it is
                 self._train(stack, left, trainer)
             else:
                 self._train_alone(left, trainer)
+
+    def _gone(self, planned: Mapping[str, Any]) -> bool:
+        """Whether a run is no longer this worker's: handed to a newer launch, or withdrawn. In a stack it keeps its place."""
+        return planned["handed_on"] or self.withdrawals.include(planned["run_id"])
 
     def _over(self, planned: dict[str, Any], trainer: Trainer) -> bool:
         """Whether a run has its record; it gets it here where it was its worker's end."""
@@ -75,38 +79,50 @@ class Worker:
 
     def _train(self, stack: Sequence[dict[str, Any]], left: Sequence[dict[str, Any]], trainer: Trainer) -> None:
         """Train what is `left` of a stack, most often the one run that there is, until all are recorded or withdrawn."""
-        begun = {planned["run_id"]: planned for planned in left if self._begin(planned, trainer)}
+        step = trainer.saved_step([planned["run_id"] for planned in left])
+        begun = {planned["run_id"]: planned for planned in left if self._begin(planned, step)}
         if not begun:
             return
+        unwritten: list[Exception] = []
 
         def ended(record: Record) -> None:
-            self._record(record)
-            trainer.forget(record.run_id)
-            self.journal.note("end", run_id=record.run_id, reason=record.status)
+            try:
+                self._record(record)
+                trainer.forget(record.run_id)
+                self.journal.note("end", run_id=record.run_id, reason=record.status)
+            except Exception as error:
+                unwritten.append(error)
+                raise
             del begun[record.run_id]
 
         def stop() -> bool:
             return self.stop() or any(self.withdrawals.include(run_id) for run_id in begun)
 
+        failure = None
         try:
             trainer.train(stack, begun=tuple(begun), stop=stop, log=self.log, ended=ended)
         except Exception as error:  # a run that fails is a result; the share goes on
+            if unwritten:  # no run's fault: the worker ends, and what has no record is trained by the next
+                raise
             traceback.print_exc()
-            if len(stack) == 1:
-                ended(trainer.failure(stack[0], reason=trainer.reason(error), log=self.log))
-                return
+            failure = trainer.reason(error)
+        # Outside the except block, where the error's traceback would still hold what didn't fit into memory.
+        if failure is not None and len(stack) == 1:
+            ended(trainer.failure(stack[0], reason=failure, log=self.log))
+        elif failure is not None:
             self._note_stop(begun, "its stack failed")
+            trainer.release()
             self._train_alone(tuple(begun.values()), trainer)
-            return
-        self._note_stop(begun, "signal" if self.stop() else "withdrawn")
-        stayed = [planned for run_id, planned in begun.items() if not self.withdrawals.include(run_id)]
-        if len(stayed) < len(begun) and not self.stop():  # others of the stack were withdrawn, and these are to go on
-            self._train(stack, stayed, trainer)
+        else:
+            self._note_stop(begun, "signal" if self.stop() else "withdrawn")
+            stayed = [planned for run_id, planned in begun.items() if not self.withdrawals.include(run_id)]
+            if len(stayed) < len(begun) and not self.stop():  # others of the stack were withdrawn, and these are to go on
+                self._train(stack, stayed, trainer)
 
-    def _begin(self, planned: Mapping[str, Any], trainer: Trainer) -> bool:
+    def _begin(self, planned: Mapping[str, Any], step: int) -> bool:
         """Notes that a run begins; False where it was withdrawn, which is looked up after that, so that one sees the other."""
         run_id = planned["run_id"]
-        self.journal.note("begin", run_id=run_id, step=trainer.saved_step(run_id))
+        self.journal.note("begin", run_id=run_id, step=step)
         withdrawn = self.withdrawals.include(run_id, now=True)
         if withdrawn:
             self.journal.note("stop", run_id=run_id, reason="withdrawn")
@@ -127,9 +143,14 @@ def stacks_of(share: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """A share's runs by the stack that each was launched in; one that trains by itself is a stack of one."""
     found: dict[str, list[dict[str, Any]]] = {}
     for planned in share:
-        stack = planned.get("stack") or {"runs": [planned["run_id"]]}
-        found.setdefault(stack["runs"][0], []).append(planned)
+        found.setdefault(stack_of(planned)[0], []).append(planned)
     return list(found.values())
+
+
+def stack_of(planned: Mapping[str, Any]) -> list[str]:
+    """The runs that one of a share was launched to train with, itself among them."""
+    stack = planned.get("stack")
+    return list(stack["runs"]) if stack else [planned["run_id"]]
 
 
 def _told(status: Status, record: Record) -> str:

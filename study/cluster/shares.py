@@ -2,8 +2,8 @@
 
 Shares are balanced by predicted cost within each seed (longest first to the least loaded: Graham, "Bounds on
 multiprocessing timing anomalies", 1969, at most 4/3 of the optimum). Every worker goes seed by seed, so an unfinished sweep
-is a complete study with fewer seeds; within a seed, runs of one architecture stand next to each other, so that one compilation
-serves them.
+is a complete study with fewer seeds (a stack counts with its first seed, and brings its others forward); within a seed, runs of
+one architecture stand next to each other, so that one compilation serves them.
 """
 
 from __future__ import annotations

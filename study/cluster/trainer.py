@@ -36,6 +36,7 @@ from study.training.device import DeviceChoice, choose_device
 from study.training.engine import train, train_stack
 from study.training.evaluation import Predictions
 from study.training.fingerprint import device_name
+from study.training.fitting import release
 from study.training.kept import write_kept
 from study.training.outcome import Interrupted, Outcome, Progress
 from study.training.placement import equipped
@@ -123,10 +124,10 @@ class Trainer:
         """Whether a stack's runs may train together here: on a device of the model that this was measured on, and if those
         `left` have all been at one same step before, or none of them anywhere.
         """
-        steps = [self._checkpoints(planned["run_id"]).steps() for planned in left]
-        shared = set[int].intersection(*steps) if steps else set()
+        run_ids = [planned["run_id"] for planned in left]
+        begun = any(self._checkpoints(run_id).steps() for run_id in run_ids)
         here = stack[0]["stack"]["device_name"] == device_name(self.device)
-        return here and self.launch.ranks == 1 and (bool(shared) or not any(steps))
+        return here and self.launch.ranks == 1 and (not begun or self.saved_step(run_ids) > 0)
 
     def _train_stack(
         self,
@@ -215,9 +216,13 @@ class Trainer:
             return error.screen()
         return f"{type(error).__name__}: {error}".splitlines()[0]
 
-    def saved_step(self, run_id: str) -> int:
-        """The step that the run would resume from; 0 where it would start over."""
-        return self._checkpoints(run_id).newest_step()
+    def saved_step(self, run_ids: Sequence[str]) -> int:
+        """The step that the runs would resume from together; 0 where they would start over."""
+        return max(set[int].intersection(*(self._checkpoints(run_id).steps() for run_id in run_ids)), default=0)
+
+    def release(self) -> None:
+        """Gives memory that a failed training held back to the device."""
+        release(self.device.device)
 
     def forget(self, run_id: str) -> None:
         """Removes the checkpoints of a run whose record is on disk."""

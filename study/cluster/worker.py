@@ -31,7 +31,7 @@ from study.cluster.journal import (
 )
 from study.cluster.ledger import Launch, Withdrawals, all_holders, handed_on, read_launch, read_share
 from study.cluster.locks import no_launch_meanwhile, worker_sign
-from study.cluster.share import Worker
+from study.cluster.share import Worker, stack_of
 from study.cluster.stopping import Stop, leave
 from study.errors import UserError
 from study.records.folder import SweepFolder, Writer
@@ -106,7 +106,7 @@ def _place(task: Task, environment: Mapping[str, str], *, ranks: int) -> tuple[i
 
 
 def _claim(folder: SweepFolder, writer: Writer) -> list[dict[str, Any]]:
-    """Shows that this worker lives, then takes the runs of its share that no newer launch was given."""
+    """Shows that this worker lives, then takes its share, without what newer launches were given but with whole stacks."""
     launch = read_launch(folder, writer.launch)
     if writer.task >= launch.tasks:  # the last job has room for more workers than were left
         return []
@@ -114,7 +114,8 @@ def _claim(folder: SweepFolder, writer: Writer) -> list[dict[str, Any]]:
         if launch.cluster == "local":
             worker_sign(folder, writer.worker).hold()
         gone = handed_on(folder, writer.launch)
-    return [planned for planned in read_share(folder, writer.worker) if planned["run_id"] not in gone]
+    share = [{**planned, "handed_on": planned["run_id"] in gone} for planned in read_share(folder, writer.worker)]
+    return [planned for planned in share if not gone.issuperset(stack_of(planned))]
 
 
 def _ready(

@@ -125,10 +125,11 @@ class Benchmark(Options):
 
     def stack_gains(self, run: Mapping[str, Any]) -> dict[int, float]:
         """By size, how many times as fast planned runs like this one train in a stack as one after the other, each in its
-        fastest variant; with what their images cost, which is the same. The median over rounds; empty if not measured.
+        fastest variant; with what their images cost, which is the same. The median over rounds; empty if not measured at
+        the runs' own batch size.
         """
         one, fed = self.speed(run), self._fed(run)
-        if one is None or fed is None:
+        if one is None or fed is None or one.batch_size != run["train"]["batch_size"]:
             return {}
         key, image_seconds = architecture_key(run["backbone"], run["model"]), one.batch_size / median(fed.images_per_second)
         gains = {}

@@ -3,7 +3,8 @@
 A worker notes when it begins a run and how that ended; one that dies notes nothing, but its progress file tells how far it
 had come and when. What the next attempt didn't have to do again was not lost. The start of a process, and what a worker
 had done between its last progress and its death (a second here, a quarter of a minute on Slurm), are not counted. Of runs that
-trained together all of the time is counted with the one that the progress tells of.
+trained together all of the time is counted with the one that the progress tells of; what a stack lost that failed and was tried
+run by run is not.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 State = Mapping[str, Any]
 
-KEPT = 2  # should the newest be unreadable, or others of a stack not have got so far, the one before it is close
+KEPT = 2  # should the newest be unreadable, the one before it is close
 SHARE_OF_TIME = 0.01  # at most, spent on writing
 LEAST_INTERVAL_SECONDS = 60.0
 NAME = re.compile(r"(?P<run_id>.+)\.(?P<writer>[^.]+)\.(?P<step>\d{9})\.(checkpoint|part)")
@@ -57,18 +57,28 @@ class Checkpoints:
         """Whether it's time to save: after a minute, and later where writing is slow, to stay within 1 % of the time."""
         return time.monotonic() >= self._next_save
 
-    def save(self, state: State, *, step: int) -> None:
-        """Write the state after `step` steps, then remove those it replaces. A full disk is told; the training goes on."""
+    def write(self, state: State, *, step: int) -> bool:
+        """Write the state after `step` steps; False where that failed, on a full disk say, which is told."""
         started = time.monotonic()
         try:
             path = self._path(step)
             with whole_file(path, draft=path.with_suffix(".part")) as draft, draft.open("xb") as file:
                 file.writelines(encoded({"run_id": self.run_id, "step": step, "state": dict(state)}))
-            self._remove_replaced(step)
         except OSError as error:
             self._tell(f"the checkpoint at step {step} could not be written: {error}")
-        now = time.monotonic()
-        self._next_save = now + max(self._least_interval, (now - started) / self._share_of_time)
+            return False
+        finally:
+            now = time.monotonic()
+            self._next_save = now + max(self._least_interval, (now - started) / self._share_of_time)
+        return True
+
+    def remove_replaced(self, step: int) -> None:
+        """Keep the newest two steps, and what another writer has that got further than this one."""
+        kept = sorted((found for found in self.steps() if found <= step), reverse=True)[:KEPT]
+        replaced = [path for path in self._of_run() if step_of(path) <= step and step_of(path) not in kept]
+        torn = [path for path in self._of_run("part") if f".{self.writer}." not in path.name and step_of(path) <= step]
+        for path in [*replaced, *torn]:
+            path.unlink(missing_ok=True)
 
     def steps(self) -> set[int]:
         """After how many steps there are states, by their names alone."""
@@ -101,14 +111,6 @@ class Checkpoints:
         found = ((path, NAME.fullmatch(path.name)) for path in self.folder.glob(f"{self.run_id}.*.{suffix}"))
         return [path for path, match in found if match and match["run_id"] == self.run_id]
 
-    def _remove_replaced(self, step: int) -> None:
-        """Keep the newest two steps, and what another writer has that got further than this one."""
-        kept = sorted((found for found in self.steps() if found <= step), reverse=True)[:KEPT]
-        replaced = [path for path in self._of_run() if step_of(path) <= step and step_of(path) not in kept]
-        torn = [path for path in self._of_run("part") if f".{self.writer}." not in path.name and step_of(path) <= step]
-        for path in [*replaced, *torn]:
-            path.unlink(missing_ok=True)
-
     def _read(self, path: Path, like: Collection[str]) -> State:
         document = decoded(path.read_bytes())
         if document.get("run_id") != self.run_id or document.get("step") != step_of(path):
@@ -129,6 +131,16 @@ class Checkpoints:
     def _tell(self, note: str) -> None:
         log.warning("%s", note)
         self.notes.append(note)
+
+
+def save(states: Sequence[tuple[Checkpoints, State]], *, step: int) -> None:
+    """Write the states of runs that train together, then remove what they replace: at any moment all have one of one step.
+
+    Where one can't be written, nothing is removed; the training goes on.
+    """
+    if all([checkpoints.write(state, step=step) for checkpoints, state in states]):  # noqa: C419, all are to be tried
+        for checkpoints, _ in states:
+            checkpoints.remove_replaced(step)
 
 
 def newest_common(checkpoints: Sequence[Checkpoints], *, like: Collection[str]) -> list[State] | None:

@@ -34,6 +34,10 @@ from study.training.state import ENTRIES
 from study.training.step import optimizer_step, sees_whole_batch, stacked_step
 
 
+class NothingShared(Exception):
+    """The runs of a stack can't go on together, though some of them can by themselves."""
+
+
 def train(
     run: Run,
     splits: Splits,
@@ -111,11 +115,11 @@ def train_stack(
     report: Callable[[Progress], None],
     ended: Ended,
 ) -> None:
-    """Train runs that `study.stacks` lets train together, from the newest step of which all have a checkpoint.
+    """Train runs that `study.cluster.stacks` lets train together, from the newest step of which all have a checkpoint.
 
     Each outcome is handed to `ended` as soon as it is known; a run that has none on return was interrupted with its state
     saved. Of those `over` by their ids the outcome is known already. Raises Unstackable where the architecture has a part
-    that can't be stacked, and whatever torch raises; then those that were not ended are to be trained one by one.
+    that can't be stacked, NothingShared, and whatever torch raises; then those that weren't ended are to be trained one by one.
     """
     with execution_mode(device):
         was_reset = reset_peak(device.device)
@@ -137,7 +141,10 @@ def go_on(members: Sequence[Member], over: Set[str]) -> None:
     for each in members:
         each.over = each.session.run.run_id in over
     left = [each for each in members if not each.over]
-    saved = newest_common([each.session.checkpoints for each in left], like=ENTRIES)
+    checkpoints = [each.session.checkpoints for each in left]
+    saved = newest_common(checkpoints, like=ENTRIES)
+    if saved is None and any(each.steps() for each in checkpoints):
+        raise NothingShared("the runs of this stack have no readable checkpoint of one step")
     for each, state in zip(left, saved or [], strict=False):
         each.state.restore(state, each.session.fingerprint)
     for each in members:

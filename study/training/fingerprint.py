@@ -61,6 +61,7 @@ def fingerprint(
 
 def differences(one: Fingerprint, other: Fingerprint) -> list[str]:
     """The entries in which two fingerprints differ, as `threads: 1 -> 2`; empty where the bits must agree."""
+    one, other = ({"stacked": 1, **each} for each in (one, other))  # not there before runs could be stacked
     names = sorted(one.keys() | other.keys())
     return [f"{name}: {one.get(name)} -> {other.get(name)}" for name in names if one.get(name) != other.get(name)]
 

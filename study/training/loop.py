@@ -13,6 +13,7 @@ from torch import Tensor
 from study.config.run import Run
 from study.training.augmentation import Target
 from study.training.batches import EvaluationBatches
+from study.training.checkpoint import save
 from study.training.divergence import first_nonfinite, hopeless
 from study.training.evaluation import Evaluation, evaluate
 from study.training.memory import peak_mib
@@ -42,15 +43,14 @@ def trained(members: Sequence[Member], step: Step, *, stop: Callable[[], bool], 
             stopping, saving, telling = due(left, stop)
             if stopping or saving:
                 add_time(left, since=lap)
-                for each in left:
-                    save(each.state, each.session)
+                save_all(left)
                 lap = time.perf_counter()
             if stopping:
                 return Interrupted(first.state.step)
             if telling:
                 seconds = (time.perf_counter() - lap) / len(left)
                 for each in left:
-                    each.session.reporter.tell(each.state, epoch=epoch, lap_seconds=seconds)
+                    each.session.reporter.tell(each.state, epoch=epoch, lap_seconds=seconds, together=len(left))
                 if all(broken_at(each.state, before) is not None for each in left):
                     break
         add_time(left, since=lap)
@@ -125,11 +125,13 @@ def judged(state: TrainingState, session: Session, batches: EvaluationBatches) -
         return evaluate(state.judged, batches, autocast=session.autocast, ranks=session.ranks)
 
 
-def save(state: TrainingState, session: Session) -> None:
-    """Make the state durable, with the peak of memory up to here; the leader does, as it is the same on all ranks."""
-    if session.ranks.rank == 0:
-        note_peak(state, session)
-        session.checkpoints.save(state.exported(session.fingerprint), step=state.step)
+def save_all(members: Sequence[Member]) -> None:
+    """Make the states durable, with the peak of memory up to here; the leader does, as they are the same on all ranks."""
+    if members[0].session.ranks.rank == 0:
+        for each in members:
+            note_peak(each.state, each.session)
+        states = [(each.session.checkpoints, each.state.exported(each.session.fingerprint)) for each in members]
+        save(states, step=members[0].state.step)
 
 
 def note_peak(state: TrainingState, session: Session) -> None:

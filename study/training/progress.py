@@ -13,17 +13,20 @@ INTERVAL_SECONDS = 1.0
 
 
 class Reporter:
-    """Turns the state of `run`'s training into `Progress` for `report`, as often as it may. So many runs train `together`."""
+    """Turns the state of `run`'s training into `Progress` for `report`, as often as it may."""
 
-    def __init__(self, run: Run, report: Callable[[Progress], None], *, epoch_steps: int, together: int = 1):
-        self._run, self._report, self._epoch_steps, self._together = run, report, epoch_steps, together
+    def __init__(self, run: Run, report: Callable[[Progress], None], *, epoch_steps: int):
+        self._run, self._report, self._epoch_steps = run, report, epoch_steps
         self._next = 0.0
 
     def due(self) -> bool:
         return time.monotonic() >= self._next
 
-    def tell(self, state: TrainingState, *, epoch: int, lap_seconds: float) -> None:
-        """Report the state; `lap_seconds` of training aren't yet in its `train_seconds`. Waits for the device."""
+    def tell(self, state: TrainingState, *, epoch: int, lap_seconds: float, together: int) -> None:
+        """Report the state; `lap_seconds` of training aren't yet in its `train_seconds`, and so many runs share the time.
+
+        Waits for the device.
+        """
         self._next = time.monotonic() + INTERVAL_SECONDS
         in_epoch = state.step - epoch * self._epoch_steps
         steps = self._run.train.epochs * self._epoch_steps
@@ -38,7 +41,7 @@ class Reporter:
                 train_loss=state.losses[:in_epoch].mean().item(),
                 val_accuracy=state.curves["val_accuracy"][-1] if epoch else None,
                 images_per_second=self._run.train.batch_size / step_seconds,
-                eta_seconds=(steps - state.step) * step_seconds * self._together,
+                eta_seconds=(steps - state.step) * step_seconds * together,
                 curves=state.curves,
             )
         )

@@ -91,7 +91,7 @@ def member(
             stacked=stacked,
         ),
         checkpoints=checkpoints,
-        reporter=Reporter(run, report, epoch_steps=batches.epoch_steps, together=stacked),
+        reporter=Reporter(run, report, epoch_steps=batches.epoch_steps),
         peak_was_reset=peak_was_reset,
         notes=notes,
         ranks=ranks,

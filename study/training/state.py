@@ -54,7 +54,7 @@ class TrainingState:
             "model": own(self.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "average": None if self.average is None else self.average.model.state_dict(),
+            "average": None if self.average is None else own(self.average.model.state_dict()),
             "losses": self.losses,
             "hits": self.hits,
             "curves": self.curves,

@@ -26,7 +26,7 @@ class Witness:
 
     asked: list[str] = field(default_factory=list)
 
-    def saved_step(self, run_id: str) -> int:
+    def saved_step(self, run_ids: object) -> int:
         return 0
 
     def train(self, stack: list[dict[str, Any]], *, ended: Callable[[Record], None], **_: object) -> None:
@@ -47,7 +47,7 @@ def record(status: Any, launch: str) -> Record:
 
 def asked_of(folder: SweepFolder, *, deaths: dict[str, int], failed: tuple[str, ...], retry: bool) -> list[str]:
     """What a worker of the second launch does with the run after so many deaths in each launch and these failures."""
-    share = [{**RUN, "retry": retry}]
+    share = [{**RUN, "retry": retry, "handed_on": False}]
     for launch in ("first", "second"):
         entry = Launch(launch, "slurm", "plan", "code", tasks=1, tasks_per_job=1, device="cpu", provenance={})
         write_launch(folder, entry, [share])

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,17 +19,17 @@ from hypothesis import strategies as st
 from typed_commands import Typed, typed
 
 from study.cluster.journal import DEATHS_ALLOWED
-from study.cluster.ledger import Withdrawals, read_share
+from study.cluster.ledger import Withdrawals, read_share, withdraw
 from study.cluster.life import life_of
 from study.cluster.share import Worker, stacks_of
-from study.cluster.stacks import cut, kinds, stacks
+from study.cluster.stacks import cut, kinds, stacks, under_way
 from study.cluster.standing import running_now
 from study.config.reading import read_sweep
 from study.planned import PlannedRun
 from study.planning import make_plan
 from study.records import load_curves, load_table
 from study.records.benchmark import Benchmark, InputSpeed, Speed, StackSpeed
-from study.records.folder import SweepFolder, Writer, write_whole
+from study.records.folder import Lines, SweepFolder, Writer, write_whole
 from study.records.record import Record
 from study.training.fingerprint import processor_name
 
@@ -96,26 +97,65 @@ def test_runs_that_differ_in_seed_and_rate_are_of_one_kind(many):
         assert kinds([replace(many[0], run=replace(run, train=run.train.model_copy(update=refused)))]) == []
 
 
+SIZES = st.dictionaries(st.integers(2, 9), st.floats(1.16, 9.0), max_size=4)
+
+
 @settings(deadline=None)
-@given(count=st.integers(1, 20), workers=st.integers(1, 12), alone=st.integers(0, 5), sizes=st.sets(st.integers(2, 9)))
-def test_every_run_is_in_one_stack_and_no_worker_stands_idle(many, count, workers, alone, sizes):
-    """Whatever sizes pay: nothing is lost or doubled, sizes are those that pay, and there is work for all workers."""
+@given(data=st.data(), count=st.integers(1, 20), workers=st.integers(1, 12), alone=st.integers(0, 5), gains=SIZES)
+def test_every_run_is_in_one_stack_that_is_no_longer_than_a_workers_part(many, data, count, workers, alone, gains):
+    """Whatever pays and whatever runs cost: nothing is lost or doubled, and sizes are those that pay."""
     runs = many[:count]
     single = {planned.run_id for planned in runs[:alone]}
-    found = stacks(runs, measured(many, dict.fromkeys(sizes, 1.5)), workers=workers, alone=single)
+    costs = {planned.run_id: data.draw(st.floats(0.1, 10.0)) for planned in runs}
+    found = stacks(runs, measured(many, gains), costs=costs, workers=workers, alone=single)
     assert Counter(planned.run_id for stack in found for planned in stack) == Counter(planned.run_id for planned in runs)
-    assert {len(stack) for stack in found} <= sizes | {1} and len(found) >= min(workers, count)
+    assert {len(stack) for stack in found} <= gains.keys() | {1}
     assert all(len(stack) == 1 for stack in found for planned in stack if planned.run_id in single)
     assert all(len({planned.run.backbone for planned in stack}) == 1 for stack in found)
+    for stack in found:
+        seconds = sum(costs[planned.run_id] for planned in stack) / gains.get(len(stack), 1.0)
+        assert len(stack) == 1 or seconds <= sum(costs.values()) / workers * (1 + 1e-9)
 
 
 def test_only_what_pays_is_stacked(many):
-    """A gain of 1.15 is not enough, more is; of several the largest size comes first, and seeds stay together."""
-    assert {len(stack) for stack in stacks(many, measured(many, {2: 1.15, 4: 1.1}), workers=1, alone=set())} == {1}
-    assert {len(stack) for stack in stacks(many, None, workers=1, alone=set())} == {1}
-    found = stacks(many, measured(many, {2: 1.2, 4: 1.1, 8: 1.3}), workers=1, alone=set())
-    assert [len(stack) for stack in found if stack[0].run.backbone == "vit"] == [8, 8, 2, 2]
-    assert [sorted({p.run.seed for p in stack}) for stack in cut(kinds(many)[0], [8])] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    """A gain of 1.15 is not enough, more is; without a benchmark nothing is."""
+    costs = {planned.run_id: 1.0 for planned in many}
+    for benchmark in (measured(many, {2: 1.15, 4: 1.1}), None):
+        assert {len(stack) for stack in stacks(many, benchmark, costs=costs, workers=1, alone=set())} == {1}
+    found = stacks(many, measured(many, {2: 1.2, 4: 1.1, 8: 1.3}), costs=costs, workers=1, alone=set())
+    assert sorted(len(stack) for stack in found if stack[0].run.backbone == "vit") == [2, 2, 8, 8]
+
+
+def all_cuts(count: int, sizes: list[int]) -> list[list[int]]:
+    """Every way to write a number as a sum of sizes, as the oracle."""
+    return [[]] if not count else [[size, *rest] for size in sizes if size <= count for rest in all_cuts(count - size, sizes)]
+
+
+@settings(deadline=None, max_examples=40)
+@given(count=st.integers(1, 9), gains=SIZES)
+def test_runs_are_cut_into_the_sizes_that_take_the_least_time(many, count, gains):
+    """Against all ways there are; seeds stay together."""
+    found = cut(kinds(many)[0][:count], gains)
+    took = [sum(size / {1: 1.0, **gains}[size] for size in sizes) for sizes in all_cuts(count, [1, *gains])]
+    assert sum(len(stack) / {1: 1.0, **gains}[len(stack)] for stack in found) == pytest.approx(min(took))
+    seeds = [planned.run.seed for stack in found for planned in stack]
+    assert seeds == sorted(seeds)
+
+
+def test_a_stack_goes_on_as_it_was_or_not_at_all(many):
+    """Begun as [0, 1, 2]: again so while each of them is left or recorded, and at least one is left; else it's no stack."""
+    plan = {planned.run_id: planned for planned in many}
+    ids = list(plan)[:3]
+    begun = dict.fromkeys(ids, tuple(ids)) | {list(plan)[5]: (list(plan)[5],)}
+    for left, settled, whole in (
+        ({*ids}, set(), True),
+        ({*ids[1:]}, {ids[0]}, True),
+        ({*ids[1:]}, set(), False),  # the first is somebody else's now
+        (set(), {*ids}, False),
+    ):
+        found = under_way(begun, plan, left=left, settled=settled)
+        assert [[planned.run_id for planned in stack] for stack in found] == [ids] * whole
+    assert under_way(begun, {run_id: plan[run_id] for run_id in ids[1:]}, left={*ids}, settled=set()) == []
 
 
 def test_the_gain_is_that_of_whole_steps(many):
@@ -130,22 +170,37 @@ def test_the_gain_is_that_of_whole_steps(many):
 # ---- What a worker does with a stack -----------------------------------------------------------------------------------
 
 
+class Tensors:
+    """Stands for what fills a device's memory."""
+
+
 @dataclass
 class Witness:
     """Stands for the trainer: notes which runs it is asked to train, together or alone; stacks fail if they are to."""
 
     stacks_fail: bool = False
     asked: list[tuple[str, ...]] = field(default_factory=list)
+    stacked: list[int] = field(default_factory=list)
+    held: weakref.ref[Tensors] | None = None  # what the frames of the failed stack held
 
-    def saved_step(self, run_id: str) -> int:
+    def saved_step(self, run_ids: Any) -> int:
         return 0
+
+    def reason(self, error: Exception) -> str:
+        return str(error)
+
+    def release(self) -> None: ...
 
     def can_stack(self, stack: Any, left: Any) -> bool:
         return True
 
     def train(self, stack: Any, *, begun: tuple[str, ...], ended: Callable[[Record], None], **_: object) -> None:
         self.asked.append(begun)
+        self.stacked.append(len(stack))
+        assert self.held is None or self.held() is None, "a failed stack is still in memory"
         if len(stack) > 1 and self.stacks_fail:
+            tensors = Tensors()
+            self.held = weakref.ref(tensors)
             ended(recorded(begun[0]))
             raise RuntimeError("out of memory, for one")
         for run_id in begun:
@@ -172,15 +227,18 @@ class Noted:
         self.lines.append((event, run_id, reason))
 
 
-def train_three(folder: Path, witness: Witness, *, deaths: int = 0) -> Noted:
+def train_three(folder: Path, witness: Witness, *, deaths: int = 0, gone: str = "") -> Noted:
     """What a worker notes of a share that is one stack of three, whose runs took workers down so many times each."""
     place, noted = SweepFolder(folder), Noted()
     worker = Worker(place, Writer("launch", 0, 0), noted, stop=lambda: False, log="", recorded={},  # type: ignore[arg-type]
                     deaths=dict.fromkeys("abc", deaths), failures={}, withdrawals=Withdrawals(place, "launch"))  # fmt: skip
-    share = [{"run_id": run_id, "stack": {"device_name": "abacus", "runs": ["a", "b", "c"]}} for run_id in "abc"]
-    worker.train_share(share, witness)  # type: ignore[arg-type]
-    assert worker._records is not None
-    worker._records.close()
+    share = [{"run_id": run_id, "stack": {"device_name": "abacus", "runs": ["a", "b", "c"]}, "handed_on": run_id in gone}
+             for run_id in "abc"]  # fmt: skip
+    try:
+        worker.train_share(share, witness)  # type: ignore[arg-type]
+    finally:
+        if worker._records is not None:
+            worker._records.close()
     return noted
 
 
@@ -193,12 +251,35 @@ def test_the_last_try_is_alone(tmp_path, deaths):
 
 
 def test_what_fails_together_is_tried_alone(tmp_path):
-    """The stack raises after one of its runs ended: the other two train by themselves, and none is recorded as failed."""
+    """The stack raises after one of its runs ended: the other two train by themselves, with the memory that it held, and none
+    is recorded as failed."""
     witness = Witness(stacks_fail=True)
     noted = train_three(tmp_path, witness)
     assert witness.asked == [("a", "b", "c"), ("b",), ("c",)]
     stops = [line for line in noted.lines if line[0] == "stop"]
     assert stops == [("stop", "b", "its stack failed"), ("stop", "c", "its stack failed")]
+
+
+def test_what_is_no_longer_ours_keeps_its_place_only(tmp_path):
+    """A run that was handed to a newer launch, and one that was withdrawn, aren't trained; the stack is one all the same."""
+    (tmp_path / "launches/launch").mkdir(parents=True)
+    withdraw(SweepFolder(tmp_path), "launch", ["c"])
+    witness = Witness()
+    train_three(tmp_path, witness, gone="a")
+    assert witness.asked == [("b",)] and witness.stacked == [3]
+
+
+def test_a_record_that_cannot_be_written_is_no_runs_failure(tmp_path, monkeypatch):
+    """A full disk ends the worker: no run is recorded as failed, none loses its checkpoints or is trained again by it."""
+    witness = Witness()
+
+    def refuse(_lines: Lines, _document: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Lines, "append", refuse)
+    with pytest.raises(OSError, match="No space"):
+        train_three(tmp_path, witness)
+    assert witness.asked == [("a", "b", "c")]
 
 
 # ---- A launch with stacks, killed and cancelled ------------------------------------------------------------------------
@@ -271,8 +352,9 @@ def test_a_launch_stacks_what_pays_and_comes_to_the_same(tmp_path):
 
 @pytest.fixture(scope="module")
 def twin(tmp_path_factory):
-    """The table and the curves of one stack of three that nothing disturbed, long enough to be met amid training."""
-    return finished(tmp_path_factory.mktemp("twin"), **LONG)[:2]
+    """The table, the curves and the folder of one stack of three that nothing disturbed, and that is met amid training."""
+    folder = tmp_path_factory.mktemp("twin")
+    return *finished(folder, **LONG)[:2], folder
 
 
 @pytest.mark.xdist_group("launch")
@@ -285,6 +367,25 @@ def test_a_killed_stack_ends_with_the_bits_of_its_twin(tmp_path, twin):
     os.kill(worker_pid(tmp_path), signal.SIGKILL)
     assert process.wait() == 0, process.printed
     assert table_of(tmp_path).equals(twin[0]) and load_curves(tmp_path / "runs/sweep").equals(twin[1])
+
+
+@pytest.mark.xdist_group("launch")
+def test_a_stack_whose_launch_was_killed_goes_on_as_it_was(tmp_path, twin):
+    """Ctrl-C amid a stack, one of whose runs has its record: the next launch hands it out whole, and it ends as its twin."""
+    process, folder = launch(tmp_path, **LONG), SweepFolder(tmp_path / "runs/sweep")
+    wait_until(lambda: said(folder).get("epoch", 0) > 1)
+    process.kill_group(signal.SIGINT)
+    process.wait()
+    wait_until(lambda: not life_of(folder).working)
+    assert len(list(folder.checkpoints.glob("*.checkpoint"))) == 3
+    (records,) = (twin[2] / "runs/sweep/records").glob("*.jsonl")
+    (launch_id,) = folder.launch_ids()
+    write_whole(folder.records / f"{launch_id}-0-7.jsonl", records.read_text().splitlines()[0] + "\n")
+    again = launch(tmp_path, **LONG)
+    assert again.wait() == 0, again.printed
+    assert "2 to train, 1 recorded" in again.printed and "in 1 stack," in again.printed
+    assert table_of(tmp_path).equals(twin[0]) and load_table(tmp_path / "runs/sweep")["exact"].all()
+    assert not list(folder.checkpoints.glob("*.checkpoint"))
 
 
 @pytest.mark.xdist_group("launch")

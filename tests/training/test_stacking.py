@@ -14,7 +14,8 @@ from study.backbones import build_spec, specify
 from study.config.run import Run
 from study.training import step as steps
 from study.training.checkpoint import Checkpoints
-from study.training.engine import train_stack
+from study.training.engine import NothingShared, train_stack
+from study.training.fingerprint import differences
 from study.training.outcome import Outcome
 from study.training.placement import equipped
 from study.training.stacking import Stack, Unstackable, check
@@ -128,18 +129,18 @@ def test_no_kill_changes_a_bit(tmp_path_factory, backbone, kills, every):
 def test_a_kill_between_the_saves_of_two_members_sets_all_back_to_the_step_they_share(tmp_path, monkeypatch):
     """Killed when one of three had saved step 6, all go on from step 3, and end with the twin's bits."""
     wanted, saved = runs(), []
-    original = Checkpoints.save
+    original = Checkpoints.write
 
-    def save(self, state, *, step):
-        original(self, state, step=step)
+    def write(self, state, *, step):
         saved.append(step)
-        if saved.count(6) == 1:
+        if saved.count(6) == 2:
             raise Killed
+        return original(self, state, step=step)
 
-    monkeypatch.setattr(Checkpoints, "save", save)
+    monkeypatch.setattr(Checkpoints, "write", write)
     with pytest.raises(Killed):
         stack(wanted, tmp_path / "killed", every=3)
-    monkeypatch.setattr(Checkpoints, "save", original)
+    monkeypatch.setattr(Checkpoints, "write", original)
     found, twin = stack(wanted, tmp_path / "killed", restart=1), stack(wanted, tmp_path / "twin")
     for run in wanted:
         assert [resume.step for resume in found[run.run_id].resumes] == [3] and found[run.run_id].exact
@@ -179,15 +180,33 @@ def test_a_member_that_diverges_ends_alone(tmp_path, monkeypatch):
         assert_same_bits(found[run.run_id], calm[run.run_id])
 
 
-def test_a_checkpoint_holds_one_run_and_not_the_stack(tmp_path):
+@pytest.mark.parametrize("judged", ["last", "ema"])
+def test_a_checkpoint_holds_one_run_and_not_the_stack(tmp_path, judged):
     """A member's checkpoint is as large as that of the run alone, though its weights are views of the stack's."""
     sizes = {}
-    for size in (1, 4):
-        wanted = runs("convmixer", size=size)
+    for size in (1, 8):
+        wanted = runs("convmixer", size=size, evaluate=judged)
         with pytest.raises(Killed):
             stack(wanted, tmp_path / str(size), fate=Fate(kill_after=2), every=1)
         sizes[size] = max(path.stat().st_size for path in (tmp_path / str(size)).glob(f"{wanted[0].run_id}*"))
-    assert sizes[4] < 1.05 * sizes[1]
+    assert sizes[8] < 1.02 * sizes[1]
+
+
+def test_what_has_nothing_in_common_to_go_on_from_is_told(tmp_path):
+    """Two of three have a checkpoint: the stack doesn't start over, each is to go on by itself."""
+    wanted = runs()
+    with pytest.raises(Killed):
+        stack(wanted, tmp_path, fate=Fate(kill_after=4), every=1)
+    for path in tmp_path.glob(f"{wanted[2].run_id}.*"):
+        path.unlink()
+    with pytest.raises(NothingShared):
+        stack(wanted, tmp_path, restart=1)
+
+
+def test_a_checkpoint_from_before_there_were_stacks_is_exact():
+    """Fingerprints without the entry are those of runs alone."""
+    assert differences({"threads": 1}, {"threads": 1, "stacked": 1}) == []
+    assert differences({"threads": 1}, {"threads": 1, "stacked": 3}) == ["stacked: 1 -> 3"]
 
 
 def test_time_is_shared_out(tmp_path):
