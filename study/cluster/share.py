@@ -38,7 +38,9 @@ class Worker:
             if self.stop():
                 return
             left = [planned for planned in stack if not (self._gone(planned) or self._over(planned, trainer))]
-            deaths = max((self.deaths[planned["run_id"]] for planned in left), default=0)
+            if not left:
+                continue
+            deaths = max(self.deaths[planned["run_id"]] for planned in left)
             together = len(stack) > 1 and trainer.can_stack(stack, left)
             if together and deaths < DEATHS_ALLOWED - 1:  # the last try is alone: it tells which of them it is
                 self._train(stack, left, trainer)

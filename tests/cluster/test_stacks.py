@@ -184,6 +184,7 @@ class Witness:
     held: weakref.ref[Tensors] | None = None  # what the frames of the failed stack held
 
     def saved_step(self, run_ids: Any) -> int:
+        assert run_ids
         return 0
 
     def reason(self, error: Exception) -> str:
@@ -267,6 +268,15 @@ def test_what_is_no_longer_ours_keeps_its_place_only(tmp_path):
     witness = Witness()
     train_three(tmp_path, witness, gone="a")
     assert witness.asked == [("b",)] and witness.stacked == [3]
+
+
+def test_a_stack_that_is_over_is_passed_by(tmp_path):
+    """All of it is somebody else's or withdrawn: nothing is trained, and the worker goes on."""
+    (tmp_path / "launches/launch").mkdir(parents=True)
+    withdraw(SweepFolder(tmp_path), "launch", ["c"])
+    witness = Witness()
+    train_three(tmp_path, witness, gone="ab")
+    assert witness.asked == []
 
 
 def test_a_record_that_cannot_be_written_is_no_runs_failure(tmp_path, monkeypatch):
