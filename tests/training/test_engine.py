@@ -197,7 +197,7 @@ def test_an_interruption_tells_where_and_saves(tmp_path):
 
 
 def test_progress_is_told_at_most_once_a_second(tmp_path, monkeypatch):
-    """One report where training ends within the interval; with no interval one per step, the last of which says that all is done."""
+    """One report within an interval; with no interval one per step, the last of which says that all is done."""
     told = []
     for interval, expected in ((1000.0, 1), (0.0, 9)):
         told.clear()
