@@ -103,7 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
     variants = VARIANTS[device.kind] if arguments.variants else (None,)
     subjects = list(distinct(plan.runs, arguments.batch_size, variants=variants))
-    stacked = list(stackable(plan.runs, arguments.batch_size, console=console)) if arguments.stacks else []
+    finals = [pending.example for pending in plan.pending]
+    stacked = list(stackable([*plan.runs, *finals], arguments.batch_size, console=console)) if arguments.stacks else []
+    if arguments.stacks and not stacked:
+        console.print("nothing to stack: no two runs that can be stacked differ in seed, lr or weight decay alone")
     benchmark = measure(plan, subjects, stacked, device=device, rounds=arguments.rounds, console=console)
     path = file_for(benchmark, sweep_folder(arguments, plan.sweep.name).benchmarks)
     write_whole(path, benchmark.model_dump_json(indent=1) + "\n")

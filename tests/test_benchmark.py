@@ -52,6 +52,9 @@ seeds: [0, 1]
 """
 
 
+TUNED = "seeds: [0, 1, 2, 3, 4]\ntune: {axes: {train.lr: [1e-3, 2e-3]}, seeds: [100]}"
+
+
 @pytest.fixture
 def plan(tmp_path, monkeypatch) -> Plan:
     """Four architectures, eight runs; the working folder is temporary."""
@@ -305,7 +308,17 @@ def test_stacks_are_measured_in_the_sizes_that_the_sweep_has_runs_for(plan, caps
         (gain,) = found.stack_gains(document).values()
         assert gain > 0 and found.speed(document).variant.compiled is None
     assert main(["sweep.yaml", "backbone=vit", "model.pooling=class_token", "--rounds", "1", "--stacks"]) == 0
-    assert "can't be stacked: SequenceStem.class_token has no stacked form" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "can't be stacked: SequenceStem.class_token has no stacked form" in told and "nothing to stack" in told
+
+
+def test_final_runs_that_wait_for_a_selection_are_counted_too(plan, monkeypatch):
+    """Two trials and five seeds to follow: stacks of five are measured as well, each architecture once."""
+    Path("sweep.yaml").write_text(SWEEP.replace("seeds: [0, 1]", TUNED), encoding="utf-8")
+    seen = []
+    monkeypatch.setattr(study.benchmark, "time_stack", lambda run, *, size, device: seen.append((run.model.dim, size)) or 1.0)
+    assert main(["sweep.yaml", "backbone=vit", "--rounds", "1", "--stacks"]) == 0
+    assert seen == [(8, 2), (8, 4), (8, 5), (12, 2), (12, 4), (12, 5)]
 
 
 def test_sizes_are_powers_of_two_and_that_of_equal_stacks():
