@@ -22,7 +22,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
 from study.streams import stream
@@ -49,6 +48,8 @@ class Distribution:
         if self.kind == "uniform":
             return generator.uniform(-self.scale, self.scale, shape)
         if self.kind == "truncated_normal":  # at two standard deviations before rescaling, as in flax
+            from scipy.special import ndtr, ndtri  # of papers' initialisations alone, and slow to load
+
             low, high = ndtr(-2.0), ndtr(2.0)
             return np.asarray(self.scale / UNIT_TRUNCATED_STD * ndtri(low + (high - low) * generator.random(shape)))
         weights = np.exp(generator.random(shape))  # softmax of uniform numbers, row by row

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from study.errors import Problem, UserError
-from study.records.table import planned_columns
+from study.records.columns import planned_columns
 
 if TYPE_CHECKING:
     from study.planned import PendingRun, PlannedRun

@@ -25,10 +25,9 @@ from study.config.run import Run
 from study.data import facts
 from study.data.splits import Splits, load
 from study.errors import UserError
+from study.records.columns import planned_columns
 from study.records.folder import SweepFolder, Writer
-from study.records.predictions import keep_predictions
 from study.records.record import Record
-from study.records.table import planned_columns
 from study.tracking.following import Tracking
 from study.tracking.libraries import trackers_named
 from study.training.checkpoint import Checkpoints
@@ -242,6 +241,8 @@ class Trainer:
         write_kept(path, run, weights=outcome.weights, facts=self._load(run.data).facts, writer=str(self.writer))
 
     def _keep_predictions(self, run: Run, found: Predictions) -> None:
+        from study.records.predictions import keep_predictions  # loads pandas and pyarrow
+
         image = self._load(run.data).test.indices.numpy()
         keep_predictions(self.folder, self.writer, run_id=run.run_id, image=image, label=found.label,
                          predicted=found.predicted, probability=found.probability)  # fmt: skip

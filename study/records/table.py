@@ -8,7 +8,6 @@ name. A measurement that is missing is NA, never 0. The table carries no paths, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,17 +18,12 @@ import pandas as pd
 from study.errors import Problem, UserError
 from study.records.baseline import baseline_name, read_baselines
 from study.records.benchmark import Benchmark, benchmark_columns, newest_benchmark
+from study.records.columns import planned_columns
 from study.records.folder import MEND_LAUNCH, SweepFolder, read_kept
 from study.records.lost import lost_seconds
 from study.records.record import Attempts, Record, Stage, read_records
 from study.records.selection import read_selection
 
-PATHS = ("root", "cache")
-SECTION_COLUMNS = {"data": {"name": "data_name", "digest": "data_digest"}, "model": {}, "augment": {}, "train": {}}
-"""Options whose bare name would say too little as a column."""
-
-NOT_COLUMNS = {"data": {*PATHS, "val_fraction", "predictions"}, "model": {"image_size", "in_channels", "num_classes"},
-               "augment": set(), "train": {"keep", "distributed", "read_test"}}
 RESULTS = ("val_accuracy", "val_loss", "test_accuracy", "test_top5", "test_loss")
 MEASURED = ("train_seconds", "images_per_second", "peak_memory_mib")
 FINGERPRINT = ("device", "device_name", "threads", "ranks", "stacked", "memory_layout", "kernels", "optimizer", "micro_batches",
@@ -162,27 +156,6 @@ def left_out(folder: str | Path) -> int:
     """How many recorded runs are not part of the newest plan."""
     planned = {run["run_id"] for run in load_plan(folder)["runs"]}
     return len(set(read_records(SweepFolder(Path(folder)).records)) - planned)
-
-
-def planned_columns(planned: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of a run before it is trained: identity, resolved options, cost and match, by column name."""
-    row: dict[str, Any] = {
-        "run_id": planned["run_id"],
-        "backbone": planned["run"]["backbone"],
-        "seed": planned["run"]["seed"],
-        "stage": planned["stage"],
-        "trials": planned["trials"],
-    }
-    for section, renamed in SECTION_COLUMNS.items():
-        for name, value in planned["run"][section].items():
-            if name not in NOT_COLUMNS[section]:
-                row[renamed.get(name, name)] = json.dumps(value) if isinstance(value, (list, dict)) else value
-    if planned["run"]["train"]["fit_on"] == "train+val":
-        row |= {"train_images": row["train_images"] + row["val_images"], "val_images": 0}
-    if planned["stage"] == "trial":
-        row["test_images"] = 0
-    row |= planned["cost"]
-    return row | {f"match_{name}": value for name, value in planned["match"].items()}
 
 
 def _row(
