@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-import study.benchmark
+from study import subjects
 from study.backbones import build_spec
 from study.benchmark import main
 from study.cluster.launching import enter, new_launch
@@ -110,7 +110,7 @@ def test_rounds_go_over_all_architectures_in_turn(plan, monkeypatch):
         order.append((run.backbone, run.model.dim))
         return laps
 
-    monkeypatch.setattr(study.benchmark, "time_architecture", noted)
+    monkeypatch.setattr(subjects, "time_architecture", noted)
     assert main(["sweep.yaml", "--rounds", "3"]) == 0
     assert len(order) == 12
     assert order[:4] == order[4:8] == order[8:] and len(set(order)) == 4
@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_left_out_and_told(plan, monkeypatch, capsys):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB")
         return speeds.Laps(0.1, 0.1, 0.1, None, Variant(memory_layout="contiguous"))
 
-    monkeypatch.setattr(study.benchmark, "time_architecture", narrow_only)
+    monkeypatch.setattr(subjects, "time_architecture", narrow_only)
     assert main(["sweep.yaml", "--rounds", "2"]) == 1
     screen = capsys.readouterr().out
     assert "vit patch_size=4 dim=12" in screen and "out of memory" in screen
@@ -217,7 +217,7 @@ def test_the_fastest_variant_is_handed_out(plan, monkeypatch):
     def timed(run, *, device, variant):
         return speeds.Laps(0.1 if variant == fast else 0.2, 0.1, 0.1, None, variant)
 
-    monkeypatch.setattr(study.benchmark, "time_architecture", timed)
+    monkeypatch.setattr(subjects, "time_architecture", timed)
     assert main(["sweep.yaml", "--rounds", "1", "--variants"]) == 0
     found = newest_benchmark(Path("runs/sweep/benchmarks"))
     assert len(found.architectures) == 4 * 4
@@ -316,7 +316,7 @@ def test_final_runs_that_wait_for_a_selection_are_counted_too(plan, monkeypatch)
     """Two trials and five seeds to follow: stacks of five are measured as well, each architecture once."""
     Path("sweep.yaml").write_text(SWEEP.replace("seeds: [0, 1]", TUNED), encoding="utf-8")
     seen = []
-    monkeypatch.setattr(study.benchmark, "time_stack", lambda run, *, size, device: seen.append((run.model.dim, size)) or 1.0)
+    monkeypatch.setattr(subjects, "time_stack", lambda run, *, size, device: seen.append((run.model.dim, size)) or 1.0)
     assert main(["sweep.yaml", "backbone=vit", "--rounds", "1", "--stacks"]) == 0
     assert seen == [(8, 2), (8, 4), (8, 5), (12, 2), (12, 4), (12, 5)]
 
@@ -324,4 +324,4 @@ def test_final_runs_that_wait_for_a_selection_are_counted_too(plan, monkeypatch)
 def test_sizes_are_powers_of_two_and_that_of_equal_stacks():
     """Five runs of an architecture: all five at once too; ten: five and five; twenty: seven, seven and six; one: none."""
     for count, sizes in ((1, []), (2, [2]), (3, [2, 3]), (5, [2, 4, 5]), (10, [2, 4, 5, 8]), (20, [2, 4, 7, 8])):
-        assert study.benchmark.stack_sizes(count) == sizes
+        assert subjects.stack_sizes(count) == sizes
