@@ -118,7 +118,7 @@ class Worker:
         else:
             self._note_stop(begun, "signal" if self.stop() else "withdrawn")
             stayed = [planned for run_id, planned in begun.items() if not self.withdrawals.include(run_id)]
-            if len(stayed) < len(begun) and not self.stop():  # others of the stack were withdrawn, and these are to go on
+            if 0 < len(stayed) < len(begun) and not self.stop():  # others of the stack were withdrawn, and these go on
                 self._train(stack, stayed, trainer)
 
     def _begin(self, planned: Mapping[str, Any], step: int) -> bool:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from typed_commands import Typed, typed
 
 from study.cluster.journal import DEATHS_ALLOWED
-from study.cluster.ledger import Withdrawals, read_share, withdraw
+from study.cluster.ledger import Withdrawals, read_launch, read_share, withdraw
 from study.cluster.life import life_of
 from study.cluster.share import Worker, stacks_of
 from study.cluster.stacks import cut, kinds, stacks, under_way
@@ -181,6 +181,7 @@ class Witness:
     stacks_fail: bool = False
     asked: list[tuple[str, ...]] = field(default_factory=list)
     stacked: list[int] = field(default_factory=list)
+    withdraw: Callable[[], None] = lambda: None  # what happens meanwhile
     held: weakref.ref[Tensors] | None = None  # what the frames of the failed stack held
 
     def saved_step(self, run_ids: Any) -> int:
@@ -195,7 +196,13 @@ class Witness:
     def can_stack(self, stack: Any, left: Any) -> bool:
         return True
 
-    def train(self, stack: Any, *, begun: tuple[str, ...], ended: Callable[[Record], None], **_: object) -> None:
+    def train(
+        self, stack: Any, *, begun: tuple[str, ...], ended: Callable[[Record], None], stop: Callable[[], bool], log: str
+    ) -> None:
+        self.withdraw()
+        if stop():
+            self.asked.append(())
+            return
         self.asked.append(begun)
         self.stacked.append(len(stack))
         assert self.held is None or self.held() is None, "a failed stack is still in memory"
@@ -270,6 +277,20 @@ def test_what_is_no_longer_ours_keeps_its_place_only(tmp_path):
     assert witness.asked == [("b",)] and witness.stacked == [3]
 
 
+@pytest.mark.parametrize(("gone", "asked"), [("b", [(), ("a", "c")]), ("abc", [()])])
+def test_what_is_withdrawn_amid_training_is_let_go(tmp_path, monkeypatch, gone, asked):
+    """The stack is interrupted; those that nobody withdrew go on together, if there are any."""
+    (tmp_path / "launches/launch").mkdir(parents=True)
+    monkeypatch.setattr("study.cluster.ledger.LOOK_EVERY_S", 0.0)
+    witness = Witness()
+    if gone:
+        witness.withdraw = lambda: gone not in seen and (seen.append(gone), withdraw(SweepFolder(tmp_path), "launch", [*gone]))
+    seen: list[str] = []
+    noted = train_three(tmp_path, witness)
+    assert witness.asked == asked
+    assert [line[1] for line in noted.lines if line == ("stop", line[1], "withdrawn")] == ["a", "b", "c"]
+
+
 def test_a_stack_that_is_over_is_passed_by(tmp_path):
     """All of it is somebody else's or withdrawn: nothing is trained, and the worker goes on."""
     (tmp_path / "launches/launch").mkdir(parents=True)
@@ -295,17 +316,18 @@ def test_a_record_that_cannot_be_written_is_no_runs_failure(tmp_path, monkeypatc
 # ---- A launch with stacks, killed and cancelled ------------------------------------------------------------------------
 
 
-LONG: dict[str, Any] = {"epochs": 300, "text": SWEEP.replace("[convmixer, vit]", "[convmixer]")}
+LONG: dict[str, Any] = {"epochs": 200, "text": SWEEP.replace("[convmixer, vit]", "[convmixer]")}
 
 
 def launch(folder: Path, *, epochs: int, stacked: bool = True, text: str = SWEEP) -> Typed:
-    """A launch by one worker, to which the benchmark says that three runs at once pay."""
+    """A launch by workers of one thread, to which the benchmark says that three runs at once pay."""
     runs = planned_runs(folder, epochs=epochs, text=text)
     place = SweepFolder(folder / "runs/sweep").benchmarks
     place.mkdir(parents=True, exist_ok=True)
     if stacked:
-        write_whole(place / "20260102t101500-here.json", measured(runs, {3: 1.5}).model_dump_json())
-    return typed("launch sweep.yaml --cluster local --workers 1", folder=folder, environment=dict(os.environ))
+        write_whole(place / "20260102t101500-here.json", measured(runs, {3: 3.0}).model_dump_json())
+    workers = f"--workers {len(os.sched_getaffinity(0))}"
+    return typed(f"launch sweep.yaml --cluster local {workers}", folder=folder, environment=dict(os.environ))
 
 
 def finished(folder: Path, *, epochs: int = 3, stacked: bool = True, text: str = SWEEP):
@@ -357,7 +379,8 @@ def test_a_launch_stacks_what_pays_and_comes_to_the_same(tmp_path):
     assert not list((tmp_path / "stacked/runs/sweep/checkpoints").glob("*"))
     folder = SweepFolder(tmp_path / "stacked/runs/sweep")
     (launch_id,) = folder.launch_ids()
-    assert [len(stack) for stack in stacks_of(read_share(folder, (launch_id, 0)))] == [3, 3]
+    shares = [read_share(folder, (launch_id, task)) for task in range(read_launch(folder, launch_id).tasks)]
+    assert [len(stack) for share in shares for stack in stacks_of(share)] == [3, 3]
 
 
 @pytest.fixture(scope="module")
