@@ -29,7 +29,9 @@ NewCluster = Callable[..., SlurmCluster]
 
 
 def told(folder: Path) -> list[list[str]]:
-    return [line.split() for file in folder.glob("*.out") for line in file.read_text().splitlines()]
+    """The words of each line that is written to its end."""
+    lines = [line for file in folder.glob("*.out") for line in file.read_text().splitlines(keepends=True)]
+    return [line.split() for line in lines if line.endswith("\n")]
 
 
 def into(folder: Path) -> tuple[str, ...]:
