@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from pydantic import JsonValue
@@ -116,14 +117,10 @@ def take_turn(subject: Subject | StackSubject, device: DeviceChoice) -> None:
 
 
 def speed_of(subject: Subject) -> Speed:
-    run, laps = subject.planned.run, subject.laps
+    laps = subject.laps
     peaks = [lap.peak_memory_mib for lap in laps if lap.peak_memory_mib is not None]
     return Speed(
-        label=subject.planned.label,
-        backbone=run.backbone,
-        model=run.model.model_dump(mode="json"),
-        precision=run.train.precision,
-        batch_size=run.train.batch_size,
+        **architecture_of(subject.planned),
         memory_layout=laps[0].variant.memory_layout,
         compiled=laps[0].variant.compiled,
         train_step_seconds=tuple(lap.train_step_seconds for lap in laps),
@@ -134,16 +131,16 @@ def speed_of(subject: Subject) -> Speed:
 
 
 def stack_speed_of(subject: StackSubject) -> StackSpeed:
-    run = subject.planned.run
     return StackSpeed(
-        label=subject.planned.label,
-        backbone=run.backbone,
-        model=run.model.model_dump(mode="json"),
-        precision=run.train.precision,
-        batch_size=run.train.batch_size,
-        size=subject.size,
-        train_step_seconds=tuple(subject.seconds),
+        **architecture_of(subject.planned), size=subject.size, train_step_seconds=tuple(subject.seconds)
     )
+
+
+def architecture_of(planned: PlannedRun) -> dict[str, Any]:
+    """What was timed, as the benchmark's file names it."""
+    run = planned.run
+    return {"label": planned.label, "backbone": run.backbone, "model": run.model.model_dump(mode="json"),
+            "precision": run.train.precision, "batch_size": run.train.batch_size}  # fmt: skip
 
 
 def input_speed(planned: PlannedRun, rounds: Sequence[float]) -> InputSpeed:

@@ -91,8 +91,10 @@ def under_way(
 def begun_stacks(folder: SweepFolder) -> dict[str, tuple[str, ...]]:
     """By run id, of all runs that have a checkpoint, the runs of the stack that they were last launched in."""
     saved = {path.name.rsplit(".", 3)[0] for path in folder.checkpoints.glob("*.checkpoint")}
-    last = {run_id: worker for launch in folder.launch_ids() for run_id, worker in holders(folder, launch).items()
-            if run_id in saved} if saved else {}
+    if not saved:
+        return {}
+    given = [holders(folder, launch) for launch in folder.launch_ids()]
+    last = {run_id: worker for launch in given for run_id, worker in launch.items() if run_id in saved}
     shares = {worker: {planned["run_id"]: planned for planned in read_share(folder, worker)} for worker in set(last.values())}
     return {run_id: tuple(stack_of(shares[worker][run_id])) for run_id, worker in last.items()}
 

@@ -28,7 +28,6 @@ class Session:
     """What stays the same of one run's training from the first step of an attempt to its last."""
 
     run: Run
-    micro_batches: int
     device: torch.device
     train: TrainingBatches
     val: EvaluationBatches | None  # None where the run is fitted on the validation images too
@@ -75,7 +74,6 @@ def member(
     evaluated = partial(EvaluationBatches, facts=splits.facts, device=where, layout=layout, ranks=ranks)
     session = Session(
         run=run,
-        micro_batches=micro_batches,
         device=where,
         train=batches,
         val=None if run.train.fit_on == "train+val" else evaluated(splits.val),

@@ -10,11 +10,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from typed_commands import Typed, typed
+from typed_commands import Typed, typed, wait_until, worker_processes
 
 from study.cluster.life import life_of
 from study.cluster.local import interrupts_held_back
@@ -50,29 +49,9 @@ def finish(folder: Path, *words: str) -> str:
     return launch.printed
 
 
-def wait_until(condition, *, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
 def journals(folder: Path) -> list[dict]:
     paths = sorted((folder / "runs/sweep/journals").glob("*.jsonl"))
     return [json.loads(line) for path in paths for line in path.read_text().splitlines() if line.endswith("}")]
-
-
-def worker_processes(folder: Path) -> list[int]:
-    """Worker processes of this folder's launches: their command line names its jobs folder."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().decode().split("\0")
-        except OSError:
-            continue
-        if "submitit.core._submit" in words and any(str(folder) in word for word in words):
-            found.append(int(entry.name))
-    return found
 
 
 @pytest.fixture(scope="module")

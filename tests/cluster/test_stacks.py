@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typed_commands import Typed, typed
+from typed_commands import Typed, typed, wait_until, worker_processes
 
 from study.cluster.journal import DEATHS_ALLOWED
 from study.cluster.ledger import Withdrawals, read_launch, read_share, withdraw
@@ -341,29 +340,10 @@ def table_of(folder: Path):
     return load_table(folder / "runs/sweep")[OUTCOME].sort_values("run_id", ignore_index=True)
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
 def said(folder: SweepFolder) -> dict[str, Any]:
     """What the worker says it is at."""
     texts = [path.read_text() for path in folder.progress.glob("*.json")]
     return json.loads(texts[-1]) if texts else {}
-
-
-def worker_pid(folder: Path) -> int:
-    """The process of the one worker."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().decode().split("\0")
-        except OSError:
-            continue
-        if "submitit.core._submit" in words and any(str(folder) in word for word in words):
-            return int(entry.name)
-    raise AssertionError("no worker is there")
 
 
 @pytest.mark.xdist_group("launch")
@@ -397,7 +377,8 @@ def test_a_killed_stack_ends_with_the_bits_of_its_twin(tmp_path, twin):
     wait_until(lambda: said(folder).get("epoch", 0) > 1)
     running = running_now(folder, life_of(folder))
     assert len(running) == 3 and {each.epochs for each in running.values()} == {LONG["epochs"]}
-    os.kill(worker_pid(tmp_path), signal.SIGKILL)
+    (worker,) = worker_processes(tmp_path)
+    os.kill(worker, signal.SIGKILL)
     assert process.wait() == 0, process.printed
     assert table_of(tmp_path).equals(twin[0]) and load_curves(tmp_path / "runs/sweep").equals(twin[1])
 
