@@ -36,9 +36,10 @@ test-trackers: .venv/complete-dev
 	@$(RUN) -m pytest -m trackers
 
 soak: .venv/complete-dev packages
-	@OMP_NUM_THREADS=1 $(RUN) tests/cluster/soak.py --runs 500 --minutes 10
+	@OMP_NUM_THREADS=1 $(RUN) tests/launcher/soak.py --runs 500 --minutes 10
 
 check: .venv/complete-dev
+	@$(RUN) -m ruff format --check .
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
 

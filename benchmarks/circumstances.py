@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from study.cluster.snapshot import origin
+from study.launcher.code_snapshot import origin
 from study.training.fingerprint import processor_name
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy")

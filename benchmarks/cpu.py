@@ -26,7 +26,7 @@ from benchmarks.tables import print_table, write_json
 from benchmarks.turns import Prepare, Timing, cores, elsewhere, ratio, take_turns
 from study.backbones import build_spec
 from study.training.device import DeviceChoice
-from study.training.placement import equipped
+from study.training.model_setup import equipped
 
 CPU = torch.device("cpu")
 OURS, PEER = "ours", "timm contiguous"
@@ -56,7 +56,7 @@ def ours(name: str, batch_size: int, *, kernel: bool = True, memory: bool = True
 
 def with_kernel_alone(choice: DeviceChoice) -> DeviceChoice:
     """The choice with the compiled kernel, and memory handled as by default."""
-    from study.kernels.extension import prepare
+    from study.cpu_kernels.extension import prepare
 
     return replace(choice, extension=prepare(os.environ))
 

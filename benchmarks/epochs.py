@@ -24,7 +24,7 @@ from benchmarks.turns import synchronise
 from study.config.options import DataOptions, ResolvedData
 from study.config.run import Run
 from study.data import prepare
-from study.data.noise import noise_splits
+from study.data.random_images import noise_splits
 from study.data.splits import Splits, load
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice

@@ -30,20 +30,20 @@ from benchmarks.cpu import fed, ours
 from benchmarks.subjects import SUBJECTS, run_of
 from benchmarks.tables import print_table, write_json
 from benchmarks.turns import Lap, Ratio, elsewhere, ratio, take_turns
-from study.cluster.journal import read_journals
-from study.config.reading import read_sweep
+from study.records.journal import read_journals
+from study.config.sweep_file import read_sweep
 from study.config.run import Run
 from study.data import facts
-from study.data.noise import noise_splits
+from study.data.random_images import noise_splits
 from study.data.splits import Splits
-from study.planning import make_plan
-from study.records.folder import SweepFolder
+from study.planning.sweep_plan import make_plan
+from study.records.sweep_folder import SweepFolder
 from study.training.checkpoint import LEAST_INTERVAL_SECONDS, SHARE_OF_TIME, Checkpoints, save
 from study.training.device import DeviceChoice
 from study.training.engine import train
 from study.training.fingerprint import fingerprint
-from study.training.layout import LAYOUTS
-from study.training.placement import equipped, placed
+from study.training.memory_layout import LAYOUTS
+from study.training.model_setup import equipped, placed
 from study.training.state import initial_state
 
 ROOT = Path(__file__).parents[1]

@@ -8,16 +8,16 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.subjects import RECIPE, facts_of
-from study.config.execution import Variant
+from study.config.variant import Variant
 from study.config.run import Run
-from study.data.noise import noise_splits
+from study.data.random_images import noise_splits
 from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
 from study.training.device import DeviceChoice, autocast, execution_mode
-from study.training.layout import laid_out, memory_format
+from study.training.memory_layout import laid_out, memory_format
 from study.training.optimizer import set_learning_rate
-from study.training.placement import placed
-from study.training.speed import random_images
+from study.training.model_setup import placed
+from study.benchmarking.timing import random_images
 from study.training.state import initial_state
 from study.training.step import optimizer_step
 

@@ -14,7 +14,7 @@ from benchmarks.peers import LAYOUTS, PRECISIONS, timm_step
 from benchmarks.scale import Asked, Scale
 from benchmarks.subjects import SUBJECTS, run_of
 from benchmarks.turns import Contestant, Here, Prepare, Timing, ratio, take_turns
-from study.config.execution import Variant
+from study.config.variant import Variant
 
 COMPILING_S = 75.0  # that must be left to begin compiling two models
 OURS, INPUT = "ours", "data and augmentation"

@@ -24,7 +24,7 @@ from PIL import Image
 from benchmarks.circumstances import circumstances
 from benchmarks.tables import print_rows, write_json
 from study.records import load_table
-from study.streams import stream
+from study.rng import stream
 
 DRAWN = 256  # different images, which the folder repeats; decoding one costs the same each time
 CLASSES, TEST_SHARE = 20, 20  # a twentieth is for testing

@@ -11,7 +11,7 @@ from torch import nn
 from study.backbones import specify
 from study.config.options import AugmentOptions, ResolvedData, TrainOptions
 from study.config.run import Run
-from study.data.facts import DataFacts
+from study.data.dataset_facts import DataFacts
 from study.data.torchvision_schema import declare_missing_operators
 
 CLASSES, CHANNELS, IMAGES = 10, 3, 50_000

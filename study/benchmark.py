@@ -20,16 +20,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from study.cluster.environment import ask_for_equal_bits
-from study.cluster.snapshot import origin
-from study.cluster.stacks import WORTH_IT
-from study.commands import add_sweep_arguments, command_parser, open_console, positive, sweep_folder
+from study.launcher.environment import ask_for_equal_bits
+from study.launcher.code_snapshot import origin
+from study.launcher.stacks import WORTH_IT
+from study.cli.arguments import add_sweep_arguments, command_parser, open_console, positive, sweep_folder
 from study.errors import Problem, UserError, exit_status
-from study.planned import PlannedRun
-from study.planning import Plan, make_plan, read_to_plan
-from study.records.benchmark import Benchmark, median, spread
-from study.records.folder import write_whole
-from study.subjects import (
+from study.planning.planned_run import PlannedRun
+from study.planning.sweep_plan import Plan, make_plan, read_to_plan
+from study.records.benchmark_file import Benchmark, median, spread
+from study.records.sweep_folder import write_whole
+from study.benchmarking.workloads import (
     VARIANTS,
     StackSubject,
     Subject,
@@ -44,8 +44,8 @@ from study.subjects import (
 from study.training.device import DeviceChoice, choose_device
 from study.training.fingerprint import fingerprint
 from study.training.optimizer import IMPLEMENTATION
-from study.training.placement import equipped
-from study.training.speed import time_input
+from study.training.model_setup import equipped
+from study.benchmarking.timing import time_input
 
 ROUNDS = 5
 def parser() -> argparse.ArgumentParser:

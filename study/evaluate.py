@@ -22,16 +22,16 @@ from torch import Tensor
 
 from study.backbones import build_spec, names, specify, variants
 from study.backbones.specification import BackboneSpec
-from study.backbones.weights import load_weights
-from study.commands import command_parser, open_console, positive
-from study.config.form import read_pair
-from study.data.labelled import LabelledBatches, LabelledFolder, labelled_folder
+from study.backbones.weight_files import load_weights
+from study.cli.arguments import command_parser, open_console, positive
+from study.config.yaml_source import read_pair
+from study.data.evaluation_folder import LabelledBatches, LabelledFolder, labelled_folder
 from study.data.preprocessing import PUBLISHED_PREPROCESSING, Interpolation, Preprocessing
 from study.errors import Problem, UserError, exit_status
 from study.training.device import DeviceChoice, autocast, choose_device, execution_mode
 from study.training.evaluation import Evaluation, evaluate
-from study.training.kept import Kept, read_kept
-from study.training.layout import memory_format
+from study.training.saved_weights import Kept, read_kept
+from study.training.memory_layout import memory_format
 
 COLOUR_CHANNELS = 3
 

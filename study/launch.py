@@ -15,32 +15,32 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from study.cluster import slurm
-from study.cluster.launching import enter, keep_plan, new_launch, not_kept, to_do, told_stacks
-from study.cluster.ledger import Cluster, read_launches
-from study.cluster.life import life_of
-from study.cluster.local import LocalWorkers, machine_for, worker_environment
-from study.cluster.locks import launcher_sign, sweep_lock
-from study.cluster.profile import Profile, read_profile
-from study.cluster.queueing import Asked, await_trials, launch, show_scripts
-from study.cluster.selection import Selection, pairs
-from study.cluster.watching import LaunchView
-from study.commands import add_sweep_arguments, command_parser, cost_cache, counted, open_console, positive, sweep_folder, typed
+from study.launcher.slurm import client as slurm
+from study.launcher.assignment import enter, keep_plan, new_launch, not_kept, to_do, told_stacks
+from study.records.ledger import Cluster, read_launches
+from study.launcher.liveness import life_of
+from study.launcher.local_workers import LocalWorkers, machine_for, worker_environment
+from study.records.locks import launcher_sign, sweep_lock
+from study.launcher.slurm.profile import Profile, read_profile
+from study.launcher.slurm.slurm_launch import Asked, await_trials, launch, show_scripts
+from study.launcher.run_filter import Selection, pairs
+from study.launcher.progress_view import LaunchView
+from study.cli.arguments import add_sweep_arguments, command_parser, cost_cache, counted, open_console, positive, sweep_folder, typed
 from study.config.sweep import Sweep
 from study.data import Unprepared
-from study.data.baseline import fit_baseline
+from study.data.linear_baseline import fit_baseline
 from study.errors import Problem, UserError, exit_status
 from study.plan import show_plan
-from study.planned import PlannedRun
-from study.planning import Plan, read_to_plan, verify_plan
+from study.planning.planned_run import PlannedRun
+from study.planning.sweep_plan import Plan, read_to_plan, verify_plan
 from study.prepare import prepare_data
-from study.records.baseline import note_baseline
-from study.records.benchmark import newest_benchmark
-from study.records.folder import SweepFolder
+from study.records.baseline_accuracy import note_baseline
+from study.records.benchmark_file import newest_benchmark
+from study.records.sweep_folder import SweepFolder
 from study.records.record import read_records
 from study.records.selection import read_selection
 from study.tracking.libraries import require_trackers
-from study.tuning import plan_so_far, told, unsettled, with_selection
+from study.planning.trials import plan_so_far, told, unsettled, with_selection
 
 DEFAULT_PROFILE = "slurm/default.yaml"
 

@@ -14,19 +14,19 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from study.cluster.environment import ask_for_equal_bits
-from study.commands import add_sweep_arguments, command_parser, cost_cache, counted, open_console, sweep_folder
+from study.launcher.environment import ask_for_equal_bits
+from study.cli.arguments import add_sweep_arguments, command_parser, cost_cache, counted, open_console, sweep_folder
 from study.config.sweep import Tuning
 from study.errors import Problem, UserError, exit_status
-from study.forecast import forecast
-from study.planned import PlannedRun, representatives
-from study.planning import Plan, read_to_plan, verify_plan
-from study.records.benchmark import Benchmark, newest_benchmark
+from study.planning.runtime_estimate import forecast
+from study.planning.planned_run import PlannedRun, representatives
+from study.planning.sweep_plan import Plan, read_to_plan, verify_plan
+from study.records.benchmark_file import Benchmark, newest_benchmark
 from study.records.record import read_records
 from study.tracking.libraries import require_trackers
 from study.training.device import choose_device
-from study.training.rehearsal import images_at_hand, rehearse
-from study.tuning import plan_so_far
+from study.training.dry_step import images_at_hand, rehearse
+from study.planning.trials import plan_so_far
 
 PASSES = {"M ": 1e6}
 FLOPS = {"P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6}

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from study.cells import data_options
-from study.commands import add_sweep_arguments, command_parser, open_console
+from study.planning.resolver import data_options
+from study.cli.arguments import add_sweep_arguments, command_parser, open_console
 from study.config.sweep import Sweep
 from study.data import DataFacts, prepare
 from study.errors import exit_status
-from study.planning import read_to_plan
+from study.planning.sweep_plan import read_to_plan
 
 
 @exit_status

@@ -16,15 +16,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from study.commands import add_sweep_arguments, command_parser, launched, open_console, sweep_folder
-from study.config.reading import read_sweep
+from study.cli.arguments import add_sweep_arguments, command_parser, launched, open_console, sweep_folder
+from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, exit_status
 from study.reporting.figures.style import LOOKS
-from study.reporting.folder import Written, draw
+from study.reporting.report_folder import Written, draw
 from study.reporting.provenance import standing
 from study.reporting.sections import cells_section
-from study.reporting.sources import Material, compared, from_report, from_runs, write_tables
-from study.reporting.tables import TextTable
+from study.analysis.inputs import Material, compared, from_report, from_runs, write_tables
+from study.reporting.text_tables import TextTable
 
 
 def parser() -> argparse.ArgumentParser:

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from study.cluster.life import life_of
-from study.cluster.standing import Gap, Running, Standing, last_lines, standing
-from study.commands import add_sweep_arguments, command_parser, counted, launched, open_console, read_asked, sweep_folder, typed
+from study.launcher.liveness import life_of
+from study.launcher.sweep_status import Gap, Running, Standing, last_lines, standing
+from study.cli.arguments import add_sweep_arguments, command_parser, counted, launched, open_console, read_asked, sweep_folder, typed
 from study.config.sweep import Sweep
 from study.errors import UserError, exit_status
-from study.records.folder import SweepFolder
+from study.records.sweep_folder import SweepFolder
 from study.records.record import Attempts, Stage
 from study.records.table import load_plan, planned_of
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from study.backbones import names, specification
 from study.config.options import AugmentOptions, DataOptions, MatchOptions, TrainOptions
-from study.config.reading import read_sweep
+from study.config.sweep_file import read_sweep
 from study.config.sweep import Document, FinalSection, TuneSection
 
 ROOT = Path(__file__).resolve().parents[1]

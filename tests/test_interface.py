@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from study.backbones import build, names
-from study.cost import count_cost
+from study.planning.traced_cost import count_cost
 from study.errors import UserError
 from study.records import load_table
 

@@ -14,8 +14,8 @@ import torch
 from pydantic import ValidationError
 
 from study.backbones import convmixer, convnext, metaformer, mlp_mixer, vit
-from study.backbones.body import Architecture, Backbone
-from study.backbones.initialisation import initialise, matched
+from study.backbones.base import Architecture, Backbone
+from study.backbones.initialization import initialise, matched
 from study.backbones.specification import BackboneSpec
 from study.errors import Problem, UserError
 

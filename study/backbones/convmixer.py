@@ -20,12 +20,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from study.backbones.body import Architecture, Backbone, Settings, block
+from study.backbones.base import Architecture, Backbone, Settings, block
 from study.backbones.closed_form import Cost, depthwise, linear, norm
-from study.backbones.depthwise import DepthwiseConv2d
+from study.backbones.depthwise_conv import DepthwiseConv2d
 from study.backbones.head import GridHead, head_cost
-from study.backbones.initialisation import POSITIONS_STD, Distribution, fan_in
-from study.backbones.kernel import KernelPixels, KernelSize, natural_kernel
+from study.backbones.initialization import POSITIONS_STD, Distribution, fan_in
+from study.backbones.kernel_size import KernelPixels, KernelSize, natural_kernel
 from study.backbones.layers import activation, grid_norm
 from study.backbones.specification import BackboneSpec, Norm, option
 from study.backbones.stem import grid_stem, stem_cost

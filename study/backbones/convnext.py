@@ -20,12 +20,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from study.backbones.body import Architecture, Backbone, Settings
+from study.backbones.base import Architecture, Backbone, Settings
 from study.backbones.closed_form import Cost, Part, depthwise, mlp, norm
-from study.backbones.depthwise import DepthwiseConv2d
+from study.backbones.depthwise_conv import DepthwiseConv2d
 from study.backbones.head import GridHead, head_cost
-from study.backbones.initialisation import LAYER_SCALE, Distribution
-from study.backbones.kernel import KernelPixels, KernelSize, natural_kernel
+from study.backbones.initialization import LAYER_SCALE, Distribution
+from study.backbones.kernel_size import KernelPixels, KernelSize, natural_kernel
 from study.backbones.layers import Mlp, grid_norm
 from study.backbones.specification import BackboneSpec, option
 from study.backbones.stem import grid_stem, stem_cost

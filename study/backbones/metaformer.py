@@ -19,10 +19,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from study.backbones.body import Architecture, Backbone, PreNormResidual, block
+from study.backbones.base import Architecture, Backbone, PreNormResidual, block
 from study.backbones.closed_form import Cost, mlp, norm
 from study.backbones.head import SequenceHead, head_cost
-from study.backbones.kernel import fitting_kernel, natural_kernel, reaching_pixels
+from study.backbones.kernel_size import fitting_kernel, natural_kernel, reaching_pixels
 from study.backbones.layers import Mlp, sequence_norm
 from study.backbones.mlp_mixer import natural_token_dim
 from study.backbones.specification import BackboneSpec, PositionEmbedding, option, unreached

@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 from pydantic import Field
 from torch import Tensor, nn
 
-from study.backbones.body import Architecture, Backbone, PreNormResidual, Settings, block
+from study.backbones.base import Architecture, Backbone, PreNormResidual, Settings, block
 from study.backbones.closed_form import Cost, mlp, norm
 from study.backbones.head import SequenceHead, head_cost
-from study.backbones.initialisation import POSITIONS_STD, Distribution, fan_in
+from study.backbones.initialization import POSITIONS_STD, Distribution, fan_in
 from study.backbones.layers import Mlp, sequence_norm
 from study.backbones.specification import Activation, BackboneSpec
 from study.backbones.stem import SequenceStem, stem_cost

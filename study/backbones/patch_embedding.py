@@ -4,7 +4,7 @@
 (Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021, equation 1; Trockman and Kolter, "Patches are all you
 need?", 2022, equation 1). Two others make as many tokens without cutting the image into patches, so that patches
 themselves can be a factor: `overlap`, whose kernel is larger than its stride, and `conv_stem`, which halves the image
-step by step. In matched studies the weights come from one stream for all backbones (`study.backbones.initialisation`).
+step by step. In matched studies the weights come from one stream for all backbones (`study.backbones.initialization`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from study.backbones.closed_form import Part, norm
 from study.backbones.layers import activation, grid_norm
 from study.backbones.patch_embedding import patch_embedding, patch_embedding_cost
-from study.backbones.positions import OnGrid, positions, positions_cost
+from study.backbones.position_embedding import OnGrid, positions, positions_cost
 from study.backbones.specification import BackboneSpec
 
 

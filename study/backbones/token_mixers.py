@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from study.backbones.attention import SelfAttention
 from study.backbones.closed_form import Part, attention, depthwise, mlp
-from study.backbones.depthwise import DepthwiseConv2d
+from study.backbones.depthwise_conv import DepthwiseConv2d
 from study.backbones.mlp_mixer import TokenMlp
 
 if TYPE_CHECKING:

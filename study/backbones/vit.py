@@ -21,10 +21,10 @@ from pydantic import AfterValidator, Field, ValidationInfo
 from torch import nn
 
 from study.backbones.attention import SelfAttention
-from study.backbones.body import Architecture, Backbone, PreNormResidual, Settings, block
+from study.backbones.base import Architecture, Backbone, PreNormResidual, Settings, block
 from study.backbones.closed_form import Cost, attention, mlp, norm
 from study.backbones.head import SequenceHead, head_cost
-from study.backbones.initialisation import POSITIONS_STD, Distribution, fan_in
+from study.backbones.initialization import POSITIONS_STD, Distribution, fan_in
 from study.backbones.layers import Mlp, sequence_norm
 from study.backbones.specification import BackboneSpec, PositionEmbedding, divisors, listed, option
 from study.backbones.stem import SequenceStem, stem_cost

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from study.config.form import KEY_MARK, NodePath, Places, literal_choices
+from study.config.yaml_source import KEY_MARK, NodePath, Places, literal_choices
 from study.errors import nearest
 
 ModelT = TypeVar("ModelT", bound=BaseModel)

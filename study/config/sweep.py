@@ -1,7 +1,7 @@
 """A sweep is one question: fixed settings plus axes, as the file and the command line give them, every value with its place.
 
 `cells` lays out the grid: the product of all axes and zipped groups, less the exclusions. Nothing is validated against a
-backbone here; that needs the data's facts and happens once per cell in `study.cells`.
+backbone here; that needs the data's facts and happens once per cell in `study.planning.resolver`.
 """
 
 from __future__ import annotations

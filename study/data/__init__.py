@@ -4,7 +4,7 @@
 `study.data.splits.load(options, facts)` hands its splits to training. The first two don't import torch.
 """
 
-from study.data.facts import DataFacts
-from study.data.sources import Unprepared, facts, prepare
+from study.data.dataset_facts import DataFacts
+from study.data.datasets import Unprepared, facts, prepare
 
 __all__ = ["DataFacts", "Unprepared", "facts", "prepare"]

@@ -9,7 +9,7 @@
     <cache>/building/<key>/      under way, or interrupted and resumed by the next `prepare`
     <cache>/locks/<key>.lock     held by the one process that builds <key>
 
-Rows lie in the order of `study.data.order`, so that splits and subsets are slices.
+Rows lie in the order of `study.data.stratified_order`, so that splits and subsets are slices.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from pathlib import Path
 
 import numpy as np
 
-from study.data.facts import StoredFacts
-from study.data.order import Integers
-from study.data.pictures import Pixels
-from study.durability import flush, whole_file
+from study.data.dataset_facts import StoredFacts
+from study.data.stratified_order import Integers
+from study.data.images import Pixels
+from study.atomic_io import flush, whole_file
 from study.errors import Problem, UserError
 
 CACHE_VERSION = 1  # of layout, row order and resizing; an older cache is left alone and built anew

@@ -13,9 +13,9 @@ import hashlib
 import numpy as np
 
 from study.data.cache import Arrays
-from study.data.facts import StoredFacts
-from study.data.order import Integers, stratified_order
-from study.data.pictures import Pixels, fitted, statistics
+from study.data.dataset_facts import StoredFacts
+from study.data.stratified_order import Integers, stratified_order
+from study.data.images import Pixels, fitted, statistics
 
 IMAGES, TEST_IMAGES, SIZE, LEVELS = 1797, 360, 8, 16
 

@@ -2,7 +2,7 @@
 
 Published evaluation (timm's `transforms_imagenet_eval`, torchvision's Resize and CenterCrop on Pillow images): the shorter
 side is resized to floor(image_size / crop) with antialiasing, and the centre is cut out. Here the centred square is cut
-out first and resized to image_size (`study.data.pictures`): `crop` None.
+out first and resized to image_size (`study.data.images`): `crop` None.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from study.data.pictures import Pixels, decoded
+from study.data.images import Pixels, decoded
 
 Interpolation = Literal["bicubic", "bilinear"]
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}

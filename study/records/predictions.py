@@ -17,8 +17,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from study.durability import whole_file
-from study.records.folder import SweepFolder, Writer
+from study.atomic_io import whole_file
+from study.records.sweep_folder import SweepFolder, Writer
 from study.records.record import OUTCOMES, read_records
 
 SCHEMA = pa.schema(

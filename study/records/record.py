@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from study.errors import Problem, UserError
-from study.records.folder import Line, Writer, read_lines
+from study.records.sweep_folder import Line, Writer, read_lines
 
 Stage = Literal["trial", "final"]  # trials choose options, final runs answer the question
 Status = Literal["done", "diverged", "failed"]

@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from study.config.options import Options
 from study.errors import Problem, UserError
-from study.records.folder import SweepFolder, write_new
+from study.records.sweep_folder import SweepFolder, write_new
 from study.records.record import Record, Status
 
 

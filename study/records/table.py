@@ -16,11 +16,11 @@ from typing import Any
 import pandas as pd
 
 from study.errors import Problem, UserError
-from study.records.baseline import baseline_name, read_baselines
-from study.records.benchmark import Benchmark, benchmark_columns, newest_benchmark
+from study.records.baseline_accuracy import baseline_name, read_baselines
+from study.records.benchmark_file import Benchmark, benchmark_columns, newest_benchmark
 from study.records.columns import planned_columns
-from study.records.folder import MEND_LAUNCH, SweepFolder, read_kept
-from study.records.lost import lost_seconds
+from study.records.sweep_folder import MEND_LAUNCH, SweepFolder, read_kept
+from study.records.lost_time import lost_seconds
 from study.records.record import Attempts, Record, Stage, read_records
 from study.records.selection import read_selection
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from study.reporting import wording
-from study.reporting.findings import Findings
-from study.reporting.statistics.grid import plain
+from study.analysis import labels
+from study.analysis.findings import Findings
+from study.analysis.cell_grid import plain
 
 STATUSES = ("done", "diverged", "failed", "missing")
 NAMED = 8
@@ -85,22 +85,22 @@ def values(table: pd.DataFrame, column: str) -> list[str]:
     """The different entries of a column in words, those that are missing left out."""
     if column not in table:
         return []
-    return sorted({wording.level(plain(entry)) for entry in table[column].dropna()})
+    return sorted({labels.level(plain(entry)) for entry in table[column].dropna()})
 
 
 def listed(table: pd.DataFrame, columns: Sequence[str]) -> str:
     """The entries of the first column that has any."""
-    return next((wording.enumeration(found) for name in columns if (found := values(table, name))), "")
+    return next((labels.enumeration(found) for name in columns if (found := values(table, name))), "")
 
 
 def data_text(table: pd.DataFrame) -> str:
     """Data set, image size and splits."""
     sizes = [
-        f"{wording.enumeration(found)} {word}"
+        f"{labels.enumeration(found)} {word}"
         for column, word in (("train_images", "training"), ("val_images", "validation"), ("test_images", "test"))
         if (found := values(table, column))
     ]
-    pixels = [f"{wording.enumeration(found)} px" for found in [values(table, "image_size")] if found]
+    pixels = [f"{labels.enumeration(found)} px" for found in [values(table, "image_size")] if found]
     splits = [f"{', '.join(sizes)} images"] if sizes else []
     return ", ".join([*(part for part in [listed(table, ["data_name"])] if part), *pixels, *splits])
 
@@ -108,7 +108,7 @@ def data_text(table: pd.DataFrame) -> str:
 def recipe_text(table: pd.DataFrame) -> str:
     """The options of training that a reader asks for first."""
     names = ("epochs", "batch_size", "lr", "weight_decay", "schedule", "precision")
-    return ", ".join(f"{wording.option(name)} {wording.enumeration(found)}" for name in names if (found := values(table, name)))
+    return ", ".join(f"{labels.option(name)} {labels.enumeration(found)}" for name in names if (found := values(table, name)))
 
 
 def budget_text(table: pd.DataFrame) -> str:
@@ -117,20 +117,20 @@ def budget_text(table: pd.DataFrame) -> str:
     residual = pd.to_numeric(table.get("match_residual", pd.Series(dtype=float)), errors="coerce").abs().max()
     if not ways or ways == ["none"]:
         return "not matched" if ways else ""
-    closest = f", within {wording.percent(float(residual))} %" if residual == residual else ""
-    return f"{wording.enumeration(ways)}{closest}"
+    closest = f", within {labels.percent(float(residual))} %" if residual == residual else ""
+    return f"{labels.enumeration(ways)}{closest}"
 
 
 def training_time(table: pd.DataFrame) -> str:
     """Seconds of all recorded runs together."""
     seconds = pd.to_numeric(table.get("train_seconds", pd.Series(dtype=float)), errors="coerce").dropna()
-    return f"{wording.duration(float(seconds.sum()))} in {len(seconds)} runs" if len(seconds) else ""
+    return f"{labels.duration(float(seconds.sum()))} in {len(seconds)} runs" if len(seconds) else ""
 
 
 def versions(table: pd.DataFrame) -> str:
     """Versions of what trained the runs."""
     names = [str(name) for name in table.columns if str(name).endswith("_version")]
-    told = [f"{name.removesuffix('_version')} {wording.enumeration(found)}" for name in names if (found := values(table, name))]
+    told = [f"{name.removesuffix('_version')} {labels.enumeration(found)}" for name in names if (found := values(table, name))]
     return ", ".join(told)
 
 
@@ -140,4 +140,4 @@ def commits(table: pd.DataFrame) -> str:
     if not names:
         return "unknown"
     changed = "dirty" in table and bool(table["dirty"].fillna(False).astype(bool).any())
-    return wording.enumeration([name[:12] for name in names]) + (" with uncommitted changes" if changed else "")
+    return labels.enumeration([name[:12] for name in names]) + (" with uncommitted changes" if changed else "")

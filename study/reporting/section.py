@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from study.reporting import wording
-from study.reporting.findings import Missing
-from study.reporting.statistics.cells import cut_ends
-from study.reporting.statistics.grid import plain
-from study.reporting.tables import Column, TextTable
+from study.analysis import labels
+from study.analysis.findings import Missing
+from study.analysis.cell_means import cut_ends
+from study.analysis.cell_grid import plain
+from study.reporting.text_tables import Column, TextTable
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def factor_columns(names: Sequence[str]) -> list[Column]:
 
 def factor_column(name: str) -> Column:
     """The levels of one factor."""
-    return Column(wording.option(name), lambda row: wording.level(plain(row[name])), numeric=False)
+    return Column(labels.option(name), lambda row: labels.level(plain(row[name])), numeric=False)
 
 
 def cut_notes(found: pd.DataFrame) -> tuple[str, ...]:
@@ -47,5 +47,5 @@ def cut_notes(found: pd.DataFrame) -> tuple[str, ...]:
 
 def with_limits(value: float, low: float, high: float, *, digits: int, signed: bool) -> str:
     """A fraction in per cent with its interval in brackets, where it has one."""
-    inside = "" if pd.isna(low) else f" ({wording.interval(low, high, digits=digits, signed=signed)})"
-    return wording.percent(value, digits=digits, signed=signed) + inside
+    inside = "" if pd.isna(low) else f" ({labels.interval(low, high, digits=digits, signed=signed)})"
+    return labels.percent(value, digits=digits, signed=signed) + inside

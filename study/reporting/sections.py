@@ -7,15 +7,15 @@ from functools import partial
 
 import pandas as pd
 
-from study.reporting import wording
-from study.reporting.findings import Findings, Missing, Part
-from study.reporting.layout import keys
+from study.analysis import labels
+from study.analysis.findings import Findings, Missing, Part
+from study.analysis.figure_axes import keys
 from study.reporting.section import Section, cut_notes, factor_columns, with_limits
-from study.reporting.sections_of_cost import cost_section, curves_sections
-from study.reporting.statistics.budgets import CLAIMS, CONTRAST, signs
-from study.reporting.statistics.cells import bounded
-from study.reporting.statistics.grid import Cell, plain
-from study.reporting.tables import (
+from study.reporting.cost_sections import cost_section, curves_sections
+from study.analysis.across_budgets import CLAIMS, CONTRAST, signs
+from study.analysis.cell_means import bounded
+from study.analysis.cell_grid import Cell, plain
+from study.reporting.text_tables import (
     Column,
     Row,
     count,
@@ -151,9 +151,9 @@ def cost_column(table: pd.DataFrame, factors: Sequence[str], cost: str) -> Colum
             known.setdefault(key, float(value))
 
     def text(row: Row) -> str:
-        return wording.amount(known.get(tuple(plain(row[name]) for name in factors)))
+        return labels.amount(known.get(tuple(plain(row[name]) for name in factors)))
 
-    return Column(wording.option(cost), text)
+    return Column(labels.option(cost), text)
 
 
 def contrasts_section(part: Part, ending: str) -> Section:
@@ -174,11 +174,11 @@ def contrasts_section(part: Part, ending: str) -> Section:
         p_value("p (Holm)", "p_holm"),
         count("n", "n"),
         percent("detectable", "detectable", digits=2),
-        Column("pooled", lambda row: wording.interval(row["block_low"], row["block_high"], digits=2, signed=True)),
+        Column("pooled", lambda row: labels.interval(row["block_low"], row["block_high"], digits=2, signed=True)),
         Column("sign flips", lambda row: f"{p_text(row['permutation_p_holm'])} ({p_text(row['attainable_p'])})"),
         number("correlation", "correlation"),
         Column("better in (%)", lambda row: with_limits(*(row[name] for name in IMPROVEMENT), digits=0, signed=False)),
-        Column("family", lambda row: wording.term(str(row["family"])), numeric=False),
+        Column("family", lambda row: labels.term(str(row["family"])), numeric=False),
     ]
     found = part.contrasts
     content = found if isinstance(found, Missing) else text_table(found, columns)
@@ -192,7 +192,7 @@ def decomposition_section(part: Part, ending: str) -> Section:
         "that were chosen."
     )
     columns = [
-        Column("part", lambda row: wording.term(str(row["term"])), numeric=False),
+        Column("part", lambda row: labels.term(str(row["term"])), numeric=False),
         percent("share (%)", "share"),
         limits(),
         Column("levels", lambda row: str(row["levels"]).replace(" x ", " × "), numeric=False),
@@ -216,7 +216,7 @@ def tuning_section(part: Part, ending: str) -> Section:
         *factor_columns(part.tuned),
         percent("validation accuracy (%)", "accuracy", digits=2),
         percent("gap", "gap", digits=2, signed=True),
-        Column("at the edge", lambda row: wording.enumeration(map(wording.option, row["edge"])) or "no", numeric=False),
+        Column("at the edge", lambda row: labels.enumeration(map(labels.option, row["edge"])) or "no", numeric=False),
         count("ties", "tied"),
         count("candidates", "candidates"),
         count("trials", "tried"),
@@ -229,7 +229,7 @@ def tuning_section(part: Part, ending: str) -> Section:
 
 def tuning_notes(part: Part) -> tuple[str, ...]:
     """What a reader of the choices has to know besides."""
-    seeds = wording.enumeration(str(seed) for seed in sorted({int(seed) for seed in part.trials["seed"]}))
+    seeds = labels.enumeration(str(seed) for seed in sorted({int(seed) for seed in part.trials["seed"]}))
     told = [f"Trials have the seeds {seeds}; no run of this report shares them, and no trial read a test image."]
     if "fit_on" in part.table and (part.table["fit_on"] == "train+val").any():
         told.append("Runs are fitted on training and validation images, so they have no validation figures.")

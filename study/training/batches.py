@@ -9,12 +9,12 @@ from torch import Tensor
 
 from study.config.run import Run
 from study.data import DataFacts
-from study.data.feeding import Feeder, fits_on_device
+from study.data.feeder import Feeder, fits_on_device
 from study.data.splits import Split, Splits
-from study.streams import stream
+from study.rng import stream
 from study.training.augmentation import Augmentation, Normalisation, Target
-from study.training.layout import laid_out
-from study.training.ranks import ALONE, Ranks
+from study.training.memory_layout import laid_out
+from study.training.distributed import ALONE, Ranks
 from study.training.schedule import steps_per_epoch
 
 EVALUATION_PIXELS = 2**20

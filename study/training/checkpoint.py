@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import torch
 
-from study.durability import whole_file
+from study.atomic_io import whole_file
 
 log = logging.getLogger(__name__)
 

@@ -16,18 +16,18 @@ from functools import partial
 
 from torch import Tensor
 
-from study.config.execution import Variant
+from study.config.variant import Variant
 from study.config.run import Run
 from study.data.splits import Splits
 from study.training.augmentation import Target
 from study.training.checkpoint import Checkpoints, newest_common
 from study.training.device import DeviceChoice, execution_mode
-from study.training.fitting import fitting_micro_batches, out_of_memory, release
+from study.training.memory_fallback import fitting_micro_batches, out_of_memory, release
 from study.training.loop import Ended, trained
-from study.training.memory import reset_peak
+from study.training.peak_memory import reset_peak
 from study.training.outcome import Interrupted, Outcome, Progress
-from study.training.placement import placed
-from study.training.ranks import ALONE, Ranks
+from study.training.model_setup import placed
+from study.training.distributed import ALONE, Ranks
 from study.training.session import Member, member
 from study.training.stacking import Stack
 from study.training.state import ENTRIES
@@ -115,7 +115,7 @@ def train_stack(
     report: Callable[[Progress], None],
     ended: Ended,
 ) -> None:
-    """Train runs that `study.cluster.stacks` lets train together, from the newest step of which all have a checkpoint.
+    """Train runs that `study.launcher.stacks` lets train together, from the newest step of which all have a checkpoint.
 
     Each outcome is handed to `ended` as soon as it is known; a run that has none on return was interrupted with its state
     saved. Of those `over` by their ids the outcome is known already. Raises Unstackable where the architecture has a part

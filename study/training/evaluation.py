@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from study.training.ranks import ALONE, Ranks
+from study.training.distributed import ALONE, Ranks
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from study.kernels.extension import PLAIN
+from study.cpu_kernels.extension import PLAIN
 from study.training.device import DeviceChoice
 
 Fingerprint = dict[str, JsonValue]

@@ -14,12 +14,12 @@ from study.training.batches import EvaluationBatches, TrainingBatches
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice, autocast
 from study.training.fingerprint import Fingerprint, fingerprint
-from study.training.layout import LAYOUTS
+from study.training.memory_layout import LAYOUTS
 from study.training.optimizer import IMPLEMENTATION
 from study.training.outcome import Progress
-from study.training.placement import Placed
-from study.training.progress import Reporter
-from study.training.ranks import ALONE, Ranks
+from study.training.model_setup import Placed
+from study.training.reporter import Reporter
+from study.training.distributed import ALONE, Ranks
 from study.training.state import TrainingState, initial_state
 
 

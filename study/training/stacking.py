@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from study.backbones.layers import GridLayerNorm
-from study.backbones.positions import LearnedPositions
+from study.backbones.position_embedding import LearnedPositions
 from study.backbones.token_mixers import RandomMixing
-from study.kernels.gelu_norm import GeluBatchNorm2d
+from study.cpu_kernels.gelu_norm import GeluBatchNorm2d
 
 ACTIVATIONS = (nn.GELU, nn.ReLU, nn.Identity)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, GeluBatchNorm2d)

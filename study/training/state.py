@@ -1,6 +1,6 @@
 """Everything that a training carries from one step to the next, and nothing else: a checkpoint holds exactly this.
 
-No generator state is in it, as all random numbers are keyed (`study.streams`).
+No generator state is in it, as all random numbers are keyed (`study.rng`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from study.backbones.body import Backbone
+from study.backbones.base import Backbone
 from study.config.run import Run
-from study.training.average import WeightAverage
+from study.training.ema import WeightAverage
 from study.training.fingerprint import Fingerprint, differences
 from study.training.optimizer import build_optimizer, restore_optimizer
 from study.training.outcome import CURVES, Curves, Resume

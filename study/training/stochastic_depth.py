@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from study.backbones.body import Backbone, PreNormResidual
+from study.backbones.base import Backbone, PreNormResidual
 from study.backbones.convmixer import Residual
 from study.backbones.convnext import ConvNeXtBlock
-from study.streams import stream
+from study.rng import stream
 
 BRANCHES: Mapping[type[nn.Module], str] = {PreNormResidual: "mixer", Residual: "inner", ConvNeXtBlock: "channel_mixing"}
 """Modules that add something to their input, and the name of the module that computes what is added."""

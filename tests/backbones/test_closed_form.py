@@ -16,7 +16,7 @@ from study.backbones import BACKBONES, build_spec, names, specify
 from study.backbones.closed_form import pairs_within
 from study.backbones.specification import BackboneSpec
 from study.backbones.token_mixers import TOKEN_MIXERS
-from study.cost import count_cost
+from study.planning.traced_cost import count_cost
 from study.errors import UserError
 
 SMALL = {"image_size": 8, "in_channels": 3, "num_classes": 5, "patch_size": 2, "dim": 32, "depth": 2}

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from study.backbones import BACKBONES, build, build_spec, names, specify
-from study.backbones.kernel import kernel_in_tokens
-from study.backbones.positions import waves
+from study.backbones.kernel_size import kernel_in_tokens
+from study.backbones.position_embedding import waves
 from study.backbones.specification import BackboneSpec
 from study.backbones.token_mixers import TOKEN_MIXERS, RandomMixing
 from study.errors import UserError

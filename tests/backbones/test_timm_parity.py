@@ -16,8 +16,8 @@ from torch.nn import functional
 from study.backbones import BACKBONES, build_spec, specify, variants
 from study.backbones.specification import BackboneSpec
 from study.backbones.token_mixers import Pooling
-from study.backbones.weights import expected_state, from_timm, to_timm
-from study.cost import count_cost
+from study.backbones.weight_files import expected_state, from_timm, to_timm
+from study.planning.traced_cost import count_cost
 from study.errors import UserError
 
 PUBLISHED = {  # parameters and MACs, from the papers' tables recounted with timm

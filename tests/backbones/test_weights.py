@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from study.backbones import build_spec, names, specify
-from study.backbones.weights import load_weights, to_timm
+from study.backbones.weight_files import load_weights, to_timm
 from study.errors import UserError
 
 SMALL = {"image_size": 8, "in_channels": 3, "num_classes": 5, "patch_size": 2, "dim": 32, "depth": 2}

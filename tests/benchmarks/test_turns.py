@@ -13,7 +13,7 @@ from benchmarks import cpu, gpu, limits, wheels
 from benchmarks.peers import plain_step, usual_epoch
 from benchmarks.subjects import SUBJECTS, facts_of, run_of
 from benchmarks.turns import Here, Lap, Timing, elsewhere, ratio, take_turns
-from study.data.noise import noise_splits
+from study.data.random_images import noise_splits
 from study.data.torchvision_schema import declare_missing_operators
 
 declare_missing_operators()

@@ -9,11 +9,11 @@ import pytest
 
 from study.backbones import specification
 from study.config.options import AugmentOptions, TrainOptions
-from study.config.reading import read_sweep
+from study.config.sweep_file import read_sweep
 from study.config.recipes import RECIPES
 from study.config.run import Run
 from study.errors import UserError
-from study.planning import make_plan
+from study.planning.sweep_plan import make_plan
 from study.training.schedule import learning_rate
 
 SWEEP = """\

@@ -100,7 +100,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_work(tmp_path: Path, monkey
     """Needed and free space are named, and no image is decoded."""
     root = write_folder(tmp_path / "set")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    monkeypatch.setattr("study.data.decoding.decode_chunk", None)
+    monkeypatch.setattr("study.data.cache_builder.decode_chunk", None)
     told = refusal(folder_options(root, image_size=64)).screen()
     assert "not enough disk: the decoded images take 0.00 GB, and 0.00 GB are free" in told
 

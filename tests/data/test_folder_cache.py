@@ -24,9 +24,11 @@ from picture_folders import (
 )
 from PIL import Image
 
-from study.data import DataFacts, facts, prepare
+from study.data import DataFacts, prepare
+
+from study.data import facts
 from study.data.cache import only_builder
-from study.data.decoding import CHUNK_ROWS
+from study.data.cache_builder import CHUNK_ROWS
 from study.data.splits import load
 from study.data.torchvision_schema import declare_missing_operators
 
@@ -102,7 +104,7 @@ def test_an_unchanged_folder_is_not_decoded_again_and_a_changed_one_is(tmp_path:
     options = folder_options(root)
     first = prepare(options, workers=1, report=silent)
     with monkeypatch.context() as patched:
-        patched.setattr("study.data.decoding.decoded", None)
+        patched.setattr("study.data.cache_builder.decoded", None)
         assert prepare(options, workers=1, report=silent) == facts(options) == first
     some = root / "train" / CLASSES[0] / "000.png"
     shutil.copy(root / "train" / CLASSES[1] / "000.png", some)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from study.errors import UserError
-from study.records.folder import Lines, Writer, read_lines, write_new
+from study.records.sweep_folder import Lines, Writer, read_lines, write_new
 from study.records.record import Record, read_records
 
 DONE = Record(

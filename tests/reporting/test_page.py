@@ -18,7 +18,7 @@ import pytest
 from example_sweeps import Example
 from playwright.sync_api import Browser, Page, Response, sync_playwright
 
-from study.reporting.folder import draw
+from study.reporting.report_folder import draw
 
 pytestmark = pytest.mark.xdist_group("page")
 

@@ -16,13 +16,13 @@ import pytest
 from example_sweeps import Example
 
 from study.report import main
-from study.reporting.document import document
-from study.reporting.figures.plates import plates
+from study.reporting.markdown import document
+from study.reporting.figures.catalog import plates
 from study.reporting.figures.style import PAPER
-from study.reporting.findings import Findings
-from study.reporting.page_explorer import explorer
-from study.reporting.sources import Material, compared, from_report, without_places, write_tables
-from study.reporting.tables import TextTable
+from study.analysis.findings import Findings
+from study.reporting.html_explorer import explorer
+from study.analysis.inputs import Material, compared, from_report, without_places, write_tables
+from study.reporting.text_tables import TextTable
 
 WITHOUT_TORCH = """
 import sys

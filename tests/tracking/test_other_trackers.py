@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from study.tracking.following import Tracking
+from study.tracking.tracking_thread import Tracking
 from study.tracking.libraries import trackers_named
 
 pytestmark = [pytest.mark.trackers, pytest.mark.filterwarnings("default")]  # these libraries warn of their own parts

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from study.errors import UserError
 from study.records import load_curves, load_table
-from study.records.folder import SweepFolder
+from study.records.sweep_folder import SweepFolder
 from study.records.record import read_records
 from study.tracking import libraries
 from study.tracking.libraries import require_trackers

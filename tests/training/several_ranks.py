@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from study.training.ranks import Several
+from study.training.distributed import Several
 
 PATIENCE_S = 120
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from study.config.options import AugmentOptions
 from study.data import DataFacts
-from study.data.feeding import Feeder
+from study.data.feeder import Feeder
 from study.data.splits import Split
 from study.training.augmentation import Augmentation, EpochAugmentation, Normalisation
 

@@ -9,7 +9,7 @@ from toy_runs import Fate, assert_same_bits, attempt, splits, stack, toy_run
 from study.backbones import build_spec
 from study.training import batches
 from study.training.device import DeviceChoice, autocast
-from study.training.layout import memory_format
+from study.training.memory_layout import memory_format
 from study.training.optimizer import set_learning_rate
 from study.training.outcome import Interrupted
 from study.training.state import initial_state

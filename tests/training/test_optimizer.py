@@ -12,7 +12,7 @@ from toy_runs import toy_run
 
 from study.backbones import build_spec
 from study.config.options import TrainOptions
-from study.training.average import WeightAverage, warmed_up
+from study.training.ema import WeightAverage, warmed_up
 from study.training.optimizer import build_optimizer, restore_optimizer, set_learning_rate
 
 CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ from study.training.checkpoint import Checkpoints
 from study.training.engine import NothingShared, train_stack
 from study.training.fingerprint import differences
 from study.training.outcome import Outcome
-from study.training.placement import equipped
+from study.training.model_setup import equipped
 from study.training.stacking import Stack, Unstackable, check
 
 AUGMENT = {"flip": True, "crop": 1, "erasing": 0.5, "mixup": 0.4}

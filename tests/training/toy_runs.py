@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from study.backbones import specify
-from study.config.execution import Variant
+from study.config.variant import Variant
 from study.config.options import AugmentOptions, ResolvedData, TrainOptions
 from study.config.run import Run
-from study.data.facts import DataFacts
+from study.data.dataset_facts import DataFacts
 from study.data.splits import Split, Splits
-from study.streams import stream
+from study.rng import stream
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice
 from study.training.engine import train, train_stack

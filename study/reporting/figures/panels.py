@@ -16,10 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from study.reporting import wording
+from study.analysis import labels
 from study.reporting.figures.style import SURFACE, Look, Mark, marks
-from study.reporting.layout import Layout, groups, keys, title
-from study.reporting.statistics.grid import Cell
+from study.analysis.figure_axes import Layout, groups, keys, title
+from study.analysis.cell_grid import Cell
 
 LETTER = 0.62
 """Mean width of a letter of DejaVu Sans, in text sizes."""
@@ -37,7 +37,7 @@ class Series:
     @property
     def short(self) -> str:
         """The name as figures have room for it."""
-        return wording.short(self.title)
+        return labels.short(self.title)
 
     def within(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows that belong to the series."""
@@ -68,7 +68,7 @@ def panelled(
     Axes are shared, their names stand only at the figure's edge. The figure is outside pyplot's state.
     """
     parts = groups(table, factors)
-    titles = [wording.short(part.title, letters=40) for part in parts]
+    titles = [labels.short(part.title, letters=40) for part in parts]
     columns = columns_for(titles, look=look)
     rows = math.ceil(len(parts) / columns)
     figure = Figure(figsize=(look.wide if columns > 1 else look.width, rows * (height or look.height)))

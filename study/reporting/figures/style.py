@@ -17,7 +17,7 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.typing import LineStyleType
 
-from study.reporting.statistics.grid import Cell, Level
+from study.analysis.cell_grid import Cell, Level
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from study.streams import stream
+from study.rng import stream
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

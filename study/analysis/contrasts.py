@@ -1,0 +1,164 @@
+"""What a sweep set out to compare, derived from its axes before any accuracy is looked at.
+
+A contrast is a weighted sum of cells whose weights add to zero. From the axes follow, for the first factor (the patch
+size) and each further one (token mixer, backbone, ...), in this order:
+
+1. the further factor averaged over the patch sizes: each level minus the reference level;
+2. the same at each patch size;
+3. the patch size averaged over the further factor: each size minus the next smaller one;
+4. the same within each level;
+5. the interaction: how much each difference to the reference changes from the smallest to the largest patch size.
+
+Each is a family: the comparisons that one figure shows together and that share one correction. Factors that a contrast
+doesn't mention are averaged over, with equal weights, wherever the cells that it needs were planned.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from study.analysis.cell_grid import Cell, Level
+from study.analysis.labels import assignment, enumeration, option
+
+REFERENCES: tuple[tuple[str, Level], ...] = (
+    ("token_mixer", "depthwise_conv"),
+    ("backbone", "convmixer"),
+    ("tokeniser", "patchify"),
+)
+
+Weights = tuple[tuple[Cell, float], ...]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One planned comparison; `weights` pairs cells (levels in the order of `factors`) with what each counts."""
+
+    family: str  # "token mixer at each patch size"
+    subject: str  # the factor it is about, or "a x b"
+    upper: str  # "attention"
+    lower: str  # "depthwise conv"
+    where: str  # "at patch size 2", "averaged over patch size", ""
+    factors: tuple[str, ...]
+    weights: Weights
+
+    def __post_init__(self) -> None:
+        assert abs(sum(weight for _, weight in self.weights)) < 1e-9, f"the weights of {self.name!r} don't add to zero"
+
+    @property
+    def name(self) -> str:
+        """The comparison in words, unique within a plan: "attention − depthwise conv, at patch size 2"."""
+        return f"{self.upper} − {self.lower}" + (f", {self.where}" if self.where else "")
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The factors that vary, each with its levels in the sweep's order, and the cells that were planned."""
+
+    levels: dict[str, tuple[Level, ...]]
+    planned: frozenset[Cell]
+
+    def places(self, fixed: Mapping[str, Level]) -> Iterator[Cell]:
+        """All cells at the fixed levels, planned or not."""
+        yield from itertools.product(*((fixed[f],) if f in fixed else levels for f, levels in self.levels.items()))
+
+
+def planned(levels: Mapping[str, Sequence[Level]], *, cells: Collection[Cell] | None = None) -> list[Contrast]:
+    """The contrasts that follow from the axes and their levels; all further factors are crossed with the first.
+
+    `cells` (levels in the order of the axes) names the combinations that were planned where the sweep leaves some out:
+    averages then run over those at which both sides were planned, and contrasts for which there is none don't exist.
+    An axis with one level is no factor.
+    """
+    axes = varying(levels, cells)
+    factors = list(axes.levels)
+    if len(factors) == 1:
+        return list(steps(axes, factors[0], at={}, family=option(factors[0])))
+    return [contrast for second in factors[1:] for contrast in crossed(axes, factors[0], second)]
+
+
+def varying(levels: Mapping[str, Sequence[Level]], cells: Collection[Cell] | None) -> Axes:
+    """The axes that have more than one level, with the planned cells reduced to them."""
+    kept = {factor: tuple(dict.fromkeys(values)) for factor, values in levels.items() if len(set(values)) > 1}
+    everywhere = frozenset(itertools.product(*kept.values()))
+    if cells is None:
+        return Axes(kept, everywhere)
+    places = [place for place, factor in enumerate(levels) if factor in kept]
+    return Axes(kept, everywhere & {tuple(cell[place] for place in places) for cell in cells})
+
+
+def crossed(axes: Axes, first: str, second: str) -> list[Contrast]:
+    """The five families of one pair of factors."""
+    others = [factor for factor in axes.levels if factor != first]
+    found = list(steps(axes, second, at={}, family=f"{option(second)}, averaged"))
+    for level in axes.levels[first]:
+        found += steps(axes, second, at={first: level}, family=f"{option(second)} at each {option(first)}")
+    if second == others[0]:
+        found += steps(axes, first, at={}, family=f"{option(first)}, averaged")
+    for level in axes.levels[second]:
+        found += steps(axes, first, at={second: level}, family=f"{option(first)} within each {option(second)}")
+    return found + list(interactions(axes, first, second))
+
+
+def steps(axes: Axes, factor: str, *, at: Mapping[str, Level], family: str) -> Iterator[Contrast]:
+    """The differences between levels of one factor, at fixed levels of some others and averaged over the rest."""
+    rest = [option(other) for other in axes.levels if other != factor and other not in at]
+    places = [f"at {assignment(name, level)}" for name, level in at.items()]
+    where = ", ".join([*places, *([f"averaged over {enumeration(rest)}"] if rest else [])])
+    for upper, lower in pairs(factor, axes.levels[factor]):
+        weights = difference(axes, {factor: upper, **at}, {factor: lower, **at})
+        if weights:
+            sides = assignment(factor, upper), assignment(factor, lower)
+            yield Contrast(family, factor, *sides, where, tuple(axes.levels), weights)
+
+
+def interactions(axes: Axes, first: str, second: str) -> Iterator[Contrast]:
+    """How much each difference to the reference changes from the first factor's first level to its last."""
+    start, end = axes.levels[first][0], axes.levels[first][-1]
+    for upper, lower in pairs(second, axes.levels[second]):
+        late = difference(axes, {second: upper, first: end}, {second: lower, first: end})
+        early = difference(axes, {second: upper, first: start}, {second: lower, first: start})
+        if late and early:
+            weights = late + tuple((cell, -weight) for cell, weight in early)
+            gap = f"({assignment(second, upper)} − {assignment(second, lower)})"
+            sides = f"{gap} at {assignment(first, end)}", f"{gap} at {assignment(first, start)}"
+            family = f"{option(second)} x {option(first)}"
+            yield Contrast(family, f"{second} x {first}", *sides, "", tuple(axes.levels), weights)
+
+
+def pairs(factor: str, levels: Sequence[Level]) -> list[tuple[Level, Level]]:
+    """Which levels are compared: each number with the one before it, each word with the reference."""
+    numbers = [level for level in levels if isinstance(level, int | float) and not isinstance(level, bool)]
+    if numbers and set(levels) <= {*numbers, None}:
+        return list(zip(numbers[1:], numbers[:-1], strict=True))
+    preferred = dict(REFERENCES).get(factor)
+    reference = preferred if preferred in levels else levels[0]
+    return [(level, reference) for level in levels if level != reference]
+
+
+def difference(axes: Axes, upper: Mapping[str, Level], lower: Mapping[str, Level]) -> Weights:
+    """Weights of "mean of the upper cells minus mean of the lower ones" over the combinations that have both.
+
+    An option that some levels lack (a kernel size, beside attention) can't be held equal between the sides: within each
+    combination of the other factors each side is averaged over its own.
+    """
+    shared = [factor for factor in axes.levels if factor not in upper and None not in axes.levels[factor]]
+    sides = [sorted_by(axes, fixed, shared) for fixed in (upper, lower)]
+    both = [combination for combination in sides[0] if combination in sides[1]]
+    return tuple(
+        (cell, sign / len(both) / len(side[combination]))
+        for combination in both
+        for side, sign in zip(sides, (1, -1), strict=True)
+        for cell in side[combination]
+    )
+
+
+def sorted_by(axes: Axes, fixed: Mapping[str, Level], shared: Sequence[str]) -> dict[Cell, list[Cell]]:
+    """The planned cells at the fixed levels, by their levels of the shared factors."""
+    places = [list(axes.levels).index(factor) for factor in shared]
+    found: dict[Cell, list[Cell]] = {}
+    for cell in axes.places(fixed):
+        if cell in axes.planned:
+            found.setdefault(tuple(cell[place] for place in places), []).append(cell)
+    return found

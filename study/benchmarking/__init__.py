@@ -1,0 +1,1 @@
+"""How fast architectures train and classify on the device at hand."""

@@ -1,0 +1,166 @@
+"""How fast a run's architecture trains and classifies here, timed through the training engine's own step.
+
+Images are random and on the device already, and the learning rate is 0: the arithmetic is that of a training, and the
+weights stay where they are. Each figure is the mean over one lap, which repeats its work until LAP_SECONDS have passed,
+after a warm-up; the device is waited for at the lap's ends only, as in a training. What augmentation costs is timed apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from study.config.variant import Variant
+from study.config.run import Run
+from study.data import facts
+from study.data.random_images import noise_splits
+from study.cpu_kernels.freed_memory import return_freed_memory
+from study.rng import stream
+from study.training.augmentation import Target
+from study.training.batches import TrainingBatches
+from study.training.device import DeviceChoice, autocast, execution_mode
+from study.training.memory_fallback import release
+from study.training.memory_layout import laid_out
+from study.training.peak_memory import peak_mib, reset_peak
+from study.training.optimizer import set_learning_rate
+from study.training.model_setup import Placed, as_written, placed
+from study.training.stacking import Stack
+from study.training.state import TrainingState, initial_state
+from study.training.step import optimizer_step, stacked_step
+
+WARM_UP = 2  # calls before a lap: first calls choose kernels and allocate
+LAP_SECONDS = 0.3
+MOST_REPEATS = 200
+INPUT_PIXELS = 2**19  # of the images that are augmented in a lap's call: 512 of 32 x 32
+
+
+@dataclass(frozen=True)
+class Laps:
+    """One round's figures of one architecture; seconds are of one step, of a forward pass of a batch, and of one image."""
+
+    train_step_seconds: float
+    inference_step_seconds: float
+    inference_latency_seconds: float
+    peak_memory_mib: float | None
+    variant: Variant
+
+
+def with_batch_size(run: Run, batch_size: int) -> Run:
+    """The run with batches of another size, in one piece where they can't be cut as before."""
+    accumulate = run.train.accumulate if batch_size % run.train.accumulate == 0 else 1
+    return dataclasses.replace(run, train=run.train.model_copy(update={"batch_size": batch_size, "accumulate": accumulate}))
+
+
+def time_architecture(run: Run, *, device: DeviceChoice, variant: Variant | None = None) -> Laps:
+    """One round with a model built for it, in `variant` or as the rule says, which is gone afterwards.
+
+    Raises what torch raises, out of memory included.
+    """
+    release(device.device)
+    return_freed_memory()  # else a CPU's peak would be that of whatever came before
+    was_reset = reset_peak(device.device)
+    try:
+        with execution_mode(device):
+            return _laps(run, placed(run, device, variant=variant), device.device, was_reset=was_reset)
+    finally:
+        release(device.device)
+
+
+def _laps(run: Run, placing: Placed, where: torch.device, *, was_reset: bool) -> Laps:
+    model, layout = placing.model, placing.layout
+    state = initial_state(model, run, device=where, epoch_steps=WARM_UP + MOST_REPEATS)
+    images = laid_out(random_images(run).to(where), layout)
+    train_step = timed(_training_step(state, run, images=images), where)
+    peak = peak_mib(where, was_reset=was_reset)
+    model.eval()
+    casting = autocast(run.train.precision, where)
+    with torch.inference_mode(), casting, as_written(placing):
+        inference = timed(lambda: model(images), where)
+        single = images[:1].clone(memory_format=layout)
+        latency = timed(lambda: model(single), where)
+    return Laps(train_step, inference, latency, peak, placing.variant)
+
+
+def _training_step(state: TrainingState, run: Run, *, images: torch.Tensor) -> Callable[[], None]:
+    set_learning_rate(state.optimizer, 0.0)
+    target = target_of(run, images.device)
+    casting = autocast(run.train.precision, images.device)
+
+    def step() -> None:
+        optimizer_step(state, images, target, options=run.train, micro_batches=run.train.accumulate, autocast=casting)
+
+    return step
+
+
+def time_stack(run: Run, *, size: int, device: DeviceChoice) -> float:
+    """Seconds of one step of `size` runs that train as one stack, without their augmentation.
+
+    Raises Unstackable where the architecture has a part that can't be stacked, and what torch raises.
+    """
+    release(device.device)
+    try:
+        with execution_mode(device):
+            return timed(_stacked_step(run, size, device), device.device)
+    finally:
+        release(device.device)
+
+
+def _stacked_step(run: Run, size: int, device: DeviceChoice) -> Callable[[], None]:
+    runs = [dataclasses.replace(run, seed=run.seed + number) for number in range(size)]
+    placings, steps = [placed(each, device) for each in runs], WARM_UP + MOST_REPEATS
+    stack = Stack([placing.model for placing in placings])
+    states = [initial_state(placing.model, run, device=device.device, epoch_steps=steps) for placing in placings]
+    images = laid_out(random_images(run).to(device.device), placings[0].layout)
+    batches = [(images, target_of(run, device.device))] * size
+    casting = autocast(run.train.precision, device.device)
+    for state in states:
+        set_learning_rate(state.optimizer, 0.0)
+    return lambda: stacked_step(states, stack, batches, options=run.train, autocast=casting)
+
+
+def target_of(run: Run, device: torch.device) -> Target:
+    """A label for each image of a batch."""
+    return Target(torch.arange(run.train.batch_size, device=device) % run.data.num_classes)
+
+
+def random_images(run: Run) -> torch.Tensor:
+    """One batch `b c h w` of float32 values around 0."""
+    shape = (run.train.batch_size, run.data.channels, run.data.image_size, run.data.image_size)
+    return torch.from_numpy(stream("benchmark").random(shape, dtype="float32")) - 0.5
+
+
+def time_input(run: Run, *, device: DeviceChoice) -> float:
+    """Images per second that are fetched, augmented and normalised as for the run, in the contiguous layout."""
+    splits = noise_splits(facts(run.data), images=max(run.train.batch_size, INPUT_PIXELS // run.data.image_size**2))
+    batches = TrainingBatches(run, splits, device=device.device, layout=torch.contiguous_format)
+    with execution_mode(device):
+        seconds = timed(lambda: sum(1 for _ in batches.epoch(0)), device.device)
+    return batches.epoch_steps * run.train.batch_size / seconds
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that `work` takes, as a mean over one lap."""
+    for _ in range(WARM_UP):
+        once = _elapsed(work, device, repeats=1)
+    repeats = min(max(math.ceil(LAP_SECONDS / once), 1), MOST_REPEATS)
+    return _elapsed(work, device, repeats=repeats) / repeats
+
+
+def _elapsed(work: Callable[[], object], device: torch.device, *, repeats: int) -> float:
+    synchronise(device)
+    started = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    synchronise(device)
+    return time.perf_counter() - started
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,1 +1,0 @@
-"""Who trains what, where: shares, the ledger of launches, workers on submitit."""

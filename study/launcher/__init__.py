@@ -1,0 +1,1 @@
+"""Assigns runs to workers, starts and watches them, takes them back: on this machine or on Slurm."""

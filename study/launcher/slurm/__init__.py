@@ -1,0 +1,1 @@
+"""Slurm: its client commands, cluster profiles, job arrays and dependent jobs."""

@@ -1,0 +1,111 @@
+"""A cluster profile says what to ask Slurm for; one YAML file per cluster, every key known and checked.
+
+Keys follow sbatch's options. What isn't among them goes into `sbatch:` under sbatch's own names; those of the same name
+go before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from study.config.yaml_source import apply_overrides, parse_yaml, problems_of
+from study.config.options import Options
+from study.errors import Problem, UserError
+
+TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d\d){0,2})")
+
+
+def minutes(value: object) -> object:
+    """Slurm's formats as whole minutes, rounded up: `90`, `mm:ss`, `hh:mm:ss`, `d-hh`, `d-hh:mm` and `d-hh:mm:ss`."""
+    match = TIME.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return value
+    parts = [int(part) for part in match["parts"].split(":")]
+    if match["days"] is not None:
+        hours, mins, seconds = [*parts, 0, 0][:3]
+        return int(match["days"]) * 1440 + hours * 60 + mins + (seconds > 0)
+    hours, mins, seconds = {1: [0, *parts, 0], 2: [0, *parts], 3: parts}[len(parts)]
+    return hours * 60 + mins + (seconds > 0)
+
+
+SbatchOptions = dict[str, str | int | Literal[True]]
+"""Options of sbatch by their long names; `true` for those that take no value."""
+
+OWNED = {"array", "dependency", "error", "job-name", "ntasks", "open-mode", "output", "signal"}
+"""What the harness sets itself: by their names its jobs are found again."""
+
+
+class Profile(Options):
+    """What each job asks for, and how many jobs there are."""
+
+    workers: int = Field(8, ge=1)  # processes that train; --workers on the command line goes before it
+    workers_per_gpu: int = Field(1, ge=1, le=16)  # workers in one job, which share its GPU
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    exclude: str | None = None  # nodes
+    time: Annotated[int, BeforeValidator(minutes)] = Field(240, ge=1)  # minutes, or any of Slurm's formats
+    gpus_per_node: int = Field(1, ge=0, le=16)
+    nodes: int = Field(1, ge=1)  # of a job that trains one run by several ranks (train.distributed: ddp)
+    cpus_per_task: int = Field(4, ge=1)  # of each worker, and its threads
+    mem_gb: float | None = Field(16, gt=0)  # of the job on each of its nodes
+    array_parallelism: int = Field(256, ge=1)  # jobs of one launch that run at the same time
+    requeue: bool = True  # back into the queue after preemption, time limit and dead nodes
+    signal_delay_s: int = Field(90, ge=1)  # seconds before the time limit at which a worker is told to save
+    setup: tuple[str, ...] = ()  # shell lines before the worker: modules, environments
+    sbatch: SbatchOptions = {}  # further options of the workers' jobs
+    report: SbatchOptions = {}  # options of the jobs that follow the workers, e.g. a partition without GPUs
+
+    @property
+    def ranks_per_node(self) -> int:
+        """One rank for each GPU; without GPUs one for each node, whose threads share its CPUs."""
+        return max(1, self.gpus_per_node)
+
+    @property
+    def ranks(self) -> int:
+        """The processes that train a run together whose sweep asks for `train.distributed: ddp`."""
+        return self.nodes * self.ranks_per_node
+
+    @field_validator("sbatch", "report")
+    @classmethod
+    def _leaves_our_options_alone(cls, options: SbatchOptions) -> SbatchOptions:
+        taken = sorted(OWNED & {name.replace("_", "-") for name in options})
+        if taken:
+            raise ValueError(f"{', '.join(taken)}: the harness sets these itself, to find its jobs again")
+        return options
+
+    @model_validator(mode="after")
+    def _a_job_trains_before_it_is_told_to_save(self) -> Profile:
+        if self.signal_delay_s * 2 > self.time * 60:
+            raise ValueError(f"signal_delay_s must be at most half of time ({self.time} min): a job would be told to save "
+                             "and requeue before it has trained")
+        return self
+
+
+def read_profile(path: Path, overrides: Sequence[str] = ()) -> Profile:
+    """The profile of a file with `key=value` overrides, or a UserError that names every mistake."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        found = [str(p) for p in sorted(Path("slurm").glob("*.yaml"))]
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UserError(Problem(f"cannot read this profile: {reason}", place=str(path), choices=found)) from None
+    tree, places = parse_yaml(text, str(path))
+    problems = apply_overrides(tree, places, overrides)
+    try:
+        profile = Profile.model_validate(_tuples(tree))
+    except ValidationError as error:
+        raise UserError(*problems, *problems_of(error, Profile, places=places, file=str(path))) from None
+    if problems:
+        raise UserError(*problems)
+    return profile
+
+
+def _tuples(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}

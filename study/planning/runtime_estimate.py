@@ -1,0 +1,60 @@
+"""How long planned runs will take, from what a benchmark measured; and their relative size where nothing was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from study.planning.planned_run import PlannedRun
+from study.records.benchmark_file import Benchmark
+
+OVERHEAD_MACS = 2_000_000  # per trained image; small models are bound by launching operators, not by arithmetic
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Device-seconds by run id, of those runs whose architecture was measured on `device`."""
+
+    device: str
+    seconds: Mapping[str, float]
+    runs: int
+    architectures: int
+    measured: int  # architectures
+
+    @property
+    def complete(self) -> bool:
+        return len(self.seconds) == self.runs
+
+    def told(self) -> str:
+        """One sentence for the plan."""
+        hours = sum(self.seconds.values()) / 3600
+        size = f"{hours:,.1f}" if hours >= 10 else f"{hours:.2g}"
+        count = f"all {self.measured} architectures" if self.complete else \
+            f"{self.measured} of {self.architectures} architectures ({len(self.seconds):,} of {self.runs:,} runs)"
+        return f"about {size} device-hours on {self.device} for {count} (benchmarked steps, augmentation, evaluation)"
+
+
+def forecast(runs: Sequence[PlannedRun], benchmark: Benchmark) -> Forecast:
+    """What the benchmark says of these runs."""
+    found = {planned.run_id: benchmark.run_seconds(planned.run.to_json()) for planned in runs}
+    seconds = {run_id: value for run_id, value in found.items() if value is not None}
+    return Forecast(
+        device=benchmark.device_name,
+        seconds=seconds,
+        runs=len(runs),
+        architectures=len({planned.architecture for planned in runs}),
+        measured=len({planned.architecture for planned in runs if planned.run_id in seconds}),
+    )
+
+
+def predicted_costs(runs: Sequence[PlannedRun], benchmark: Benchmark | None) -> dict[str, float]:
+    """Training costs by run id, in one unit: seconds where every run's architecture was measured, else MACs."""
+    told = forecast(runs, benchmark) if benchmark else None
+    if told is not None and told.complete:
+        return dict(told.seconds)
+    return {planned.run_id: predicted_macs(planned) for planned in runs}
+
+
+def predicted_macs(planned: PlannedRun) -> float:
+    """MACs of all training passes, plus what each image costs however small the model is."""
+    return float(planned.image_passes) * (planned.cost.training_macs + OVERHEAD_MACS)

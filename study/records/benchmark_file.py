@@ -1,0 +1,242 @@
+"""How fast a sweep's architectures are on one device: the file that `study.benchmark` writes, and what follows from it.
+
+    runs/<sweep>/benchmarks/<time in UTC>-<device>.json      one writer, written whole, never changed
+
+Every figure is a list with one entry per round, so that whoever reads the file can take its own statistic; the
+median and its spread, the interquartile range as a fraction of the median, are what the table shows. An
+architecture is known by its backbone and options as a planned run holds them. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, JsonValue, ValidationError
+
+from study.config.variant import Compiled, Layout, Variant
+from study.config.options import Options
+from study.errors import Problem, UserError
+
+Rounds = tuple[float, ...]
+
+
+class Speed(Options):
+    """One architecture at one precision and batch size, timed with random images that are on the device already.
+
+    A training step is forward, backward and update, as the training engine takes it; an inference is a forward pass in
+    evaluation mode. `peak_memory_mib` is that of training: the allocator's on a GPU, on a CPU the whole process's resident
+    one, torch included.
+    """
+
+    label: str  # in a user's words
+    backbone: str
+    model: dict[str, JsonValue]
+    precision: str
+    batch_size: int = Field(ge=1)
+    memory_layout: Layout
+    compiled: Compiled | None = None
+    train_step_seconds: Rounds = Field(min_length=1)
+    inference_step_seconds: Rounds = Field(min_length=1)  # of `batch_size` images
+    inference_latency_seconds: Rounds = Field(min_length=1)  # of one image
+    peak_memory_mib: float | None
+
+    @property
+    def variant(self) -> Variant:
+        return Variant(memory_layout=self.memory_layout, compiled=self.compiled)
+
+    @property
+    def train_images_per_second(self) -> float:
+        return self.batch_size / median(self.train_step_seconds)
+
+    @property
+    def inference_images_per_second(self) -> float:
+        return self.batch_size / median(self.inference_step_seconds)
+
+    @property
+    def seconds_per_1000_images(self) -> float:
+        """Of training; what budgets of seconds are counted in."""
+        return 1000 / self.train_images_per_second
+
+
+class StackSpeed(Options):
+    """One architecture as a stack of `size` runs; a step is one of each of them."""
+
+    label: str
+    backbone: str
+    model: dict[str, JsonValue]
+    precision: str
+    batch_size: int = Field(ge=1)  # of each run
+    size: int = Field(ge=2)
+    train_step_seconds: Rounds = Field(min_length=1)
+
+
+class InputSpeed(Options):
+    """How fast images of one shape are fetched, augmented and normalised on the device, without a model."""
+
+    augment: dict[str, JsonValue]
+    channels: int
+    image_size: int
+    images_per_second: Rounds = Field(min_length=1)
+
+
+class Benchmark(Options):
+    """All that one call of `study.benchmark` measured, on one device."""
+
+    sweep: str
+    began: str  # UTC
+    rounds: int
+    device: str
+    device_name: str
+    fingerprint: dict[str, JsonValue]  # threads, versions, determinism
+    provenance: dict[str, JsonValue]  # commit
+    architectures: tuple[Speed, ...]
+    inputs: tuple[InputSpeed, ...]
+    stacks: tuple[StackSpeed, ...] = ()
+    left_out: tuple[str, ...] = ()  # architectures that could not be measured, and why
+
+    @cached_property
+    def _speeds(self) -> dict[tuple[str, str], list[Speed]]:
+        found: dict[tuple[str, str], list[Speed]] = {}
+        for speed in self.architectures:
+            found.setdefault((architecture_key(speed.backbone, speed.model), speed.precision), []).append(speed)
+        return found
+
+    @cached_property
+    def _inputs(self) -> dict[str, InputSpeed]:
+        return {_input_key(speed.augment, channels=speed.channels, image_size=speed.image_size): speed for speed in self.inputs}
+
+    def speed(self, run: Mapping[str, Any]) -> Speed | None:
+        """The speed of a planned run's architecture at its precision; None where it was not measured.
+
+        Measured at several batch sizes, the run's own counts; at one only, that one does. Of variants the fastest counts.
+        """
+        return at_batch_size(self._measured(run), run["train"]["batch_size"])
+
+    def best_variant(self, run: Mapping[str, Any]) -> Variant | None:
+        """The variant in which a planned run's training step was fastest; None where no two were measured."""
+        speed = self.speed(run)
+        several = len({speed.variant for speed in self._measured(run)}) > 1
+        return speed.variant if speed is not None and several else None
+
+    def stack_gains(self, run: Mapping[str, Any]) -> dict[int, float]:
+        """By size, how many times as fast planned runs like this one train in a stack as one after the other, each in its
+        fastest variant; with what their images cost, which is the same. The median over rounds; empty if not measured at
+        the runs' own batch size.
+        """
+        one, fed = self.speed(run), self._fed(run)
+        if one is None or fed is None or one.batch_size != run["train"]["batch_size"]:
+            return {}
+        key, image_seconds = architecture_key(run["backbone"], run["model"]), one.batch_size / median(fed.images_per_second)
+        gains = {}
+        for stack in self._stacks.get((key, one.precision, one.batch_size), []):
+            pairs = zip(one.train_step_seconds, stack.train_step_seconds, strict=True)
+            size = stack.size
+            gains[size] = median([size * (alone + image_seconds) / (all_ + size * image_seconds) for alone, all_ in pairs])
+        return gains
+
+    @cached_property
+    def _stacks(self) -> dict[tuple[str, str, int], list[StackSpeed]]:
+        found: dict[tuple[str, str, int], list[StackSpeed]] = {}
+        for stack in self.stacks:
+            key = (architecture_key(stack.backbone, stack.model), stack.precision, stack.batch_size)
+            found.setdefault(key, []).append(stack)
+        return found
+
+    def _fed(self, run: Mapping[str, Any]) -> InputSpeed | None:
+        data = run["data"]
+        return self._inputs.get(_input_key(run["augment"], channels=data["channels"], image_size=data["image_size"]))
+
+    def _measured(self, run: Mapping[str, Any]) -> list[Speed]:
+        return self._speeds.get((architecture_key(run["backbone"], run["model"]), run["train"]["precision"]), [])
+
+    def run_seconds(self, run: Mapping[str, Any]) -> float | None:
+        """Device-seconds that a planned run takes: training with augmentation, validation, test; None if not measured.
+
+        Reading data, starting up, checkpoints and recovery are not in it.
+        """
+        speed, fed, data, train = self.speed(run), self._fed(run), run["data"], run["train"]
+        if speed is None or fed is None:
+            return None
+        refit = train["fit_on"] == "train+val"
+        fitted: int = train["epochs"] * (data["train_images"] + (data["val_images"] if refit else 0))
+        tested = data["test_images"] if train["read_test"] else 0
+        evaluated: int = tested + (0 if refit else train["epochs"] * data["val_images"])
+        training = fitted / speed.train_images_per_second + fitted / median(fed.images_per_second)
+        return training + evaluated / speed.inference_images_per_second
+
+
+def at_batch_size(measured: Sequence[Speed], batch_size: int) -> Speed | None:
+    """Of one architecture's speeds the fastest at this batch size, or else at the only one."""
+    sizes = {speed.batch_size for speed in measured}
+    size = batch_size if batch_size in sizes or len(sizes) != 1 else next(iter(sizes))
+    own = [speed for speed in measured if speed.batch_size == size]
+    return max(own, key=lambda speed: speed.train_images_per_second) if own else None
+
+
+def architecture_key(backbone: str, model: Mapping[str, Any]) -> str:
+    """Names an architecture by its options as JSON values."""
+    return json.dumps([backbone, dict(model)], sort_keys=True)
+
+
+def _input_key(augment: Mapping[str, Any], *, channels: int, image_size: int) -> str:
+    return json.dumps([dict(augment), channels, image_size], sort_keys=True)
+
+
+def median(rounds: Sequence[float]) -> float:
+    return float(np.median(rounds))
+
+
+def spread(rounds: Sequence[float]) -> float:
+    """The interquartile range as a fraction of the median."""
+    low, high = np.quantile(rounds, [0.25, 0.75])
+    return float(high - low) / median(rounds)
+
+
+def read_benchmark(path: Path) -> Benchmark:
+    """The benchmark in a file; UserError where it can't be read or is something else."""
+    try:
+        return Benchmark.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        rule = f"cannot read this benchmark ({error.strerror}); `python -m study.benchmark SWEEP` writes one"
+        raise UserError(Problem(rule, value=str(path))) from None
+    except (ValidationError, UnicodeDecodeError):
+        raise UserError(Problem("this file is no benchmark of this version of the project", value=str(path))) from None
+
+
+def newest_benchmark(folder: Path) -> Benchmark | None:
+    """The newest file of a sweep's `benchmarks/`, or None; names begin with their time."""
+    paths = sorted(folder.glob("*.json"))
+    return read_benchmark(paths[-1]) if paths else None
+
+
+COLUMNS = (
+    "train_step_seconds", "benchmark_train_images_per_second", "benchmark_train_spread", "inference_images_per_second",
+    "inference_spread", "inference_latency_seconds", "benchmark_peak_memory_mib", "benchmark_batch_size", "benchmark_device",
+    "benchmark_variant",
+)  # fmt: skip
+"""What a benchmark adds to the run table; the spreads are fractions of their medians."""
+
+
+def benchmark_columns(benchmark: Benchmark | None, run: Mapping[str, Any]) -> dict[str, Any]:
+    """The table's columns for a planned run, all None where its architecture was not measured."""
+    speed = benchmark.speed(run) if benchmark else None
+    if benchmark is None or speed is None:
+        return dict.fromkeys(COLUMNS)
+    values = (
+        median(speed.train_step_seconds),
+        speed.train_images_per_second,
+        spread(speed.train_step_seconds),
+        speed.inference_images_per_second,
+        spread(speed.inference_step_seconds),
+        median(speed.inference_latency_seconds),
+        speed.peak_memory_mib,
+        speed.batch_size,
+        benchmark.device_name,
+        speed.variant.label,
+    )
+    return dict(zip(COLUMNS, values, strict=True))

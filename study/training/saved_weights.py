@@ -1,0 +1,51 @@
+"""The weights that a run leaves where `train.keep: last` asks for them, and all that is needed to use them.
+
+A safetensors file under our names, those that the run was judged by. Its metadata hold the run, so that the model can be
+built, and the mean and deviation that images were normalised with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from study.config.run import Run
+from study.data import DataFacts
+from study.atomic_io import whole_file
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the metadata of kept weights tell."""
+
+    run: Run
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+
+
+def write_kept(path: Path, run: Run, *, weights: Mapping[str, Tensor], facts: DataFacts, writer: str) -> None:
+    """The file appears whole or not at all; `writer` keeps the drafts of two workers apart."""
+    looks = {"mean": facts.mean, "std": facts.std, "class_names": facts.class_names}
+    metadata = {"run": json.dumps(run.to_json()), **{name: json.dumps(value) for name, value in looks.items()}}
+    with whole_file(path, draft=path.with_name(f".{path.stem}.{writer}")) as draft:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft, metadata=metadata)
+
+
+def read_kept(path: Path) -> Kept | None:
+    """What `write_kept` noted beside the weights in a file; None for every other file."""
+    try:
+        with safe_open(path, "pt") as file:
+            noted = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return None
+    if not {"run", "mean", "std", "class_names"} <= noted.keys():
+        return None
+    values = {name: tuple(json.loads(noted[name])) for name in ("mean", "std", "class_names")}
+    return Kept(Run.from_json(json.loads(noted["run"])), **values)

@@ -1,0 +1,108 @@
+"""Laws of all statistics: the order of rows is nothing, the same table gives the same bytes, seeds' names are nothing."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulated_study import metaformer, run_table
+
+from study.analysis.answer import answer
+from study.analysis.across_budgets import side_by_side
+from study.analysis.cell_means import cells
+from study.analysis.comparisons import contrasts
+from study.analysis.contrasts import planned
+from study.analysis.decomposition import decomposition
+from study.analysis.fairness import compute_spent, fairness
+from study.analysis.frontier import front
+from study.analysis.scaling import area, at_budget, power_law
+
+AXES = ["patch_size", "token_mixer"]
+
+STATISTICS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "cells": lambda table: cells(table, AXES),
+    "contrasts": lambda table: contrasts(table, planned(metaformer().axes)),
+    "decomposition": lambda table: decomposition(table, AXES, draws=200),
+    "front": lambda table: front(table, AXES, cost="macs"),
+    "at_budget": lambda table: at_budget(table, AXES, along="patch_size", cost="macs", budgets=[100_000.0]),
+    "area": lambda table: area(table, AXES, along="patch_size", cost="macs"),
+    "power_law": lambda table: power_law(table, AXES, along="patch_size", cost="macs"),
+    "fairness": lambda table: fairness(table, AXES),
+    "compute_spent": compute_spent,
+    "side_by_side": lambda table: side_by_side({"a": table, "b": table}, AXES),
+    "answer": lambda table: pd.DataFrame({"sentence": answer(table, metaformer().axes).sentences}),
+}
+
+
+def study() -> pd.DataFrame:
+    """A study with every kind of outcome."""
+    table = run_table(metaformer(), seeds=5).convert_dtypes()
+    table = table.assign(lr=table["token_mixer"].str.len() / 1000, dim=table["patch_size"] * table["token_mixer"].str.len())
+    table.loc[[4, 30], "device_name"] = "another cpu"
+    table.loc[table["patch_size"] == 2, "match_residual"] = 0.03
+    table.loc[[3, 20], "status"] = ["diverged", "failed"]
+    table.loc[41, ["status", "test_accuracy", "train_seconds", "device_name"]] = ["missing", pd.NA, pd.NA, pd.NA]
+    return table
+
+
+def csv(frame: pd.DataFrame) -> bytes:
+    return frame.to_csv(index=False).encode()
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_rows_have_no_order(name: str) -> None:
+    """Law: a shuffled table gives the same bytes."""
+    table = study()
+    shuffled = table.sample(frac=1, random_state=np.random.RandomState(7))
+    assert csv(STATISTICS[name](shuffled)) == csv(STATISTICS[name](table))
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_twice_the_same_bytes(name: str) -> None:
+    """Law: computing again gives the same bytes: every random number is keyed."""
+    assert csv(STATISTICS[name](study())) == csv(STATISTICS[name](study()))
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_the_table_is_not_touched(name: str) -> None:
+    """Law: statistics read; the table that comes in leaves unchanged."""
+    table = study()
+    before = table.copy(deep=True)
+    STATISTICS[name](table)
+    pd.testing.assert_frame_equal(table, before)
+
+
+@settings(deadline=None, max_examples=20)
+@given(shift=st.floats(-0.05, 0.05), scale=st.floats(0.2, 2.0))
+def test_differences_follow_a_change_of_scale(shift: float, scale: float) -> None:
+    """Law: a shift changes no difference and no share; a stretch stretches differences and intervals and no p."""
+    table = run_table(metaformer(), seeds=4)
+    changed = table.assign(test_accuracy=table["test_accuracy"] * scale + shift)
+    plan = planned(metaformer().axes)
+    before, after = contrasts(table, plan), contrasts(changed, plan)
+    for column in ("difference", "low", "high", "detectable"):
+        np.testing.assert_allclose(after[column], scale * before[column], rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(after["p_holm"], before["p_holm"], rtol=1e-6)
+    shares = [decomposition(t, AXES, draws=200)[["share", "low", "high"]] for t in (table, changed)]
+    np.testing.assert_allclose(shares[0], shares[1], rtol=1e-5, atol=1e-9)
+
+
+def test_seeds_are_names() -> None:
+    """Law: seeds 0 to 4 and 100 to 104 make the same study."""
+    table = run_table(metaformer(), seeds=5)
+    plan = planned(metaformer().axes)
+    renamed = table.assign(seed=table["seed"] + 100)
+    pd.testing.assert_frame_equal(contrasts(table, plan), contrasts(renamed, plan))
+
+
+def test_no_statistic_needs_torch() -> None:
+    """Law: reports are made on machines without torch."""
+    import subprocess
+    import sys
+
+    names = ["answer", "budgets", "cells", "comparisons", "contrasts", "decomposition", "fairness", "frontier", "scaling"]
+    imports = "; ".join(f"import study.analysis.{name}" for name in names)
+    code = f"import sys; {imports}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,56 @@
+"""What tuning chose is told as pandas recomputes it from the trials."""
+
+from __future__ import annotations
+
+import example_sweeps
+import pandas as pd
+import pytest
+
+from study.analysis.tuning_choices import candidates, chosen, profile
+
+FACTORS = ["patch_size", "backbone"]
+
+
+def test_the_choice_and_its_gap_are_those_of_the_means() -> None:
+    """Law: accuracy is the mean over trial seeds of the chosen level, the gap that to the second best mean of the cell."""
+    trials = example_sweeps.tuned().trials
+    found = chosen(trials, ["lr"], FACTORS)
+    assert len(found) == 4
+    for row in found.to_dict("records"):
+        own = trials[(trials["backbone"] == row["backbone"]) & (trials["patch_size"] == row["patch_size"])]
+        means = own.groupby("lr")["val_accuracy"].mean().sort_values(ascending=False)
+        assert row["lr"] == means.index[0]
+        assert row["accuracy"] == pytest.approx(means.iloc[0])
+        assert row["gap"] == pytest.approx(means.iloc[0] - means.iloc[1])
+        assert (row["candidates"], row["tried"], row["tied"]) == (4, 8, 0)
+
+
+def test_a_choice_at_the_end_of_the_grid_is_named() -> None:
+    """Law: the least learning rate tried is at the edge; one inside isn't; an option with one level has no edge."""
+    trials = example_sweeps.tuned().trials
+    found = chosen(trials, ["lr", "weight_decay"], FACTORS).groupby("backbone")["edge"].agg(set).to_dict()
+    assert found == {"convmixer": {()}, "vit": {("lr",)}}
+
+
+def test_diverged_trials_rank_last_and_ties_are_counted() -> None:
+    """Law: a candidate all of whose trials diverged has no accuracy; one of equal accuracy is a tie."""
+    trials = example_sweeps.tuned().trials
+    own = trials[trials["cell"] == "convmixer-p2"].reset_index(drop=True)
+    own.loc[own["lr"] == 0.01, ["status", "val_accuracy"]] = ["diverged", pd.NA]
+    own.loc[own["lr"].isin([0.001, 0.003]), "val_accuracy"] = 0.95
+    own["selected"] = own["lr"] == 0.001
+    (row,) = chosen(own, ["lr"], FACTORS).to_dict("records")
+    assert (row["tied"], row["gap"], row["diverged"]) == (1, 0.0, 2)
+    found = candidates(own, ["lr"]).set_index("lr")
+    assert pd.isna(found.loc[0.01, "accuracy"])
+    assert found.loc[0.01, "diverged"] == 2
+
+
+def test_a_profile_keeps_what_suits_each_level_best() -> None:
+    """Law: over one of two tuned options, each level keeps the trials of its best mean over the other, and all seeds."""
+    trials = example_sweeps.tuned(decays=(0.0, 0.02, 0.1)).trials
+    kept = profile(trials, ["lr", "weight_decay"], over="lr")
+    means = trials.groupby(["cell", "lr", "weight_decay"])["val_accuracy"].mean().groupby(["cell", "lr"]).max()
+    assert len(kept) == 2 * len(means)
+    pd.testing.assert_series_equal(kept.groupby(["cell", "lr"])["val_accuracy"].mean(), means, check_names=False)
+    assert profile(trials, ["lr"], over="lr") is trials

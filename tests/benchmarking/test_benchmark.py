@@ -1,0 +1,327 @@
+"""Speeds are measured in turn, kept whole, joined to the table, and turned into hours by plain arithmetic."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from study.benchmarking import workloads as subjects
+from study.backbones import build_spec
+from study.benchmark import main
+from study.launcher.assignment import enter, new_launch
+from study.records.ledger import read_share
+from study.config.variant import Variant
+from study.config.sweep_file import read_sweep
+from study.errors import UserError
+from study.planning.runtime_estimate import forecast, predicted_costs, predicted_macs
+from study.cpu_kernels.freed_memory import keep_freed_memory
+from study.planning.sweep_plan import Plan, make_plan
+from study.records import load_table
+from study.records.benchmark_file import (
+    COLUMNS,
+    Benchmark,
+    InputSpeed,
+    Speed,
+    benchmark_columns,
+    newest_benchmark,
+    read_benchmark,
+    spread,
+)
+from study.records.sweep_folder import SweepFolder, write_new, write_whole
+from study.benchmarking import timing as speeds
+from study.training.device import DeviceChoice
+
+SWEEP = """\
+question: how fast?
+device: cpu
+data: {name: digits}
+model: {depth: 1, patch_size: 4}
+train: {epochs: 4, batch_size: 16}
+backbones:
+  vit: {model: {heads: 1}}
+  convmixer: {model: {kernel_size: 3}}
+axes:
+  backbone: [vit, convmixer]
+  model.dim: [8, 12]
+seeds: [0, 1]
+"""
+
+
+TUNED = "seeds: [0, 1, 2, 3, 4]\ntune: {axes: {train.lr: [1e-3, 2e-3]}, seeds: [100]}"
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch) -> Plan:
+    """Four architectures, eight runs; the working folder is temporary."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(speeds, "LAP_SECONDS", 0.002)
+    monkeypatch.setattr(speeds, "INPUT_PIXELS", 64 * 32)
+    Path("sweep.yaml").write_text(SWEEP, encoding="utf-8")
+    return make_plan(read_sweep(Path("sweep.yaml")))
+
+
+def speed_of(run, *, batch_size: int = 16, factor: float = 1.0) -> Speed:
+    """A made-up speed of a run's architecture: a step takes 2, 3, 4, 5 and 100 ms times `factor`."""
+    steps = tuple(factor * ms / 1000 for ms in (2, 3, 4, 5, 100))
+    return Speed(
+        label=run.run_id, backbone=run.backbone, model=run.model.model_dump(mode="json"), precision="fp32",
+        batch_size=batch_size, memory_layout="contiguous", train_step_seconds=steps, inference_step_seconds=(0.001,),
+        inference_latency_seconds=(0.0005,), peak_memory_mib=None,
+    )  # fmt: skip
+
+
+def benchmark_of(*architectures: Speed, augment) -> Benchmark:
+    fed = InputSpeed(augment=augment.model_dump(mode="json"), channels=1, image_size=8, images_per_second=(8000.0,))
+    return Benchmark(
+        sweep="sweep", began="2026-01-02T10:15:00Z", rounds=5, device="cpu", device_name="abacus", fingerprint={},
+        provenance={}, architectures=architectures, inputs=(fed,),
+    )  # fmt: skip
+
+
+def test_every_architecture_is_measured_in_every_round(plan, capsys):
+    """Two seeds of four architectures: four entries, each with its rounds, its layout and a positive peak."""
+    assert main(["sweep.yaml", "--rounds", "3", "--threads", "1"]) == 0
+    (path,) = Path("runs/sweep/benchmarks").glob("*.json")
+    found = read_benchmark(path)
+    assert found.fingerprint["threads"] == 1 and found.rounds == 3 and found.device == "cpu"
+    assert [speed.model["dim"] for speed in found.architectures] == [8, 12, 8, 12]
+    assert {speed.backbone: speed.memory_layout for speed in found.architectures} == {
+        "vit": "contiguous", "convmixer": "channels_last"}
+    for speed in found.architectures:
+        for figures in (speed.train_step_seconds, speed.inference_step_seconds, speed.inference_latency_seconds):
+            assert len(figures) == 3 and min(figures) > 0
+        assert speed.batch_size == 16 and speed.precision == "fp32"
+        assert speed.peak_memory_mib is None or speed.peak_memory_mib > 0
+    assert len(found.inputs) == 1
+    assert all(speed.label in capsys.readouterr().out for speed in found.architectures[:1])
+
+
+def test_rounds_go_over_all_architectures_in_turn(plan, monkeypatch):
+    """A machine that is slow for a while slows every architecture: no architecture is measured twice before all are."""
+    order = []
+    laps = speeds.Laps(0.1, 0.1, 0.1, None, Variant(memory_layout="contiguous"))
+
+    def noted(run, *, device, variant):
+        order.append((run.backbone, run.model.dim))
+        return laps
+
+    monkeypatch.setattr(subjects, "time_architecture", noted)
+    assert main(["sweep.yaml", "--rounds", "3"]) == 0
+    assert len(order) == 12
+    assert order[:4] == order[4:8] == order[8:] and len(set(order)) == 4
+
+
+def test_what_does_not_fit_is_left_out_and_told(plan, monkeypatch, capsys):
+    """An architecture that runs out of memory costs one try; the others are measured, and the status is not 0."""
+    tries = []
+
+    def narrow_only(run, *, device, variant):
+        tries.append(run.model.dim)
+        if run.model.dim == 12 and run.backbone == "vit":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB")
+        return speeds.Laps(0.1, 0.1, 0.1, None, Variant(memory_layout="contiguous"))
+
+    monkeypatch.setattr(subjects, "time_architecture", narrow_only)
+    assert main(["sweep.yaml", "--rounds", "2"]) == 1
+    screen = capsys.readouterr().out
+    assert "vit patch_size=4 dim=12" in screen and "out of memory" in screen
+    found = newest_benchmark(Path("runs/sweep/benchmarks"))
+    assert len(found.architectures) == 3 and len(found.left_out) == 1
+    assert len(tries) == 7
+
+
+def test_batch_size_on_the_command_line_goes_before_the_runs_own(plan):
+    """--batch-size 4 measures batches of four, and the table joins them by architecture all the same."""
+    assert main(["sweep.yaml", "--rounds", "1", "--batch-size", "4", "--threads", "1"]) == 0
+    found = newest_benchmark(Path("runs/sweep/benchmarks"))
+    assert {speed.batch_size for speed in found.architectures} == {4}
+    assert all(found.speed(planned.run.to_json()) is not None for planned in plan.runs)
+
+
+def test_a_lap_is_the_mean_of_its_calls(monkeypatch):
+    """With a clock that only the work moves, a call of 7 ms is measured as 7 ms, after the warm-up's slower calls."""
+    clock, costs = [0.0], iter([0.5, 0.007, *[0.007] * 1000])
+    monkeypatch.setattr(speeds.time, "perf_counter", lambda: clock[0])
+
+    def work():
+        clock[0] += next(costs)
+
+    assert speeds.timed(work, torch.device("cpu")) == pytest.approx(0.007)
+    assert clock[0] - 0.507 >= speeds.LAP_SECONDS
+
+
+def test_timing_moves_no_weights(plan):
+    """A timed training step is a real one with a rate of 0: gradients are there, weights and their decay are not applied."""
+    run = plan.runs[0].run
+    model = build_spec(run.model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = speeds.initial_state(model, run, device=torch.device("cpu"), epoch_steps=10)
+    step = speeds._training_step(state, run, images=speeds.random_images(run))
+    step()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_peak_is_of_its_own_architecture(plan):
+    """A narrow model measured after a wide one has the smaller peak, though the process keeps memory that it has freed."""
+    keep_freed_memory()
+    run = speeds.with_batch_size(plan.runs[0].run, 1024)
+    wide = replace(run, model=run.model.revised({"dim": 512, "mlp_dim": 4096}))
+    peaks = [speeds.time_architecture(each, device=DeviceChoice("cpu")).peak_memory_mib for each in (wide, run)]
+    if None not in peaks:  # the system doesn't tell it everywhere
+        assert peaks[0] - peaks[1] > 20
+
+
+def test_the_table_says_what_was_measured_and_nothing_else(plan):
+    """Without a benchmark all its columns are missing; with one, rows have their architecture's median and spread, the
+    interquartile range over the median as numpy computes it; an architecture that wasn't measured stays missing."""
+    folder = SweepFolder(Path("runs/sweep"))
+    write_new(folder.plans / f"{plan.digest}.json", plan.document)
+    write_new(folder.launches / "x" / "launch.json", {"plan": plan.digest})
+    assert load_table(folder.path)[list(COLUMNS)].isna().all(axis=None)
+    measured = [speed_of(planned.run) for planned in plan.runs if planned.run.model.dim == 8]
+    benchmark = benchmark_of(measured[0], measured[2], augment=plan.runs[0].run.augment)
+    write_whole(folder.benchmarks / "20260102t101500-abacus.json", benchmark.model_dump_json())
+    table = load_table(folder.path)
+    known, unknown = table[table["dim"] == 8], table[table["dim"] == 12]
+    assert unknown[list(COLUMNS)].isna().all(axis=None)
+    assert (known["train_step_seconds"] == 0.004).all()
+    assert (known["benchmark_train_images_per_second"] == 4000).all()
+    low, high = np.percentile([2, 3, 4, 5, 100], [25, 75])
+    assert known["benchmark_train_spread"].tolist() == pytest.approx([(high - low) / 4] * len(known))
+    assert (known["inference_images_per_second"] == 16_000).all() and (known["inference_spread"] == 0).all()
+    assert (known["inference_latency_seconds"] == 0.0005).all()
+    assert known["benchmark_peak_memory_mib"].isna().all()
+    assert (known["benchmark_device"] == "abacus").all() and (known["benchmark_batch_size"] == 16).all()
+
+
+def test_the_newest_benchmark_counts(plan):
+    """Two files: the one of the later time is read."""
+    folder = Path("runs/sweep/benchmarks")
+    run = plan.runs[0].run
+    for name, factor in (("20260102t101500-b", 1.0), ("20260102t101501-a", 2.0)):
+        benchmark = benchmark_of(speed_of(run, factor=factor), augment=run.augment)
+        write_whole(folder / f"{name}.json", benchmark.model_dump_json())
+    assert benchmark_columns(newest_benchmark(folder), run.to_json())["train_step_seconds"] == 0.008
+
+
+def test_the_fastest_variant_is_handed_out(plan, monkeypatch):
+    """`--variants` measures each architecture in every variant; plans and shares go by the one whose step was fastest."""
+    fast = Variant(memory_layout="channels_last", compiled="default")
+
+    def timed(run, *, device, variant):
+        return speeds.Laps(0.1 if variant == fast else 0.2, 0.1, 0.1, None, variant)
+
+    monkeypatch.setattr(subjects, "time_architecture", timed)
+    assert main(["sweep.yaml", "--rounds", "1", "--variants"]) == 0
+    found = newest_benchmark(Path("runs/sweep/benchmarks"))
+    assert len(found.architectures) == 4 * 4
+    run = plan.runs[0].run.to_json()
+    assert found.speed(run).variant == found.best_variant(run) == fast
+    folder = SweepFolder(Path("runs/sweep"))
+    entered = enter(new_launch(plan, folder, cluster="local", workers=1), plan, folder, runs=plan.runs)
+    for planned in read_share(folder, (entered.id, 0)):
+        assert planned["variant"] == {"device_name": found.device_name, **fast.model_dump()}
+
+
+def test_one_variant_alone_decides_nothing(plan):
+    """Without --variants runs train as the rule says, also where the rule changes later."""
+    run = plan.runs[0].run
+    benchmark = benchmark_of(speed_of(run), augment=run.augment)
+    assert benchmark.speed(run.to_json()) is not None and benchmark.best_variant(run.to_json()) is None
+
+
+def test_a_runs_own_batch_size_counts_first(plan):
+    """Measured at two batch sizes, the run's own is taken; at two others, neither is."""
+    run = plan.runs[0].run
+    own, other, third = (speed_of(run, batch_size=size) for size in (16, 32, 64))
+    assert benchmark_of(other, own, augment=run.augment).speed(run.to_json()) == own
+    assert benchmark_of(other, augment=run.augment).speed(run.to_json()) == other
+    assert benchmark_of(other, third, augment=run.augment).speed(run.to_json()) is None
+
+
+def test_hours_are_plain_arithmetic(plan):
+    """4 epochs of 1,257 images at 4,000/s, fed at 8,000/s; 180 validation images an epoch and 360 test images at 16,000/s."""
+    run = plan.runs[0].run
+    benchmark = benchmark_of(speed_of(run), augment=run.augment)
+    expected = 4 * 1257 / 4000 + 4 * 1257 / 8000 + (4 * 180 + 360) / 16_000
+    assert benchmark.run_seconds(run.to_json()) == pytest.approx(expected)
+    refit = replace(run, train=run.train.model_copy(update={"fit_on": "train+val"}))
+    expected = 4 * 1437 / 4000 + 4 * 1437 / 8000 + 360 / 16_000
+    assert benchmark.run_seconds(refit.to_json()) == pytest.approx(expected)
+
+
+def test_shares_are_balanced_by_seconds_only_where_all_are_known(plan):
+    """Seconds and MACs are never mixed: with one architecture unmeasured, every cost is in MACs."""
+    augment = plan.runs[0].run.augment
+    every = {planned.architecture: speed_of(planned.run) for planned in plan.runs}
+    whole = benchmark_of(*every.values(), augment=augment)
+    told = forecast(plan.runs, whole)
+    assert told.complete and predicted_costs(plan.runs, whole) == told.seconds
+    assert "all 4 architectures" in told.told()
+    part = benchmark_of(*list(every.values())[1:], augment=augment)
+    assert "3 of 4 architectures (6 of 8 runs)" in forecast(plan.runs, part).told()
+    macs = {planned.run_id: predicted_macs(planned) for planned in plan.runs}
+    assert predicted_costs(plan.runs, part) == predicted_costs(plan.runs, None) == macs
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "question: x"])
+def test_another_file_is_refused(text, tmp_path):
+    """A file that is no benchmark is told by name, not by a traceback."""
+    (tmp_path / "b.json").write_text(text)
+    with pytest.raises(UserError, match=r"no benchmark .*b\.json"):
+        read_benchmark(tmp_path / "b.json")
+    with pytest.raises(UserError, match="cannot read this benchmark"):
+        read_benchmark(tmp_path / "c.json")
+
+
+def test_a_device_that_is_meant_and_missing_is_refused(plan, monkeypatch, capsys):
+    """`device: cuda` without a usable GPU is status 2, never a benchmark of the CPU by surprise."""
+    monkeypatch.setattr("study.training.device.cuda_fault", lambda: "no driver")
+    assert main(["sweep.yaml", "device=cuda"]) == 2
+    assert "a GPU is meant but can't be used" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_augmentation_is_timed_by_what_it_does(plan):
+    """The input's speed counts the images of whole batches that a real epoch yields."""
+    found = speeds.time_input(plan.runs[0].run, device=DeviceChoice("cpu"))
+    assert found > 0
+    assert json.dumps(found)
+    assert spread((found, found)) == 0
+
+
+def test_stacks_are_measured_in_the_sizes_that_the_sweep_has_runs_for(plan, capsys):
+    """Two seeds of four architectures: stacks of two, in every round, with a table of gains; what can't be stacked is told."""
+    assert main(["sweep.yaml", "--rounds", "3", "--stacks"]) == 0
+    found = newest_benchmark(Path("runs/sweep/benchmarks"))
+    assert [(stack.size, stack.model["dim"], len(stack.train_step_seconds)) for stack in found.stacks] == [
+        (2, 8, 3), (2, 12, 3), (2, 8, 3), (2, 12, 3)]  # fmt: skip
+    assert "2 at once" in capsys.readouterr().out
+    for planned in plan.runs:
+        document = planned.run.to_json()
+        (gain,) = found.stack_gains(document).values()
+        assert gain > 0 and found.speed(document).variant.compiled is None
+    assert main(["sweep.yaml", "backbone=vit", "model.pooling=class_token", "--rounds", "1", "--stacks"]) == 0
+    told = capsys.readouterr().out
+    assert "can't be stacked: SequenceStem.class_token has no stacked form" in told and "nothing to stack" in told
+
+
+def test_final_runs_that_wait_for_a_selection_are_counted_too(plan, monkeypatch):
+    """Two trials and five seeds to follow: stacks of five are measured as well, each architecture once."""
+    Path("sweep.yaml").write_text(SWEEP.replace("seeds: [0, 1]", TUNED), encoding="utf-8")
+    seen = []
+    monkeypatch.setattr(subjects, "time_stack", lambda run, *, size, device: seen.append((run.model.dim, size)) or 1.0)
+    assert main(["sweep.yaml", "backbone=vit", "--rounds", "1", "--stacks"]) == 0
+    assert seen == [(8, 2), (8, 4), (8, 5), (12, 2), (12, 4), (12, 5)]
+
+
+def test_sizes_are_powers_of_two_and_that_of_equal_stacks():
+    """Five runs of an architecture: all five at once too; ten: five and five; twenty: seven, seven and six; one: none."""
+    for count, sizes in ((1, []), (2, [2]), (3, [2, 3]), (5, [2, 4, 5]), (10, [2, 4, 5, 8]), (20, [2, 4, 7, 8])):
+        assert subjects.stack_sizes(count) == sizes

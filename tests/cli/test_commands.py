@@ -1,0 +1,49 @@
+"""Commands typed wrong end with status 2 and one screen that helps; typed right they do what their first line says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from study import benchmark, launch, plan, prepare, report, status
+from study.__main__ import COMMANDS
+from study.__main__ import main as study
+
+MODULES = {"plan": plan, "prepare": prepare, "benchmark": benchmark, "launch": launch, "status": status, "report": report}
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("words", [["no/such.yaml"], ["no/such.yaml", "train.epochs"]])
+def test_a_wrong_sweep_is_no_traceback(name, words, capsys, tmp_path, monkeypatch):
+    """A path that isn't there: status 2, the path in the message, nothing on standard output, no folder made."""
+    monkeypatch.chdir(tmp_path)
+    assert MODULES[name].main(words) == 2
+    captured = capsys.readouterr()
+    assert "no/such.yaml" in captured.err
+    assert "Traceback" not in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_explains_itself():
+    """--help of each command names it and its arguments."""
+    for name in COMMANDS:
+        answer = subprocess.run([sys.executable, "-m", f"study.{name}", "--help"], capture_output=True, text=True, check=True)
+        assert f"study.{name}" in answer.stdout
+
+
+def test_the_console_script_hands_on(capsys):
+    """`study pln` finds plan; `study` alone lists the commands."""
+    assert study(["pln"]) == 2
+    assert "did you mean plan?" in capsys.readouterr().err
+    assert study([]) == 2
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in COMMANDS)
+
+
+@pytest.mark.parametrize("module", ["study.report", "study.status", "study.records", "study.reporting.report_folder"])
+def test_reporting_works_without_torch(module):
+    """Nothing that reports imports torch: a laptop without it redraws a report."""
+    program = f"import sys; import {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

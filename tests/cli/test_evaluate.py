@@ -1,0 +1,214 @@
+"""Weights are judged as published figures were: timm's transform and model are the oracle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from study.backbones import build_spec, specify, variants
+from study.backbones.weight_files import load_weights, to_timm
+from study.cli.arguments import open_console
+from study.config.sweep_file import read_sweep
+from study.data import facts
+from study.data.image_folder import scan
+from study.data.evaluation_folder import labelled_folder
+from study.data.preprocessing import PUBLISHED_PREPROCESSING, Preprocessing
+from study.data.splits import load
+from study.data.torchvision_schema import declare_missing_operators
+from study.evaluate import candidate, judge, main, parser
+from study.planning.sweep_plan import make_plan
+from study.prepare import prepare_data
+from study.training.checkpoint import Checkpoints
+from study.training.device import DeviceChoice
+from study.training.engine import train
+from study.training.saved_weights import write_kept
+from study.training.outcome import Outcome
+
+declare_missing_operators()
+import timm  # noqa: E402 (imports torchvision, whose operators have to be declared first)
+from timm.data import create_transform, resolve_data_config  # noqa: E402
+from timm.models.convmixer import ConvMixer  # noqa: E402
+
+CLASSES = ("cat", "dog", "eel")
+SIZES = ((90, 70), (70, 90), (64, 64), (301, 57))
+TIMM_NAMES = {"convmixer_768_32": "convmixer_768_32", "vit_tiny_patch16": "vit_tiny_patch16_224", "mixer_s32": "mixer_s32_224"}
+
+
+def picture(seed: int, size: tuple[int, int]) -> Image.Image:
+    """Smooth colours with noise, so that resizing and cropping matter."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize(size)
+    noise = random.integers(-20, 20, (size[1], size[0], 3))
+    return Image.fromarray(np.clip(np.asarray(coarse) + noise, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """A folder train/<class>, val/<class> of pictures of several sizes and formats."""
+    root = tmp_path_factory.mktemp("pictures")
+    for part, count in (("train", 16), ("val", 4)):
+        for label, name in enumerate(CLASSES):
+            (root / part / name).mkdir(parents=True)
+            for index in range(count):
+                suffix = ("png", "jpg")[index % 2]
+                picture(100 * label + index + len(part), SIZES[index % 4]).save(root / part / name / f"{index}.{suffix}")
+    return root
+
+
+def timms(variant: str) -> torch.nn.Module:
+    """timm's model of a variant with random weights and three classes; small, where it can be."""
+    torch.manual_seed(3)
+    if variant.startswith("convmixer"):
+        return ConvMixer(dim=32, depth=2, kernel_size=7, patch_size=7, num_classes=3, act_layer=torch.nn.ReLU).eval()
+    shallow = {"depth": 2} if variant.startswith("vit") else {}
+    return timm.create_model(TIMM_NAMES[variant], num_classes=3, **shallow).eval()
+
+
+SETTINGS = {"convmixer_768_32": ["dim=32", "depth=2"], "vit_tiny_patch16": ["depth=2"], "mixer_s32": []}
+
+
+@pytest.mark.parametrize("variant", SETTINGS)
+def test_predictions_are_those_of_timms_transform_and_model(variant, pictures, tmp_path):
+    """A checkpoint as timm saves it, judged here, gives timm's class and probability for every picture."""
+    model = timms(variant)
+    weights = tmp_path / "weights.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, weights)
+    words = ["--weights", str(weights), "--data", str(pictures), "--backbone", variant, "--batch-size", "5"]
+    arguments = parser().parse_args([*words, "num_classes=3", *SETTINGS[variant]])
+    found, folder = candidate(weights, arguments), labelled_folder(pictures)
+    judged = judge(found, load_weights(weights, found.spec), folder=folder, device=DeviceChoice("cpu"), arguments=arguments)
+    config = timm.get_pretrained_cfg(TIMM_NAMES[variant]).to_dict()
+    transform = create_transform(**resolve_data_config(pretrained_cfg=config), is_training=False)
+    inputs = torch.stack([transform(Image.open(folder.root / file).convert("RGB")) for file in folder.files])
+    with torch.inference_mode():
+        probability, predicted = model(inputs).softmax(dim=1).max(dim=1)
+    assert judged.predictions.predicted.tolist() == predicted.tolist()
+    np.testing.assert_allclose(judged.predictions.probability, probability.numpy(), rtol=1e-4)
+    assert judged.predictions.label.tolist() == [label for label in range(3) for _ in range(4)]
+
+
+def test_every_variant_is_prepared_as_timm_prepares_it():
+    """Mean, deviation, crop and interpolation are those of timm's default configuration, for every name timm has."""
+    assert set(PUBLISHED_PREPROCESSING) == set(variants())
+    compared = 0
+    for variant in variants():
+        name = variant if variant.startswith("convmixer") else f"{variant}_224"
+        if timm.is_model(name):
+            theirs = timm.get_pretrained_cfg(name)
+            expected = Preprocessing(theirs.mean, theirs.std, theirs.crop_pct, theirs.interpolation)
+            assert PUBLISHED_PREPROCESSING[variant] == expected, variant
+            assert theirs.input_size == (3, 224, 224) and theirs.crop_mode == "center"
+            compared += 1
+    assert compared == 16
+
+
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (224, 224), (1000, 225), (17, 31)])
+@pytest.mark.parametrize("name", ["convmixer_768_32", "vit_tiny_patch16", "mixer_s32"])
+def test_pixels_are_timms(name, size, tmp_path):
+    """Sizes wide, tall, small and equal to the target: after the transform every pixel is timm's, bit for bit."""
+    path = tmp_path / "picture.png"
+    picture(1, size).save(path)
+    config = timm.get_pretrained_cfg(TIMM_NAMES[name]).to_dict()
+    transform = create_transform(224, is_training=False, interpolation=config["interpolation"], crop_pct=config["crop_pct"],
+                                 normalize=False)
+    pixels = PUBLISHED_PREPROCESSING[name].pixels(path.read_bytes(), 224)
+    assert np.array_equal(pixels, transform(Image.open(path).convert("RGB")).numpy())
+
+
+def test_kept_weights_give_the_recorded_accuracy(pictures, tmp_path, capsys, monkeypatch):
+    """Weights that a run kept, judged on the run's own test folder without another word: its recorded figures."""
+    monkeypatch.chdir(tmp_path)
+    Path("sweep.yaml").write_text(
+        f"question: kept?\nbackbone: convmixer\ndata: {{name: folder, root: {pictures}, image_size: 16}}\n"
+        "model: {dim: 8, depth: 1, patch_size: 4, kernel_size: 3}\n"
+        "train: {epochs: 2, batch_size: 8, keep: last}\nseeds: [0]\n"
+    )
+    sweep = read_sweep(Path("sweep.yaml"))
+    prepare_data(sweep, open_console())
+    planned = make_plan(sweep).runs[0]
+    splits = load(planned.run.data, facts(planned.run.data))
+    outcome = train(planned.run, splits, device=DeviceChoice("cpu"), checkpoints=Checkpoints(tmp_path, "run", "1-0-0"),
+                    stop=lambda: False, report=lambda _: None)
+    assert isinstance(outcome, Outcome) and outcome.status == "done"
+    weights = tmp_path / "weights" / "run.safetensors"
+    write_kept(weights, planned.run, weights=outcome.weights, facts=splits.facts, writer="1-0-0")
+    assert main(["--weights", str(weights), "--data", str(pictures), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["top1"] == outcome.test_accuracy
+    assert told["loss"] == pytest.approx(outcome.test_loss, rel=1e-5)
+    assert told["images"] == len(scan(pictures).labels["test"])
+
+
+def test_the_screen_says_what_was_done(pictures, tmp_path, capsys):
+    """Top-1, the number of images, the preprocessing and the weights' digest are on the screen; status 0."""
+    spec = specify("vit_tiny_patch16", {"num_classes": 3, "depth": 1, "image_size": 32})
+    save_file(to_timm(_random_state(spec), "vit"), tmp_path / "w.safetensors")
+    words = ["--weights", str(tmp_path / "w.safetensors"), "--data", str(pictures / "val"), "--backbone", "vit_tiny_patch16"]
+    assert main([*words, "num_classes=3", "depth=1", "image_size=32", "--device", "cpu"]) == 0
+    screen = capsys.readouterr().out
+    for told in ("top-1", "n = 12 images of 3 classes", "shorter side to 35 px (bicubic, antialiased), centre of 32 px",
+                 "mean 0.5 0.5 0.5", "sha256"):
+        assert told in screen
+    assert "top-5" not in screen  # of three classes it says nothing
+
+
+def _random_state(spec) -> dict[str, torch.Tensor]:
+    return {name: tensor.contiguous() for name, tensor in build_spec(spec).state_dict().items()}
+
+
+TINY = ["num_classes=3", "depth=1", "image_size=32"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "told"),
+    [
+        ("other", ["--backbone", "vit_tiny_patch16", *TINY], ["not the weights of vit", "no place in vit for timm"]),
+        ("short", ["--backbone", "vit_tiny_patch16", *TINY], ["1 missing: head.norm.bias"]),
+        ("pickle", ["--backbone", "vit_tiny_patch16", *TINY], ["pickled objects", "convert it to safetensors"]),
+        ("torn", ["--backbone", "vit_tiny_patch16", *TINY], ["not a readable weights file"]),
+        ("missing", ["--backbone", "vit_tiny_patch16", *TINY], ["no such weights file"]),
+        ("right", ["--backbone", "vit_tiny_patch17", *TINY], ["did you mean 'vit_tiny_patch16'?"]),
+        ("right", ["--backbone", "vit_tiny_patch16"], ["tells 1,000 classes apart, and the folder has 3"]),
+        ("right", [], ["do not say which model they are of"]),
+        ("right", ["--backbone", "vit", *TINY, "dim=192", "patch_size=16"], ["give --mean and --std"]),
+        ("right", ["--backbone", "vit_tiny_patch16", *TINY, "dpth=1"], ["did you mean 'depth'?"]),
+    ],
+)
+def test_mistakes_are_one_screen_and_nothing_is_judged(kind, words, told, pictures, tmp_path, capsys):
+    """Weights of another model, incomplete, torn or with pickled objects, unknown names: status 2, what was expected."""
+    state = _random_state(specify("vit_tiny_patch16", {"num_classes": 3, "depth": 1, "image_size": 32}))
+    path = tmp_path / ("w.pt" if kind == "pickle" else "w.safetensors")
+    if kind == "pickle":
+        torch.save({"model": timms("vit_tiny_patch16")}, path)
+    elif kind == "other":
+        save_file({"stem.weight": torch.zeros(3)}, path)
+    elif kind == "short":
+        save_file({name: tensor for name, tensor in state.items() if name != "head.norm.bias"}, path)
+    elif kind != "missing":
+        save_file(state, path)
+    if kind == "torn":
+        path.write_bytes(path.read_bytes()[:1000])
+    assert main(["--weights", str(path), "--data", str(pictures), *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and "Traceback" not in captured.err
+    assert len(captured.err.splitlines()) < 24
+    for word in told:
+        assert word in captured.err
+
+
+def test_pictures_that_cannot_be_read_are_named(pictures, tmp_path, capsys):
+    """A broken file ends the evaluation with its path; no figure of the rest is told."""
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    (tmp_path / "data" / "a" / "broken.jpg").write_bytes(b"no picture")
+    state = _random_state(specify("vit_tiny_patch16", {"num_classes": 1, "depth": 1, "image_size": 32}))
+    save_file(state, tmp_path / "w.safetensors")
+    words = ["--weights", str(tmp_path / "w.safetensors"), "--data", str(tmp_path / "data"), "--backbone", "vit_tiny_patch16"]
+    assert main([*words, "num_classes=1", "depth=1", "image_size=32"]) == 2
+    captured = capsys.readouterr()
+    assert "broken.jpg" in captured.err and "top-1" not in captured.out

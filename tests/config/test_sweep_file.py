@@ -1,0 +1,204 @@
+"""A sweep is read strictly: every mistake is told with its place, and none is passed over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from study.config.sweep_file import read_sweep
+from study.errors import UserError, nearest
+
+GOOD = """\
+question: which?
+data: {name: digits}
+model: {depth: 2}
+train:
+  epochs: 3
+  lr: 1e-3
+match: {by: params, target: 30k}
+axes:
+  backbone: [vit, convmixer]
+  model.patch_size: [1, 2]
+seeds: [0, 1]
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def problems(tmp_path: Path, text: str, *overrides: str) -> list:
+    with pytest.raises(UserError) as caught:
+        read_sweep(write(tmp_path, text), overrides)
+    return list(caught.value.problems)
+
+
+def test_values_arrive_with_their_places(tmp_path):
+    """YAML 1.2: 1e-3 is a number, `off` is text; each value knows the line that gave it."""
+    sweep = read_sweep(write(tmp_path, GOOD))
+    assert sweep.name == "sweep"
+    assert sweep.base["train.lr"].value == pytest.approx(0.001)
+    assert sweep.base["train.lr"].place.endswith("sweep.yaml:6")
+    assert [level.value for level in sweep.axes["model.patch_size"]] == [1, 2]
+    assert sweep.seeds == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("broken", "line", "key", "suggestion"),
+    [
+        (GOOD.replace("seeds:", "seedz:"), 11, "seedz", "seeds"),
+        (GOOD.replace("question: which?", "question: which?\ndevice: gpu"), 2, "device", None),
+        (GOOD.replace("backbone: [vit", "backbones: [vit"), 9, "backbones", None),
+        (GOOD.replace("seeds: [0, 1]", "seeds: [0, 0]"), 11, "seeds", None),
+        (GOOD.replace("[1, 2]", "[1, 1]"), 10, "axes.model.patch_size", None),
+        (GOOD.replace("[1, 2]", "[]"), 10, "axes.model.patch_size", None),
+    ],
+)
+def test_a_mistake_names_line_and_key(tmp_path, broken, line, key, suggestion):
+    """Unknown keys, wrong choices, repeated seeds or levels: file, line, key, and the nearest valid one."""
+    found = problems(tmp_path, broken)
+    told = [p for p in found if p.key == key]
+    assert told, [str(p) for p in found]
+    assert told[0].place.endswith(f"sweep.yaml:{line}")
+    if suggestion:
+        assert f"did you mean {suggestion!r}" in str(told[0])
+
+
+def test_all_mistakes_are_told_at_once(tmp_path):
+    """Two wrong keys are two problems of one reading; that the right ones are missing follows, and is not told."""
+    found = problems(tmp_path, GOOD.replace("seeds:", "seedz:").replace("question", "qestion"), "epochs=3", "lr")
+    assert {problem.key or problem.value for problem in found} == {"qestion", "seedz", "epochs", "lr"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: [1, 2", "not valid YAML"),
+        ("a: 1\na: 2", "duplicate key"),
+        ("- a\n- b", "a mapping"),
+        ("", "a mapping"),
+        ("a:\n\t- b", "not valid YAML"),
+        ("a: 2001-12-14", "only numbers"),
+    ],
+)
+def test_broken_yaml_is_told_without_a_traceback(tmp_path, text, told):
+    """Torn brackets, duplicate keys, lists at the top, tabs and dates are problems, not exceptions of a library."""
+    assert told in str(problems(tmp_path, text)[0])
+
+
+def test_a_missing_file_names_the_sweeps_that_exist(tmp_path):
+    """The nearest match is found among the files of the folder."""
+    path = write(tmp_path, GOOD)
+    with pytest.raises(UserError) as caught:
+        read_sweep(path.with_name("swep.yaml"))
+    assert str(path) in caught.value.screen()
+
+
+def test_overrides_are_part_of_the_document(tmp_path):
+    """A key of a section is replaced, an axis gets new levels or is fixed, seeds are a list."""
+    sweep = read_sweep(write(tmp_path, GOOD), ["train.epochs=7", "model.patch_size=[2,4]", "seeds=[5]", "backbone=vit"])
+    assert sweep.base["train.epochs"].value == 7
+    assert sweep.base["train.epochs"].place.startswith("command line")
+    assert [level.value for level in sweep.axes["model.patch_size"]] == [2, 4]
+    assert "backbone" not in sweep.axes
+    assert sweep.base["backbone"].value == "vit"
+    assert sweep.seeds == (5,)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("epochs", "key=value"),
+        ("epochs=3", "unknown key"),
+        ("seeds=3", "list"),
+        ("seeds=[0.5]", "integer"),
+        ("question.deep=3", "holds no further keys"),
+        ("question=", "string"),
+        ("device=gpu", "valid: auto, cuda, cpu"),
+    ],
+)
+def test_overrides_are_checked_as_strictly_as_the_file(tmp_path, override, told):
+    """An override that the file would not be allowed to say is refused, and the word of the command line is named."""
+    found = problems(tmp_path, GOOD, override)
+    assert told in str(found[0])
+    assert "command line" in found[0].place
+
+
+def test_a_value_given_twice_is_refused(tmp_path):
+    """An axis that also stands in a section, or in two groups, has no one meaning."""
+    twice = GOOD.replace("model: {depth: 2}", "model: {depth: 2, patch_size: 1}")
+    assert "given at" in str(problems(tmp_path, twice)[0])
+    zipped = GOOD + "zip:\n  - {model.patch_size: [1, 2], train.lr: [1, 2]}\n"
+    assert len(problems(tmp_path, zipped)) == 2
+
+
+def test_the_grid_is_a_product_less_exclusions(tmp_path):
+    """Axes multiply, zipped axes go together, exclusions drop exactly the cells that match all of their keys."""
+    text = GOOD.replace("  lr: 1e-3\n", "") + (
+        "zip:\n  - {train.lr: [0.1, 0.2], train.weight_decay: [0.0, 0.5]}\nexclude:\n  - {backbone: vit, model.patch_size: 1}\n"
+    )
+    sweep = read_sweep(write(tmp_path, text))
+    cells = [{key: setting.value for key, setting in cell.items()} for cell in sweep.cells()]
+    assert len(cells) == (2 * 2 - 1) * 2
+    assert {(cell["train.lr"], cell["train.weight_decay"]) for cell in cells} == {(0.1, 0.0), (0.2, 0.5)}
+    assert all((cell["backbone"], cell["model.patch_size"]) != ("vit", 1) for cell in cells)
+
+
+def test_zipped_axes_of_unequal_length_are_refused(tmp_path):
+    """Zipping 2 levels with 3 has no meaning."""
+    text = GOOD.replace("  lr: 1e-3\n", "") + "zip:\n  - {train.lr: [0.1, 0.2], train.weight_decay: [0.0, 0.5, 0.6]}\n"
+    assert "same number of levels" in str(problems(tmp_path, text)[0])
+
+
+def test_a_backbones_own_settings_go_before_the_files(tmp_path):
+    """Defaults < sections < the backbone's own < axes."""
+    text = GOOD + "backbones:\n  vit: {train: {epochs: 9}}\n"
+    sweep = read_sweep(write(tmp_path, text))
+    epochs = {cell["backbone"].value: sweep.settings(cell)["train.epochs"].value for cell in sweep.cells()}
+    assert epochs == {"vit": 9, "convmixer": 3}
+
+
+def test_a_shared_section_makes_no_two_options_alike() -> None:
+    """`train.epoch` is near `train.epochs`; `train.learning_rate` is not near `train.evaluate`."""
+    assert nearest("train.epoch", ["train.epochs", "train.evaluate"]) == "train.epochs"
+    assert nearest("train.learning_rate", ["train.lr", "train.evaluate"]) is None
+
+
+def test_an_option_without_its_section_is_recognised(tmp_path: Path) -> None:
+    """`lr=1e-3` on the command line is answered with `train.lr`."""
+    file = tmp_path / "a.yaml"
+    file.write_text("question: q\nbackbone: vit\ndata: {name: digits}\nseeds: [0]\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"did you mean 'train\.lr'"):
+        read_sweep(file, ["lr=1e-3"])
+
+
+def test_a_folder_in_place_of_a_file_is_answered_with_its_sweeps(tmp_path: Path) -> None:
+    """Where a folder is named, the sweeps in it are the valid choices."""
+    (tmp_path / "a.yaml").write_text("question: q\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"valid: .*a\.yaml"):
+        read_sweep(tmp_path)
+
+
+def test_a_misspelt_section_of_a_backbone_is_told(tmp_path):
+    """What no option can come from is a mistake, never passed over: the line and the valid sections are named."""
+    found = problems(tmp_path, GOOD + "backbones:\n  vit:\n    trian: {epochs: 9}\n")
+    assert "backbones.vit.trian" in found[0].key
+    assert found[0].place.endswith("sweep.yaml:14")
+    assert "train" in str(found[0])
+
+
+def test_a_boolean_with_an_anchor_stays_a_boolean(tmp_path):
+    """YAML's anchors name a value and don't change it."""
+    sweep = read_sweep(write(tmp_path, GOOD + "augment: {flip: &on true}\nbackbones:\n  vit: {augment: {crop: &one 1}}\n"))
+    assert sweep.base["augment.flip"].value is True
+    assert sweep.overlays["vit"]["augment.crop"].value == 1
+
+
+def test_exclusions_may_name_what_only_a_backbone_sets(tmp_path):
+    """A backbone's own setting is set by the sweep, so a cell can be excluded by it."""
+    own = "backbones:\n  vit: {train: {batch_size: 9}}\nexclude:\n  - {train.batch_size: 9}\n"
+    sweep = read_sweep(write(tmp_path, GOOD + own))
+    assert {cell["backbone"].value for cell in sweep.cells()} == {"convmixer"}

@@ -1,0 +1,52 @@
+"""The linear baseline is scikit-learn's, fitted on training images alone, and noted once per data set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from study.planning.resolver import data_options
+from study.config.sweep_file import read_sweep
+from study.data import facts
+from study.data.linear_baseline import fit_baseline
+from study.data.splits import load
+from study.planning.sweep_plan import make_plan
+from study.records.baseline_accuracy import baseline_name, note_baseline, read_baselines
+
+SWEEP = """\
+question: which?
+data: {name: digits}
+model: {depth: 1, patch_size: 4}
+train: {epochs: 1}
+match: {by: params, target: 20k, head_dim: 8}
+backbone: vit
+seeds: [0]
+"""
+
+
+def the_sweep(tmp_path):
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    return read_sweep(tmp_path / "sweep.yaml")
+
+
+def test_it_is_a_fair_linear_model(tmp_path):
+    """It reaches what a plain logistic regression on scaled pixels reaches, within the error of 360 test images."""
+    sweep = the_sweep(tmp_path)
+    (options,) = data_options(sweep)
+    splits = load(options, facts(options))
+    train, test = (part.images.numpy().reshape(len(part), -1) / 255.0 for part in (splits.train, splits.test))
+    plain = LogisticRegression(max_iter=1000).fit(train, splits.train.labels.numpy())
+    expected = float(np.mean(plain.predict(test) == splits.test.labels.numpy()))
+    found = fit_baseline(make_plan(sweep).runs[0].run.data)
+    assert abs(found.baseline_accuracy - expected) < 0.02
+    assert found.fitted_on == len(splits.train)
+
+
+def test_it_is_noted_once_under_its_data(tmp_path):
+    """A second note changes nothing; the name is the one that the table looks under."""
+    data = make_plan(the_sweep(tmp_path)).runs[0].run.data
+    folder, name = tmp_path / "baselines", baseline_name(data.model_dump(mode="json"))
+    note_baseline(folder, data.model_dump(), fit=lambda: fit_baseline(data))
+    assert read_baselines(folder) == {name: fit_baseline(data).baseline_accuracy}
+    note_baseline(folder, data.model_dump(), fit=lambda: pytest.fail("fitted twice"))

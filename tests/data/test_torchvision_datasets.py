@@ -1,0 +1,179 @@
+"""Laws of the published sets: torchvision fetches, verifies and reads them; what is known of them is what it knows."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from picture_folders import silent
+from PIL import Image
+from published_archives import Part, example, served, write_cifar, write_fashion_mnist, write_svhn
+
+from study.config.options import DataOptions
+from study.data import prepare
+from study.data import facts
+from study.data.torchvision_datasets import PUBLISHED
+from study.data.splits import load
+from study.data.torchvision_schema import declare_missing_operators
+from study.errors import UserError
+
+declare_missing_operators()
+
+from torchvision import datasets  # noqa: E402  the schemas come first
+
+Serve = Callable[[str], dict[str, Part]]
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """Writes a small archive of a set and points torchvision's class at it; gives its content."""
+    archives = tmp_path / "archives"
+    archives.mkdir()
+
+    def serve_one(name: str) -> dict[str, Part]:
+        known = PUBLISHED[name]
+        parts = example(known.image_size, known.channels, classes=len(known.class_names))
+        WRITERS[name](archives, parts, address, monkeypatch)
+        counts = {"train_images": len(parts["train"][0]), "test_images": len(parts["test"][0])}
+        monkeypatch.setitem(PUBLISHED, name, dataclasses.replace(known, **counts))
+        return parts
+
+    with served(archives) as address:
+        yield serve_one
+
+
+def _cifar(fine: bool, archives: Path, parts: dict[str, Part], address: str, patch: pytest.MonkeyPatch) -> None:
+    kind = datasets.CIFAR100 if fine else datasets.CIFAR10
+    sums = write_cifar(archives, parts, fine=fine)
+    patch.setattr(kind, "url", address + kind.filename)
+    patch.setattr(kind, "tgz_md5", sums["archive"])
+    patch.setattr(kind, "train_list", [[name, sums[name]] for name, _ in kind.train_list])
+    patch.setattr(kind, "test_list", [[name, sums[name]] for name, _ in kind.test_list])
+    patch.setattr(kind, "meta", {**kind.meta, "md5": sums[kind.meta["filename"]]})
+
+
+def _fashion_mnist(archives: Path, parts: dict[str, Part], address: str, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(datasets.FashionMNIST, "resources", write_fashion_mnist(archives, parts))
+    patch.setattr(datasets.FashionMNIST, "mirrors", [address])
+
+
+def _svhn(archives: Path, parts: dict[str, Part], address: str, patch: pytest.MonkeyPatch) -> None:
+    sums = write_svhn(archives, parts)
+    files = {part: [f"{address}{part}_32x32.mat", f"{part}_32x32.mat", sums[part]] for part in parts}
+    patch.setattr(datasets.SVHN, "split_list", files)
+
+
+WRITERS: dict[str, Callable[[Path, dict[str, Part], str, pytest.MonkeyPatch], None]] = {
+    "cifar10": lambda *given: _cifar(False, *given),
+    "cifar100": lambda *given: _cifar(True, *given),
+    "fashion_mnist": _fashion_mnist,
+    "svhn": _svhn,
+}
+
+
+def options_for(name: str, tmp_path: Path, **options: object) -> DataOptions:
+    places = {"root": str(tmp_path / "root"), "cache": str(tmp_path / "cache")}
+    return DataOptions.model_validate({"name": name, "val_fraction": 0.34, **places, **options})
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_a_set_is_downloaded_by_torchvision_and_stored_as_published(name: str, tmp_path: Path, serve: Serve) -> None:
+    """Downloaded over HTTP and read by torchvision's class: every pixel and label is the archive's, none is lost."""
+    parts = serve(name)
+    options = options_for(name, tmp_path)
+    splits = load(options, prepare(options, workers=1, report=silent))
+    for split, part in ((splits.train_and_val, "train"), (splits.test, "test")):
+        images, labels = parts[part]
+        assert sorted(split.indices.tolist()) == list(range(len(images)))
+        assert np.array_equal(split.images.numpy().transpose(0, 2, 3, 1), images[split.indices])
+        assert np.array_equal(split.labels.numpy(), labels[split.indices])
+    assert splits.facts == facts(options)
+
+
+def test_what_is_in_the_root_needs_no_network(tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are there are read where they are; a second prepare at another size downloads nothing."""
+    serve("cifar10")
+    prepare(options_for("cifar10", tmp_path), workers=1, report=silent)
+    monkeypatch.setattr(datasets.CIFAR10, "url", "http://127.0.0.1:9/gone.tar.gz")
+    larger = options_for("cifar10", tmp_path, image_size=40)
+    splits = load(larger, prepare(larger, workers=1, report=silent))
+    native = load(options_for("cifar10", tmp_path), facts(options_for("cifar10", tmp_path)))
+    assert torch.equal(splits.train.indices, native.train.indices)
+    for large, small in zip(splits.test.images, native.test.images, strict=True):
+        picture = Image.fromarray(small.permute(1, 2, 0).numpy()).resize((40, 40), Image.Resampling.BICUBIC)
+        assert np.array_equal(large.permute(1, 2, 0).numpy(), np.asarray(picture))
+
+
+def test_without_network_the_file_to_fetch_by_hand_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compute node's failure: one line with the cause, the archive and the place for it."""
+    monkeypatch.setattr(datasets.CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    with pytest.raises(UserError) as refused:
+        prepare(options_for("cifar10", tmp_path), workers=1, report=silent)
+    told = refused.value.screen()
+    assert told.startswith(f"{tmp_path / 'root'}: data.root: cifar10 can be neither read nor downloaded here")
+    assert "put cifar-10-python.tar.gz there and run the command again" in told
+    assert not list((tmp_path / "cache").glob("cifar10-*"))
+
+
+def test_a_download_into_a_root_that_cannot_be_written_is_told_with_its_key(tmp_path: Path, serve: Serve) -> None:
+    """A root below a file: the place and data.root, not a traceback."""
+    serve("cifar10")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError) as refused:
+        prepare(options_for("cifar10", tmp_path, root=str(tmp_path / "file" / "root")), workers=1, report=silent)
+    assert refused.value.screen().startswith(f"{tmp_path / 'file' / 'root'}: data.root: cifar10 can be neither read nor")
+
+
+def test_an_archive_that_was_cut_short_is_not_trusted(tmp_path: Path, serve: Serve) -> None:
+    """Other content than published fails its checksum and leaves no cache."""
+    serve("svhn")
+    archive = tmp_path / "archives" / "train_32x32.mat"
+    archive.write_bytes(archive.read_bytes()[:-100])
+    with pytest.raises(UserError, match="svhn can be neither read nor downloaded"):
+        prepare(options_for("svhn", tmp_path), workers=1, report=silent)
+    assert not list((tmp_path / "cache").glob("svhn-*"))
+
+
+def test_another_number_of_images_than_published_is_refused(tmp_path: Path, serve: Serve) -> None:
+    """Files that read well but hold fewer images are not the published set."""
+    serve("fashion_mnist")
+    PUBLISHED["fashion_mnist"] = dataclasses.replace(PUBLISHED["fashion_mnist"], train_images=60_000)
+    with pytest.raises(UserError, match="fashion_mnist has"):
+        prepare(options_for("fashion_mnist", tmp_path), workers=1, report=silent)
+
+
+def test_what_is_known_is_what_torchvision_knows() -> None:
+    """Checksums and class names are those in torchvision's classes."""
+    md5 = {
+        "cifar10": [datasets.CIFAR10.tgz_md5],
+        "cifar100": [datasets.CIFAR100.tgz_md5],
+        "fashion_mnist": [checksum for _, checksum in datasets.FashionMNIST.resources],
+        "svhn": [datasets.SVHN.split_list[part][2] for part in ("train", "test")],
+    }
+    for name, sums in md5.items():
+        assert PUBLISHED[name].stored(None).digest == hashlib.sha256("\n".join(sums).encode()).hexdigest()
+    assert list(PUBLISHED["fashion_mnist"].class_names) == datasets.FashionMNIST.classes
+    assert len(set(PUBLISHED["cifar100"].class_names)) == 100
+    assert list(PUBLISHED["cifar100"].class_names) == sorted(PUBLISHED["cifar100"].class_names)
+    assert set(get_args(DataOptions.model_fields["name"].annotation)) == {*PUBLISHED, "digits", "folder"}
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("cifar10", (45_000, 5_000, 10_000)), ("svhn", (65_931, 7_326, 26_032))])
+def test_a_plan_needs_no_file(name: str, sizes: tuple[int, int, int]) -> None:
+    """Facts of a published set are known before anything is downloaded."""
+    found = facts(DataOptions.model_validate({"name": name, "root": "/nowhere", "cache": "/nowhere"}))
+    assert (found.train_images, found.val_images, found.test_images) == sizes
+
+
+def test_the_schemas_are_declared_once_and_torchvision_imports_beside_a_cpu_torch() -> None:
+    """Asking twice declares once; where torch has CUDA nothing is declared."""
+    assert declare_missing_operators() is declare_missing_operators()
+    assert (declare_missing_operators() is None) or torch.version.cuda is None
+    assert "torchvision" in sys.modules

@@ -1,0 +1,143 @@
+"""A sweep on this machine, killed in every way: the same command again finishes it with the same bits.
+
+The oracle is an undisturbed twin: the same sweep launched once, with as many threads per worker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typed_commands import Typed, typed, wait_until, worker_processes
+
+from study.launcher.liveness import life_of
+from study.launcher.local_workers import interrupts_held_back
+from study.records import load_curves, load_table
+from study.records.sweep_folder import SweepFolder
+
+SWEEP = """\
+question: does a killed sweep end as an undisturbed one?
+data: {name: digits, train_images: 300}
+model: {depth: 1}
+train: {epochs: 3, batch_size: 50, lr: 3e-3}
+augment: {crop: 1}
+match: {by: params, target: 6k, head_dim: 8}
+axes:
+  backbone: [convmixer, vit]
+  model.patch_size: [2]
+seeds: [0, 1]
+"""
+OUTCOME = ["run_id", "status", "val_accuracy", "val_loss", "test_accuracy", "test_loss"]
+
+
+def start(folder: Path, *words: str) -> Typed:
+    """A launch in a process group of its own."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sweep.yaml").write_text(SWEEP)
+    line = " ".join(["launch sweep.yaml --cluster local --workers 2", *words])
+    return typed(line, folder=folder, environment=dict(os.environ))
+
+
+def finish(folder: Path, *words: str) -> str:
+    launch = start(folder, *words)
+    assert launch.wait() == 0, launch.printed
+    return launch.printed
+
+
+def journals(folder: Path) -> list[dict]:
+    paths = sorted((folder / "runs/sweep/journals").glob("*.jsonl"))
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The twin's table and curves."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    finish(folder)
+    return outcome(folder)
+
+
+def outcome(folder: Path):
+    table = load_table(folder / "runs/sweep")[OUTCOME].sort_values("run_id", ignore_index=True)
+    return table, load_curves(folder / "runs/sweep")
+
+
+def assert_same_as(folder: Path, undisturbed) -> None:
+    table, curves = outcome(folder)
+    assert table.equals(undisturbed[0])
+    assert curves.equals(undisturbed[1])
+    lines = [line for path in (folder / "runs/sweep/records").glob("*.jsonl") for line in path.read_text().splitlines()]
+    assert len(lines) == len(table), "a run was recorded twice"
+
+
+@pytest.mark.xdist_group("launch")
+def test_asking_twice_runs_once(tmp_path, undisturbed):
+    """A second launch of a finished sweep trains nothing and says so; more seeds train only what is new."""
+    finish(tmp_path)
+    assert_same_as(tmp_path, undisturbed)
+    assert "Nothing is left to start" in finish(tmp_path)
+    assert "2 to train, 4 recorded" in finish(tmp_path, "seeds=[0,1,2]")
+    assert load_table(tmp_path / "runs/sweep")["status"].eq("done").sum() == 6
+    assert not list((tmp_path / "runs/sweep/checkpoints").glob("*"))
+
+
+@pytest.mark.xdist_group("launch")
+def test_a_killed_worker_is_started_again(tmp_path, undisturbed):
+    """kill -9 of a worker in the middle of a run: the launch starts it anew and the sweep ends with the same bits."""
+    process = start(tmp_path)
+    wait_until(lambda: any(line["event"] == "begin" for line in journals(tmp_path)))
+    os.kill(worker_processes(tmp_path)[0], signal.SIGKILL)
+    assert process.wait() == 0, process.printed
+    assert_same_as(tmp_path, undisturbed)
+    assert any(path.stem.endswith("-1") for path in SweepFolder(tmp_path / "runs/sweep").journals.glob("*.jsonl"))
+
+
+@pytest.mark.xdist_group("launch")
+def test_a_killed_launch_is_finished_by_the_next(tmp_path, undisturbed):
+    """kill -9 of the launch and its workers at once: the same command finishes what is left."""
+    process = start(tmp_path)
+    wait_until(lambda: any(line["event"] == "begin" for line in journals(tmp_path)))
+    process.kill_group(signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: not life_of(SweepFolder(tmp_path / "runs/sweep")).working)
+    finish(tmp_path)
+    assert_same_as(tmp_path, undisturbed)
+
+
+@pytest.mark.xdist_group("launch")
+def test_an_interrupted_launch_saves_first(tmp_path, undisturbed):
+    """Ctrl-C reaches the whole group: the workers save and leave in order, and the next launch goes on from there."""
+    process = start(tmp_path)
+    wait_until(lambda: any(line["event"] == "begin" for line in journals(tmp_path)))
+    process.kill_group(signal.SIGINT)
+    assert process.wait() == 130
+    assert not worker_processes(tmp_path)
+    assert [line["reason"] for line in journals(tmp_path) if line["event"] == "exit"]
+    finish(tmp_path)
+    assert_same_as(tmp_path, undisturbed)
+
+
+@pytest.mark.xdist_group("launch")
+def test_two_launches_at_once_train_nothing_twice(tmp_path, undisturbed):
+    """Started in the same moment, one gets the runs and the other finds them owned."""
+    processes = [start(tmp_path), start(tmp_path)]
+    assert [process.wait() for process in processes] == [0, 0], processes[0].printed + processes[1].printed
+    assert_same_as(tmp_path, undisturbed)
+
+
+def test_an_interrupt_while_a_worker_starts_is_heard_afterwards():
+    """It is raised when the start is over, and what was started meanwhile has never heard of it."""
+    child = None
+    with pytest.raises(KeyboardInterrupt), interrupts_held_back():  # noqa: PT012
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1); print('undisturbed')"],
+                                 stdout=subprocess.PIPE, text=True)  # fmt: skip
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(child.pid, signal.SIGINT)
+        started = True
+    assert started and child is not None
+    assert child.communicate()[0] == "undisturbed\n" and child.returncode == 0

@@ -1,0 +1,56 @@
+"""A profile is read as strictly as a sweep: every key known, every mistake named with its place, all at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from study.launcher.slurm.profile import Profile, minutes, read_profile
+from study.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("90", 90), (90, 90), ("1:30:00", 90), ("30:00", 30), ("0:30", 1), ("0:00:01", 1), ("2-00", 2880), ("2-00:00:00", 2880),
+     ("1-06:30", 1830), ("soon", "soon")],
+)
+def test_times_are_minutes(written, meant):
+    """Slurm's formats; seconds are rounded up, so that nobody gets less than asked for."""
+    assert minutes(written) == meant
+
+
+def test_every_mistake_is_told_at_once(tmp_path):
+    """Unknown keys with the nearest valid one, wrong values with the rule, each with file and line."""
+    path = tmp_path / "profile.yaml"
+    path.write_text("workers: 0\npartitoin: gpu\ntime: soon\nsbatch: {job_name: mine, hold: false}\n")
+    with pytest.raises(UserError) as raised:
+        read_profile(path)
+    told = str(raised.value)
+    parts = (":1: workers", ":2: partitoin: unknown key", ":3: time", ":4: sbatch")
+    for part in ("did you mean 'partition'?", *(f"{path}{part}" for part in parts)):
+        assert part in told
+    assert "workers_per_gpu" in told
+
+
+def test_the_command_line_goes_before_the_file(tmp_path):
+    """Overrides reach single options of sbatch, too, and are checked like the file."""
+    path = tmp_path / "profile.yaml"
+    path.write_text("time: 60\nsbatch: {nice: 1}\n")
+    profile = read_profile(path, ["time=2:00:00", "sbatch.reservation=mine", "gpus_per_node=0"])
+    assert (profile.time, profile.sbatch, profile.gpus_per_node) == (120, {"nice": 1, "reservation": "mine"}, 0)
+    with pytest.raises(UserError, match="command line, gpus_per_node=-1"):
+        read_profile(path, ["gpus_per_node=-1"])
+
+
+def test_no_job_is_told_to_save_before_it_has_trained():
+    """A signal that comes in the first half of a job's time would requeue it for ever."""
+    Profile(time=2, signal_delay_s=60)
+    with pytest.raises(ValueError, match="at most half"):
+        Profile(time=1, signal_delay_s=60)
+
+
+def test_profiles_that_come_with_the_project_are_valid(repository):
+    """Each file in slurm/ is a profile."""
+    paths = sorted((repository / "slurm").glob("*.yaml"))
+    assert {"default.yaml", "devcluster.yaml", "preemptible.yaml"} <= {path.name for path in paths}
+    for path in paths:
+        read_profile(path)

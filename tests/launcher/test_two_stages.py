@@ -1,0 +1,147 @@
+"""Tuning as it runs: one command trains the trials, selects, and trains the final runs with what it selected."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from study.launcher.sweep_status import Standing
+from study.config.options import DataOptions
+from study.config.sweep_file import read_sweep
+from study.data import facts
+from study.data.splits import load
+from study.records import load_curves, load_predictions, load_study, load_table, load_trials
+from study.records.sweep_folder import SweepFolder
+from study.records.selection import read_selection
+from study.status import _next
+
+SWEEP = """\
+question: which learning rate does each cell want?
+data: {name: digits, train_images: 200, test_images: 100, predictions: true}
+model: {depth: 1, patch_size: 4}
+train: {epochs: 2, batch_size: 50}
+match: {by: params, target: 6k, head_dim: 8}
+axes:
+  backbone: [mlp_mixer, vit]
+seeds: [0, 1]
+tune: {axes: {train.lr: [1e-4, 1e-2, 1e30]}, seeds: [100]}
+final: {fit_on: train+val}
+"""
+
+
+def launched(folder: Path, *words: str) -> str:
+    """What a launch in `folder` printed."""
+    (folder / "sweep.yaml").write_text(SWEEP)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "study.launch", "sweep.yaml", "--cluster", "local", "--workers", "1", *words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> tuple[Path, str, pd.DataFrame]:
+    """A folder in which some trials were launched, then the rest in one command: what that printed, and the table between."""
+    folder = tmp_path_factory.mktemp("tuned")
+    launched(folder, "--limit", "2")
+    between = load_table(folder / "runs/sweep")
+    return folder, launched(folder), between
+
+
+@pytest.mark.xdist_group("launch")
+def test_final_runs_are_missing_until_all_trials_are_recorded(study):
+    """The table already has a row for each, its planned columns filled but for what is not selected; no trial is in it."""
+    _, _, between = study
+    assert list(between["status"]) == ["missing"] * 4
+    assert set(between["stage"]) == {"final"} and set(between["trials"]) == {3}
+    assert between["lr"].isna().all() and between["epochs"].eq(2).all()
+
+
+@pytest.mark.xdist_group("launch")
+def test_one_command_goes_through_both_stages(study):
+    """It trains the trials that are left, selects, trains the final runs; typed again it finds nothing to do."""
+    folder, printed, _ = study
+    assert "4 to train, 2 recorded" in printed
+    assert "selected lr for 2 cells from 6 trials (3 per cell)" in printed
+    assert "4 to train, 6 recorded" in printed
+    table, again = load_table(folder / "runs/sweep"), launched(folder)
+    assert table["status"].eq("done").all() and len(table) == 4
+    assert "Nothing is left to start" in again and "selected lr" not in again
+    assert load_table(folder / "runs/sweep").equals(table)
+
+
+@pytest.mark.xdist_group("launch")
+def test_final_runs_have_the_best_trials_options(study):
+    """The oracle is pandas over the trials' table; the trial with a learning rate of 1e30 diverged and lost."""
+    folder, _, _ = study
+    trials, finals = load_trials(folder / "runs/sweep"), load_table(folder / "runs/sweep")
+    assert set(trials.loc[trials["lr"] == 1e30, "status"]) == {"diverged"}
+    assert trials["test_accuracy"].isna().all() and trials["test_images"].eq(0).all()
+    assert trials.groupby("cell").size().eq(3).all()
+    done = trials[trials["status"] == "done"]
+    best = done.loc[done.groupby("backbone")["val_accuracy"].idxmax()].set_index("backbone")["lr"]
+    assert list(finals["lr"]) == [best[backbone] for backbone in finals["backbone"]]
+    assert trials.loc[trials["selected"].astype(bool)].set_index("backbone")["lr"].to_dict() == best.to_dict()
+    selection = read_selection(SweepFolder(folder / "runs/sweep"))
+    assert selection is not None and selection.chosen_trials() == set(trials.loc[trials["selected"].astype(bool), "run_id"])
+
+
+@pytest.mark.xdist_group("launch")
+def test_counts_are_those_of_the_images_that_were_used(study):
+    """Final runs: 200 + 180 training images, none for validation, 100 for testing; curves of the stages are apart."""
+    folder, _, _ = study
+    finals, trials = load_table(folder / "runs/sweep"), load_trials(folder / "runs/sweep")
+    counts = ["train_images", "val_images", "test_images"]
+    assert finals[counts].drop_duplicates().to_numpy().tolist() == [[380, 0, 100]]
+    assert trials[counts].drop_duplicates().to_numpy().tolist() == [[200, 180, 0]]
+    assert finals["val_accuracy"].isna().all() and finals["test_accuracy"].notna().all()
+    assert set(load_curves(folder / "runs/sweep")["run_id"]) == set(finals["run_id"])
+    assert set(load_curves(folder / "runs/sweep", stage="trial")["run_id"]) <= set(trials["run_id"])
+    told = load_study(folder / "runs/sweep")
+    assert (told.planned_runs, told.trials_per_cell, told.seeds) == (4, 3, (0, 1))
+    assert told.tuned == {"lr": [1e-4, 1e-2, 1e30]}
+
+
+@pytest.mark.xdist_group("launch")
+def test_predictions_are_kept_of_every_final_run(study):
+    """Their mean hit is the recorded accuracy, their images and labels are those of the test split; one file per worker."""
+    folder, _, _ = study
+    found, finals = load_predictions(folder / "runs/sweep"), load_table(folder / "runs/sweep").set_index("run_id")
+    hits = (found["label"] == found["predicted"]).groupby(found["run_id"]).mean()
+    assert hits.to_dict() == pytest.approx(finals["test_accuracy"].to_dict())
+    test = load(DataOptions(name="digits"), facts(DataOptions(name="digits", train_images=200, test_images=100))).test
+    for _, own in found.groupby("run_id"):
+        assert own["image"].tolist() == test.indices.tolist()
+        assert own["label"].tolist() == test.labels.tolist()
+    assert found["probability"].between(0, 1).all()
+    assert len(list(SweepFolder(folder / "runs/sweep").predictions.glob("*.parquet"))) == 1
+
+
+@pytest.mark.xdist_group("launch")
+def test_status_tells_both_stages(study):
+    """In words and for scripts."""
+    folder, _, _ = study
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [sys.executable, "-m", "study.status", "sweep.yaml", "--json"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout)["stages"] == {
+        "trial": {"planned": 6, "recorded": 6, "pending": 0},
+        "final": {"planned": 4, "recorded": 4, "pending": 0},
+    }
+
+
+@pytest.mark.parametrize(("follows", "told"), [(False, "to select and go on: python -m study.launch"), (True, "a job waits")])
+def test_status_asks_for_a_launch_only_where_no_job_will_do_it(follows, told):
+    """All trials are recorded and final runs pending: the command to type, unless a job waits in the queue that goes on."""
+    sweep = read_sweep(Path(__file__).parents[2] / "sweeps/quickstart.yaml")
+    now = Standing(done=("trial",), diverged=(), failed=(), running=(), queued=(), settling=(), gaps=(), pending={},
+                   final_follows=follows)  # fmt: skip
+    plan = {"pending": [{"run_id": "final"}], "study": {"overrides": []}}
+    (line,) = _next(sweep, plan, now, runs="runs")
+    assert told in line and ("study.launch" in line) != follows

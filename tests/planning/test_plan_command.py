@@ -1,0 +1,274 @@
+"""What `study.plan` promises before anything is queued: totals, hours, a first training step, budgets of seconds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from study import backbones
+from study.backbones import build_spec
+from study.config.sweep_file import read_sweep
+from study.planning.traced_cost import count_cost
+from study.plan import main
+from study.planning.planned_run import representatives
+from study.planning.sweep_plan import Plan, make_plan, verify_plan
+from study.records.benchmark_file import Benchmark, InputSpeed, Speed
+from study.records.sweep_folder import write_whole
+
+SWEEP = """\
+question: which?
+device: cpu
+data: {name: digits}
+model: {depth: 1, patch_size: 4}
+train: {epochs: 3, batch_size: 32}
+backbones:
+  convmixer: {model: {kernel_size: 3}}
+  vit: {model: {heads: 1}}
+axes:
+  backbone: [vit, convmixer, mlp_mixer]
+  model.dim: [8, 16, 24]
+seeds: [0, 1]
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """A working folder of its own, with the sweep in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
+    return tmp_path
+
+
+def planned(*overrides: str) -> Plan:
+    return make_plan(read_sweep(Path("sweep.yaml"), overrides))
+
+
+def screen(capsys, *words: str, status: int = 0) -> str:
+    """What the command prints to whom it should: a plan to standard output, mistakes to standard error."""
+    assert main(["sweep.yaml", *words]) == status
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return captured.out if status == 0 else captured.err
+
+
+def made_up(plan: Plan, *, seconds: dict[tuple[str, int], float], precision: str = "fp32") -> Benchmark:
+    """A benchmark in which a training step of 32 images takes the seconds given by backbone and width."""
+    speeds = [
+        Speed(
+            label=run.label, backbone=run.run.backbone, model=run.run.model.model_dump(mode="json"), precision=precision,
+            batch_size=32, memory_layout="contiguous", train_step_seconds=(seconds[run.run.backbone, run.run.model.dim],),
+            inference_step_seconds=(0.032,), inference_latency_seconds=(0.001,), peak_memory_mib=None,
+        )
+        for run in plan.runs if run.run.seed == 0 and (run.run.backbone, run.run.model.dim) in seconds
+    ]  # fmt: skip
+    augment = plan.runs[0].run.augment.model_dump(mode="json")
+    return Benchmark(
+        sweep="sweep", began="2026-01-02T10:15:00Z", rounds=1, device="cuda", device_name="abacus", fingerprint={},
+        provenance={}, architectures=tuple(speeds),
+        inputs=(InputSpeed(augment=augment, channels=1, image_size=8, images_per_second=(1000.0,)),),
+    )  # fmt: skip
+
+
+STEPS = {(backbone, dim): dim * factor / 1000
+         for backbone, factor in (("vit", 1.0), ("convmixer", 2.0), ("mlp_mixer", 1.5)) for dim in (8, 16, 24)}
+
+
+def test_totals_are_those_of_what_would_be_built(capsys):
+    """Runs, image passes and FLOPs: counted in the built modules by tracing, times epochs, images and three passes."""
+    plan = planned()
+    macs = sum(count_cost(build_spec(run.run.model), image_size=8, in_channels=1).macs for run in plan.runs)
+    told = screen(capsys)
+    assert f"18 runs, 2 seeds, {18 * 3 * 1257:,} image passes" in told
+    assert f"{2 * 3 * macs * 3 * 1257 / 1e9:,.2f} GFLOPs" in told
+    assert "digits at 8 px (1,257 train, 180 val, 360 test); 3 epochs" in told
+
+
+def test_totals_have_the_unit_that_suits_them(capsys):
+    """No sweep has 0.00 of anything; one is not told as several."""
+    told = screen(capsys, "seeds=[0]", "backbone=vit", "model.dim=8", "train.epochs=1")
+    assert "1 run, 1 seed, 1,257 image passes" in told and "; 1 epoch;" in told and " 0.00 " not in told.splitlines()[-1]
+    many = screen(capsys, "train.epochs=1000", "model.depth=10", "model.dim=[64,128]")
+    assert "15.08 M image passes" in many and " TFLOPs" in many
+
+
+def test_varied_epochs_are_all_told(capsys):
+    """A sweep over schedule lengths names every length, not the first."""
+    text = SWEEP.replace("train: {epochs: 3, ", "train: {").replace("seeds:", "  train.epochs: [2, 5]\nseeds:")
+    Path("sweep.yaml").write_text(text, encoding="utf-8")
+    assert "; 2, 5 epochs; not matched" in screen(capsys)
+
+
+def test_a_long_plan_is_cut_and_shown_whole_on_request(capsys):
+    """Of 70 widths 60 are shown, and how to see the rest; --all shows them."""
+    widths = "model.dim=[" + ",".join(str(8 * n) for n in range(1, 71)) + "]"
+    told = screen(capsys, "backbone=mlp_mixer", widths)
+    assert "... and 10 more rows" in told and " 560 " not in told
+    assert " 560 " in screen(capsys, "backbone=mlp_mixer", widths, "--all")
+
+
+def test_device_hours_are_told_once_measured(capsys):
+    """Without a benchmark no hours; with one the sum over all runs, by hand: steps, augmentation, evaluation."""
+    assert "device-hours" not in screen(capsys)
+    write_whole(Path("runs/sweep/benchmarks/1.json"), made_up(planned(), seconds=STEPS).model_dump_json())
+    training = 2 * sum(3 * 1257 * seconds / 32 for seconds in STEPS.values())
+    rest = 18 * (3 * 1257 / 1000 + (3 * 180 + 360) / 1000)
+    told = screen(capsys)
+    assert f"about {(training + rest) / 3600:.2g} device-hours on abacus for all 9 architectures" in told
+
+
+def test_hours_of_a_part_say_of_which(capsys):
+    """With four of nine architectures measured the plan says so."""
+    some = {key: STEPS[key] for key in list(STEPS)[:4]}
+    write_whole(Path("runs/sweep/benchmarks/1.json"), made_up(planned(), seconds=some).model_dump_json())
+    assert "for 4 of 9 architectures (8 of 18 runs)" in screen(capsys)
+
+
+def test_check_trains_every_architecture_for_one_step(capsys):
+    """On the real digits, and nothing but the cache of verified costs is left behind."""
+    told = screen(capsys, "--check", "augment.mixup=0.2", "train.evaluate=ema", "train.warmup_epochs=2")
+    assert "checked: 9 runs take a training step and are evaluated on cpu" in told
+    assert "random images" not in told
+    assert {path.name for path in Path("runs").iterdir()} == {".costs"}
+
+
+def test_check_works_before_the_data_are_there(capsys):
+    """CIFAR-10's shapes are known without a download: random images do, and it is said."""
+    told = screen(capsys, "--check", "data.name=cifar10", "model.dim=8", "model.patch_size=16")
+    assert "checked: 3 runs" in told and "on random images: cifar10 is not prepared" in told
+
+
+def test_check_names_every_architecture_that_fails(capsys, monkeypatch):
+    """Two backbones broken in training only, which no plan can see: all six of their architectures are told, status 2."""
+
+    def refuse(module: nn.Module, inputs) -> None:
+        if module.training:
+            raise RuntimeError(f"no kernel for {module.spec.backbone}")
+
+    for name in ("convmixer", "mlp_mixer"):
+        entry = backbones.BACKBONES[name]
+
+        def broken(spec, construct=entry.construct):
+            model = construct(spec)
+            model.register_forward_pre_hook(refuse)
+            return model
+
+        monkeypatch.setitem(backbones.BACKBONES, name, replace(entry, construct=broken))
+    told = screen(capsys, "--check", status=2)
+    for dim in (8, 16, 24):
+        assert f"convmixer patch_size=4 dim={dim}: RuntimeError: no kernel for convmixer" in told
+        assert f"mlp_mixer patch_size=4 dim={dim}: RuntimeError: no kernel for mlp_mixer" in told
+    assert "vit" not in told
+
+
+def test_representatives_have_every_architecture_and_every_recipe():
+    """What a check leaves out differs from a checked run in epochs, rates or seeds alone."""
+    (Path.cwd() / "sweep.yaml").write_text(SWEEP.replace("seeds:", """\
+  train.lr: [1e-3, 3e-3]
+  train.evaluate: [last, ema]
+  augment.mixup: [0.0, 0.3]
+seeds:"""), encoding="utf-8")
+    plan = planned()
+    chosen = list(representatives(plan.runs))
+    for trait in (lambda r: r.architecture, lambda r: r.run.train.evaluate, lambda r: r.run.augment.mixup):
+        assert {trait(run) for run in chosen} == {trait(run) for run in plan.runs}
+    assert len(chosen) < len(plan.runs) / 4
+
+
+SECONDS = """\
+question: which, at equal seconds?
+device: cpu
+data: {name: digits}
+model: {depth: 1, patch_size: 4}
+train: {epochs: 3, batch_size: 32}
+match: {by: seconds, target: 0.75, tolerance: 1%, head_dim: 32, benchmark: speeds.json}
+backbones:
+  convmixer: {model: {kernel_size: 3}}
+axes:
+  backbone: [vit, mlp_mixer]
+seeds: [0]
+"""
+
+
+@pytest.fixture
+def of_seconds() -> Path:
+    """A sweep at 0.75 s per 1,000 images, 24 ms a step, and the file that it names: three widths, heads of 32 features."""
+    text = SWEEP.replace("  vit: {model: {heads: 1}}\n", "").replace("dim: [8, 16, 24]", "dim: [32, 64, 96]")
+    Path("wide.yaml").write_text(text.replace("seeds: [0, 1]", "seeds: [0]"), encoding="utf-8")
+    wide = make_plan(read_sweep(Path("wide.yaml")))
+    steps = {(name, dim): dim * factor / 4000 for (name, factor) in (("vit", 1.0), ("convmixer", 2.0), ("mlp_mixer", 1.5))
+             for dim in (32, 64, 96)}
+    write_whole(Path("speeds.json"), made_up(wide, seconds=steps).model_dump_json())
+    Path("sweep.yaml").write_text(SECONDS, encoding="utf-8")
+    return Path("speeds.json")
+
+
+def test_budgets_of_seconds_are_looked_up(of_seconds, capsys):
+    """24 ms a step are 96 features of ViT and 64 of Mixer: measured widths, no others, and exactly on budget."""
+    plan = planned()
+    assert {run.run.backbone: run.run.model.dim for run in plan.runs} == {"vit": 96, "mlp_mixer": 64}
+    assert all(run.match.by == "seconds" and run.match.residual == pytest.approx(0) for run in plan.runs)
+    assert "matched on training seconds per 1,000 images: 0.75" in screen(capsys)
+
+
+def test_where_the_benchmark_lies_is_no_part_of_a_runs_identity(of_seconds):
+    """The same file under another name: the same runs."""
+    Path("elsewhere.json").write_bytes(of_seconds.read_bytes())
+    moved = planned("match.benchmark=elsewhere.json")
+    assert [run.run_id for run in moved.runs] == [run.run_id for run in planned().runs]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["match.target=0.6"], ["vit (patch size 4, depth 1) was measured at no 0.6 training seconds per 1,000 images within "
+                                "1.0%; the nearest is 0.5 at width 64 (-16.7%)", "0.25 (patch size 4, width 32, depth 1)",
+                                "mlp_mixer"]),
+        (["model.depth=2"], ["no width of vit (patch size 4, depth 2, heads of 32) has been measured",
+                             "0.75 (patch size 4, width 96, depth 1)"]),
+        (["train.precision=bf16"], ["nothing was measured for bf16 at batch size 32", "fp32 at batch size 32"]),
+        (["match.benchmark=gone.json"], ["cannot read this benchmark", "python -m study.benchmark SWEEP", "gone.json"]),
+        (["match.benchmark=sweep.yaml"], ["no benchmark of this version"]),
+        (["match.target=fast"], ["a target of seconds is a number"]),
+        (["match.by=params"], ["benchmark names the file that `by: seconds` looks up"]),
+        (["match.target=-1"], ["greater than 0"]),
+        (["model.dim=32"], ["the budget solves the width"]),
+    ],
+)
+def test_mistakes_in_budgets_of_seconds_name_what_was_measured(of_seconds, capsys, overrides, told):
+    """Status 2 and one screen, with the nearest that was measured where nothing fits."""
+    shown = screen(capsys, *overrides, status=2)
+    for words in told:
+        assert words in shown
+    assert len(shown.splitlines()) < 20
+
+
+@pytest.mark.parametrize(("by", "target", "told"), [("params", "1.5", "a whole number"), ("seconds", "0.5", "benchmark names")])
+def test_targets_have_the_form_of_their_budget(capsys, by, target, told):
+    """Parameters are whole numbers, and seconds need a file."""
+    assert told in screen(capsys, f"match.by={by}", f"match.target={target}", status=2)
+
+
+def test_ten_thousand_runs_are_planned_in_seconds():
+    """200 architectures of CIFAR-10's size, solved to a budget, 50 seeds each, verified from scratch: under 20 s of CPU."""
+    seeds = ", ".join(map(str, range(50)))
+    Path("sweep.yaml").write_text(f"""\
+question: how long does a plan take?
+data: {{name: cifar10}}
+model: {{kernel_size: 3}}
+train: {{epochs: 100}}
+match: {{by: params, target: 600k}}
+axes:
+  backbone: [vit, convmixer, mlp_mixer, convnext, metaformer]
+  model.patch_size: [2, 4, 8, 16]
+  model.depth: [2, 3, 4, 5, 6, 7, 8, 9, 10, 12]
+seeds: [{seeds}]
+""", encoding="utf-8")
+    began = time.process_time()
+    plan = planned()
+    assert verify_plan(plan, Path("costs")) == 200
+    assert len(plan.runs) == 10_000 and len(plan.digest) == 16
+    assert time.process_time() - began < 20

@@ -1,0 +1,142 @@
+"""The plan resolves everything or says why not; what it promises is what is built."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from study.backbones import build_spec
+from study.config.sweep_file import read_sweep
+from study.config.run import Run
+from study.errors import UserError
+from study.planning.planned_run import architectures
+from study.planning.sweep_plan import make_plan
+
+SWEEP = """\
+question: which?
+data: {name: digits}
+model: {depth: 2}
+train: {epochs: 3, lr: 1e-3}
+match: {by: params, target: 20k, head_dim: 8}
+backbones:
+  convmixer: {model: {kernel_size: 3}}
+axes:
+  backbone: [vit, convmixer, mlp_mixer]
+  model.patch_size: [1, 2, 4]
+seeds: [0, 1]
+"""
+
+
+def planned(tmp_path: Path, *overrides: str, text: str = SWEEP):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text, encoding="utf-8")
+    return make_plan(read_sweep(path, overrides))
+
+
+def mistakes(tmp_path: Path, *overrides: str, text: str = SWEEP) -> str:
+    with pytest.raises(UserError) as caught:
+        planned(tmp_path, *overrides, text=text)
+    return "\n".join(map(str, caught.value.problems))
+
+
+def test_the_grid_is_crossed_with_the_seeds(tmp_path):
+    """Three backbones, three patch sizes, two seeds: 18 runs of 9 architectures, every identity once."""
+    plan = planned(tmp_path)
+    assert len(plan.runs) == 18
+    assert len({run.run_id for run in plan.runs}) == 18
+    assert len(list(architectures(plan.runs))) == 9
+
+
+def test_budgets_are_met_by_what_is_built(tmp_path):
+    """The parameters of the built module, not of a formula, are within the tolerance of the target, which the plan tells."""
+    assert planned(tmp_path).document["study"]["match"] == {"by": "params", "target": 20_000, "tolerance": 0.02}
+    for run in architectures(planned(tmp_path).runs):
+        built = sum(p.numel() for p in build_spec(run.run.model).parameters())
+        assert built == run.cost.params
+        assert abs(built / 20_000 - 1) <= 0.02
+        assert run.match.residual == pytest.approx(built / 20_000 - 1)
+        assert run.match.tolerance == 0.02
+
+
+def test_runs_survive_the_way_to_a_worker(tmp_path):
+    """A share is JSON: what comes out of it has the identity that was planned."""
+    for run in planned(tmp_path).runs:
+        assert Run.from_json(json.loads(json.dumps(run.to_json()))["run"]).run_id == run.run_id
+
+
+def test_an_axis_that_a_backbone_lacks_merges_its_runs(tmp_path):
+    """kernel_size is no option of vit: its levels are one run there, and the plan counts what it merged."""
+    text = SWEEP.replace("model.patch_size: [1, 2, 4]", "model.kernel_size: [3, 5]")
+    text = text.replace("model: {depth: 2}", "model: {depth: 2, patch_size: 2}")
+    plan = planned(tmp_path, text=text.replace("backbones:\n  convmixer: {model: {kernel_size: 3}}\n", ""))
+    counts = {name: sum(run.run.backbone == name for run in plan.runs) for name in ("vit", "convmixer", "mlp_mixer")}
+    assert counts == {"vit": 2, "convmixer": 4, "mlp_mixer": 2}
+    assert plan.merged == 4
+
+
+def test_the_order_of_axes_changes_no_identity(tmp_path):
+    """A grid laid out the other way holds the same runs."""
+    swapped = SWEEP.replace("  backbone: [vit, convmixer, mlp_mixer]\n  model.patch_size: [1, 2, 4]\n",
+                            "  model.patch_size: [4, 1, 2]\n  backbone: [mlp_mixer, vit, convmixer]\n")
+    assert {r.run_id for r in planned(tmp_path).runs} == {r.run_id for r in planned(tmp_path, text=swapped).runs}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["model.patch_size=[1,3,5]"], ["8 divides by 1, 2, 4, 8 (got 3)", "(got 5)"]),
+        (["backbone=[vit,convmixr]"], ["no backbone of this name (got 'convmixr')", "did you mean 'convmixer'?"]),
+        (["match.target=700"], ["vit (patch size 4, depth 2) reaches no budget of 700", "convmixer", "nearest is"]),
+        (["train.lrr=3", "model.dpth=1"], ["did you mean 'train.lr'?", "did you mean 'model.depth'?"]),
+        (["model.dim=64"], ["the budget solves the width"]),
+        (["match.target=resnet"], ["no published variant of this name"]),
+        (["train.epochs=fast"], ["valid integer (got 'fast')"]),
+        (["train.batch_size=2000"], ["a batch is larger than the 1,257 training images"]),
+        (["train.batch_size=32", "train.accumulate=2"], ["convmixer has BatchNorm"]),
+        (["data.name=digit"], ["did you mean 'digits'?"]),
+        (["data.train_images=5000"], ["to choose from"]),
+        (["match.by=flops"], ["valid: params, macs"]),
+        (["train.precision=fp8"], ["valid: fp32, bf16, fp16"]),
+        (["model.image_size=16"], ["the data decides this option"]),
+        (["train.warmup_epochs=3"], ["must be smaller than epochs"]),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_trained(tmp_path, overrides, told):
+    """Whatever can't be built or trained is named with its rule and the nearest valid choice, all of it at once."""
+    screen = mistakes(tmp_path, *overrides)
+    for words in told:
+        assert words in screen
+
+
+def test_a_mistake_in_a_backbones_own_settings_is_told_there(tmp_path):
+    """An option that this backbone doesn't have is wrong in its own section, though another backbone has it."""
+    screen = mistakes(tmp_path, text=SWEEP.replace("convmixer: {model", "vit: {model"))
+    assert "no option of vit" in screen
+    assert "sweep.yaml:7" in screen
+
+
+def test_settings_of_a_misspelt_backbone_are_told(tmp_path):
+    """Settings that would reach no run are a mistake with a nearest match; those of a backbone left out here are none."""
+    screen = mistakes(tmp_path, text=SWEEP.replace("convmixer: {model", "convmixr: {model"))
+    assert "did you mean 'convmixer'?" in screen
+    assert "sweep.yaml:7" in screen
+    assert planned(tmp_path, "backbone=vit").runs
+
+
+def test_the_plans_digest_is_its_content(tmp_path):
+    """Equal plans have one name; another seed is another plan."""
+    assert planned(tmp_path).digest == planned(tmp_path).digest
+    assert planned(tmp_path, "seeds=[0,2]").digest != planned(tmp_path).digest
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_too_few_validation_images_are_told_before_any_download(tmp_path, name):
+    """A published set's sizes are known: with fewer images than classes some class would never be validated."""
+    screen = mistakes(tmp_path, f"data.name={name}", "data.val_fraction=0.0001", "match.target=100k", "train.batch_size=8")
+    classes = {"cifar10": 10, "cifar100": 100}[name]
+    assert f"data.val_fraction: leaves 5 validation images for {classes} classes" in screen
+    least = classes / 50_000
+    assert f"{least:g} at the least" in screen
+    assert planned(tmp_path, f"data.name={name}", f"data.val_fraction={least}", "match.target=100k").runs
