@@ -30,13 +30,13 @@ from benchmarks.cpu import fed, ours
 from benchmarks.subjects import SUBJECTS, run_of
 from benchmarks.tables import print_table, write_json
 from benchmarks.turns import Lap, Ratio, elsewhere, ratio, take_turns
-from study.records.journal import read_journals
-from study.config.sweep_file import read_sweep
 from study.config.run import Run
+from study.config.sweep_file import read_sweep
 from study.data import facts
 from study.data.random_images import noise_splits
 from study.data.splits import Splits
 from study.planning.sweep_plan import make_plan
+from study.records.journal import read_journals
 from study.records.sweep_folder import SweepFolder
 from study.training.checkpoint import LEAST_INTERVAL_SECONDS, SHARE_OF_TIME, Checkpoints, save
 from study.training.device import DeviceChoice

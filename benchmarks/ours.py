@@ -8,25 +8,23 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.subjects import RECIPE, facts_of
-from study.config.variant import Variant
+from study.benchmarking.timing import random_images
 from study.config.run import Run
+from study.config.variant import Variant
 from study.data.random_images import noise_splits
 from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
 from study.training.device import DeviceChoice, autocast, execution_mode
 from study.training.memory_layout import laid_out, memory_format
-from study.training.optimizer import set_learning_rate
 from study.training.model_setup import placed
-from study.benchmarking.timing import random_images
+from study.training.optimizer import set_learning_rate
 from study.training.state import initial_state
 from study.training.step import optimizer_step
 
 INPUT_IMAGES = 4096
 
 
-def our_step(
-    run: Run, choice: DeviceChoice, *, variant: Variant | None = None
-) -> tuple[Callable[[], object], str]:
+def our_step(run: Run, choice: DeviceChoice, *, variant: Variant | None = None) -> tuple[Callable[[], object], str]:
     """One step of the engine, by its rule or in another `variant`, and what it runs on."""
     placing, device = placed(run, choice, variant=variant), choice.device
     state = initial_state(placing.model, run, device=device, epoch_steps=1000)

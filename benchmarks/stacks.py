@@ -6,8 +6,8 @@ from typing import Any
 
 from benchmarks.scale import Asked
 from benchmarks.subjects import SUBJECTS, run_of
-from study.records.benchmark_file import median
 from study.benchmarking.timing import time_architecture, time_stack
+from study.records.benchmark_file import median
 
 SIZES = (2, 4, 8)
 BATCH_SIZE = 128  # of each run

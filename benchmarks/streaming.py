@@ -63,8 +63,18 @@ def measured(place: Path, *, images: int, size: int) -> list[dict[str, Any]]:
     again = ["-m", "study.prepare", str(sweep), f"data.cache={place / 'cache2'}"]
     cut = timed(again, place, kill_after=whole["seconds"] / 2)
     rest = timed(again, place)
-    launched = ["-m", "study.launch", str(sweep), f"data.cache={place / 'cache'}", "--cluster", "local", "--workers", "1",
-                "--runs", str(place / "runs")]
+    launched = [
+        "-m",
+        "study.launch",
+        str(sweep),
+        f"data.cache={place / 'cache'}",
+        "--cluster",
+        "local",
+        "--workers",
+        "1",
+        "--runs",
+        str(place / "runs"),
+    ]
     trained = timed(launched, place)
     [record] = load_table(place / "runs" / "streaming").to_dict("records")
     return [

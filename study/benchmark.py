@@ -20,15 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from study.launcher.environment import ask_for_equal_bits
-from study.launcher.code_snapshot import origin
-from study.launcher.stacks import WORTH_IT
-from study.cli.arguments import add_sweep_arguments, command_parser, open_console, positive, sweep_folder
-from study.errors import Problem, UserError, exit_status
-from study.planning.planned_run import PlannedRun
-from study.planning.sweep_plan import Plan, make_plan, read_to_plan
-from study.records.benchmark_file import Benchmark, median, spread
-from study.records.sweep_folder import write_whole
+from study.benchmarking.timing import time_input
 from study.benchmarking.workloads import (
     VARIANTS,
     StackSubject,
@@ -41,23 +33,39 @@ from study.benchmarking.workloads import (
     stackable,
     take_turn,
 )
+from study.cli.arguments import add_sweep_arguments, command_parser, open_console, positive, sweep_folder
+from study.errors import Problem, UserError, exit_status
+from study.launcher.code_snapshot import origin
+from study.launcher.stacks import WORTH_IT
+from study.planning.planned_run import PlannedRun
+from study.planning.sweep_plan import Plan, make_plan, read_to_plan
+from study.records.benchmark_file import Benchmark, median, spread
+from study.records.sweep_folder import write_whole
+from study.training.determinism import ask_for_equal_bits
 from study.training.device import DeviceChoice, choose_device
 from study.training.fingerprint import fingerprint
-from study.training.optimizer import IMPLEMENTATION
 from study.training.model_setup import equipped
-from study.benchmarking.timing import time_input
+from study.training.optimizer import IMPLEMENTATION
 
 ROUNDS = 5
+
+
 def parser() -> argparse.ArgumentParser:
     parser = command_parser("benchmark", __doc__)
     add_sweep_arguments(parser)
     parser.add_argument("--rounds", type=positive, default=ROUNDS, help=f"over all architectures (default: {ROUNDS})")
     parser.add_argument("--batch-size", type=positive, metavar="N", help="instead of each run's own")
-    parser.add_argument("--variants", action="store_true",
-                        help="each architecture in both memory layouts, plain and compiled: launches then train in the fastest")
-    parser.add_argument("--stacks", action="store_true",
-                        help="runs that differ in seed, lr or weight decay alone, several at once: launches then train "
-                             "together what that speeds up")
+    parser.add_argument(
+        "--variants",
+        action="store_true",
+        help="each architecture in both memory layouts, plain and compiled: launches then train in the fastest",
+    )
+    parser.add_argument(
+        "--stacks",
+        action="store_true",
+        help="runs that differ in seed, lr or weight decay alone, several at once: launches then train "
+        "together what that speeds up",
+    )
     parser.add_argument("--threads", type=positive, metavar="N", help="of a CPU (default: all that are allotted)")
     return parser
 
@@ -146,20 +154,30 @@ def progress_bar(console: Console) -> Progress:
 
 def speed_table(benchmark: Benchmark) -> Table:
     """Medians over the rounds, with their interquartile range in percent."""
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left",
-                  title=f"{benchmark.device_name}, {benchmark.fingerprint['threads']} threads, {benchmark.rounds} rounds")
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        title_justify="left",
+        title=f"{benchmark.device_name}, {benchmark.fingerprint['threads']} threads, {benchmark.rounds} rounds",
+    )
     table.add_column("architecture")
-    for name in ("dtype", "layout", "batch", "train images/s", "IQR", "infer images/s", "IQR",
-                 "latency ms", "peak MiB"):
+    for name in ("dtype", "layout", "batch", "train images/s", "IQR", "infer images/s", "IQR", "latency ms", "peak MiB"):
         table.add_column(name, justify="right")
     for speed in benchmark.architectures:
         memory = "" if speed.peak_memory_mib is None else f"{speed.peak_memory_mib:,.0f}"
         table.add_row(
-            speed.label, speed.precision, speed.variant.label, str(speed.batch_size),
-            f"{speed.train_images_per_second:,.0f}", f"{spread(speed.train_step_seconds):.0%}",
-            f"{speed.inference_images_per_second:,.0f}", f"{spread(speed.inference_step_seconds):.0%}",
-            f"{1000 * median(speed.inference_latency_seconds):.2f}", memory,
-        )  # fmt: skip
+            speed.label,
+            speed.precision,
+            speed.variant.label,
+            str(speed.batch_size),
+            f"{speed.train_images_per_second:,.0f}",
+            f"{spread(speed.train_step_seconds):.0%}",
+            f"{speed.inference_images_per_second:,.0f}",
+            f"{spread(speed.inference_step_seconds):.0%}",
+            f"{1000 * median(speed.inference_latency_seconds):.2f}",
+            memory,
+        )
     return table
 
 

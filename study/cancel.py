@@ -12,12 +12,21 @@ from typing import Any
 
 from rich.console import Console
 
-from study.launcher.slurm import client as slurm
+from study.cli.arguments import (
+    add_sweep_arguments,
+    command_parser,
+    counted,
+    launched,
+    open_console,
+    read_asked,
+    sweep_folder,
+    typed,
+)
+from study.errors import Problem, UserError, exit_status
 from study.launcher.cancellation import Cancellation, carry_out, propose, still_held
 from study.launcher.liveness import life_of
 from study.launcher.run_filter import pairs, selected
-from study.cli.arguments import add_sweep_arguments, command_parser, counted, launched, open_console, read_asked, sweep_folder, typed
-from study.errors import Problem, UserError, exit_status
+from study.launcher.slurm import client as slurm
 from study.records.sweep_folder import SweepFolder, read_kept
 from study.records.table import completed, load_plan
 

@@ -30,8 +30,8 @@ from study.data.preprocessing import PUBLISHED_PREPROCESSING, Interpolation, Pre
 from study.errors import Problem, UserError, exit_status
 from study.training.device import DeviceChoice, autocast, choose_device, execution_mode
 from study.training.evaluation import Evaluation, evaluate
-from study.training.saved_weights import Kept, read_kept
 from study.training.memory_layout import memory_format
+from study.training.saved_weights import Kept, read_kept
 
 COLOUR_CHANNELS = 3
 
@@ -56,8 +56,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--crop", type=share, metavar="F", help="share of the resized shorter side that is kept")
     parser.add_argument("--interpolation", choices=("bicubic", "bilinear"), help="instead of the published one")
     parser.add_argument("--batch-size", type=positive, default=64, metavar="N")
-    parser.add_argument("--workers", type=positive, default=len(os.sched_getaffinity(0)), metavar="N",
-                        help="threads that decode images")
+    parser.add_argument(
+        "--workers", type=positive, default=len(os.sched_getaffinity(0)), metavar="N", help="threads that decode images"
+    )
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
     parser.add_argument("--json", action="store_true", help="for scripts")
@@ -110,15 +111,22 @@ def _changed(known: Preprocessing, arguments: argparse.Namespace) -> Preprocessi
     """The known preprocessing with what the command line says otherwise."""
     interpolation: Interpolation = arguments.interpolation or known.interpolation
     crop = known.crop if arguments.crop is None else arguments.crop
-    return replace(known, mean=arguments.mean or known.mean, std=arguments.std or known.std, crop=crop,
-                   interpolation=interpolation)
+    return replace(
+        known, mean=arguments.mean or known.mean, std=arguments.std or known.std, crop=crop, interpolation=interpolation
+    )
 
 
 def _check_classes(found: Candidate, folder: LabelledFolder) -> None:
     problems = []
     if found.spec.in_channels != COLOUR_CHANNELS:
-        problems.append(Problem("pictures have three channels, and this model takes another number", found.name,
-                                "in_channels", found.spec.in_channels))
+        problems.append(
+            Problem(
+                "pictures have three channels, and this model takes another number",
+                found.name,
+                "in_channels",
+                found.spec.in_channels,
+            )
+        )
     if len(folder.class_names) != found.spec.num_classes:
         rule = f"the model tells {found.spec.num_classes:,} classes apart, and the folder has {len(folder.class_names):,}"
         problems.append(Problem(rule, str(folder.root), "--data"))
@@ -127,20 +135,16 @@ def _check_classes(found: Candidate, folder: LabelledFolder) -> None:
 
 
 def judge(
-    found: Candidate,
-    weights: dict[str, Tensor],
-    *,
-    folder: LabelledFolder,
-    device: DeviceChoice,
-    arguments: argparse.Namespace,
+    found: Candidate, weights: dict[str, Tensor], *, folder: LabelledFolder, device: DeviceChoice, arguments: argparse.Namespace
 ) -> Evaluation:
     """The figures of the model with these weights, which are all of its weights, on every image of the folder."""
     model = build_spec(found.spec)
     model.load_state_dict(weights)
     layout = memory_format(model)
     model.to(device=device.device).to(memory_format=layout)  # type: ignore[call-overload]
-    batches = LabelledBatches(folder, found.preprocessing, found.spec.image_size, arguments.batch_size, device.device,
-                              layout, arguments.workers)
+    batches = LabelledBatches(
+        folder, found.preprocessing, found.spec.image_size, arguments.batch_size, device.device, layout, arguments.workers
+    )
     with execution_mode(device):
         return evaluate(model, _shown(batches), autocast=autocast(arguments.precision, device.device))
 

@@ -15,32 +15,41 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from study.launcher.slurm import client as slurm
-from study.launcher.assignment import enter, keep_plan, new_launch, not_kept, to_do, told_stacks
-from study.records.ledger import Cluster, read_launches
-from study.launcher.liveness import life_of
-from study.launcher.local_workers import LocalWorkers, machine_for, worker_environment
-from study.records.locks import launcher_sign, sweep_lock
-from study.launcher.slurm.profile import Profile, read_profile
-from study.launcher.slurm.slurm_launch import Asked, await_trials, launch, show_scripts
-from study.launcher.run_filter import Selection, pairs
-from study.launcher.progress_view import LaunchView
-from study.cli.arguments import add_sweep_arguments, command_parser, cost_cache, counted, open_console, positive, sweep_folder, typed
+from study.cli.arguments import (
+    add_sweep_arguments,
+    command_parser,
+    cost_cache,
+    counted,
+    open_console,
+    positive,
+    sweep_folder,
+    typed,
+)
 from study.config.sweep import Sweep
 from study.data import Unprepared
 from study.data.linear_baseline import fit_baseline
 from study.errors import Problem, UserError, exit_status
+from study.launcher.assignment import enter, keep_plan, new_launch, not_kept, to_do, told_stacks
+from study.launcher.liveness import life_of
+from study.launcher.local_workers import LocalWorkers, machine_for, worker_environment
+from study.launcher.progress_view import LaunchView
+from study.launcher.run_filter import Selection, pairs
+from study.launcher.slurm import client as slurm
+from study.launcher.slurm.profile import Profile, read_profile
+from study.launcher.slurm.slurm_launch import Asked, await_trials, launch, show_scripts
 from study.plan import show_plan
 from study.planning.planned_run import PlannedRun
 from study.planning.sweep_plan import Plan, read_to_plan, verify_plan
+from study.planning.trials import plan_so_far, told, unsettled, with_selection
 from study.prepare import prepare_data
 from study.records.baseline_accuracy import note_baseline
 from study.records.benchmark_file import newest_benchmark
-from study.records.sweep_folder import SweepFolder
+from study.records.ledger import Cluster, read_launches
+from study.records.locks import launcher_sign, sweep_lock
 from study.records.record import read_records
 from study.records.selection import read_selection
+from study.records.sweep_folder import SweepFolder
 from study.tracking.libraries import require_trackers
-from study.planning.trials import plan_so_far, told, unsettled, with_selection
 
 DEFAULT_PROFILE = "slurm/default.yaml"
 
@@ -48,22 +57,35 @@ DEFAULT_PROFILE = "slurm/default.yaml"
 def parser() -> argparse.ArgumentParser:
     parser = command_parser("launch", __doc__)
     add_sweep_arguments(parser)
-    parser.add_argument("--cluster", choices=("auto", "slurm", "local"), default="auto",
-                        help="auto: slurm where its controller answers (scontrol ping, 3 s)")
+    parser.add_argument(
+        "--cluster",
+        choices=("auto", "slurm", "local"),
+        default="auto",
+        help="auto: slurm where its controller answers (scontrol ping, 3 s)",
+    )
     parser.add_argument("--profile", metavar="FILE", help=f"what to ask Slurm for (default: {DEFAULT_PROFILE})")
-    parser.add_argument("--set", dest="profile_overrides", action="append", default=[], metavar="KEY=VALUE",
-                        help="override a key of the profile, e.g. --set partition=gpu")
+    parser.add_argument(
+        "--set",
+        dest="profile_overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key of the profile, e.g. --set partition=gpu",
+    )
     parser.add_argument("--workers", type=positive, help="how many workers share the runs")
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only runs like this")
     parser.add_argument("--limit", type=positive, metavar="N", help="at most N runs, in plan order")
     parser.add_argument("--retry", action="append", choices=("failed",), default=[], help="try failed runs again")
     parser.add_argument("--dry-run", action="store_true", help="show the plan and the sbatch script; start nothing")
-    parser.add_argument("--rebalance", action="store_true",
-                        help="take back the jobs that have not started, and hand their runs out anew")
-    parser.add_argument("--settled", action="store_true",
-                        help="don't wait two minutes for files of jobs that have just ended")
-    parser.add_argument("--after-trials", action="store_true",
-                        help="on Slurm: wait for the trials of a tuned sweep to be recorded, and launch its final runs only")
+    parser.add_argument(
+        "--rebalance", action="store_true", help="take back the jobs that have not started, and hand their runs out anew"
+    )
+    parser.add_argument("--settled", action="store_true", help="don't wait two minutes for files of jobs that have just ended")
+    parser.add_argument(
+        "--after-trials",
+        action="store_true",
+        help="on Slurm: wait for the trials of a tuned sweep to be recorded, and launch its final runs only",
+    )
     parser.add_argument("--wait", action="store_true", help="stay and show progress (always so on this machine)")
     parser.add_argument("--report", action="store_true", help="report when the workers have ended, however they end")
     return parser
@@ -174,8 +196,10 @@ def _held_up(
     plan: Plan, missing: Sequence[PlannedRun], folder: SweepFolder, console: Console, *, arguments: argparse.Namespace
 ) -> int:
     """Tells which trials the final runs wait for; a report that was asked for shows what there is."""
-    console.print(f"{len(missing)} trials have no outcome, e.g. {missing[0].run_id}: nothing is selected, no final run is "
-                  "launched.", highlight=False)  # fmt: skip
+    console.print(
+        f"{len(missing)} trials have no outcome, e.g. {missing[0].run_id}: nothing is selected, no final run is launched.",
+        highlight=False,
+    )
     if arguments.report and not arguments.dry_run:
         _report(folder)
     _say_next(plan, console, runs=arguments.runs, by_hand=True)
@@ -203,21 +227,19 @@ def _profile(arguments: argparse.Namespace, cluster: Cluster) -> Profile | None:
     """What to ask Slurm for, None on this machine; a UserError where the command line contradicts itself."""
     if cluster == "slurm":
         return read_profile(Path(arguments.profile or DEFAULT_PROFILE), arguments.profile_overrides)
-    only_slurm = {"--rebalance": arguments.rebalance, "--settled": arguments.settled, "--profile": arguments.profile,
-                  "--set": arguments.profile_overrides}
+    only_slurm = {
+        "--rebalance": arguments.rebalance,
+        "--settled": arguments.settled,
+        "--profile": arguments.profile,
+        "--set": arguments.profile_overrides,
+    }
     if wrong := [Problem("needs Slurm", "command line", option) for option, given in only_slurm.items() if given]:
         raise UserError(*wrong)
     return None
 
 
 def _on_slurm(
-    plan: Plan,
-    folder: SweepFolder,
-    selection: Selection,
-    *,
-    profile: Profile,
-    arguments: argparse.Namespace,
-    console: Console,
+    plan: Plan, folder: SweepFolder, selection: Selection, *, profile: Profile, arguments: argparse.Namespace, console: Console
 ) -> int:
     asked = Asked(
         plan=plan,
@@ -248,9 +270,7 @@ def _cluster(asked: str, console: Console) -> Cluster:
     return "local"
 
 
-def _here(
-    plan: Plan, folder: SweepFolder, selection: Selection, *, arguments: argparse.Namespace, console: Console
-) -> int:
+def _here(plan: Plan, folder: SweepFolder, selection: Selection, *, arguments: argparse.Namespace, console: Console) -> int:
     if arguments.dry_run:
         left = to_do(plan, folder, life=life_of(folder), selection=selection)
         console.print(f"{plan.sweep.name}: {left.told()}", highlight=False)

@@ -14,19 +14,19 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from study.launcher.environment import ask_for_equal_bits
 from study.cli.arguments import add_sweep_arguments, command_parser, cost_cache, counted, open_console, sweep_folder
 from study.config.sweep import Tuning
 from study.errors import Problem, UserError, exit_status
-from study.planning.runtime_estimate import forecast
 from study.planning.planned_run import PlannedRun, representatives
+from study.planning.runtime_estimate import forecast
 from study.planning.sweep_plan import Plan, read_to_plan, verify_plan
+from study.planning.trials import plan_so_far
 from study.records.benchmark_file import Benchmark, newest_benchmark
 from study.records.record import read_records
 from study.tracking.libraries import require_trackers
+from study.training.determinism import ask_for_equal_bits
 from study.training.device import choose_device
 from study.training.dry_step import images_at_hand, rehearse
-from study.planning.trials import plan_so_far
 
 PASSES = {"M ": 1e6}
 FLOPS = {"P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6}
@@ -116,11 +116,14 @@ def _held_equal(finals: Sequence[PlannedRun]) -> str:
 
 
 def _trials(plan: Plan, tuning: Tuning) -> str:
-    axes = "; ".join(f"{key.rpartition('.')[2]} {', '.join(str(level.value) for level in levels)}"
-                     for key, levels in tuning.axes.items())
+    axes = "; ".join(
+        f"{key.rpartition('.')[2]} {', '.join(str(level.value) for level in levels)}" for key, levels in tuning.axes.items()
+    )
     images = plan.trials[0].run.data
-    return (f"tuned: {tuning.trials_per_cell} trials per cell ({axes}; seeds {', '.join(map(str, tuning.seeds))}), trained on "
-            f"{images.train_images:,} and judged by {images.val_images:,} validation images; no trial reads the test set")
+    return (
+        f"tuned: {tuning.trials_per_cell} trials per cell ({axes}; seeds {', '.join(map(str, tuning.seeds))}), trained on "
+        f"{images.train_images:,} and judged by {images.val_images:,} validation images; no trial reads the test set"
+    )
 
 
 def _cell_table(cells: list[PlannedRun], *, pending: Sequence[str]) -> Table:
@@ -128,16 +131,34 @@ def _cell_table(cells: list[PlannedRun], *, pending: Sequence[str]) -> Table:
     knobs = any(cell.run.model.fine_knob for cell in cells)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("backbone")
-    for name in ["patch", *[key.rpartition(".")[2] for key in varied], "tokens", "width", *(["hidden"] * knobs), "depth",
-                 "params", "MMACs", "off budget"]:
+    for name in [
+        "patch",
+        *[key.rpartition(".")[2] for key in varied],
+        "tokens",
+        "width",
+        *(["hidden"] * knobs),
+        "depth",
+        "params",
+        "MMACs",
+        "off budget",
+    ]:
         table.add_column(name, justify="right")
     for cell in cells:
         model = cell.run.model
         hidden = [str(getattr(model, model.fine_knob)) if model.fine_knob else "-"] if knobs else []
         residual = "" if cell.match.residual is None else f"{cell.match.residual:+.2%}"
-        table.add_row(model.backbone, str(model.patch_size), *[_level(cell, key, pending) for key in varied],
-                      f"{model.tokens:,}", str(model.dim), *hidden, str(model.depth), f"{cell.cost.params:,}",
-                      f"{cell.cost.macs / 1e6:,.2f}", residual)
+        table.add_row(
+            model.backbone,
+            str(model.patch_size),
+            *[_level(cell, key, pending) for key in varied],
+            f"{model.tokens:,}",
+            str(model.dim),
+            *hidden,
+            str(model.depth),
+            f"{cell.cost.params:,}",
+            f"{cell.cost.macs / 1e6:,.2f}",
+            residual,
+        )
     return table
 
 

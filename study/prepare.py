@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from study.planning.resolver import data_options
 from study.cli.arguments import add_sweep_arguments, command_parser, open_console
 from study.config.sweep import Sweep
 from study.data import DataFacts, prepare
 from study.errors import exit_status
+from study.planning.resolver import data_options
 from study.planning.sweep_plan import read_to_plan
 
 
@@ -27,8 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, console = parser.parse_intermixed_args(argv), open_console()
     for found in prepare_data(read_to_plan(arguments.sweep, arguments.overrides), console):
         sizes = f"{found.train_images:,} train, {found.val_images:,} val, {found.test_images:,} test images"
-        console.print(f"{found.name}: {sizes}, {found.num_classes} classes, {found.channels} x {found.image_size} x "
-                      f"{found.image_size}, digest {found.digest[:12]}", highlight=False)
+        console.print(
+            f"{found.name}: {sizes}, {found.num_classes} classes, {found.channels} x {found.image_size} x "
+            f"{found.image_size}, digest {found.digest[:12]}",
+            highlight=False,
+        )
     return 0
 
 

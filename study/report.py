@@ -16,25 +16,31 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from study.analysis.inputs import Material, compared, from_report, from_runs, write_tables
 from study.cli.arguments import add_sweep_arguments, command_parser, launched, open_console, sweep_folder
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, exit_status
 from study.reporting.figures.style import LOOKS
-from study.reporting.report_folder import Written, draw
 from study.reporting.provenance import standing
+from study.reporting.report_folder import Written, draw
 from study.reporting.sections import cells_section
-from study.analysis.inputs import Material, compared, from_report, from_runs, write_tables
 from study.reporting.text_tables import TextTable
 
 
 def parser() -> argparse.ArgumentParser:
     parser = command_parser("report", __doc__)
     add_sweep_arguments(parser)
-    parser.add_argument("--compare", action="append", default=[], metavar="OTHER",
-                        help="another sweep, folder of runs or report to stand beside the first; may be given several times")
+    parser.add_argument(
+        "--compare",
+        action="append",
+        default=[],
+        metavar="OTHER",
+        help="another sweep, folder of runs or report to stand beside the first; may be given several times",
+    )
     parser.add_argument("--out", default="reports", metavar="DIR", help="folder for reports/<sweep> (default: reports)")
-    parser.add_argument("--style", choices=tuple(LOOKS), default="paper",
-                        help="talk: the figures in slide size too, in figures-talk/")
+    parser.add_argument(
+        "--style", choices=tuple(LOOKS), default="paper", help="talk: the figures in slide size too, in figures-talk/"
+    )
     return parser
 
 

@@ -13,13 +13,22 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from study.launcher.liveness import life_of
-from study.launcher.sweep_status import Gap, Running, Standing, last_lines, standing
-from study.cli.arguments import add_sweep_arguments, command_parser, counted, launched, open_console, read_asked, sweep_folder, typed
+from study.cli.arguments import (
+    add_sweep_arguments,
+    command_parser,
+    counted,
+    launched,
+    open_console,
+    read_asked,
+    sweep_folder,
+    typed,
+)
 from study.config.sweep import Sweep
 from study.errors import UserError, exit_status
-from study.records.sweep_folder import SweepFolder
+from study.launcher.liveness import life_of
+from study.launcher.sweep_status import Gap, Running, Standing, last_lines, standing
 from study.records.record import Attempts, Stage
+from study.records.sweep_folder import SweepFolder
 from study.records.table import load_plan, planned_of
 
 STAGES: tuple[Stage, Stage] = ("trial", "final")
@@ -84,15 +93,30 @@ def show(lines: Sequence[str], console: Console) -> None:
 def document(name: str, now: Standing) -> dict[str, Any]:
     """What `--json` prints: every planned run under exactly one heading, and why jobs wait."""
     failed = [{"run_id": a.record.run_id, "reason": a.record.reason, "log": a.record.log} for a in now.failed]
-    return {"sweep": name, "planned": now.total, "done": now.done, "diverged": now.diverged, "failed": failed,
-            "running": [asdict(run) for run in now.running], "queued": now.queued, "pending_jobs": dict(now.pending),
-            "settling": now.settling, "missing": [asdict(gap) for gap in now.gaps]}
+    return {
+        "sweep": name,
+        "planned": now.total,
+        "done": now.done,
+        "diverged": now.diverged,
+        "failed": failed,
+        "running": [asdict(run) for run in now.running],
+        "queued": now.queued,
+        "pending_jobs": dict(now.pending),
+        "settling": now.settling,
+        "missing": [asdict(gap) for gap in now.gaps],
+    }
 
 
 def screen(sweep: Sweep, plan: dict[str, Any], now: Standing, *, runs: str) -> list[str]:
     """The counts of all groups in one line, then each group that has something to tell."""
-    counts = {"running": now.running, "queued": now.queued, "settling": now.settling, "diverged": now.diverged,
-              "failed": now.failed, "missing": now.missing}
+    counts = {
+        "running": now.running,
+        "queued": now.queued,
+        "settling": now.settling,
+        "diverged": now.diverged,
+        "failed": now.failed,
+        "missing": now.missing,
+    }
     told = [f"{len(runs)} {name}" for name, runs in counts.items() if runs]
     lines = [", ".join([f"{sweep.name}: {len(now.done)} of {now.total} runs done", *told]), *_stages(plan, now)]
     if plan["study"]["sweep_yaml"] != sweep.text:
@@ -118,8 +142,10 @@ def stages(plan: dict[str, Any], now: Standing) -> dict[str, dict[str, int]]:
     settled = {*now.done, *now.diverged}
     planned = {stage: [run["run_id"] for run in planned_of(plan, stage)] for stage in STAGES}
     waiting = {run["run_id"] for run in plan["pending"]}
-    return {stage: {"planned": len(ids), "recorded": len(settled & {*ids}), "pending": len(waiting & {*ids})}
-            for stage, ids in planned.items()}
+    return {
+        stage: {"planned": len(ids), "recorded": len(settled & {*ids}), "pending": len(waiting & {*ids})}
+        for stage, ids in planned.items()
+    }
 
 
 def _stages(plan: dict[str, Any], now: Standing) -> list[str]:
@@ -128,8 +154,10 @@ def _stages(plan: dict[str, Any], now: Standing) -> list[str]:
         return []
     trial, final = (stages(plan, now)[stage] for stage in STAGES)
     until = "; they wait for the selection" if final["pending"] else ""
-    return [f"  trials   {trial['recorded']} of {trial['planned']} have an outcome",
-            f"  final    {final['recorded']} of {final['planned']} runs have an outcome{until}"]
+    return [
+        f"  trials   {trial['recorded']} of {trial['planned']} have an outcome",
+        f"  final    {final['recorded']} of {final['planned']} runs have an outcome{until}",
+    ]
 
 
 def cut(lines: list[str], what: str) -> list[str]:
@@ -143,8 +171,10 @@ def _running(run: Running) -> str:
         return f"  running  {run.run_id}  starting, {place}"
     accuracy = "" if run.val_accuracy is None else f", val {run.val_accuracy:.1%}"
     silent = f", SILENT for {run.age_seconds / 60:.0f} min: {run.log}" if run.age_seconds > SILENT_S else ""
-    return (f"  running  {run.run_id}  epoch {run.epoch}/{run.epochs}{accuracy}, {run.images_per_second:,.0f} images/s, "
-            f"{left(run.eta_seconds)}, {place}{silent}")
+    return (
+        f"  running  {run.run_id}  epoch {run.epoch}/{run.epochs}{accuracy}, {run.images_per_second:,.0f} images/s, "
+        f"{left(run.eta_seconds)}, {place}{silent}"
+    )
 
 
 def left(seconds: float | None) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from simulated_study import Truth, run_table
 
-from study.records import StudyFacts
 from study.analysis.inputs import Material, write_tables
+from study.records import StudyFacts
 from study.rng import stream
 
 BUDGET = 50_000
@@ -74,9 +74,20 @@ def tuned(*, rates: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01), decays: tu
         cell = f"{start['backbone']}-p{start['patch_size']}"
         for lr, decay, seed in itertools.product(rates, decays, (100, 101)):
             off = abs(np.log(lr / peaks[start["backbone"]])) * 0.01 + abs(decay - 0.02)
-            rows.append({**start, "run_id": f"{cell}-{lr}-{decay}-s{seed}", "cell": cell, "seed": seed, "lr": lr,
-                         "weight_decay": decay, "stage": "trial", "test_accuracy": None, "test_loss": None,
-                         "val_accuracy": 0.93 - off + rng.normal(0, 0.001)})  # fmt: skip
+            rows.append(
+                {
+                    **start,
+                    "run_id": f"{cell}-{lr}-{decay}-s{seed}",
+                    "cell": cell,
+                    "seed": seed,
+                    "lr": lr,
+                    "weight_decay": decay,
+                    "stage": "trial",
+                    "test_accuracy": None,
+                    "test_loss": None,
+                    "val_accuracy": 0.93 - off + rng.normal(0, 0.001),
+                }
+            )
     trials = pd.DataFrame(rows)
     means = trials.groupby(["cell", "lr", "weight_decay"])["val_accuracy"].transform("mean")
     trials["selected"] = means == means.groupby(trials["cell"]).transform("max")
@@ -157,8 +168,19 @@ def curves_of(table: pd.DataFrame, *, epochs: int) -> pd.DataFrame:
 
 def unfinished(example: Example, *, missing: int) -> Example:
     """The sweep with its last runs not yet trained: planned columns stay, measurements are missing."""
-    measured = ["val_accuracy", "test_accuracy", "test_loss", "train_seconds", "images_per_second", "device", "device_name",
-                "commit", "dirty", "torch_version", "python_version"]  # fmt: skip
+    measured = [
+        "val_accuracy",
+        "test_accuracy",
+        "test_loss",
+        "train_seconds",
+        "images_per_second",
+        "device",
+        "device_name",
+        "commit",
+        "dirty",
+        "torch_version",
+        "python_version",
+    ]
     table = example.table.convert_dtypes()
     rows = table.index[len(table) - missing :]
     table.loc[rows, measured] = pd.NA

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from study.backbones import names, specification
 from study.config.options import AugmentOptions, DataOptions, MatchOptions, TrainOptions
-from study.config.sweep_file import read_sweep
 from study.config.sweep import Document, FinalSection, TuneSection
+from study.config.sweep_file import read_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")

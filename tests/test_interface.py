@@ -11,12 +11,25 @@ import pytest
 import torch
 
 from study.backbones import build, names
-from study.planning.traced_cost import count_cost
 from study.errors import UserError
+from study.planning.traced_cost import count_cost
 from study.records import load_table
 
-COLUMNS = ["run_id", "status", "backbone", "patch_size", "seed", "params", "macs", "val_accuracy", "test_accuracy",
-           "train_seconds", "images_per_second", "device", "commit"]
+COLUMNS = [
+    "run_id",
+    "status",
+    "backbone",
+    "patch_size",
+    "seed",
+    "params",
+    "macs",
+    "val_accuracy",
+    "test_accuracy",
+    "train_seconds",
+    "images_per_second",
+    "device",
+    "commit",
+]
 SIZES = {"image_size": 32, "in_channels": 3, "num_classes": 10, "patch_size": 2}
 SWEEP = """\
 question: what is in the table?

@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 from study.analysis.answer import Weighing
+from study.analysis.cell_grid import Level, axes_of, read_grid
 from study.analysis.comparisons import contrasts
 from study.analysis.contrasts import planned
-from study.analysis.cell_grid import Level, axes_of, read_grid
 from study.analysis.labels import enumeration, interval, percent
 
 CLAIMS = ("higher", "lower")

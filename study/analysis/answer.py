@@ -15,14 +15,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from study.errors import UserError
+from study.analysis.cell_grid import MEASURE, Level, read_grid
 from study.analysis.cell_means import bounded, cell_label, cells
 from study.analysis.comparisons import MARGIN, contrasts
 from study.analysis.contrasts import planned
 from study.analysis.decomposition import decomposition, share_gap
-from study.analysis.cell_grid import MEASURE, Level, read_grid
 from study.analysis.intervals import FEWEST_SEEDS
 from study.analysis.labels import enumeration, interval, option, percent, term
+from study.errors import UserError
 
 Row = Mapping[Hashable, Any]
 
@@ -66,12 +66,7 @@ class Answer:
         return " ".join(self.sentences)
 
 
-def answer(
-    table: pd.DataFrame,
-    levels: Mapping[str, Sequence[Level]],
-    *,
-    baseline: float | None = None,
-) -> Answer:
+def answer(table: pd.DataFrame, levels: Mapping[str, Sequence[Level]], *, baseline: float | None = None) -> Answer:
     """What the table says about the factors in `levels`: the sweep's axes, patch size first, none fixed by the others.
 
     `baseline`: the accuracy (fraction) that every cell has to clear, such as logistic regression on pixels. Population:

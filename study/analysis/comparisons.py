@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from study.analysis.cell_grid import Floats, Grid, measured, read_grid
 from study.analysis.cell_means import note
 from study.analysis.contrasts import Contrast
-from study.analysis.cell_grid import Floats, Grid, measured, read_grid
 from study.analysis.intervals import CONFIDENCE, FEWEST_SEEDS, block_estimate, detectable, t_estimate
 from study.rng import stream
 

@@ -23,12 +23,12 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from study.errors import Problem, UserError
+from study.analysis.cell_grid import Floats, Grid, Mask, axes_of, joined_options, measured, read_grid
 from study.analysis.cell_means import cell_label
 from study.analysis.factorial import RESIDUAL, SEED, Sums, complete_part, sums_of_squares
-from study.analysis.cell_grid import Floats, Grid, Mask, axes_of, joined_options, measured, read_grid
 from study.analysis.intervals import CONFIDENCE, FEWEST_SEEDS
 from study.analysis.labels import level
+from study.errors import Problem, UserError
 from study.rng import stream
 
 DRAWS = 4000

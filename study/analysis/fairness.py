@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from study.config.options import AugmentOptions, TrainOptions
+from study.analysis.cell_grid import Cell, plain, rank, read_grid
 from study.analysis.cell_means import cell_label
 from study.analysis.frontier import TOLERANCE
-from study.analysis.cell_grid import Cell, plain, rank, read_grid
 from study.analysis.labels import assignment, enumeration, level, option, percent
+from study.config.options import AugmentOptions, TrainOptions
 
 State = Literal["under study", "equal", "differs by design", "deviates", "not recorded"]
 SEVERITY: tuple[State, ...] = ("not recorded", "equal", "differs by design", "deviates")
@@ -37,8 +37,20 @@ ASPECTS: Mapping[str, tuple[str, ...]] = {
 }
 """Columns by aspect; what is named nowhere here and isn't measured is an option of the model."""
 
-IDENTITY = ("run_id", "sweep", "stage", "status", "reason", "seed", "backbone", "launch", "task", "restart", "attempts",
-            "tokens")  # fmt: skip
+IDENTITY = (
+    "run_id",
+    "sweep",
+    "stage",
+    "status",
+    "reason",
+    "seed",
+    "backbone",
+    "launch",
+    "task",
+    "restart",
+    "attempts",
+    "tokens",
+)
 MEASURED_BEGINNINGS = (
     "params",
     "macs",
@@ -72,8 +84,7 @@ def fairness(table: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
     """
     done = table[(table["status"] == "done").to_numpy(dtype=bool)]
     model = tuple(str(name) for name in table.columns if is_model_option(str(name), factors))
-    rows = [under_study(table, factors), seeds_row(table, factors), budget_row(done, factors),
-            tuning_row(done, factors)]  # fmt: skip
+    rows = [under_study(table, factors), seeds_row(table, factors), budget_row(done, factors), tuning_row(done, factors)]
     for aspect, columns in {**ASPECTS, "model options": model}.items():
         present = [name for name in columns if name in table and name not in factors]
         rows.append(aspect_row(aspect, [finding(done, name, factors) for name in present]))

@@ -11,22 +11,22 @@ from functools import cached_property
 
 import pandas as pd
 
-from study.errors import UserError
 from study.analysis import labels
-from study.analysis.cost_columns import with_price
-from study.analysis.figure_axes import Group, Layout, groups, independent, keys, layout, levels
-from study.analysis.inputs import Material
-from study.analysis.answer import Answer, answer
 from study.analysis.across_budgets import across, side_by_side
+from study.analysis.answer import Answer, answer
+from study.analysis.cell_grid import Cell, Level, read_grid
 from study.analysis.cell_means import cells
 from study.analysis.comparisons import contrasts
 from study.analysis.contrasts import planned
+from study.analysis.cost_columns import with_price
 from study.analysis.decomposition import decomposition
 from study.analysis.fairness import compute_spent, fairness
+from study.analysis.figure_axes import Group, Layout, groups, independent, keys, layout, levels
 from study.analysis.frontier import front
-from study.analysis.cell_grid import Cell, Level, read_grid
+from study.analysis.inputs import Material
 from study.analysis.scaling import area, at_budget, common_budgets, power_law
 from study.analysis.tuning_choices import chosen
+from study.errors import UserError
 
 SPLITS = ("match_by", "study")
 """Factors of their own kind: what is compared within each of their levels is answered once for each. Where each study has a

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from study.analysis.cell_means import cell_label, cells
 from study.analysis.cell_grid import Floats, Grid, Mask, measured, read_grid
+from study.analysis.cell_means import cell_label, cells
 from study.analysis.intervals import FEWEST_SEEDS, t_estimate
 from study.rng import stream
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from study.analysis.cell_grid import Cell, Floats, measured, rank, read_grid
 from study.analysis.cell_means import note
 from study.analysis.comparisons import paired_differences
 from study.analysis.contrasts import REFERENCES
 from study.analysis.frontier import TOLERANCE, cell_costs
-from study.analysis.cell_grid import Cell, Floats, measured, rank, read_grid
 from study.analysis.intervals import t_estimate
 
 FEWEST_SIZES = 4  # two parameters fitted to three points leave a single degree of freedom to show a misfit
@@ -43,14 +43,7 @@ class Curve:
         return np.array([np.interp(np.log(budget), np.log(self.cost), unit) for unit in np.eye(len(self.cost))])
 
 
-def at_budget(
-    table: pd.DataFrame,
-    by: Sequence[str],
-    *,
-    along: str,
-    cost: str,
-    budgets: Sequence[float],
-) -> pd.DataFrame:
+def at_budget(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: str, budgets: Sequence[float]) -> pd.DataFrame:
     """One row per curve and budget: the accuracy it has there, and its distance to the reference curve.
 
     Curves run `along` one of the factors in `by`. Interpolated linearly between accuracies over log cost, never beyond the
@@ -75,13 +68,7 @@ def common_budgets(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: 
     return [float(budget) for budget in np.clip(np.geomspace(start, end, BUDGETS), start, end)] if end > start else []
 
 
-def area(
-    table: pd.DataFrame,
-    by: Sequence[str],
-    *,
-    along: str,
-    cost: str,
-) -> pd.DataFrame:
+def area(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: str) -> pd.DataFrame:
     """One row per curve: its mean accuracy over log cost, in the range of costs that all curves cover.
 
     The area under the accuracy/log-cost curve divided by the range's width, so it reads as an accuracy. Population of
@@ -97,13 +84,7 @@ def area(
     return found.assign(start=start, end=end, note=remarks(found, curves, start))
 
 
-def power_law(
-    table: pd.DataFrame,
-    by: Sequence[str],
-    *,
-    along: str,
-    cost: str,
-) -> pd.DataFrame:
+def power_law(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: str) -> pd.DataFrame:
     """One row per curve: error = constant * cost ** -exponent, fitted to the logarithms, from four sizes on.
 
     Population of `low`, `high`: the exponent of the fit over new seeds at these sizes (t over seeds of each seed's own

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.records.selection import at_edge
 from study.analysis.cell_grid import Cell, plain
+from study.records.selection import at_edge
 
 MEASURE = "val_accuracy"
 

@@ -78,9 +78,7 @@ class Residual(nn.Module):
 
 def mixing(spec: ConvMixerSpec, convolution: nn.Module, *, residual: bool) -> nn.Module:
     """norm(activation(convolution(x))), and if `residual` x added: b d h w -> b d h w."""
-    layers = OrderedDict(
-        convolution=convolution, activation=activation(spec.activation), norm=grid_norm(spec.norm, spec.dim)
-    )
+    layers = OrderedDict(convolution=convolution, activation=activation(spec.activation), norm=grid_norm(spec.norm, spec.dim))
     return Residual(nn.Sequential(layers)) if residual else nn.Sequential(layers)
 
 
@@ -131,9 +129,5 @@ TIMM_NAMES = (
 )
 
 ARCHITECTURE = Architecture(
-    specification=ConvMixerSpec,
-    construct=convmixer,
-    paper=paper_initialisation,
-    published=PUBLISHED,
-    timm_names=TIMM_NAMES,
+    specification=ConvMixerSpec, construct=convmixer, paper=paper_initialisation, published=PUBLISHED, timm_names=TIMM_NAMES
 )

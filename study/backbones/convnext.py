@@ -128,6 +128,4 @@ PUBLISHED: Mapping[str, Settings] = {  # table 2: the sizes of ViT-S, B and L
     "convnext_isotropic_large": {**IMAGENET, "dim": 1024, "depth": 36},
 }
 
-ARCHITECTURE = Architecture(
-    specification=ConvNeXtSpec, construct=convnext, paper=paper_initialisation, published=PUBLISHED
-)
+ARCHITECTURE = Architecture(specification=ConvNeXtSpec, construct=convnext, paper=paper_initialisation, published=PUBLISHED)

@@ -29,9 +29,7 @@ def reaching_pixels(kernel_pixels: int | None, info: ValidationInfo) -> int | No
     """A span that reaches at least the next token; ValueError otherwise."""
     patch_size = info.data.get("patch_size", 1)
     if kernel_pixels is not None and kernel_pixels < 2 * patch_size:
-        raise ValueError(
-            f"kernel_pixels must be at least {2 * patch_size} to reach a neighbour at patch_size {patch_size}"
-        )
+        raise ValueError(f"kernel_pixels must be at least {2 * patch_size} to reach a neighbour at patch_size {patch_size}")
     return kernel_pixels
 
 
@@ -47,8 +45,7 @@ def fitting_kernel(kernel_size: int, info: ValidationInfo) -> int:
     grid = info.data["image_size"] // info.data["patch_size"]
     if kernel_size > 2 * grid:
         raise ValueError(
-            f"kernel_size must not exceed twice the token grid: {grid} x {grid} tokens allow {2 * grid - 1}, "
-            f"not {kernel_size}"
+            f"kernel_size must not exceed twice the token grid: {grid} x {grid} tokens allow {2 * grid - 1}, not {kernel_size}"
         )
     pixels = info.data.get("kernel_pixels")
     if pixels is not None and kernel_size != kernel_in_tokens(pixels, info.data["patch_size"]):

@@ -99,12 +99,7 @@ class MetaFormerSpec(BackboneSpec):
     def widths(cls, dim: int, head_dim: int) -> dict[str, Any]:
         """Heads of `head_dim` features and natural hidden widths; those of other mixers fall away by themselves."""
         assert dim % head_dim == 0, f"{dim} is no multiple of {head_dim}"
-        return {
-            "dim": dim,
-            "heads": dim // head_dim,
-            "mlp_dim": MLP_RATIO * dim,
-            "token_dim": natural_token_dim({"dim": dim}),
-        }
+        return {"dim": dim, "heads": dim // head_dim, "mlp_dim": MLP_RATIO * dim, "token_dim": natural_token_dim({"dim": dim})}
 
 
 def metaformer(spec: MetaFormerSpec) -> Backbone:

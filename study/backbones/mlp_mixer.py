@@ -87,8 +87,7 @@ def mlp_mixer(spec: MlpMixerSpec) -> Backbone:
     blocks = [
         block(
             token_mixing=PreNormResidual(
-                sequence_norm(spec.norm, spec.dim),
-                TokenMlp(spec.sequence, spec.token_dim, nonlinearity=spec.activation),
+                sequence_norm(spec.norm, spec.dim), TokenMlp(spec.sequence, spec.token_dim, nonlinearity=spec.activation)
             ),
             channel_mixing=PreNormResidual(
                 sequence_norm(spec.norm, spec.dim), Mlp(spec.dim, spec.channel_dim, nonlinearity=spec.activation)
@@ -136,9 +135,5 @@ TIMM_NAMES = (
 )
 
 ARCHITECTURE = Architecture(
-    specification=MlpMixerSpec,
-    construct=mlp_mixer,
-    paper=paper_initialisation,
-    published=PUBLISHED,
-    timm_names=TIMM_NAMES,
+    specification=MlpMixerSpec, construct=mlp_mixer, paper=paper_initialisation, published=PUBLISHED, timm_names=TIMM_NAMES
 )

@@ -59,9 +59,7 @@ class BackboneSpec(BaseModel):
     def _patches_tile_the_image(cls, patch_size: int, info: ValidationInfo) -> int:
         image_size = info.data.get("image_size", patch_size)
         if image_size % patch_size:
-            raise ValueError(
-                f"patch_size must divide image_size: {image_size} divides by {listed(divisors(image_size))}"
-            )
+            raise ValueError(f"patch_size must divide image_size: {image_size} divides by {listed(divisors(image_size))}")
         return patch_size
 
     @field_validator("tokeniser")

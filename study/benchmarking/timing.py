@@ -15,20 +15,20 @@ from dataclasses import dataclass
 
 import torch
 
-from study.config.variant import Variant
 from study.config.run import Run
+from study.config.variant import Variant
+from study.cpu_kernels.freed_memory import return_freed_memory
 from study.data import facts
 from study.data.random_images import noise_splits
-from study.cpu_kernels.freed_memory import return_freed_memory
 from study.rng import stream
 from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
 from study.training.device import DeviceChoice, autocast, execution_mode
 from study.training.memory_fallback import release
 from study.training.memory_layout import laid_out
-from study.training.peak_memory import peak_mib, reset_peak
-from study.training.optimizer import set_learning_rate
 from study.training.model_setup import Placed, as_written, placed
+from study.training.optimizer import set_learning_rate
+from study.training.peak_memory import peak_mib, reset_peak
 from study.training.stacking import Stack
 from study.training.state import TrainingState, initial_state
 from study.training.step import optimizer_step, stacked_step

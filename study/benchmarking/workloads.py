@@ -11,13 +11,13 @@ from pydantic import JsonValue
 from rich.console import Console
 
 from study.backbones import build_spec
-from study.launcher.stacks import kinds
+from study.benchmarking.timing import Laps, time_architecture, time_stack, with_batch_size
 from study.config.variant import Variant
+from study.launcher.stacks import kinds
 from study.planning.planned_run import PlannedRun
 from study.records.benchmark_file import InputSpeed, Speed, StackSpeed, median
 from study.training.device import DeviceChoice
 from study.training.memory_fallback import release
-from study.benchmarking.timing import Laps, time_architecture, time_stack, with_batch_size
 from study.training.stacking import Unstackable, check
 
 EAGER = tuple(Variant(memory_layout=layout) for layout in ("contiguous", "channels_last"))
@@ -131,16 +131,19 @@ def speed_of(subject: Subject) -> Speed:
 
 
 def stack_speed_of(subject: StackSubject) -> StackSpeed:
-    return StackSpeed(
-        **architecture_of(subject.planned), size=subject.size, train_step_seconds=tuple(subject.seconds)
-    )
+    return StackSpeed(**architecture_of(subject.planned), size=subject.size, train_step_seconds=tuple(subject.seconds))
 
 
 def architecture_of(planned: PlannedRun) -> dict[str, Any]:
     """What was timed, as the benchmark's file names it."""
     run = planned.run
-    return {"label": planned.label, "backbone": run.backbone, "model": run.model.model_dump(mode="json"),
-            "precision": run.train.precision, "batch_size": run.train.batch_size}  # fmt: skip
+    return {
+        "label": planned.label,
+        "backbone": run.backbone,
+        "model": run.model.model_dump(mode="json"),
+        "precision": run.train.precision,
+        "batch_size": run.train.batch_size,
+    }
 
 
 def input_speed(planned: PlannedRun, rounds: Sequence[float]) -> InputSpeed:

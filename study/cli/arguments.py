@@ -12,8 +12,8 @@ from pathlib import Path
 from rich.console import Console
 
 from study import __version__
-from study.config.sweep_file import read_sweep
 from study.config.sweep import Sweep
+from study.config.sweep_file import read_sweep
 from study.errors import UserError
 from study.records.sweep_folder import SweepFolder
 from study.records.table import NotLaunched
@@ -44,8 +44,13 @@ def counted(count: int, noun: str) -> str:
 def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     """SWEEP, overrides and --runs, the same everywhere."""
     parser.add_argument("sweep", metavar="SWEEP", help="a sweep's YAML file, e.g. sweeps/patch_size.yaml")
-    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value",
-                        help="settings of the sweep, e.g. train.epochs=2 seeds=[0,1] data.root=/scratch/images")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="key=value",
+        help="settings of the sweep, e.g. train.epochs=2 seeds=[0,1] data.root=/scratch/images",
+    )
     parser.add_argument("--runs", default=DEFAULT_RUNS, metavar="DIR", help="folder that holds runs/<sweep> (default: runs)")
 
 

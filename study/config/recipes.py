@@ -38,19 +38,21 @@ CONVMIXER_25 = Recipe(
     petaflops=1.11,
     expected="around 92.5 % of CIFAR-10's test images with ConvMixer-256/8 k5 p2 (the source's logged run: 92.60)",
     differs=f"{FULL_SET}; each image draws its own augmentation and an incomplete last batch is left out",
-    settings=MappingProxyType({
-        "train.epochs": 25,
-        "train.batch_size": 512,
-        "train.lr": 0.05,
-        "train.schedule": "one_cycle",
-        "train.weight_decay": 0.005,
-        "train.decay": "all",
-        "train.precision": "fp16",
-        "augment.flip": True,
-        "augment.randaugment_n": 2,
-        "augment.randaugment_m": 12,
-    }),
-)  # fmt: skip
+    settings=MappingProxyType(
+        {
+            "train.epochs": 25,
+            "train.batch_size": 512,
+            "train.lr": 0.05,
+            "train.schedule": "one_cycle",
+            "train.weight_decay": 0.005,
+            "train.decay": "all",
+            "train.precision": "fp16",
+            "augment.flip": True,
+            "augment.randaugment_n": 2,
+            "augment.randaugment_m": 12,
+        }
+    ),
+)
 
 CONVMIXER_100 = Recipe(
     name="convmixer_cifar10_100",
@@ -60,13 +62,10 @@ CONVMIXER_100 = Recipe(
     petaflops=4.44,
     expected="more than 94 % of CIFAR-10's test images with ConvMixer-256/8 k5 p2",
     differs=CONVMIXER_25.differs,
-    settings=MappingProxyType({
-        **CONVMIXER_25.settings,
-        "train.epochs": 100,
-        "augment.colour_jitter": 0.2,
-        "augment.erasing": 0.2,
-    }),
-)  # fmt: skip
+    settings=MappingProxyType(
+        {**CONVMIXER_25.settings, "train.epochs": 100, "augment.colour_jitter": 0.2, "augment.erasing": 0.2}
+    ),
+)
 
 VIT_LITE_200 = Recipe(
     name="vit_lite_cifar10_200",
@@ -77,22 +76,24 @@ VIT_LITE_200 = Recipe(
     "whose AutoAugment is stronger and whose attention has dropout",
     differs="RandAugment (2 operations, magnitude 9) in place of AutoAugment's policy for CIFAR-10; no dropout of attention "
     f"weights; the harness's own initialisation; the warm-up rises with each step, not each epoch; {FULL_SET}",
-    settings=MappingProxyType({
-        "train.epochs": 200,
-        "train.batch_size": 128,
-        "train.lr": 5e-4,
-        "train.schedule": "cosine",
-        "train.warmup_epochs": 5.0,
-        "train.weight_decay": 0.03,
-        "train.decay": "all",
-        "train.label_smoothing": 0.1,
-        "train.stochastic_depth": 0.1,
-        "augment.flip": True,
-        "augment.crop": 4,
-        "augment.randaugment_n": 2,
-        "augment.randaugment_m": 9,
-    }),
-)  # fmt: skip
+    settings=MappingProxyType(
+        {
+            "train.epochs": 200,
+            "train.batch_size": 128,
+            "train.lr": 5e-4,
+            "train.schedule": "cosine",
+            "train.warmup_epochs": 5.0,
+            "train.weight_decay": 0.03,
+            "train.decay": "all",
+            "train.label_smoothing": 0.1,
+            "train.stochastic_depth": 0.1,
+            "augment.flip": True,
+            "augment.crop": 4,
+            "augment.randaugment_n": 2,
+            "augment.randaugment_m": 9,
+        }
+    ),
+)
 
 CONVMIXER_IMAGENET = Recipe(
     name="convmixer_imagenet_150",
@@ -103,26 +104,28 @@ CONVMIXER_IMAGENET = Recipe(
     differs="pictures are cut to a centred square of 224 px before the random crop; RandAugment is torchvision's, not "
     "rand-m9-mstd0.5-inc1; erased rectangles are the mean, not noise; mixup and cutmix draw for each image, not "
     "each batch; BatchNorm sees 640 images, not 64 on each of ten GPUs",
-    settings=MappingProxyType({
-        "train.epochs": 150,
-        "train.batch_size": 640,
-        "train.lr": 0.01,
-        "train.schedule": "one_cycle",
-        "train.weight_decay": 2e-5,
-        "train.decay": "matrices",
-        "train.eps": 1e-3,
-        "train.grad_clip": 1.0,
-        "train.label_smoothing": 0.1,
-        "train.precision": "fp16",
-        "augment.flip": True,
-        "augment.resized_crop": 0.08,
-        "augment.randaugment_n": 2,
-        "augment.randaugment_m": 9,
-        "augment.erasing": 0.25,
-        "augment.mixup": 0.5,
-        "augment.cutmix": 0.5,
-    }),
-)  # fmt: skip
+    settings=MappingProxyType(
+        {
+            "train.epochs": 150,
+            "train.batch_size": 640,
+            "train.lr": 0.01,
+            "train.schedule": "one_cycle",
+            "train.weight_decay": 2e-5,
+            "train.decay": "matrices",
+            "train.eps": 1e-3,
+            "train.grad_clip": 1.0,
+            "train.label_smoothing": 0.1,
+            "train.precision": "fp16",
+            "augment.flip": True,
+            "augment.resized_crop": 0.08,
+            "augment.randaugment_n": 2,
+            "augment.randaugment_m": 9,
+            "augment.erasing": 0.25,
+            "augment.mixup": 0.5,
+            "augment.cutmix": 0.5,
+        }
+    ),
+)
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {recipe.name: recipe for recipe in (CONVMIXER_25, CONVMIXER_100, VIT_LITE_200, CONVMIXER_IMAGENET)}

@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from study.config.yaml_source import OPTIONS, Places, apply_overrides, parse_yaml, problems_of
 from study.config.mending import mended
 from study.config.recipes import RECIPES, unknown_recipe
 from study.config.sweep import SECTIONS, TUNABLE, Cell, Document, Section, Setting, Sweep, Tuning, is_option_key
+from study.config.yaml_source import OPTIONS, Places, apply_overrides, parse_yaml, problems_of
 from study.errors import Problem, UserError
 
 NO_BACKBONE = "name the backbone, or an axis of backbones"
@@ -79,12 +79,14 @@ def _sweep_of(document: Document, places: Places, *, path: Path, text: str, over
         return Setting(value, nearest)
 
     def flat(sections: Mapping[Section, Mapping[str, Any]], *where: str) -> Cell:
-        return {f"{section}.{name}": setting(value, *where, section, name)
-                for section, options in sections.items() for name, value in options.items()}
+        return {
+            f"{section}.{name}": setting(value, *where, section, name)
+            for section, options in sections.items()
+            for name, value in options.items()
+        }
 
     def levels(group: Mapping[str, list[Any]], *where: str | int) -> dict[str, tuple[Setting, ...]]:
-        return {key: tuple(setting(value, *where, key, n) for n, value in enumerate(values))
-                for key, values in group.items()}
+        return {key: tuple(setting(value, *where, key, n) for n, value in enumerate(values)) for key, values in group.items()}
 
     recipe = RECIPES[document.recipe] if document.recipe is not None else None
     preset = {key: Setting(value, f"recipe {recipe.name}") for key, value in recipe.settings.items()} if recipe else {}
@@ -109,8 +111,9 @@ def _sweep_of(document: Document, places: Places, *, path: Path, text: str, over
         overlays={name: flat(sections, "backbones", name) for name, sections in document.backbones.items()},
         axes=levels(document.axes, "axes"),
         zipped=tuple(levels(group, "zip", n) for n, group in enumerate(document.zip)),
-        exclude=tuple({key: setting(value, "exclude", n, key) for key, value in rule.items()}
-                      for n, rule in enumerate(document.exclude)),
+        exclude=tuple(
+            {key: setting(value, "exclude", n, key) for key, value in rule.items()} for n, rule in enumerate(document.exclude)
+        ),
         seeds=tuple(document.seeds),
         tuning=tuning,
         final={"train.fit_on": setting(document.final.fit_on, "final", "fit_on")} if document.final else {},
@@ -139,8 +142,11 @@ def _misplaced_keys(sweep: Sweep) -> list[Problem]:
     own = {key for overlay in sweep.overlays.values() for key in overlay}
     known = {*seen, *sweep.base, *sweep.preset, *own} - {*tuned}
     for rule in sweep.exclude:
-        problems += [Problem(NOT_SET, place=setting.place, key=key, choices=sorted(known))
-                     for key, setting in rule.items() if key not in known]
+        problems += [
+            Problem(NOT_SET, place=setting.place, key=key, choices=sorted(known))
+            for key, setting in rule.items()
+            if key not in known
+        ]
     return problems
 
 
@@ -154,9 +160,16 @@ def _unfair_trials(sweep: Sweep) -> list[Problem]:
     """Trials over what is no part of the recipe, or with a seed that a final run has too."""
     if sweep.tuning is None:
         return []
-    problems = [Problem("trials choose options of the recipe: no model, no data, nothing that changes what a run costs",
-                        place=levels[0].place, key=f"tune.axes.{key}", choices=TUNABLE)
-                for key, levels in sweep.tuning.axes.items() if key not in TUNABLE]
+    problems = [
+        Problem(
+            "trials choose options of the recipe: no model, no data, nothing that changes what a run costs",
+            place=levels[0].place,
+            key=f"tune.axes.{key}",
+            choices=TUNABLE,
+        )
+        for key, levels in sweep.tuning.axes.items()
+        if key not in TUNABLE
+    ]
     shared = sorted(set(sweep.tuning.seeds) & set(sweep.seeds))
     if shared:
         rule = f"final runs have fresh seeds, but both have {', '.join(map(str, shared))}"

@@ -21,7 +21,10 @@ from study.config.sweep import SECTIONS, Document
 from study.errors import Problem, UserError
 
 OPTIONS: Mapping[str, type[BaseModel]] = {
-    "data": DataOptions, "train": TrainOptions, "augment": AugmentOptions, "match": MatchOptions
+    "data": DataOptions,
+    "train": TrainOptions,
+    "augment": AugmentOptions,
+    "match": MatchOptions,
 }
 """The sections whose options are known before a backbone is."""
 
@@ -67,8 +70,14 @@ def _plain(node: Any, path: NodePath, places: Places, file: str) -> Any:
     for plain in (int, float, str):
         if isinstance(node, plain):
             return plain(node)
-    raise UserError(Problem("only numbers, text, true/false, lists and mappings are known here",
-                            place=places.get(path, file), key=".".join(map(str, path)), value=node))
+    raise UserError(
+        Problem(
+            "only numbers, text, true/false, lists and mappings are known here",
+            place=places.get(path, file),
+            key=".".join(map(str, path)),
+            value=node,
+        )
+    )
 
 
 def apply_overrides(tree: dict[str, Any], places: Places, overrides: Sequence[str]) -> list[Problem]:
@@ -113,8 +122,9 @@ def _target(tree: dict[str, Any], key: str, value: Any) -> tuple[str, ...]:
         del axes[key]
     for group in tree.get("zip") or []:
         if isinstance(group, dict) and key in group:
-            raise UserError(Problem("a zipped axis is changed in the file, together with its partners",
-                                    place="command line", key=key))
+            raise UserError(
+                Problem("a zipped axis is changed in the file, together with its partners", place="command line", key=key)
+            )
     tune = tree.get("tune")
     tuned = tune.get("axes") if isinstance(tune, dict) else None
     if isinstance(tuned, dict) and key in tuned:

@@ -27,10 +27,10 @@ from pathlib import Path
 
 import numpy as np
 
-from study.data.dataset_facts import StoredFacts
-from study.data.stratified_order import Integers
-from study.data.images import Pixels
 from study.atomic_io import flush, whole_file
+from study.data.dataset_facts import StoredFacts
+from study.data.images import Pixels
+from study.data.stratified_order import Integers
 from study.errors import Problem, UserError
 
 CACHE_VERSION = 1  # of layout, row order and resizing; an older cache is left alone and built anew

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from study.data.cache_writer import PixelFile, save_rows
+from study.atomic_io import whole_file
 from study.data.cache import PARTS, Report, check_space, finish
+from study.data.cache_writer import PixelFile, save_rows
 from study.data.dataset_facts import StoredFacts
 from study.data.image_folder import Scan
 from study.data.images import Pixels, UnreadablePicture, decoded, from_moments, moments
-from study.atomic_io import whole_file
 from study.errors import Problem, UserError
 
 CHUNK_BYTES = 4 << 20

@@ -9,8 +9,8 @@ import numpy as np
 
 from study.data.cache import Report, check_space, finish, save_array
 from study.data.dataset_facts import StoredFacts
-from study.data.stratified_order import Integers, stratified_order
 from study.data.images import Pixels, fitted
+from study.data.stratified_order import Integers, stratified_order
 from study.data.torchvision_datasets import Parts
 
 STRIDE = 256  # rows between two reports

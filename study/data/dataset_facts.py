@@ -71,8 +71,10 @@ def select(stored: StoredFacts, options: DataOptions) -> DataFacts:
     ]
     if val_images < len(stored.class_names):
         least = math.ceil(1e6 * len(stored.class_names) / stored.fraction_of) / 1e6
-        rule = (f"leaves {val_images:,} validation images for {len(stored.class_names):,} classes, and each needs one: "
-                f"{least:g} at the least")
+        rule = (
+            f"leaves {val_images:,} validation images for {len(stored.class_names):,} classes, and each needs one: "
+            f"{least:g} at the least"
+        )
         problems.append(Problem(rule, key="data.val_fraction", value=options.val_fraction))
     if problems:
         raise UserError(*problems)

@@ -9,24 +9,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from study.atomic_io import whole_file
 from study.config.options import DataOptions, ResolvedData
-from study.data.cache_writer import build_arrays
-from study.data.cache import (
-    Report,
-    only_builder,
-    open_store,
-    read_stored,
-    scan_path,
-    short_hash,
-    store_path,
-    told_of_disk,
-)
+from study.data.cache import Report, only_builder, open_store, read_stored, scan_path, short_hash, store_path, told_of_disk
 from study.data.cache_builder import build_folder
-from study.data.digits import SIZE, read_digits
+from study.data.cache_writer import build_arrays
 from study.data.dataset_facts import DataFacts, StoredFacts, check_labels, select
+from study.data.digits import SIZE, read_digits
 from study.data.image_folder import Scan, scan
 from study.data.torchvision_datasets import PUBLISHED, read
-from study.atomic_io import whole_file
 from study.errors import Problem, UserError
 
 UNPREPARED = "run `python -m study.prepare SWEEP` first"

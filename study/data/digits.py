@@ -14,8 +14,8 @@ import numpy as np
 
 from study.data.cache import Arrays
 from study.data.dataset_facts import StoredFacts
-from study.data.stratified_order import Integers, stratified_order
 from study.data.images import Pixels, fitted, statistics
+from study.data.stratified_order import Integers, stratified_order
 
 IMAGES, TEST_IMAGES, SIZE, LEVELS = 1797, 360, 8, 16
 

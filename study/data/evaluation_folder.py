@@ -87,6 +87,8 @@ class LabelledBatches:
         return self._normal(images.to(self.device)), labels.to(self.device)
 
     def _normal(self, images: Tensor) -> Tensor:
-        mean, std = (torch.tensor(values, device=self.device).view(1, -1, 1, 1)
-                     for values in (self.preprocessing.mean, self.preprocessing.std))
+        mean, std = (
+            torch.tensor(values, device=self.device).view(1, -1, 1, 1)
+            for values in (self.preprocessing.mean, self.preprocessing.std)
+        )
         return images.to(torch.float32, memory_format=self.layout).div_(255).sub_(mean).div_(std)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from study.config.options import DataOptions
 from study.data.cache import Arrays, open_store, read_stored, store_path
-from study.data.digits import read_digits
 from study.data.dataset_facts import DataFacts, check_labels, rows
 from study.data.datasets import UNPREPARED
+from study.data.digits import read_digits
 from study.errors import Problem, UserError
 
 

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from study.data.dataset_facts import StoredFacts
-from study.data.stratified_order import Integers
 from study.data.images import Pixels
+from study.data.stratified_order import Integers
 from study.errors import Problem, UserError
 
 Parts = dict[str, tuple[Pixels, Integers]]  # per stored array: images `n h w c`, labels `n`
@@ -162,18 +162,7 @@ FASHION_MNIST = Published(
     ),
     image_size=28,
     channels=1,
-    class_names=(
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    ),
+    class_names=("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     train_images=60_000,
     test_images=10_000,
     mean=(0.2860,),

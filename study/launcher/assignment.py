@@ -12,20 +12,20 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from study.records.ledger import Cluster, Launch, new_launch_id, read_launches, read_share, write_launch
-from study.launcher.liveness import Life
-from study.launcher.run_filter import Selection
-from study.launcher.load_balance import Load, share_out
-from study.launcher.code_snapshot import PACKAGE, code_hash, origin, take_snapshot
-from study.launcher.stacks import begun_stacks, cost_together, stacks, under_way
 from study.errors import Problem, UserError
-from study.planning.runtime_estimate import predicted_costs
+from study.launcher.code_snapshot import PACKAGE, code_hash, origin, take_snapshot
+from study.launcher.liveness import Life
+from study.launcher.load_balance import Load, share_out
+from study.launcher.run_filter import Selection
+from study.launcher.stacks import begun_stacks, cost_together, stacks, under_way
 from study.planning.planned_run import PlannedRun
+from study.planning.runtime_estimate import predicted_costs
 from study.planning.sweep_plan import Plan
 from study.records.benchmark_file import Benchmark, newest_benchmark
-from study.records.sweep_folder import SweepFolder, kept_text, write_whole
+from study.records.ledger import Cluster, Launch, new_launch_id, read_launches, read_share, write_launch
 from study.records.predictions import kept_predictions
 from study.records.record import OUTCOMES, read_records
+from study.records.sweep_folder import SweepFolder, kept_text, write_whole
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,14 @@ class ToDo:
         parts = [f"{len(self.runs)} to train", f"{self.recorded} recorded"]
         parts += [f"{self.failed} failed (--retry failed tries them again)"] if self.failed else []
         parts += [f"{self.owned} owned by live workers"] if self.owned else []
-        parts += [f"{self.settling} settling (their worker ended less than two minutes ago, and its files may show late; "
-                  "--settled takes them now)"] if self.settling else []
+        parts += (
+            [
+                f"{self.settling} settling (their worker ended less than two minutes ago, and its files may show late; "
+                "--settled takes them now)"
+            ]
+            if self.settling
+            else []
+        )
         parts += [f"{self.deselected} not selected"] if self.deselected else []
         return ", ".join(parts)
 
@@ -171,17 +177,18 @@ def not_kept(plan: Plan, folder: SweepFolder) -> dict[str, list[str]]:
     """By option, the finished runs that lack what it asks to keep: they were trained without it, and it makes no other run."""
     done = {run_id for run_id, attempts in read_records(folder.records).items() if attempts.record.status == "done"}
     finished = [planned for planned in plan.runs if planned.run_id in done]
-    weights = [planned.run_id for planned in finished if planned.run.train.keep == "last"
-               and not (folder.weights / f"{planned.run_id}.safetensors").exists()]
+    weights = [
+        planned.run_id
+        for planned in finished
+        if planned.run.train.keep == "last" and not (folder.weights / f"{planned.run_id}.safetensors").exists()
+    ]
     asked = [planned.run_id for planned in finished if planned.run.data.predictions and planned.run.train.read_test]
     predicted = kept_predictions(folder) if asked else set()
     lacking = {"train.keep": weights, "data.predictions": [run_id for run_id in asked if run_id not in predicted]}
     return {option: runs for option, runs in lacking.items() if runs}
 
 
-def _handed_out(
-    planned: PlannedRun, *, failed: Set[str], benchmark: Benchmark | None, stack: Sequence[str]
-) -> dict[str, Any]:
+def _handed_out(planned: PlannedRun, *, failed: Set[str], benchmark: Benchmark | None, stack: Sequence[str]) -> dict[str, Any]:
     """A share's entry; a run that failed before is in it only if it is to be tried again.
 
     What was measured to be the fastest goes with it, for workers on that device: a variant, or the runs of its `stack`.

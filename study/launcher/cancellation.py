@@ -11,13 +11,13 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from study.launcher.slurm import client as slurm
-from study.records.ledger import LOOK_EVERY_S, Worker, read_launches, withdraw
 from study.launcher.liveness import Life, life_of
-from study.records.locks import sweep_lock
+from study.launcher.slurm import client as slurm
 from study.launcher.sweep_status import jobs_of_workers
-from study.records.sweep_folder import SweepFolder
+from study.records.ledger import LOOK_EVERY_S, Worker, read_launches, withdraw
+from study.records.locks import sweep_lock
 from study.records.record import read_records
+from study.records.sweep_folder import SweepFolder
 
 PATIENCE_S = 30.0  # a local worker looks every 5 s, at a step's end
 
@@ -50,8 +50,9 @@ def propose(folder: SweepFolder, wanted: Collection[str], life: Life) -> Cancell
     touched = {alive[worker].id: alive[worker] for worker in chosen if worker in alive}
     spared = {alive[worker].id for worker in keep if worker in alive}
     begun = sum(run_id in ids for worker, ids in chosen.items() if worker in life.words for run_id in life.words[worker].open)
-    return Cancellation(chosen, tuple(job for job in touched.values() if job.id not in spared), begun,
-                        len(touched.keys() & spared))
+    return Cancellation(
+        chosen, tuple(job for job in touched.values() if job.id not in spared), begun, len(touched.keys() & spared)
+    )
 
 
 def carry_out(folder: SweepFolder, wanted: Collection[str]) -> Cancellation:

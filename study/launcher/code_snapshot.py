@@ -68,6 +68,4 @@ def origin(tree: Path = PACKAGE.parent) -> Origin:
 
 
 def _git(tree: Path, *words: str) -> str:
-    return subprocess.run(
-        ["git", "-C", str(tree), *words], check=True, capture_output=True, text=True, timeout=30
-    ).stdout
+    return subprocess.run(["git", "-C", str(tree), *words], check=True, capture_output=True, text=True, timeout=30).stdout

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 
 LEAKING = ("SLURM_", "SLURMD_", "SBATCH_", "SQUEUE_", "SRUN_", "SCANCEL_", "SUBMITIT_", "PMI_", "PMIX_")
 NEEDED = ("SLURM_CONF",)  # where Slurm's configuration lies
@@ -34,14 +34,6 @@ def outside_of_jobs() -> Iterator[None]:
     leaking = [name for name in os.environ if name.startswith(LEAKING) and name not in NEEDED]
     with process_environment({**dict.fromkeys(leaking), "SLURM_TIME_FORMAT": "%s"}):
         yield
-
-
-def ask_for_equal_bits(environment: MutableMapping[str, str]) -> None:
-    """cuBLAS gives the same bits each time only with workspaces of a fixed size, asked for before its first product.
-
-    What is set already stays. https://docs.nvidia.com/cuda/cublas, "Results reproducibility"
-    """
-    environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def _apply(changes: Mapping[str, str | None]) -> None:

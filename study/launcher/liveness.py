@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from study.launcher.slurm import client as slurm
+from study.launcher.slurm.client import FOLLOWING
 from study.records.journal import Word, read_journals
 from study.records.journal import last_words as words_of
 from study.records.ledger import Launch, Worker, owners, read_launches
 from study.records.locks import launcher_sign, worker_sign
-from study.launcher.slurm.client import FOLLOWING
 from study.records.sweep_folder import SweepFolder
 
 SETTLING_S = 120
@@ -49,8 +49,13 @@ def life_of(folder: SweepFolder, *, ask_slurm: bool = False) -> Life:
     jobs = tuple(job for job in queue.jobs if job.launch in on_slurm)
     words = words_of(read_journals(folder))
     working = {worker for job in jobs if job.alive for worker in on_slurm[job.launch].workers_of(job.index)}
-    settling = {worker for job in jobs if still_settles(job, time.time())
-                for worker in on_slurm[job.launch].workers_of(job.index) if not refused(words.get(worker))}
+    settling = {
+        worker
+        for job in jobs
+        if still_settles(job, time.time())
+        for worker in on_slurm[job.launch].workers_of(job.index)
+        if not refused(words.get(worker))
+    }
     working |= alive_locally(folder, [launch for launch in launches if launch.cluster == "local"])
     followers = queue.followers & {slurm.follower_name(launch, following) for launch in on_slurm for following in FOLLOWING}
     return Life(frozenset(working), frozenset(settling - working), jobs, words, queue.size, followers)

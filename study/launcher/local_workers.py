@@ -19,8 +19,8 @@ from submitit import LocalExecutor, LocalJob
 from study.launcher.environment import process_environment
 from study.records.journal import Entry, read_journals
 from study.records.ledger import Launch
-from study.worker.worker_process import Task
 from study.records.sweep_folder import SweepFolder
+from study.worker.worker_process import Task
 
 FOREVER_MIN = 525_600  # submitit's local jobs have a time limit; a year is none
 POLL_S = 0.25

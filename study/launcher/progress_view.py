@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from study.records.ledger import Worker
 from study.launcher.sweep_status import progress
-from study.records.sweep_folder import SweepFolder, read_lines
+from study.records.ledger import Worker
 from study.records.record import Record
+from study.records.sweep_folder import SweepFolder, read_lines
 
 SHOWN_WORKERS = 16  # a screen has no room for more bars
 
@@ -33,8 +33,13 @@ class LaunchView:
 
     def __enter__(self) -> LaunchView:
         if self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                       TextColumn("{task.fields[told]}"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[told]}"),
+            )
             self._bars = Progress(*columns, console=self.console, transient=True)
             self._total = self._bars.add_task("runs", total=len(self.run_ids), told="")
             self._bars.start()

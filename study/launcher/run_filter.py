@@ -33,8 +33,9 @@ def selected(planned: Iterable[Mapping[str, Any]], where: Mapping[str, str]) -> 
         return {document["run_id"] for document in planned}
     columns = {document["run_id"]: planned_columns(document) for document in planned}
     known = sorted({name for row in columns.values() for name in row})
-    problems = [Problem("no column of this name", "command line, --where", key, choices=known)
-                for key in where if key not in known]
+    problems = [
+        Problem("no column of this name", "command line, --where", key, choices=known) for key in where if key not in known
+    ]
     for key, value in where.items():
         levels = sorted({str(row[key]) for row in columns.values() if key in row})
         if key in known and value not in levels:
@@ -49,8 +50,11 @@ def pairs(words: Sequence[str]) -> dict[str, str]:
     parted = [word.partition("=") for word in words]
     wrong = [Problem("written COLUMN=VALUE", "command line", "--where", "".join(p)) for p in parted if not p[1]]
     named = Counter(key for key, _, _ in parted)
-    wrong += [Problem("given twice, and no run has two values", "command line, --where", key)
-              for key, times in named.items() if times > 1]
+    wrong += [
+        Problem("given twice, and no run has two values", "command line, --where", key)
+        for key, times in named.items()
+        if times > 1
+    ]
     if wrong:
         raise UserError(*wrong)
     return {key: value for key, _, value in parted}

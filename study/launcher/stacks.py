@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence, Set
 
-from study.records.ledger import holders, read_share
-from study.worker.share import stack_of
 from study.planning.planned_run import PlannedRun
 from study.records.benchmark_file import Benchmark
+from study.records.ledger import holders, read_share
 from study.records.sweep_folder import SweepFolder
+from study.worker.share import stack_of
 
 WORTH_IT = 1.15  # times as fast as one run after the other; less isn't worth bits that depend on the size of the stack
 OWN = {"lr", "weight_decay"}  # options of `train` that each run of a stack has for itself, like its seed

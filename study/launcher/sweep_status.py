@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.records.rank_failures import failures
-from study.records.journal import FINISHED, Entry, Word
-from study.records.ledger import Launch, Worker, holders, read_launches, withdrawn
 from study.launcher.liveness import Life
 from study.launcher.slurm.client import Job
-from study.records.sweep_folder import SweepFolder, Writer
+from study.records.journal import FINISHED, Entry, Word
+from study.records.ledger import Launch, Worker, holders, read_launches, withdrawn
+from study.records.rank_failures import failures
 from study.records.record import Attempts, read_records
+from study.records.sweep_folder import SweepFolder, Writer
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,7 @@ def gaps(folder: SweepFolder, missing: Sequence[str], life: Life) -> tuple[Gap, 
     return tuple(Gap(tuple(ids), reason, log) for (reason, log), ids in runs.items())
 
 
-def _fate(
-    folder: SweepFolder, worker: Worker, word: Word | None, job: Job | None, *, here: bool
-) -> tuple[str, str]:
+def _fate(folder: SweepFolder, worker: Worker, word: Word | None, job: Job | None, *, here: bool) -> tuple[str, str]:
     """What became of a worker that is gone, and the place of its log; `here` for a process of a local launch."""
     slurms = f"; Slurm calls its job {job.id} {job.state}" if job else ""
     if word is None and here:

@@ -19,6 +19,7 @@ import torch
 from study import backbones
 from study.backbones import BACKBONES
 from study.backbones.specification import BackboneSpec
+from study.planning import traced_cost
 from study.planning.traced_cost import count_cost
 from study.records.sweep_folder import write_whole
 
@@ -61,7 +62,7 @@ def _one_thread() -> Iterator[None]:
 def fingerprint() -> str:
     """16 hex digits that change with anything that could change a count."""
     folder = Path(backbones.__file__).parent
-    sources = [*sorted(folder.glob("*.py")), folder.parent / "cost.py"]
+    sources = [*sorted(folder.glob("*.py")), Path(traced_cost.__file__)]
     digest = hashlib.sha256(f"{version('torch')} {version('fvcore')}".encode())
     for source in sources:
         digest.update(source.read_bytes())

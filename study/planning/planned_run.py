@@ -11,8 +11,8 @@ from typing import Any
 from study.backbones.closed_form import Cost
 from study.backbones.specification import BackboneSpec
 from study.config.run import Run
-from study.records.record import Stage
 from study.planning.width import Matched
+from study.records.record import Stage
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,14 @@ class PendingRun:
 
 def cost_columns(model: BackboneSpec, cost: Cost) -> dict[str, int]:
     """The columns of the table that follow from the architecture alone."""
-    columns = {"tokens": model.tokens, "params": cost.params, "frozen_params": cost.frozen_params, "macs": cost.macs,
-               "activation_elements": cost.activation_elements, "padding_macs": cost.padding_macs}
+    columns = {
+        "tokens": model.tokens,
+        "params": cost.params,
+        "frozen_params": cost.frozen_params,
+        "macs": cost.macs,
+        "activation_elements": cost.activation_elements,
+        "padding_macs": cost.padding_macs,
+    }
     for name, part in cost.parts.items():
         columns |= {f"params_{name}": part.params, f"macs_{name}": part.macs}
     return columns

@@ -15,13 +15,12 @@ from pydantic import BaseModel, ValidationError
 from study.backbones import names, specification
 from study.backbones.closed_form import Cost
 from study.backbones.specification import BackboneSpec
-from study.config.yaml_source import Places, problems_of
 from study.config.mending import mended
 from study.config.options import AugmentOptions, DataOptions, MatchOptions, ResolvedData, TrainOptions
 from study.config.run import Run
 from study.config.sweep import SECTIONS, Cell, Setting, Sweep
-from study.data import DataFacts, Unprepared
-from study.data import facts
+from study.config.yaml_source import Places, problems_of
+from study.data import DataFacts, Unprepared, facts
 from study.errors import Problem, UserError, nearest
 from study.planning.width import Matched, Sized, Sizer, solved_options
 
@@ -45,8 +44,7 @@ class ResolvedCell:
     levels: Mapping[str, Any]
 
     def run(self, seed: int) -> Run:
-        return Run(backbone=self.backbone, model=self.model, data=self.data, augment=self.augment,
-                   train=self.train, seed=seed)
+        return Run(backbone=self.backbone, model=self.model, data=self.data, augment=self.augment, train=self.train, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -98,9 +96,17 @@ class Resolver:
             return None
         model, matched = solved
         levels = {key: setting.value for key, setting in cell.items()}
-        return ResolvedCell(backbone=model.backbone, model=model, options=data.options, data=_data(data.options, found),
-                            augment=augment.options, train=train.options, cost=model.closed_form(), match=matched,
-                            levels=levels)
+        return ResolvedCell(
+            backbone=model.backbone,
+            model=model,
+            options=data.options,
+            data=_data(data.options, found),
+            augment=augment.options,
+            train=train.options,
+            cost=model.closed_form(),
+            match=matched,
+            levels=levels,
+        )
 
     def data_options(self, cell: Cell) -> DataOptions | None:
         read = self._read(DataOptions, self.sweep.settings(cell), "data")
@@ -139,9 +145,12 @@ class Resolver:
         """The error's problems with their places; of a value that nobody gave it is said that it is the default."""
         places: Places = {(name,): setting.place for name, setting in own.items()}
         found = problems_of(error, kind, places=places, file=self.sweep.path, prefix=f"{section}.")
-        return [problem if problem.value is None or problem.key.removeprefix(f"{section}.") in own
-                else replace(problem, rule=f"{problem.rule}; {problem.value} is the default", value=None)
-                for problem in found]
+        return [
+            problem
+            if problem.value is None or problem.key.removeprefix(f"{section}.") in own
+            else replace(problem, rule=f"{problem.rule}; {problem.value} is the default", value=None)
+            for problem in found
+        ]
 
     def _facts_of(self, options: DataOptions, settings: Cell) -> DataFacts | None:
         key = options.model_dump_json()
@@ -237,14 +246,26 @@ class Resolver:
     def _check_batches(self, train: TrainOptions, found: DataFacts, settings: Cell) -> None:
         """What only recipe and data together can tell to be impossible."""
         if train.batch_size > found.train_images:
-            self.tell(Problem(f"a batch is larger than the {found.train_images:,} training images",
-                              self._place(settings, "train.batch_size"), "train.batch_size", train.batch_size))
+            self.tell(
+                Problem(
+                    f"a batch is larger than the {found.train_images:,} training images",
+                    self._place(settings, "train.batch_size"),
+                    "train.batch_size",
+                    train.batch_size,
+                )
+            )
 
     def _check_norms(self, model: BackboneSpec, train: TrainOptions, settings: Cell) -> None:
         """What only recipe and model together can tell to be impossible."""
         if train.accumulate > 1 and model.batch_norm:
-            self.tell(Problem(f"{model.backbone} has BatchNorm, which sees the micro-batch: no accumulation with it",
-                              self._place(settings, "train.accumulate"), "train.accumulate", train.accumulate))
+            self.tell(
+                Problem(
+                    f"{model.backbone} has BatchNorm, which sees the micro-batch: no accumulation with it",
+                    self._place(settings, "train.accumulate"),
+                    "train.accumulate",
+                    train.accumulate,
+                )
+            )
 
     def _place(self, settings: Cell, *keys: str) -> str:
         """Where the first of these keys that is given stands, or the file."""
@@ -268,8 +289,14 @@ def _of_data(found: DataFacts) -> dict[str, int]:
 
 
 def _data(options: DataOptions, found: DataFacts) -> ResolvedData:
-    sizes = {"image_size": found.image_size, "train_images": found.train_images, "val_images": found.val_images,
-             "test_images": found.test_images, "num_classes": found.num_classes, "channels": found.channels}
+    sizes = {
+        "image_size": found.image_size,
+        "train_images": found.train_images,
+        "val_images": found.val_images,
+        "test_images": found.test_images,
+        "num_classes": found.num_classes,
+        "channels": found.channels,
+    }
     return ResolvedData.model_validate({**options.model_dump(), **sizes, "digest": found.digest})
 
 

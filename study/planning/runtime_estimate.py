@@ -29,8 +29,11 @@ class Forecast:
         """One sentence for the plan."""
         hours = sum(self.seconds.values()) / 3600
         size = f"{hours:,.1f}" if hours >= 10 else f"{hours:.2g}"
-        count = f"all {self.measured} architectures" if self.complete else \
-            f"{self.measured} of {self.architectures} architectures ({len(self.seconds):,} of {self.runs:,} runs)"
+        count = (
+            f"all {self.measured} architectures"
+            if self.complete
+            else f"{self.measured} of {self.architectures} architectures ({len(self.seconds):,} of {self.runs:,} runs)"
+        )
         return f"about {size} device-hours on {self.device} for {count} (benchmarked steps, augmentation, evaluation)"
 
 

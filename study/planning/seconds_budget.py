@@ -45,9 +45,11 @@ def solve_pace(template: BackboneSpec, *, measured: Mapping[BackboneSpec, float]
         )
     except Unreachable as error:
         nearest = error.nearest
-        rule = (f"{template.backbone} (patch size {template.patch_size}, depth {template.depth}) was measured at no "
-                f"{match.target:,} {UNIT} within {match.tolerance:.1%}; the nearest is {nearest.value:.3g} at width "
-                f"{nearest.spec.dim} ({nearest.residual:+.1%})")
+        rule = (
+            f"{template.backbone} (patch size {template.patch_size}, depth {template.depth}) was measured at no "
+            f"{match.target:,} {UNIT} within {match.tolerance:.1%}; the nearest is {nearest.value:.3g} at width "
+            f"{nearest.spec.dim} ({nearest.residual:+.1%})"
+        )
         raise UserError(Problem(rule, value=match.target, choices=_told(measured, template.backbone))) from None
     except UserError as error:
         rules = (problem.rule for problem in error.problems)
@@ -60,6 +62,7 @@ def _specification(speed: Speed) -> BackboneSpec:
 
 def _told(measured: Mapping[BackboneSpec, float], backbone: str) -> list[str]:
     """What was measured of a backbone, fastest first."""
-    found = sorted((pace, spec.patch_size, spec.dim, spec.depth) for spec, pace in measured.items()
-                   if spec.backbone == backbone)
+    found = sorted(
+        (pace, spec.patch_size, spec.dim, spec.depth) for spec, pace in measured.items() if spec.backbone == backbone
+    )
     return [f"{pace:.3g} (patch size {patch}, width {dim}, depth {depth})" for pace, patch, dim, depth in found]

@@ -1,6 +1,6 @@
 """The plan: every run of a sweep, fully resolved, or every reason why not; all of it before a second of GPU time.
 
-The cells of the grid are resolved (`study.planning.resolver`), then crossed with the seeds, and runs that came out equal (an axis that a
+The cells of the grid are resolved (`resolver`), then crossed with the seeds, and runs that came out equal (an axis that a
 backbone does not have) are merged. In a sweep with `tune:` every cell has its trials first: all combinations of the tuned
 levels with all seeds of `tune.seeds`. Its final runs are pending until a selection says which levels they get.
 """
@@ -15,16 +15,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from study.planning.resolver import ResolvedCell, Resolver
-from study.config.yaml_source import MISSING
-from study.config.sweep_file import read_draft
 from study.config.sweep import Cell, Sweep, Tuning
+from study.config.sweep_file import read_draft
+from study.config.yaml_source import MISSING
 from study.data import Unprepared
 from study.errors import Problem, UserError, in_file_order
+from study.planning.cost_check import verify
 from study.planning.planned_run import PendingRun, PlannedRun, architectures
+from study.planning.resolver import ResolvedCell, Resolver
 from study.records.record import Stage
 from study.records.selection import Choice, Selection
-from study.planning.cost_check import verify
 
 NO_RUN = "the exclusions leave no run"
 
@@ -136,13 +136,18 @@ def final_runs(
 
 
 def planned_run(resolved: ResolvedCell, seed: int, stage: Stage, *, cell: str | None, trials: int | None) -> PlannedRun:
-    return PlannedRun(resolved.run(seed), cost=resolved.cost, match=resolved.match, levels=resolved.levels, stage=stage,
-                      cell=cell, trials=trials)  # fmt: skip
+    return PlannedRun(
+        resolved.run(seed),
+        cost=resolved.cost,
+        match=resolved.match,
+        levels=resolved.levels,
+        stage=stage,
+        cell=cell,
+        trials=trials,
+    )
 
 
-def tuned_runs(
-    cell: Cell, resolver: Resolver, *, tuning: Tuning, selection: Selection | None
-) -> list[PlannedRun | PendingRun]:
+def tuned_runs(cell: Cell, resolver: Resolver, *, tuning: Tuning, selection: Selection | None) -> list[PlannedRun | PendingRun]:
     """The trials of a cell, the same number for each, and its final runs."""
     sweep, tuned = resolver.sweep, tuple(tuning.axes)
     candidates = list(tuning.candidates())
@@ -179,8 +184,10 @@ def choice_for(key: str, trials: Sequence[PlannedRun], selection: Selection) -> 
     choice = selection.cells.get(key)
     seen = {trial.run_id for candidate in choice.candidates for trial in candidate.trials} if choice else set()
     if choice is None or seen != {trial.run_id for trial in trials}:
-        rule = (f"was made from other trials than this sweep now has for {key}. A selection is never changed: give the sweep "
-                "another name (name=...), or move the file away to select anew; recorded trials are used again")
+        rule = (
+            f"was made from other trials than this sweep now has for {key}. A selection is never changed: give the sweep "
+            "another name (name=...), or move the file away to select anew; recorded trials are used again"
+        )
         raise UserError(Problem(rule, place="selection.json"))
     return choice
 

@@ -97,7 +97,7 @@ def _traced_counts(model: nn.Module, image_size: int, in_channels: int) -> Mappi
         counts: Mapping[str, Counter[str]] = analysis.by_module_and_operator()
         unknown = sorted(set(analysis.unsupported_ops()) - FREE)
     if unknown:
-        rule = "this operator has no count of MACs; give it a handler, or a place among the free ones, in study/cost.py"
+        rule = "this operator has no count of MACs; give it a handler, or a place among the free ones, in study/planning/traced_cost.py"
         raise UserError(*(Problem(rule, value=operator) for operator in unknown))
     return counts
 
@@ -153,11 +153,7 @@ def _einsum(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
     terms = equation.split("->")[0].split(",")
     if len(operands) > 2 or "..." in equation:
         raise UserError(Problem("einsum is counted for one or two operands without '...'", value=equation))
-    sizes = {
-        index: size
-        for term, shape in zip(terms, operands, strict=True)
-        for index, size in zip(term, shape, strict=True)
-    }
+    sizes = {index: size for term, shape in zip(terms, operands, strict=True) for index, size in zip(term, shape, strict=True)}
     macs = math.prod(sizes.values()) if len(operands) == 2 else 0
     return _counted(macs, math.prod(_shape(outputs[0])) if macs else 0)
 
@@ -175,9 +171,7 @@ def _convolution(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[s
         image, weight = _shape(inputs[0]), _shape(inputs[1])
         return _counted(math.prod(image) * math.prod(weight[1:]), math.prod(_shape(outputs[0])))
     padding = _integers(inputs[4])
-    return _convolved(
-        inputs, outputs, padding_before=padding, dilation=_integers(inputs[5]), groups=inputs[8].toIValue()
-    )
+    return _convolved(inputs, outputs, padding_before=padding, dilation=_integers(inputs[5]), groups=inputs[8].toIValue())
 
 
 def _convolution_mode(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:

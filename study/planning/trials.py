@@ -11,9 +11,9 @@ from itertools import groupby
 from study.config.sweep import Sweep, Tuning
 from study.planning.planned_run import PlannedRun
 from study.planning.sweep_plan import Plan, make_plan
-from study.records.sweep_folder import SweepFolder
 from study.records.record import OUTCOMES, Attempts, read_records
 from study.records.selection import Candidate, Choice, Selection, choose, read_selection, trial_of, write_selection
+from study.records.sweep_folder import SweepFolder
 
 SHOWN = 8
 
@@ -75,8 +75,11 @@ def told(selection: Selection) -> list[str]:
     names = ", ".join(key.rpartition(".")[2] for key in selection.axes)
     trials = len(selection.cells) * selection.trials_per_cell
     lines = [f"selected {names} for {len(selection.cells)} cells from {trials} trials ({selection.trials_per_cell} per cell)"]
-    edges = [f"{where(choice)}: {key.rpartition('.')[2]} {choice.chosen[key]}"
-             for choice in selection.cells.values() for key in choice.at_edge]
+    edges = [
+        f"{where(choice)}: {key.rpartition('.')[2]} {choice.chosen[key]}"
+        for choice in selection.cells.values()
+        for key in choice.at_edge
+    ]
     lost = [where(choice) for choice in selection.cells.values() if choice.val_accuracy is None]
     for rule, cells in (("at the edge of what was tried", edges), ("every trial diverged", lost)):
         more = f", and {len(cells) - SHOWN} more" if len(cells) > SHOWN else ""

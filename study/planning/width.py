@@ -11,8 +11,8 @@ from typing import Any
 from study.backbones.specification import BackboneSpec
 from study.config.options import MatchOptions, TrainOptions
 from study.errors import Problem, UserError, told_at
-from study.planning.width_search import Match, Unreachable, named_budget, solve
 from study.planning.seconds_budget import paces, solve_pace
+from study.planning.width_search import Match, Unreachable, named_budget, solve
 from study.records.benchmark_file import read_benchmark
 
 

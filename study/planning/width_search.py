@@ -63,20 +63,12 @@ def solve(spec_template: BackboneSpec, *, by: By, target: int, tolerance: float,
     price = PRICES[by]
     solver = _by_width_alone if spec_template.fine_knob is None else _by_width_and_knob
     return _chosen(
-        list(solver(spec_template, price=price, target=target, head_dim=head_dim)),
-        by=by,
-        target=target,
-        tolerance=tolerance,
+        list(solver(spec_template, price=price, target=target, head_dim=head_dim)), by=by, target=target, tolerance=tolerance
     )
 
 
 def solve_seconds(
-    spec_template: BackboneSpec,
-    *,
-    measured: Mapping[BackboneSpec, float],
-    target: float,
-    tolerance: float,
-    head_dim: int,
+    spec_template: BackboneSpec, *, measured: Mapping[BackboneSpec, float], target: float, tolerance: float, head_dim: int
 ) -> Match:
     """The measured width of the template whose seconds come nearest to the target; Unreachable if none is near enough.
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from pydantic import Field, JsonValue, ValidationError
 
-from study.config.variant import Compiled, Layout, Variant
 from study.config.options import Options
+from study.config.variant import Compiled, Layout, Variant
 from study.errors import Problem, UserError
 
 Rounds = tuple[float, ...]
@@ -215,10 +215,17 @@ def newest_benchmark(folder: Path) -> Benchmark | None:
 
 
 COLUMNS = (
-    "train_step_seconds", "benchmark_train_images_per_second", "benchmark_train_spread", "inference_images_per_second",
-    "inference_spread", "inference_latency_seconds", "benchmark_peak_memory_mib", "benchmark_batch_size", "benchmark_device",
+    "train_step_seconds",
+    "benchmark_train_images_per_second",
+    "benchmark_train_spread",
+    "inference_images_per_second",
+    "inference_spread",
+    "inference_latency_seconds",
+    "benchmark_peak_memory_mib",
+    "benchmark_batch_size",
+    "benchmark_device",
     "benchmark_variant",
-)  # fmt: skip
+)
 """What a benchmark adds to the run table; the spreads are fractions of their medians."""
 
 

@@ -10,8 +10,12 @@ PATHS = ("root", "cache")
 SECTION_COLUMNS = {"data": {"name": "data_name", "digest": "data_digest"}, "model": {}, "augment": {}, "train": {}}
 """Options whose bare name would say too little as a column."""
 
-NOT_COLUMNS = {"data": {*PATHS, "val_fraction", "predictions"}, "model": {"image_size", "in_channels", "num_classes"},
-               "augment": set(), "train": {"keep", "distributed", "read_test"}}
+NOT_COLUMNS = {
+    "data": {*PATHS, "val_fraction", "predictions"},
+    "model": {"image_size", "in_channels", "num_classes"},
+    "augment": set(),
+    "train": {"keep", "distributed", "read_test"},
+}
 
 
 def planned_columns(planned: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from study.records.sweep_folder import SweepFolder, read_lines
 from study.records.record import Attempts
+from study.records.sweep_folder import SweepFolder, read_lines
 
 
 @dataclass

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from study.atomic_io import whole_file
-from study.records.sweep_folder import SweepFolder, Writer
 from study.records.record import OUTCOMES, read_records
+from study.records.sweep_folder import SweepFolder, Writer
 
 SCHEMA = pa.schema(
     [

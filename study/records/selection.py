@@ -14,8 +14,8 @@ from pydantic import Field, JsonValue, ValidationError
 
 from study.config.options import Options
 from study.errors import Problem, UserError
-from study.records.sweep_folder import SweepFolder, write_new
 from study.records.record import Record, Status
+from study.records.sweep_folder import SweepFolder, write_new
 
 
 class Trial(Options):
@@ -92,8 +92,13 @@ def mean(values: Sequence[float]) -> float | None:
 def trial_of(record: Record) -> Trial:
     """What a trial's record says of it."""
     result = record.result
-    return Trial(run_id=record.run_id, seed=record.run["seed"], status=record.status,
-                 val_accuracy=result.get("val_accuracy"), val_loss=result.get("val_loss"))  # fmt: skip
+    return Trial(
+        run_id=record.run_id,
+        seed=record.run["seed"],
+        status=record.status,
+        val_accuracy=result.get("val_accuracy"),
+        val_loss=result.get("val_loss"),
+    )
 
 
 def choose(candidates: Sequence[Candidate], levels: Mapping[str, JsonValue]) -> Choice:

@@ -19,15 +19,26 @@ from study.errors import Problem, UserError
 from study.records.baseline_accuracy import baseline_name, read_baselines
 from study.records.benchmark_file import Benchmark, benchmark_columns, newest_benchmark
 from study.records.columns import planned_columns
-from study.records.sweep_folder import MEND_LAUNCH, SweepFolder, read_kept
 from study.records.lost_time import lost_seconds
 from study.records.record import Attempts, Record, Stage, read_records
 from study.records.selection import read_selection
+from study.records.sweep_folder import MEND_LAUNCH, SweepFolder, read_kept
 
 RESULTS = ("val_accuracy", "val_loss", "test_accuracy", "test_top5", "test_loss")
 MEASURED = ("train_seconds", "images_per_second", "peak_memory_mib")
-FINGERPRINT = ("device", "device_name", "threads", "ranks", "stacked", "memory_layout", "kernels", "optimizer", "micro_batches",
-               "compiled", "deterministic")
+FINGERPRINT = (
+    "device",
+    "device_name",
+    "threads",
+    "ranks",
+    "stacked",
+    "memory_layout",
+    "kernels",
+    "optimizer",
+    "micro_batches",
+    "compiled",
+    "deterministic",
+)
 FORMERLY = {"kernels": "depthwise"}
 """What an entry of the fingerprint was called in older records."""
 

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.cost_columns import costs_of, from_price
-from study.analysis.findings import Missing, Part
-from study.analysis.figure_axes import keys
-from study.reporting.section import Section, cut_notes, factor_columns, with_limits
-from study.analysis.cell_means import bounded
 from study.analysis.cell_grid import Cell, plain
+from study.analysis.cell_means import bounded
+from study.analysis.cost_columns import costs_of, from_price
+from study.analysis.figure_axes import keys
+from study.analysis.findings import Missing, Part
+from study.reporting.section import Section, cut_notes, factor_columns, with_limits
 from study.reporting.text_tables import Column, Row, limits, percent, text_table
 
 

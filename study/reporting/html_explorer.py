@@ -13,13 +13,13 @@ from typing import Any
 import pandas as pd
 
 from study.analysis import labels
+from study.analysis.cell_grid import Cell, plain
+from study.analysis.cell_means import bounded
 from study.analysis.cost_columns import GAINS, SIZES, costs_of
+from study.analysis.figure_axes import groups, keys
+from study.analysis.findings import Findings, Part
 from study.reporting.figures.panels import Series, series_of
 from study.reporting.figures.style import MARKS
-from study.analysis.findings import Findings, Part
-from study.analysis.figure_axes import groups, keys
-from study.analysis.cell_means import bounded
-from study.analysis.cell_grid import Cell, plain
 from study.reporting.text_tables import Row
 
 Json = dict[str, Any]
@@ -89,8 +89,10 @@ def cells_of(part: Part, series: list[Series], costs: list[str]) -> list[Json]:
     """One mark for each measured cell of the part, at the geometric mean of its runs' costs."""
     found = dict(zip(keys(part.cells, list(part.levels)), bounded(part.cells).to_dict("records"), strict=True))
     done = done_runs(part)
-    return [cell_mark(part, found[group.levels], done[group.rows], series=series, costs=costs)
-            for group in groups(done, list(part.levels))]  # fmt: skip
+    return [
+        cell_mark(part, found[group.levels], done[group.rows], series=series, costs=costs)
+        for group in groups(done, list(part.levels))
+    ]
 
 
 def cell_mark(part: Part, row: Row, runs: pd.DataFrame, *, series: list[Series], costs: list[str]) -> Json:
@@ -170,10 +172,26 @@ def scatter(cost: str, series: list[Series]) -> Json:
     up = {"type": "quantitative", "scale": {"zero": False}, "title": labels.axis("test_accuracy")}
     colour = {"field": "series", "type": "nominal", "scale": colour_scale(series), "legend": {"title": None, "orient": "top"}}
     shape = {"field": "series", "type": "nominal", "scale": shape_scale(series), "legend": {"title": None, "orient": "top"}}
-    run_tip = tooltip({"id": "run", "cell": "cell", "seed": "seed", "test_accuracy": "test accuracy (%)",
-                       "val_accuracy": "validation accuracy (%)", cost: labels.axis(cost)})  # fmt: skip
-    cell_tip = tooltip({"cell": "cell", "n": "n (seeds)", "mean": "mean test accuracy (%)", "low": "95 % interval from",
-                        "high": "to", cost: labels.axis(cost)})  # fmt: skip
+    run_tip = tooltip(
+        {
+            "id": "run",
+            "cell": "cell",
+            "seed": "seed",
+            "test_accuracy": "test accuracy (%)",
+            "val_accuracy": "validation accuracy (%)",
+            cost: labels.axis(cost),
+        }
+    )
+    cell_tip = tooltip(
+        {
+            "cell": "cell",
+            "n": "n (seeds)",
+            "mean": "mean test accuracy (%)",
+            "low": "95 % interval from",
+            "high": "to",
+            cost: labels.axis(cost),
+        }
+    )
     return {
         "width": "container",
         "height": 340,

@@ -16,14 +16,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from study.analysis import labels
+from study.analysis.cell_grid import Level, plain
+from study.analysis.findings import Findings
 from study.reporting.figures.figure_spec import Plate
 from study.reporting.figures.style import PAPER
-from study.analysis.findings import Findings
-from study.reporting.html_explorer import explorer
 from study.reporting.html_assets import COLOURS, datatables, figure, vega
+from study.reporting.html_explorer import explorer
 from study.reporting.provenance import facts, standing
 from study.reporting.sections import all_sections
-from study.analysis.cell_grid import Level, plain
 from study.reporting.text_tables import TextTable
 
 RUN_COLUMNS = ("test_accuracy", "val_accuracy", "params", "macs", "train_seconds", "images_per_second")

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from study.reporting.figures.figure_spec import Plate
 from study.analysis.findings import Findings, Missing
+from study.reporting.figures.figure_spec import Plate
 from study.reporting.provenance import facts, standing, troubled
 from study.reporting.section import Section
 from study.reporting.sections import all_sections

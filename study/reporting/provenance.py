@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.findings import Findings
 from study.analysis.cell_grid import plain
+from study.analysis.findings import Findings
 
 STATUSES = ("done", "diverged", "failed", "missing")
 NAMED = 8

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.reporting.markdown import document
+from study.analysis.findings import Findings
+from study.analysis.inputs import from_report
+from study.reporting.figures.catalog import plates
 from study.reporting.figures.figure_files import save
 from study.reporting.figures.figure_spec import Plate
-from study.reporting.figures.catalog import plates
 from study.reporting.figures.style import PAPER, Look
-from study.analysis.findings import Findings
 from study.reporting.html_page import page
+from study.reporting.markdown import document
 from study.reporting.sections import all_sections
-from study.analysis.inputs import from_report
 from study.reporting.text_tables import TextTable
 
 

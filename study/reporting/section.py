@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.findings import Missing
-from study.analysis.cell_means import cut_ends
 from study.analysis.cell_grid import plain
+from study.analysis.cell_means import cut_ends
+from study.analysis.findings import Missing
 from study.reporting.text_tables import Column, TextTable
 
 

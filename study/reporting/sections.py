@@ -8,25 +8,14 @@ from functools import partial
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.findings import Findings, Missing, Part
-from study.analysis.figure_axes import keys
-from study.reporting.section import Section, cut_notes, factor_columns, with_limits
-from study.reporting.cost_sections import cost_section, curves_sections
 from study.analysis.across_budgets import CLAIMS, CONTRAST, signs
-from study.analysis.cell_means import bounded
 from study.analysis.cell_grid import Cell, plain
-from study.reporting.text_tables import (
-    Column,
-    Row,
-    count,
-    limits,
-    number,
-    p_text,
-    p_value,
-    percent,
-    text_table,
-    words,
-)
+from study.analysis.cell_means import bounded
+from study.analysis.figure_axes import keys
+from study.analysis.findings import Findings, Missing, Part
+from study.reporting.cost_sections import cost_section, curves_sections
+from study.reporting.section import Section, cut_notes, factor_columns, with_limits
+from study.reporting.text_tables import Column, Row, count, limits, number, p_text, p_value, percent, text_table, words
 
 BINOMIAL = ("binomial_error", "binomial_low", "binomial_high")
 IMPROVEMENT = ("improvement", "improvement_low", "improvement_high")

@@ -13,8 +13,8 @@ from study.data.feeder import Feeder, fits_on_device
 from study.data.splits import Split, Splits
 from study.rng import stream
 from study.training.augmentation import Augmentation, Normalisation, Target
-from study.training.memory_layout import laid_out
 from study.training.distributed import ALONE, Ranks
+from study.training.memory_layout import laid_out
 from study.training.schedule import steps_per_epoch
 
 EVALUATION_PIXELS = 2**20
@@ -31,9 +31,7 @@ class TrainingBatches:
     Of several ranks each gets its part of every batch. Raises UserError where the images don't fill one batch.
     """
 
-    def __init__(
-        self, run: Run, splits: Splits, *, device: torch.device, layout: torch.memory_format, ranks: Ranks = ALONE
-    ):
+    def __init__(self, run: Run, splits: Splits, *, device: torch.device, layout: torch.memory_format, ranks: Ranks = ALONE):
         split = splits.train_and_val if run.train.fit_on == "train+val" else splits.train
         self._seed, self._device, self._layout, self._ranks = run.seed, device, layout, ranks
         self._batch_size, self._images = run.train.batch_size, len(split)

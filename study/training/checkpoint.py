@@ -38,13 +38,7 @@ class Checkpoints:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        run_id: str,
-        writer: str,
-        *,
-        interval_seconds: float = LEAST_INTERVAL_SECONDS,
-        runs: int = 1,
+        self, folder: Path, run_id: str, writer: str, *, interval_seconds: float = LEAST_INTERVAL_SECONDS, runs: int = 1
     ):
         assert "." not in writer and "/" not in writer, f"{writer!r} can't be part of a checkpoint's name"
         self.folder, self.run_id, self.writer = folder, run_id, writer

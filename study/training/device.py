@@ -14,8 +14,8 @@ from typing import Literal
 
 import torch
 
-from study.errors import Problem, UserError
 from study.cpu_kernels.extension import Extension
+from study.errors import Problem, UserError
 
 GPU_ALLOTMENTS = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE")
 NO_DEVICES = ("", "-1", "0x0", "NoDevFiles", "none", "void")
@@ -29,7 +29,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 class DeviceChoice:
     """Where a worker computes. `deterministic`: only algorithms that give the same bits each time (always so on a CPU).
 
-    `extension` holds the kernels that were compiled for this machine; without it all are torch's (`study.training.model_setup`).
+    `extension` holds the kernels that were compiled for this machine; without it all are torch's (`model_setup`).
     """
 
     kind: Literal["cpu", "cuda"]

@@ -16,18 +16,18 @@ from functools import partial
 
 from torch import Tensor
 
-from study.config.variant import Variant
 from study.config.run import Run
+from study.config.variant import Variant
 from study.data.splits import Splits
 from study.training.augmentation import Target
 from study.training.checkpoint import Checkpoints, newest_common
 from study.training.device import DeviceChoice, execution_mode
-from study.training.memory_fallback import fitting_micro_batches, out_of_memory, release
-from study.training.loop import Ended, trained
-from study.training.peak_memory import reset_peak
-from study.training.outcome import Interrupted, Outcome, Progress
-from study.training.model_setup import placed
 from study.training.distributed import ALONE, Ranks
+from study.training.loop import Ended, trained
+from study.training.memory_fallback import fitting_micro_batches, out_of_memory, release
+from study.training.model_setup import placed
+from study.training.outcome import Interrupted, Outcome, Progress
+from study.training.peak_memory import reset_peak
 from study.training.session import Member, member
 from study.training.stacking import Stack
 from study.training.state import ENTRIES
@@ -96,8 +96,9 @@ def attempted(
 
     def step(batches: Sequence[tuple[Tensor, Target]]) -> None:
         session = only.session
-        optimizer_step(only.state, *batches[0], options=run.train, micro_batches=micro_batches,
-                       autocast=session.autocast, ranks=ranks)  # fmt: skip
+        optimizer_step(
+            only.state, *batches[0], options=run.train, micro_batches=micro_batches, autocast=session.autocast, ranks=ranks
+        )
 
     outcomes: list[Outcome] = []
     interrupted = trained([only], step, stop=stop, ended=lambda _, outcome: outcomes.append(outcome))
@@ -126,10 +127,18 @@ def train_stack(
         placings = [placed(run, device) for run in runs]
         stack = Stack([placing.model for placing in placings])
         members = [
-            member(run, splits, device=device, placing=placing, checkpoints=own, report=report, peak_was_reset=was_reset,
-                   stacked=stack.size)
+            member(
+                run,
+                splits,
+                device=device,
+                placing=placing,
+                checkpoints=own,
+                report=report,
+                peak_was_reset=was_reset,
+                stacked=stack.size,
+            )
             for run, placing, own in zip(runs, placings, checkpoints, strict=True)
-        ]  # fmt: skip
+        ]
         go_on(members, over)
         states, session = [each.state for each in members], members[0].session
         step = partial(stacked_step, states, stack, options=runs[0].train, autocast=session.autocast)

@@ -16,10 +16,10 @@ from study.training.batches import EvaluationBatches
 from study.training.checkpoint import save
 from study.training.divergence import first_nonfinite, hopeless
 from study.training.evaluation import Evaluation, evaluate
-from study.training.peak_memory import peak_mib
+from study.training.model_setup import as_written
 from study.training.optimizer import set_learning_rate
 from study.training.outcome import Interrupted, Outcome
-from study.training.model_setup import as_written
+from study.training.peak_memory import peak_mib
 from study.training.schedule import learning_rate
 from study.training.session import Member, Session
 from study.training.state import TrainingState, own

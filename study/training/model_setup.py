@@ -11,14 +11,14 @@ import torch
 
 from study.backbones import build_spec
 from study.backbones.base import Backbone
-from study.config.variant import Compiled, Variant
 from study.config.run import Run
+from study.config.variant import Compiled, Variant
 from study.cpu_kernels.compiler import Unavailable
 from study.cpu_kernels.extension import prepare, put_in_place
 from study.cpu_kernels.freed_memory import keep_freed_memory
 from study.training.device import DeviceChoice
-from study.training.memory_layout import FORMATS, LAYOUTS, memory_format
 from study.training.distributed import ALONE, Ranks
+from study.training.memory_layout import FORMATS, LAYOUTS, memory_format
 from study.training.synchronized_norm import synchronise_norms
 
 

@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from study.atomic_io import whole_file
 from study.config.run import Run
 from study.data import DataFacts
-from study.atomic_io import whole_file
 
 
 @dataclass(frozen=True)

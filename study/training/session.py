@@ -13,13 +13,13 @@ from study.data.splits import Splits
 from study.training.batches import EvaluationBatches, TrainingBatches
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice, autocast
+from study.training.distributed import ALONE, Ranks
 from study.training.fingerprint import Fingerprint, fingerprint
 from study.training.memory_layout import LAYOUTS
+from study.training.model_setup import Placed
 from study.training.optimizer import IMPLEMENTATION
 from study.training.outcome import Progress
-from study.training.model_setup import Placed
 from study.training.reporter import Reporter
-from study.training.distributed import ALONE, Ranks
 from study.training.state import TrainingState, initial_state
 
 

@@ -90,9 +90,19 @@ def own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 ENTRIES = (
-    "model", "optimizer", "scaler", "average", "losses", "hits", "curves", "step",
-    "train_seconds", "peak_memory_mib", "resumes", "fingerprint",
-)  # fmt: skip
+    "model",
+    "optimizer",
+    "scaler",
+    "average",
+    "losses",
+    "hits",
+    "curves",
+    "step",
+    "train_seconds",
+    "peak_memory_mib",
+    "resumes",
+    "fingerprint",
+)
 """The names in an exported state, by which a checkpoint of another version is known."""
 
 

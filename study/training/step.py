@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from study.config.options import TrainOptions
 from study.training.augmentation import Target
-from study.training.loss import cross_entropies, cross_entropy
 from study.training.distributed import ALONE, Ranks
+from study.training.loss import cross_entropies, cross_entropy
 from study.training.stacking import Stack
 from study.training.state import TrainingState
 

@@ -64,9 +64,7 @@ class _Normed(torch.autograd.Function):
     """Features normed by the whole batch's mean and variance, and those two, which are not differentiated."""
 
     @staticmethod
-    def forward(
-        context: Any, features: Tensor, weight: Tensor, bias: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(context: Any, features: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         axes = [axis for axis in range(features.ndim) if axis != 1]
         own_variance, own_mean = torch.var_mean(features.to(weight.dtype), dim=axes, correction=0)
         own = torch.stack([own_mean, own_variance])

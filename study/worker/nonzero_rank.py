@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from study.worker.process_group import join_worker
-from study.records.ledger import Launch
-from study.worker.signals import Stop, stay
-from study.worker.runner import Trainer
-from study.worker.worker_process import EXIT_REFUSED, Task
 from study.errors import UserError
+from study.records.ledger import Launch
 from study.records.sweep_folder import SweepFolder
+from study.worker.process_group import join_worker
+from study.worker.runner import Trainer
+from study.worker.signals import Stop, stay
+from study.worker.worker_process import EXIT_REFUSED, Task
 
 
 def work_as_mate(task: Task, launch: Launch, *, stop: Stop, environment: Mapping[str, str], log: str) -> str:

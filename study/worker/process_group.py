@@ -24,12 +24,12 @@ from typing import Any, NoReturn, Protocol
 import torch
 from torch import distributed
 
-from study.records.rank_failures import RankFailure, note_failure
-from study.worker.signals import Stop
 from study.errors import Problem, UserError
+from study.records.rank_failures import RankFailure, note_failure
 from study.records.sweep_folder import SweepFolder, Writer
 from study.training.device import DeviceChoice
 from study.training.distributed import ALONE, PeerLost, Ranks, Several, others_needed
+from study.worker.signals import Stop
 
 EXIT_RANK = 5  # a rank failed, or lost another one
 PORTS = range(10_000, 20_000)  # below those that kernels hand out by themselves
@@ -185,13 +185,7 @@ class Company:
 
 
 def lead(
-    folder: SweepFolder,
-    writer: Writer,
-    *,
-    share: list[dict[str, Any]],
-    environment: Mapping[str, str],
-    log: str,
-    stop: Stop,
+    folder: SweepFolder, writer: Writer, *, share: list[dict[str, Any]], environment: Mapping[str, str], log: str, stop: Stop
 ) -> Company:
     """The ranks as the worker sees them, when all are there and can know the share."""
     here = taken_seat(writer.launch, writer.task, environment=environment)

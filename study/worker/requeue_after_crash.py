@@ -14,8 +14,8 @@ from pathlib import Path
 
 from study.records.journal import last_words, read_journals
 from study.records.ledger import read_launch
-from study.worker.signals import requeue
 from study.records.sweep_folder import SweepFolder
+from study.worker.signals import requeue
 
 
 def main(words: list[str], environment: Mapping[str, str]) -> int:

@@ -16,29 +16,29 @@ from typing import Any
 
 import torch
 
-from study.worker.process_group import Crew
-from study.records.ledger import Launch
-from study.records.progress_file import ProgressFile
-from study.config.variant import Variant
 from study.config.options import ResolvedData
 from study.config.run import Run
+from study.config.variant import Variant
 from study.data import facts
 from study.data.splits import Splits, load
 from study.errors import UserError
 from study.records.columns import planned_columns
-from study.records.sweep_folder import SweepFolder, Writer
+from study.records.ledger import Launch
+from study.records.progress_file import ProgressFile
 from study.records.record import Record
-from study.tracking.tracking_thread import Tracking
+from study.records.sweep_folder import SweepFolder, Writer
 from study.tracking.libraries import trackers_named
+from study.tracking.tracking_thread import Tracking
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice, choose_device
 from study.training.engine import train, train_stack
 from study.training.evaluation import Predictions
 from study.training.fingerprint import device_name
 from study.training.memory_fallback import release
-from study.training.saved_weights import write_kept
-from study.training.outcome import Interrupted, Outcome, Progress
 from study.training.model_setup import equipped
+from study.training.outcome import Interrupted, Outcome, Progress
+from study.training.saved_weights import write_kept
+from study.worker.process_group import Crew
 
 VERSIONS = ("torch", "torchvision", "numpy", "fvcore", "submitit", "pandas")
 COMPILED_AT_ONCE = 7  # architectures; torch's limit on the shapes of one piece of code is 8
@@ -244,8 +244,15 @@ class Trainer:
         from study.records.predictions import keep_predictions  # loads pandas and pyarrow
 
         image = self._load(run.data).test.indices.numpy()
-        keep_predictions(self.folder, self.writer, run_id=run.run_id, image=image, label=found.label,
-                         predicted=found.predicted, probability=found.probability)  # fmt: skip
+        keep_predictions(
+            self.folder,
+            self.writer,
+            run_id=run.run_id,
+            image=image,
+            label=found.label,
+            predicted=found.predicted,
+            probability=found.probability,
+        )
 
     def _recorded(self, planned: dict[str, Any], outcome: Outcome, log: str | None) -> Record:
         step = outcome.diverged_step

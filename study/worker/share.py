@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from study.records.rank_failures import RankFailure, forget_failures
 from study.records.journal import DEATHS_ALLOWED, Journal
 from study.records.ledger import Withdrawals
-from study.worker.signals import Stop
-from study.records.sweep_folder import Lines, SweepFolder, Writer
+from study.records.rank_failures import RankFailure, forget_failures
 from study.records.record import OUTCOMES, Attempts, Record, Status
+from study.records.sweep_folder import Lines, SweepFolder, Writer
+from study.worker.signals import Stop
 
 if TYPE_CHECKING:
     from study.worker.runner import Trainer

@@ -19,23 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 from submitit.helpers import DelayedSubmission
 
-from study.launcher.environment import ask_for_equal_bits
-from study.records.rank_failures import failures
-from study.records.journal import (
-    FINISHED,
-    Entry,
-    Journal,
-    deaths_without_progress,
-    open_journal,
-    read_journals,
-)
+from study.errors import UserError
+from study.records.journal import FINISHED, Entry, Journal, deaths_without_progress, open_journal, read_journals
 from study.records.ledger import Launch, Withdrawals, all_holders, handed_on, read_launch, read_share
 from study.records.locks import no_launch_meanwhile, worker_sign
+from study.records.rank_failures import failures
+from study.records.record import read_records
+from study.records.sweep_folder import SweepFolder, Writer
+from study.training.determinism import ask_for_equal_bits
 from study.worker.share import Worker, stack_of
 from study.worker.signals import Stop, leave
-from study.errors import UserError
-from study.records.sweep_folder import SweepFolder, Writer
-from study.records.record import read_records
 
 if TYPE_CHECKING:
     from study.worker.runner import Trainer

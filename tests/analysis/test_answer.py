@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from simulated_study import Truth, metaformer, run_table
 
-from study.analysis.answer import Answer, Weighing, answer
 from study.analysis.across_budgets import across, side_by_side, signs, weighed
+from study.analysis.answer import Answer, Weighing, answer
 from study.analysis.cell_means import cells
 from study.analysis.comparisons import contrasts
 from study.analysis.contrasts import planned

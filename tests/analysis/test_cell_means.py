@@ -7,9 +7,9 @@ from scipy import stats
 from simulated_study import Truth, metaformer, run_table
 from statsmodels.stats.proportion import proportion_confint
 
-from study.errors import UserError
-from study.analysis.cell_means import cells
 from study.analysis.cell_grid import read_grid
+from study.analysis.cell_means import cells
+from study.errors import UserError
 
 BY = ["patch_size", "token_mixer"]
 

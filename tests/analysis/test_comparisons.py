@@ -10,9 +10,9 @@ from scipy import stats
 from simulated_study import Truth, metaformer, run_table
 from statsmodels.stats.multitest import multipletests
 
+from study.analysis.cell_grid import axes_of
 from study.analysis.comparisons import contrasts, paired_differences
 from study.analysis.contrasts import planned
-from study.analysis.cell_grid import axes_of
 from study.analysis.intervals import detectable, t_estimate
 from study.rng import stream
 

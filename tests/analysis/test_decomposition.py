@@ -10,9 +10,9 @@ import statsmodels.formula.api as smf
 from scipy import stats
 from simulated_study import Truth, metaformer, run_table
 
-from study.errors import UserError
 from study.analysis.decomposition import decomposition, drawn_shares, noncentrality, share_gap, share_limits, shares
 from study.analysis.factorial import complete_part, sums_of_squares
+from study.errors import UserError
 
 AXES = ["patch_size", "token_mixer"]
 STUDIES = 1000

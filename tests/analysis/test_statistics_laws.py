@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated_study import metaformer, run_table
 
-from study.analysis.answer import answer
 from study.analysis.across_budgets import side_by_side
+from study.analysis.answer import answer
 from study.analysis.cell_means import cells
 from study.analysis.comparisons import contrasts
 from study.analysis.contrasts import planned

@@ -16,8 +16,8 @@ from study.backbones import BACKBONES, build_spec, names, specify
 from study.backbones.closed_form import pairs_within
 from study.backbones.specification import BackboneSpec
 from study.backbones.token_mixers import TOKEN_MIXERS
-from study.planning.traced_cost import count_cost
 from study.errors import UserError
+from study.planning.traced_cost import count_cost
 
 SMALL = {"image_size": 8, "in_channels": 3, "num_classes": 5, "patch_size": 2, "dim": 32, "depth": 2}
 
@@ -78,10 +78,7 @@ def test_fvcore_counts_the_closed_form(spec: BackboneSpec) -> None:
 def test_torch_counts_the_same_on_the_meta_device(spec: BackboneSpec) -> None:
     """FlopCounterMode, which sees operators and not a trace, counts two operations per MAC."""
     with torch.device("meta"):
-        model, images = (
-            BACKBONES[spec.backbone].construct(spec),
-            torch.zeros(1, spec.in_channels, *[spec.image_size] * 2),
-        )
+        model, images = (BACKBONES[spec.backbone].construct(spec), torch.zeros(1, spec.in_channels, *[spec.image_size] * 2))
     with FlopCounterMode(display=False) as counter:
         model.eval()(images)
     assert counter.get_total_flops() == spec.closed_form().flops
@@ -94,9 +91,7 @@ def unfused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("pooling", ["mean", "class_token"])
 @pytest.mark.parametrize("name", ["vit", "metaformer"])
-def test_attention_costs_the_same_however_it_is_executed(
-    name: str, pooling: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_attention_costs_the_same_however_it_is_executed(name: str, pooling: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Attention written out as two products is charged what the fused operator is charged."""
     model = build_spec(specify(name, SMALL | {"heads": 4, "pooling": pooling}))
     fused = count_cost(model, image_size=8, in_channels=3)
@@ -124,9 +119,7 @@ def test_pairs_within_are_counted(grid: int, reach: int) -> None:
 
 def test_a_random_mixer_is_frozen_but_not_free() -> None:
     """Its matrix is no trainable parameter, and its products are charged."""
-    random, identity = (
-        specify("metaformer", SMALL | {"token_mixer": name}).closed_form() for name in ("random", "identity")
-    )
+    random, identity = (specify("metaformer", SMALL | {"token_mixer": name}).closed_form() for name in ("random", "identity"))
     assert random.params == identity.params
     assert random.frozen_params == 2 * 16**2
     assert random.macs - identity.macs == 2 * 16**2 * 32

@@ -22,9 +22,7 @@ TOKENISERS = ["patchify", "overlap", "conv_stem"]
 def influence(spec: BackboneSpec) -> Tensor:
     """Which image positions (tokens) the token in the middle of the grid depends on after all blocks: h w, bool."""
     model = build_spec(spec).double().eval()
-    tokens = (
-        model.stem(torch.rand(1, 3, spec.image_size, spec.image_size, dtype=torch.double)).detach().requires_grad_()
-    )
+    tokens = model.stem(torch.rand(1, 3, spec.image_size, spec.image_size, dtype=torch.double)).detach().requires_grad_()
     mixed = model.blocks(tokens)
     middle = (spec.grid // 2) * spec.grid + spec.grid // 2
     last = mixed.flatten(2)[0, :, middle] if mixed.ndim == 4 else mixed[0, middle]
@@ -191,12 +189,7 @@ def test_every_option_is_neutral_at_its_default(name: str) -> None:
 REFUSED = [
     ("convmixer", {"pooling": "class_token"}, "pooling", "a depthwise convolution mixes grid positions only"),
     ("convnext", {"pooling": "class_token"}, "pooling", "a depthwise convolution mixes grid positions only"),
-    (
-        "metaformer",
-        {"pooling": "class_token", "token_mixer": "identity"},
-        "token_mixer",
-        "identity mixes grid positions",
-    ),
+    ("metaformer", {"pooling": "class_token", "token_mixer": "identity"}, "token_mixer", "identity mixes grid positions"),
     ("metaformer", {"pooling": "class_token", "token_mixer": "pooling"}, "token_mixer", "pooling mixes grid positions"),
     ("metaformer", {"token_mixer": "depthwise_conv", "kernel_size": 9}, "kernel_size", "twice the token grid"),
     ("metaformer", {"token_mixer": "attention", "heads": 3}, "heads", "must divide dim"),
@@ -211,9 +204,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("name", "settings", "key", "rule"), REFUSED)
-def test_combinations_that_mean_nothing_are_refused(
-    name: str, settings: dict[str, object], key: str, rule: str
-) -> None:
+def test_combinations_that_mean_nothing_are_refused(name: str, settings: dict[str, object], key: str, rule: str) -> None:
     """The reason is told, at the option that carries it."""
     with pytest.raises(UserError) as refusal:
         specify(name, SMALL | settings)

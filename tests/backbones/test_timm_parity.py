@@ -17,8 +17,8 @@ from study.backbones import BACKBONES, build_spec, specify, variants
 from study.backbones.specification import BackboneSpec
 from study.backbones.token_mixers import Pooling
 from study.backbones.weight_files import expected_state, from_timm, to_timm
-from study.planning.traced_cost import count_cost
 from study.errors import UserError
+from study.planning.traced_cost import count_cost
 
 PUBLISHED = {  # parameters and MACs, from the papers' tables recounted with timm
     "convmixer_1536_20": (51_625_960, 51_099_168_768),

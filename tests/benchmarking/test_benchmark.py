@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from study.benchmarking import workloads as subjects
 from study.backbones import build_spec
 from study.benchmark import main
-from study.launcher.assignment import enter, new_launch
-from study.records.ledger import read_share
-from study.config.variant import Variant
+from study.benchmarking import timing as speeds
+from study.benchmarking import workloads as subjects
 from study.config.sweep_file import read_sweep
-from study.errors import UserError
-from study.planning.runtime_estimate import forecast, predicted_costs, predicted_macs
+from study.config.variant import Variant
 from study.cpu_kernels.freed_memory import keep_freed_memory
+from study.errors import UserError
+from study.launcher.assignment import enter, new_launch
+from study.planning.runtime_estimate import forecast, predicted_costs, predicted_macs
 from study.planning.sweep_plan import Plan, make_plan
 from study.records import load_table
 from study.records.benchmark_file import (
@@ -32,8 +32,8 @@ from study.records.benchmark_file import (
     read_benchmark,
     spread,
 )
+from study.records.ledger import read_share
 from study.records.sweep_folder import SweepFolder, write_new, write_whole
-from study.benchmarking import timing as speeds
 from study.training.device import DeviceChoice
 
 SWEEP = """\
@@ -69,18 +69,32 @@ def speed_of(run, *, batch_size: int = 16, factor: float = 1.0) -> Speed:
     """A made-up speed of a run's architecture: a step takes 2, 3, 4, 5 and 100 ms times `factor`."""
     steps = tuple(factor * ms / 1000 for ms in (2, 3, 4, 5, 100))
     return Speed(
-        label=run.run_id, backbone=run.backbone, model=run.model.model_dump(mode="json"), precision="fp32",
-        batch_size=batch_size, memory_layout="contiguous", train_step_seconds=steps, inference_step_seconds=(0.001,),
-        inference_latency_seconds=(0.0005,), peak_memory_mib=None,
-    )  # fmt: skip
+        label=run.run_id,
+        backbone=run.backbone,
+        model=run.model.model_dump(mode="json"),
+        precision="fp32",
+        batch_size=batch_size,
+        memory_layout="contiguous",
+        train_step_seconds=steps,
+        inference_step_seconds=(0.001,),
+        inference_latency_seconds=(0.0005,),
+        peak_memory_mib=None,
+    )
 
 
 def benchmark_of(*architectures: Speed, augment) -> Benchmark:
     fed = InputSpeed(augment=augment.model_dump(mode="json"), channels=1, image_size=8, images_per_second=(8000.0,))
     return Benchmark(
-        sweep="sweep", began="2026-01-02T10:15:00Z", rounds=5, device="cpu", device_name="abacus", fingerprint={},
-        provenance={}, architectures=architectures, inputs=(fed,),
-    )  # fmt: skip
+        sweep="sweep",
+        began="2026-01-02T10:15:00Z",
+        rounds=5,
+        device="cpu",
+        device_name="abacus",
+        fingerprint={},
+        provenance={},
+        architectures=architectures,
+        inputs=(fed,),
+    )
 
 
 def test_every_architecture_is_measured_in_every_round(plan, capsys):
@@ -91,7 +105,9 @@ def test_every_architecture_is_measured_in_every_round(plan, capsys):
     assert found.fingerprint["threads"] == 1 and found.rounds == 3 and found.device == "cpu"
     assert [speed.model["dim"] for speed in found.architectures] == [8, 12, 8, 12]
     assert {speed.backbone: speed.memory_layout for speed in found.architectures} == {
-        "vit": "contiguous", "convmixer": "channels_last"}
+        "vit": "contiguous",
+        "convmixer": "channels_last",
+    }
     for speed in found.architectures:
         for figures in (speed.train_step_seconds, speed.inference_step_seconds, speed.inference_latency_seconds):
             assert len(figures) == 3 and min(figures) > 0
@@ -301,7 +317,11 @@ def test_stacks_are_measured_in_the_sizes_that_the_sweep_has_runs_for(plan, caps
     assert main(["sweep.yaml", "--rounds", "3", "--stacks"]) == 0
     found = newest_benchmark(Path("runs/sweep/benchmarks"))
     assert [(stack.size, stack.model["dim"], len(stack.train_step_seconds)) for stack in found.stacks] == [
-        (2, 8, 3), (2, 12, 3), (2, 8, 3), (2, 12, 3)]  # fmt: skip
+        (2, 8, 3),
+        (2, 12, 3),
+        (2, 8, 3),
+        (2, 12, 3),
+    ]
     assert "2 at once" in capsys.readouterr().out
     for planned in plan.runs:
         document = planned.run.to_json()

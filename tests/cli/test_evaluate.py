@@ -16,8 +16,8 @@ from study.backbones.weight_files import load_weights, to_timm
 from study.cli.arguments import open_console
 from study.config.sweep_file import read_sweep
 from study.data import facts
-from study.data.image_folder import scan
 from study.data.evaluation_folder import labelled_folder
+from study.data.image_folder import scan
 from study.data.preprocessing import PUBLISHED_PREPROCESSING, Preprocessing
 from study.data.splits import load
 from study.data.torchvision_schema import declare_missing_operators
@@ -27,8 +27,8 @@ from study.prepare import prepare_data
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice
 from study.training.engine import train
-from study.training.saved_weights import write_kept
 from study.training.outcome import Outcome
+from study.training.saved_weights import write_kept
 
 declare_missing_operators()
 import timm  # noqa: E402 (imports torchvision, whose operators have to be declared first)
@@ -115,8 +115,9 @@ def test_pixels_are_timms(name, size, tmp_path):
     path = tmp_path / "picture.png"
     picture(1, size).save(path)
     config = timm.get_pretrained_cfg(TIMM_NAMES[name]).to_dict()
-    transform = create_transform(224, is_training=False, interpolation=config["interpolation"], crop_pct=config["crop_pct"],
-                                 normalize=False)
+    transform = create_transform(
+        224, is_training=False, interpolation=config["interpolation"], crop_pct=config["crop_pct"], normalize=False
+    )
     pixels = PUBLISHED_PREPROCESSING[name].pixels(path.read_bytes(), 224)
     assert np.array_equal(pixels, transform(Image.open(path).convert("RGB")).numpy())
 
@@ -133,8 +134,14 @@ def test_kept_weights_give_the_recorded_accuracy(pictures, tmp_path, capsys, mon
     prepare_data(sweep, open_console())
     planned = make_plan(sweep).runs[0]
     splits = load(planned.run.data, facts(planned.run.data))
-    outcome = train(planned.run, splits, device=DeviceChoice("cpu"), checkpoints=Checkpoints(tmp_path, "run", "1-0-0"),
-                    stop=lambda: False, report=lambda _: None)
+    outcome = train(
+        planned.run,
+        splits,
+        device=DeviceChoice("cpu"),
+        checkpoints=Checkpoints(tmp_path, "run", "1-0-0"),
+        stop=lambda: False,
+        report=lambda _: None,
+    )
     assert isinstance(outcome, Outcome) and outcome.status == "done"
     weights = tmp_path / "weights" / "run.safetensors"
     write_kept(weights, planned.run, weights=outcome.weights, facts=splits.facts, writer="1-0-0")
@@ -152,8 +159,13 @@ def test_the_screen_says_what_was_done(pictures, tmp_path, capsys):
     words = ["--weights", str(tmp_path / "w.safetensors"), "--data", str(pictures / "val"), "--backbone", "vit_tiny_patch16"]
     assert main([*words, "num_classes=3", "depth=1", "image_size=32", "--device", "cpu"]) == 0
     screen = capsys.readouterr().out
-    for told in ("top-1", "n = 12 images of 3 classes", "shorter side to 35 px (bicubic, antialiased), centre of 32 px",
-                 "mean 0.5 0.5 0.5", "sha256"):
+    for told in (
+        "top-1",
+        "n = 12 images of 3 classes",
+        "shorter side to 35 px (bicubic, antialiased), centre of 32 px",
+        "mean 0.5 0.5 0.5",
+        "sha256",
+    ):
         assert told in screen
     assert "top-5" not in screen  # of three classes it says nothing
 

@@ -9,9 +9,9 @@ import pytest
 
 from study.backbones import specification
 from study.config.options import AugmentOptions, TrainOptions
-from study.config.sweep_file import read_sweep
 from study.config.recipes import RECIPES
 from study.config.run import Run
+from study.config.sweep_file import read_sweep
 from study.errors import UserError
 from study.planning.sweep_plan import make_plan
 from study.training.schedule import learning_rate
@@ -28,28 +28,65 @@ seeds: [0]
 PUBLISHED = {
     # locuslab/convmixer-cifar10, README's two commands over train.py's defaults; AdamW's own defaults of torch
     "convmixer_cifar10_25": (
-        TrainOptions(epochs=25, batch_size=512, lr=0.05, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.005, decay="all",
-                     schedule="one_cycle", precision="fp16"),
+        TrainOptions(
+            epochs=25,
+            batch_size=512,
+            lr=0.05,
+            betas=(0.9, 0.999),
+            eps=1e-8,
+            weight_decay=0.005,
+            decay="all",
+            schedule="one_cycle",
+            precision="fp16",
+        ),
         AugmentOptions(flip=True, randaugment_n=2, randaugment_m=12),
     ),
     "convmixer_cifar10_100": (
-        TrainOptions(epochs=100, batch_size=512, lr=0.05, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.005, decay="all",
-                     schedule="one_cycle", precision="fp16"),
+        TrainOptions(
+            epochs=100,
+            batch_size=512,
+            lr=0.05,
+            betas=(0.9, 0.999),
+            eps=1e-8,
+            weight_decay=0.005,
+            decay="all",
+            schedule="one_cycle",
+            precision="fp16",
+        ),
         AugmentOptions(flip=True, randaugment_n=2, randaugment_m=12, colour_jitter=0.2, erasing=0.2),
     ),
     # SHI-Labs/Compact-Transformers, examples/main.py: defaults; its AutoAugment has no counterpart here
     "vit_lite_cifar10_200": (
-        TrainOptions(epochs=200, batch_size=128, lr=5e-4, weight_decay=0.03, decay="all", schedule="cosine",
-                     warmup_epochs=5.0, label_smoothing=0.1, stochastic_depth=0.1),
+        TrainOptions(
+            epochs=200,
+            batch_size=128,
+            lr=5e-4,
+            weight_decay=0.03,
+            decay="all",
+            schedule="cosine",
+            warmup_epochs=5.0,
+            label_smoothing=0.1,
+            stochastic_depth=0.1,
+        ),
         AugmentOptions(flip=True, crop=4, randaugment_n=2, randaugment_m=9),
     ),
     # locuslab/convmixer, README, over the defaults of its timm: weight decay 2e-5, smoothing 0.1, scale 0.08, flip 0.5
     "convmixer_imagenet_150": (
-        TrainOptions(epochs=150, batch_size=640, lr=0.01, eps=1e-3, weight_decay=2e-5, decay="matrices", grad_clip=1.0,
-                     schedule="one_cycle", label_smoothing=0.1, precision="fp16"),
+        TrainOptions(
+            epochs=150,
+            batch_size=640,
+            lr=0.01,
+            eps=1e-3,
+            weight_decay=2e-5,
+            decay="matrices",
+            grad_clip=1.0,
+            schedule="one_cycle",
+            label_smoothing=0.1,
+            precision="fp16",
+        ),
         AugmentOptions(flip=True, resized_crop=0.08, randaugment_n=2, randaugment_m=9, erasing=0.25, mixup=0.5, cutmix=0.5),
     ),
-}  # fmt: skip
+}
 
 
 def written(tmp_path: Path, text: str) -> Path:

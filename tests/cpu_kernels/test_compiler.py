@@ -39,7 +39,8 @@ def test_workers_that_start_together_compile_once(tmp_path):
     cache.mkdir()
     environment = compiler(tmp_path, COUNTING.format(log=log))
     code = (
-        "import os, sys, pathlib; from study.cpu_kernels.compiler import compiled; from study.cpu_kernels.extension import SOURCES;"
+        "import os, sys, pathlib; from study.cpu_kernels.compiler import compiled;"
+        "from study.cpu_kernels.extension import SOURCES;"
         "print(compiled(SOURCES, folder=pathlib.Path(sys.argv[1]), environment=os.environ).path)"
     )
     started = [

@@ -60,12 +60,14 @@ def _old_array(content: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
 
 def write_cifar(folder: Path, parts: dict[str, Part], *, fine: bool) -> dict[str, str]:
     """cifar-10-python.tar.gz (or cifar-100-python.tar.gz) below `folder`; md5 of it and of each file in it."""
-    base, meta_name, names = ("cifar-100-python", "meta", "fine_label_names") if fine else (
-        "cifar-10-batches-py", "batches.meta", "label_names",
-    )  # fmt: skip
-    files = {"train": ["train"], "test": ["test"]} if fine else {
-        "train": [f"data_batch_{k}" for k in range(1, 6)], "test": ["test_batch"],
-    }  # fmt: skip
+    base, meta_name, names = (
+        ("cifar-100-python", "meta", "fine_label_names") if fine else ("cifar-10-batches-py", "batches.meta", "label_names")
+    )
+    files = (
+        {"train": ["train"], "test": ["test"]}
+        if fine
+        else {"train": [f"data_batch_{k}" for k in range(1, 6)], "test": ["test_batch"]}
+    )
     contents = {meta_name: pickle.dumps({names: [f"class {k}" for k in range(100 if fine else 10)]}, 2)}
     for part, (images, labels) in parts.items():
         flat = images.transpose(0, 3, 1, 2).reshape(len(images), -1)

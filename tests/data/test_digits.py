@@ -9,8 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from study.config.options import DataOptions
-from study.data import prepare
-from study.data import facts
+from study.data import facts, prepare
 from study.data.splits import Splits, load
 
 DIGITS = DataOptions(name="digits")

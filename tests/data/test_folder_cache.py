@@ -24,9 +24,7 @@ from picture_folders import (
 )
 from PIL import Image
 
-from study.data import DataFacts, prepare
-
-from study.data import facts
+from study.data import DataFacts, facts, prepare
 from study.data.cache import only_builder
 from study.data.cache_builder import CHUNK_ROWS
 from study.data.splits import load

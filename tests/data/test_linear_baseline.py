@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from study.planning.resolver import data_options
 from study.config.sweep_file import read_sweep
 from study.data import facts
 from study.data.linear_baseline import fit_baseline
 from study.data.splits import load
+from study.planning.resolver import data_options
 from study.planning.sweep_plan import make_plan
 from study.records.baseline_accuracy import baseline_name, note_baseline, read_baselines
 

@@ -12,8 +12,7 @@ import torch
 from picture_folders import CLASSES, folder_options, silent, write_folder
 
 from study.config.options import DataOptions, ResolvedData
-from study.data import prepare
-from study.data import facts
+from study.data import facts, prepare
 from study.data.splits import Split, Splits, load
 from study.errors import UserError
 

@@ -17,10 +17,9 @@ from PIL import Image
 from published_archives import Part, example, served, write_cifar, write_fashion_mnist, write_svhn
 
 from study.config.options import DataOptions
-from study.data import prepare
-from study.data import facts
-from study.data.torchvision_datasets import PUBLISHED
+from study.data import facts, prepare
 from study.data.splits import load
+from study.data.torchvision_datasets import PUBLISHED
 from study.data.torchvision_schema import declare_missing_operators
 from study.errors import UserError
 

@@ -17,8 +17,11 @@ def finished(
     """Starts all collected scenarios; a call waits for one and raises what it raised."""
     base = tmp_path_factory.mktemp("scenarios")
     twins = Twins(base)
-    bodies = [vars(item.function)["body"] for item in request.session.items
-              if isinstance(item, pytest.Function) and "body" in vars(item.function)]
+    bodies = [
+        vars(item.function)["body"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and "body" in vars(item.function)
+    ]
     with ThreadPoolExecutor(RACKS - 1) as pool:
         futures: dict[Body, Future[None]] = {body: pool.submit(play, body, base, slurm_cluster, twins) for body in bodies}
         yield lambda body: futures[body].result()

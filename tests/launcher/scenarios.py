@@ -157,9 +157,11 @@ class Site:
 
     def await_training(self, lives: int = 1) -> None:
         """Until some run is in the middle of its training, in at least so many lives of workers."""
+
         def training() -> bool:
             begun = len(self.notes("begin")) > len(self.notes("end")) + len(self.notes("stop"))
             return begun and len(list(self.runs.progress.glob("*.json"))) >= lives
+
         self.eventually(training, what="training")
 
     def await_jobs_end(self) -> None:
@@ -185,8 +187,12 @@ class Site:
 
     def records(self) -> list[dict[str, Any]]:
         """Every line of every record file."""
-        return [json.loads(line) for path in sorted(self.runs.records.glob("*.jsonl"))
-                for line in path.read_text().splitlines() if line.endswith("}")]
+        return [
+            json.loads(line)
+            for path in sorted(self.runs.records.glob("*.jsonl"))
+            for line in path.read_text().splitlines()
+            if line.endswith("}")
+        ]
 
     def assert_recorded_once(self) -> None:
         """Nothing was trained to its end twice."""

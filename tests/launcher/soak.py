@@ -51,8 +51,11 @@ class Storm:
     def blow(self) -> None:
         """One blow, if there is something to hit."""
         blows: list[tuple[str, float, Callable[[], bool]]] = [
-            ("preemption", 0.3, self.preempt), ("requeue", 0.25, self.requeue), ("kill -9", 0.25, self.kill),
-            ("node death", 0.12, self.kill_node), ("scancel", 0.08, self.scancel),
+            ("preemption", 0.3, self.preempt),
+            ("requeue", 0.25, self.requeue),
+            ("kill -9", 0.25, self.kill),
+            ("node death", 0.12, self.kill_node),
+            ("scancel", 0.08, self.scancel),
         ]
         chance = np.array([weight for _, weight, _ in blows])
         name, _, strike = blows[self.generator.choice(len(blows), p=chance / chance.sum())]
@@ -61,8 +64,14 @@ class Storm:
     def preempt(self) -> bool:
         node = self.any_of([node for node in self.site.rack.nodes if node not in self.dead])
         seconds = self.generator.integers(1, 6)
-        self.site.rack.submit(f"sleep {seconds}", f"--partition={self.site.rack.high}", f"--nodelist={node}", "--exclusive",
-                              "--output=/dev/null", "--job-name=guest")
+        self.site.rack.submit(
+            f"sleep {seconds}",
+            f"--partition={self.site.rack.high}",
+            f"--nodelist={node}",
+            "--exclusive",
+            "--output=/dev/null",
+            "--job-name=guest",
+        )
         return True
 
     def requeue(self) -> bool:
@@ -124,8 +133,11 @@ def soak(site: Site, *, runs: int, minutes: float, seed: int) -> int:
     storm.mend(all_of_it=True)
     site.rack.cluster.run("scancel", "--name=guest")
     in_storm = len(done(site))
-    print(f"storm: {blown / 60:.1f} min, {', '.join(f'{count} x {name}' for name, count in storm.fallen.items())}; "
-          f"{in_storm} of {runs} runs recorded in it", flush=True)
+    print(
+        f"storm: {blown / 60:.1f} min, {', '.join(f'{count} x {name}' for name, count in storm.fallen.items())}; "
+        f"{in_storm} of {runs} runs recorded in it",
+        flush=True,
+    )
     while len(done(site)) < runs and launches < 50:
         launches += 1
         site.type("launch --settled --retry failed")
@@ -147,8 +159,10 @@ def judged(site: Site, *, runs: int, launches: int) -> int:
     differing += 0 if lost else int((found.curves.fillna(-1) != twin.curves.fillna(-1)).any(axis=1).sum())
     failed = sum(record["status"] == "failed" for record in site.records())
     stops, resumed = len(site.notes("stop")), sum(note["step"] > 0 for note in site.notes("begin"))
-    print(f"calm: {launches} launches, {len(site.lives())} lives of workers, {stops} runs stopped in order, {resumed} resumed "
-          f"amid their steps, {failed} recorded as failed after three deaths and tried again")
+    print(
+        f"calm: {launches} launches, {len(site.lives())} lives of workers, {stops} runs stopped in order, {resumed} resumed "
+        f"amid their steps, {failed} recorded as failed after three deaths and tried again"
+    )
     print(f"{len(ids)} records, {lost} lost, {doubled} trained twice, {differing} differing from the undisturbed local launch")
     return int(bool(lost or doubled or differing or len(ids) != runs))
 

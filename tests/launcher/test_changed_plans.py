@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from study.launcher.assignment import enter, new_launch
-from study.records.ledger import read_launches
-from study.launcher.liveness import life_of
-from study.launcher.sweep_status import standing
 from study.config.sweep_file import read_sweep
 from study.launch import _note_plan
+from study.launcher.assignment import enter, new_launch
+from study.launcher.liveness import life_of
+from study.launcher.sweep_status import standing
 from study.planning.sweep_plan import Plan, make_plan
 from study.records import load_study, load_table
+from study.records.ledger import read_launches
 from study.records.sweep_folder import SweepFolder
 
 SWEEP = """\

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from study import cancel, launch, report, status
-from study.launcher.assignment import enter, new_launch, not_kept
 from study.config.sweep_file import read_sweep
+from study.launcher.assignment import enter, new_launch, not_kept
 from study.planning.sweep_plan import Plan, make_plan
-from study.records.sweep_folder import Lines, SweepFolder, Writer
 from study.records.predictions import keep_predictions
 from study.records.record import Record
+from study.records.sweep_folder import Lines, SweepFolder, Writer
 
 SWEEP = """\
 question: what is left of it?
@@ -76,15 +76,18 @@ def told(capsys, main: Callable[[list[str]], int], words: list[str], *, code: in
     return captured.err if code else captured.out
 
 
-@pytest.mark.parametrize(("damage", "main", "words"), [
-    (of_another_version, status.main, ["sweep.yaml"]),
-    (of_another_version, launch.main, DRY),
-    (of_another_version, cancel.main, ["sweep.yaml"]),
-    (damaged_launch, status.main, ["sweep.yaml"]),
-    (damaged_launch, launch.main, DRY),
-    (damaged_launch, report.main, ["sweep.yaml"]),
-    (lost_shares, status.main, ["sweep.yaml"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("damage", "main", "words"),
+    [
+        (of_another_version, status.main, ["sweep.yaml"]),
+        (of_another_version, launch.main, DRY),
+        (of_another_version, cancel.main, ["sweep.yaml"]),
+        (damaged_launch, status.main, ["sweep.yaml"]),
+        (damaged_launch, launch.main, DRY),
+        (damaged_launch, report.main, ["sweep.yaml"]),
+        (lost_shares, status.main, ["sweep.yaml"]),
+    ],
+)
 def test_a_damaged_launch_is_named_with_what_to_do(capsys, damage, main, words):
     """The file and a way out, status 2; nobody is told to throw records away."""
     path = damage()

@@ -28,6 +28,7 @@ if os.environ.get("SLURM_PROCID") == "1" and not mark.exists():
     torch.optim.AdamW.step = fails
 """
 
+
 def distributed(*, epochs: int, only: str = "") -> str:
     """Both backbones by two ranks each, or one of them alone."""
     text = sweep(epochs=epochs)
@@ -53,8 +54,11 @@ def assert_same_as(site: Site, expected: Outcome) -> None:
 
 def processes_of_rank(site: Site, rank: int) -> list[int]:
     """The processes of this site's workers that are their rank so-and-so."""
-    return [pid for pid in site.processes()
-            if f"SLURM_PROCID={rank}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")]
+    return [
+        pid
+        for pid in site.processes()
+        if f"SLURM_PROCID={rank}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    ]
 
 
 @scenario

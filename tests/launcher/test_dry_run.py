@@ -54,8 +54,16 @@ def test_a_dry_run_of_images_that_nobody_prepared_says_so(prepared, capsys):
     assert prepared == []
 
 
-@pytest.mark.parametrize("words", [["--where", "backbne=vit"], ["--where", "backbone=vitt"], ["--where", "patch_size=3"],
-                                   ["--where", "backbone"], ["--where", "seed=0", "--where", "seed=1"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--where", "backbne=vit"],
+        ["--where", "backbone=vitt"],
+        ["--where", "patch_size=3"],
+        ["--where", "backbone"],
+        ["--where", "seed=0", "--where", "seed=1"],
+    ],
+)
 @pytest.mark.parametrize("dry", [True, False])
 def test_a_wrong_selection_is_told_before_anything_is_done(prepared, capsys, words, dry):
     """Nothing is shown and nothing fetched for a command that can't be meant."""

@@ -101,8 +101,16 @@ def test_a_silent_controller_is_no_reason_to_train_here(site: Site) -> None:
 def test_a_launch_inside_a_job_leaks_nothing(site: Site) -> None:
     """Variables of the job that a launch runs in, and defaults of Slurm's commands, change neither jobs nor who is seen."""
     site.set(sbatch={"hold": True})
-    leaking = {"SBATCH_JOB_NAME": "mine", "SBATCH_PARTITION": "nowhere", "SQUEUE_PARTITION": "nowhere", "SLURM_NTASKS": "7",
-               "SLURM_JOB_ID": "1", "SLURM_MEM_PER_CPU": "1", "SQUEUE_FORMAT": "%i", "SLURM_TIME_FORMAT": "relative"}
+    leaking = {
+        "SBATCH_JOB_NAME": "mine",
+        "SBATCH_PARTITION": "nowhere",
+        "SQUEUE_PARTITION": "nowhere",
+        "SLURM_NTASKS": "7",
+        "SLURM_JOB_ID": "1",
+        "SLURM_MEM_PER_CPU": "1",
+        "SQUEUE_FORMAT": "%i",
+        "SLURM_TIME_FORMAT": "relative",
+    }
     command = site.start("launch", **leaking)
     assert command.wait() == 0, command.printed
     command = site.start("launch", **leaking)
@@ -257,13 +265,11 @@ def test_the_script_is_shown_and_nothing_is_written(site: Site) -> None:
     assert not site.jobs()
 
 
-
-
 def counted(folder: Path, *programs: str) -> str:
     """A PATH on which calls of these programs are counted, a line each, in `folder/PROGRAM.calls`."""
     folder.mkdir()
     for program in programs:
-        shim = f"#!/bin/sh\necho $$ >> {folder}/{program}.calls\nexec {shutil.which(program)} \"$@\"\n"
+        shim = f'#!/bin/sh\necho $$ >> {folder}/{program}.calls\nexec {shutil.which(program)} "$@"\n'
         (folder / program).write_text(shim)
         (folder / program).chmod(0o755)
     return f"{folder}:{os.environ['PATH']}"

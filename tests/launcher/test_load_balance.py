@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from study.launcher.load_balance import Load, share_out
 
-LOADS = st.lists(
-    st.tuples(st.integers(0, 4), st.sampled_from("abc"), st.floats(0.1, 100)), min_size=1, max_size=40
-).map(lambda rows: [Load((f"run{n}",), seed, architecture, cost) for n, (seed, architecture, cost) in enumerate(rows)])
+LOADS = st.lists(st.tuples(st.integers(0, 4), st.sampled_from("abc"), st.floats(0.1, 100)), min_size=1, max_size=40).map(
+    lambda rows: [Load((f"run{n}",), seed, architecture, cost) for n, (seed, architecture, cost) in enumerate(rows)]
+)
 
 
 @settings(deadline=None)

@@ -134,8 +134,9 @@ def test_an_interrupt_while_a_worker_starts_is_heard_afterwards():
     """It is raised when the start is over, and what was started meanwhile has never heard of it."""
     child = None
     with pytest.raises(KeyboardInterrupt), interrupts_held_back():  # noqa: PT012
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1); print('undisturbed')"],
-                                 stdout=subprocess.PIPE, text=True)  # fmt: skip
+        child = subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(1); print('undisturbed')"], stdout=subprocess.PIPE, text=True
+        )
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(child.pid, signal.SIGINT)
         started = True

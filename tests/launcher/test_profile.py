@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from study.launcher.slurm.profile import Profile, minutes, read_profile
 from study.errors import UserError
+from study.launcher.slurm.profile import Profile, minutes, read_profile
 
 
 @pytest.mark.parametrize(
     ("written", "meant"),
-    [("90", 90), (90, 90), ("1:30:00", 90), ("30:00", 30), ("0:30", 1), ("0:00:01", 1), ("2-00", 2880), ("2-00:00:00", 2880),
-     ("1-06:30", 1830), ("soon", "soon")],
+    [
+        ("90", 90),
+        (90, 90),
+        ("1:30:00", 90),
+        ("30:00", 30),
+        ("0:30", 1),
+        ("0:00:01", 1),
+        ("2-00", 2880),
+        ("2-00:00:00", 2880),
+        ("1-06:30", 1830),
+        ("soon", "soon"),
+    ],
 )
 def test_times_are_minutes(written, meant):
     """Slurm's formats; seconds are rounded up, so that nobody gets less than asked for."""

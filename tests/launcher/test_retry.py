@@ -12,10 +12,10 @@ import pytest
 
 from study.records.journal import Journal
 from study.records.ledger import Launch, write_launch
+from study.records.record import Record
+from study.records.sweep_folder import Lines, SweepFolder, Writer
 from study.worker.signals import Stop
 from study.worker.worker_process import _ready
-from study.records.sweep_folder import Lines, SweepFolder, Writer
-from study.records.record import Record
 
 RUN = {"run_id": "vit-s0"}
 

@@ -17,20 +17,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typed_commands import Typed, typed, wait_until, worker_processes
 
-from study.records.journal import DEATHS_ALLOWED
-from study.records.ledger import Withdrawals, read_launch, read_share, withdraw
+from study.config.sweep_file import read_sweep
 from study.launcher.liveness import life_of
-from study.worker.share import Worker, stacks_of
 from study.launcher.stacks import cut, kinds, stacks, under_way
 from study.launcher.sweep_status import running_now
-from study.config.sweep_file import read_sweep
 from study.planning.planned_run import PlannedRun
 from study.planning.sweep_plan import make_plan
 from study.records import load_curves, load_table
 from study.records.benchmark_file import Benchmark, InputSpeed, Speed, StackSpeed
-from study.records.sweep_folder import Lines, SweepFolder, Writer, write_whole
+from study.records.journal import DEATHS_ALLOWED
+from study.records.ledger import Withdrawals, read_launch, read_share, withdraw
 from study.records.record import Record
+from study.records.sweep_folder import Lines, SweepFolder, Writer, write_whole
 from study.training.fingerprint import processor_name
+from study.worker.share import Worker, stacks_of
 
 SWEEP = """\
 question: does a stack train what its runs train alone?
@@ -58,17 +58,38 @@ def measured(runs: list[PlannedRun], gains: dict[int, float]) -> Benchmark:
     speeds, found = [], []
     for planned in {p.architecture: p for p in runs}.values():
         run = planned.run
-        known = {"label": planned.label, "backbone": run.backbone, "model": run.model.model_dump(mode="json"),
-                 "precision": "fp32", "batch_size": run.train.batch_size}  # fmt: skip
-        speeds.append(Speed(**known, memory_layout="contiguous", train_step_seconds=(0.001,), inference_step_seconds=(0.001,),
-                            inference_latency_seconds=(0.001,), peak_memory_mib=None))  # fmt: skip
+        known = {
+            "label": planned.label,
+            "backbone": run.backbone,
+            "model": run.model.model_dump(mode="json"),
+            "precision": "fp32",
+            "batch_size": run.train.batch_size,
+        }
+        speeds.append(
+            Speed(
+                **known,
+                memory_layout="contiguous",
+                train_step_seconds=(0.001,),
+                inference_step_seconds=(0.001,),
+                inference_latency_seconds=(0.001,),
+                peak_memory_mib=None,
+            )
+        )
         found += [StackSpeed(**known, size=size, train_step_seconds=(0.001 * size / gain,)) for size, gain in gains.items()]
     augment = runs[0].run.augment.model_dump(mode="json")
     fed = InputSpeed(augment=augment, channels=1, image_size=8, images_per_second=(1e12,))
     return Benchmark(
-        sweep="sweep", began="2026-01-02T10:15:00Z", rounds=1, device="cpu", device_name=processor_name(), fingerprint={},
-        provenance={}, architectures=tuple(speeds), inputs=(fed,), stacks=tuple(found),
-    )  # fmt: skip
+        sweep="sweep",
+        began="2026-01-02T10:15:00Z",
+        rounds=1,
+        device="cpu",
+        device_name=processor_name(),
+        fingerprint={},
+        provenance={},
+        architectures=tuple(speeds),
+        inputs=(fed,),
+        stacks=tuple(found),
+    )
 
 
 # ---- Which runs stand together ----------------------------------------------------------------------------------------
@@ -220,8 +241,15 @@ class Witness:
 
 
 def recorded(run_id: str) -> Record:
-    return Record(run_id, "done", run={}, cost={}, match={}, result={"val_accuracy": 0.5, "test_accuracy": 0.5},
-                  measured={"train_seconds": 1.0})  # fmt: skip
+    return Record(
+        run_id,
+        "done",
+        run={},
+        cost={},
+        match={},
+        result={"val_accuracy": 0.5, "test_accuracy": 0.5},
+        measured={"train_seconds": 1.0},
+    )
 
 
 @dataclass
@@ -237,10 +265,21 @@ class Noted:
 def train_three(folder: Path, witness: Witness, *, deaths: int = 0, gone: str = "") -> Noted:
     """What a worker notes of a share that is one stack of three, whose runs took workers down so many times each."""
     place, noted = SweepFolder(folder), Noted()
-    worker = Worker(place, Writer("launch", 0, 0), noted, stop=lambda: False, log="", recorded={},  # type: ignore[arg-type]
-                    deaths=dict.fromkeys("abc", deaths), failures={}, withdrawals=Withdrawals(place, "launch"))  # fmt: skip
-    share = [{"run_id": run_id, "stack": {"device_name": "abacus", "runs": ["a", "b", "c"]}, "handed_on": run_id in gone}
-             for run_id in "abc"]  # fmt: skip
+    worker = Worker(
+        place,
+        Writer("launch", 0, 0),
+        noted,
+        stop=lambda: False,
+        log="",
+        recorded={},  # type: ignore[arg-type]
+        deaths=dict.fromkeys("abc", deaths),
+        failures={},
+        withdrawals=Withdrawals(place, "launch"),
+    )
+    share = [
+        {"run_id": run_id, "stack": {"device_name": "abacus", "runs": ["a", "b", "c"]}, "handed_on": run_id in gone}
+        for run_id in "abc"
+    ]
     try:
         worker.train_share(share, witness)  # type: ignore[arg-type]
     finally:

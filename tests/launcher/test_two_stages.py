@@ -11,14 +11,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from study.launcher.sweep_status import Standing
 from study.config.options import DataOptions
 from study.config.sweep_file import read_sweep
 from study.data import facts
 from study.data.splits import load
+from study.launcher.sweep_status import Standing
 from study.records import load_curves, load_predictions, load_study, load_table, load_trials
-from study.records.sweep_folder import SweepFolder
 from study.records.selection import read_selection
+from study.records.sweep_folder import SweepFolder
 from study.status import _next
 
 SWEEP = """\
@@ -140,8 +140,9 @@ def test_status_tells_both_stages(study):
 def test_status_asks_for_a_launch_only_where_no_job_will_do_it(follows, told):
     """All trials are recorded and final runs pending: the command to type, unless a job waits in the queue that goes on."""
     sweep = read_sweep(Path(__file__).parents[2] / "sweeps/quickstart.yaml")
-    now = Standing(done=("trial",), diverged=(), failed=(), running=(), queued=(), settling=(), gaps=(), pending={},
-                   final_follows=follows)  # fmt: skip
+    now = Standing(
+        done=("trial",), diverged=(), failed=(), running=(), queued=(), settling=(), gaps=(), pending={}, final_follows=follows
+    )
     plan = {"pending": [{"run_id": "final"}], "study": {"overrides": []}}
     (line,) = _next(sweep, plan, now, runs="runs")
     assert told in line and ("study.launch" in line) != follows

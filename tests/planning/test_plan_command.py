@@ -12,10 +12,10 @@ from torch import nn
 from study import backbones
 from study.backbones import build_spec
 from study.config.sweep_file import read_sweep
-from study.planning.traced_cost import count_cost
 from study.plan import main
 from study.planning.planned_run import representatives
 from study.planning.sweep_plan import Plan, make_plan, verify_plan
+from study.planning.traced_cost import count_cost
 from study.records.benchmark_file import Benchmark, InputSpeed, Speed
 from study.records.sweep_folder import write_whole
 
@@ -59,22 +59,39 @@ def made_up(plan: Plan, *, seconds: dict[tuple[str, int], float], precision: str
     """A benchmark in which a training step of 32 images takes the seconds given by backbone and width."""
     speeds = [
         Speed(
-            label=run.label, backbone=run.run.backbone, model=run.run.model.model_dump(mode="json"), precision=precision,
-            batch_size=32, memory_layout="contiguous", train_step_seconds=(seconds[run.run.backbone, run.run.model.dim],),
-            inference_step_seconds=(0.032,), inference_latency_seconds=(0.001,), peak_memory_mib=None,
+            label=run.label,
+            backbone=run.run.backbone,
+            model=run.run.model.model_dump(mode="json"),
+            precision=precision,
+            batch_size=32,
+            memory_layout="contiguous",
+            train_step_seconds=(seconds[run.run.backbone, run.run.model.dim],),
+            inference_step_seconds=(0.032,),
+            inference_latency_seconds=(0.001,),
+            peak_memory_mib=None,
         )
-        for run in plan.runs if run.run.seed == 0 and (run.run.backbone, run.run.model.dim) in seconds
-    ]  # fmt: skip
+        for run in plan.runs
+        if run.run.seed == 0 and (run.run.backbone, run.run.model.dim) in seconds
+    ]
     augment = plan.runs[0].run.augment.model_dump(mode="json")
     return Benchmark(
-        sweep="sweep", began="2026-01-02T10:15:00Z", rounds=1, device="cuda", device_name="abacus", fingerprint={},
-        provenance={}, architectures=tuple(speeds),
+        sweep="sweep",
+        began="2026-01-02T10:15:00Z",
+        rounds=1,
+        device="cuda",
+        device_name="abacus",
+        fingerprint={},
+        provenance={},
+        architectures=tuple(speeds),
         inputs=(InputSpeed(augment=augment, channels=1, image_size=8, images_per_second=(1000.0,)),),
-    )  # fmt: skip
+    )
 
 
-STEPS = {(backbone, dim): dim * factor / 1000
-         for backbone, factor in (("vit", 1.0), ("convmixer", 2.0), ("mlp_mixer", 1.5)) for dim in (8, 16, 24)}
+STEPS = {
+    (backbone, dim): dim * factor / 1000
+    for backbone, factor in (("vit", 1.0), ("convmixer", 2.0), ("mlp_mixer", 1.5))
+    for dim in (8, 16, 24)
+}
 
 
 def test_totals_are_those_of_what_would_be_built(capsys):
@@ -166,11 +183,17 @@ def test_check_names_every_architecture_that_fails(capsys, monkeypatch):
 
 def test_representatives_have_every_architecture_and_every_recipe():
     """What a check leaves out differs from a checked run in epochs, rates or seeds alone."""
-    (Path.cwd() / "sweep.yaml").write_text(SWEEP.replace("seeds:", """\
+    (Path.cwd() / "sweep.yaml").write_text(
+        SWEEP.replace(
+            "seeds:",
+            """\
   train.lr: [1e-3, 3e-3]
   train.evaluate: [last, ema]
   augment.mixup: [0.0, 0.3]
-seeds:"""), encoding="utf-8")
+seeds:""",
+        ),
+        encoding="utf-8",
+    )
     plan = planned()
     chosen = list(representatives(plan.runs))
     for trait in (lambda r: r.architecture, lambda r: r.run.train.evaluate, lambda r: r.run.augment.mixup):
@@ -199,8 +222,11 @@ def of_seconds() -> Path:
     text = SWEEP.replace("  vit: {model: {heads: 1}}\n", "").replace("dim: [8, 16, 24]", "dim: [32, 64, 96]")
     Path("wide.yaml").write_text(text.replace("seeds: [0, 1]", "seeds: [0]"), encoding="utf-8")
     wide = make_plan(read_sweep(Path("wide.yaml")))
-    steps = {(name, dim): dim * factor / 4000 for (name, factor) in (("vit", 1.0), ("convmixer", 2.0), ("mlp_mixer", 1.5))
-             for dim in (32, 64, 96)}
+    steps = {
+        (name, dim): dim * factor / 4000
+        for (name, factor) in (("vit", 1.0), ("convmixer", 2.0), ("mlp_mixer", 1.5))
+        for dim in (32, 64, 96)
+    }
     write_whole(Path("speeds.json"), made_up(wide, seconds=steps).model_dump_json())
     Path("sweep.yaml").write_text(SECONDS, encoding="utf-8")
     return Path("speeds.json")
@@ -224,11 +250,22 @@ def test_where_the_benchmark_lies_is_no_part_of_a_runs_identity(of_seconds):
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["match.target=0.6"], ["vit (patch size 4, depth 1) was measured at no 0.6 training seconds per 1,000 images within "
-                                "1.0%; the nearest is 0.5 at width 64 (-16.7%)", "0.25 (patch size 4, width 32, depth 1)",
-                                "mlp_mixer"]),
-        (["model.depth=2"], ["no width of vit (patch size 4, depth 2, heads of 32) has been measured",
-                             "0.75 (patch size 4, width 96, depth 1)"]),
+        (
+            ["match.target=0.6"],
+            [
+                "vit (patch size 4, depth 1) was measured at no 0.6 training seconds per 1,000 images within "
+                "1.0%; the nearest is 0.5 at width 64 (-16.7%)",
+                "0.25 (patch size 4, width 32, depth 1)",
+                "mlp_mixer",
+            ],
+        ),
+        (
+            ["model.depth=2"],
+            [
+                "no width of vit (patch size 4, depth 2, heads of 32) has been measured",
+                "0.75 (patch size 4, width 96, depth 1)",
+            ],
+        ),
         (["train.precision=bf16"], ["nothing was measured for bf16 at batch size 32", "fp32 at batch size 32"]),
         (["match.benchmark=gone.json"], ["cannot read this benchmark", "python -m study.benchmark SWEEP", "gone.json"]),
         (["match.benchmark=sweep.yaml"], ["no benchmark of this version"]),
@@ -255,7 +292,8 @@ def test_targets_have_the_form_of_their_budget(capsys, by, target, told):
 def test_ten_thousand_runs_are_planned_in_seconds():
     """200 architectures of CIFAR-10's size, solved to a budget, 50 seeds each, verified from scratch: under 20 s of CPU."""
     seeds = ", ".join(map(str, range(50)))
-    Path("sweep.yaml").write_text(f"""\
+    Path("sweep.yaml").write_text(
+        f"""\
 question: how long does a plan take?
 data: {{name: cifar10}}
 model: {{kernel_size: 3}}
@@ -266,7 +304,9 @@ axes:
   model.patch_size: [2, 4, 8, 16]
   model.depth: [2, 3, 4, 5, 6, 7, 8, 9, 10, 12]
 seeds: [{seeds}]
-""", encoding="utf-8")
+""",
+        encoding="utf-8",
+    )
     began = time.process_time()
     plan = planned()
     assert verify_plan(plan, Path("costs")) == 200

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from study.backbones import build_spec
-from study.config.sweep_file import read_sweep
 from study.config.run import Run
+from study.config.sweep_file import read_sweep
 from study.errors import UserError
 from study.planning.planned_run import architectures
 from study.planning.sweep_plan import make_plan
@@ -78,8 +78,10 @@ def test_an_axis_that_a_backbone_lacks_merges_its_runs(tmp_path):
 
 def test_the_order_of_axes_changes_no_identity(tmp_path):
     """A grid laid out the other way holds the same runs."""
-    swapped = SWEEP.replace("  backbone: [vit, convmixer, mlp_mixer]\n  model.patch_size: [1, 2, 4]\n",
-                            "  model.patch_size: [4, 1, 2]\n  backbone: [mlp_mixer, vit, convmixer]\n")
+    swapped = SWEEP.replace(
+        "  backbone: [vit, convmixer, mlp_mixer]\n  model.patch_size: [1, 2, 4]\n",
+        "  model.patch_size: [4, 1, 2]\n  backbone: [mlp_mixer, vit, convmixer]\n",
+    )
     assert {r.run_id for r in planned(tmp_path).runs} == {r.run_id for r in planned(tmp_path, text=swapped).runs}
 
 

@@ -19,9 +19,17 @@ from study.prepare import prepare_data
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 NAMES = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
 IMAGENET = DataFacts(
-    name="folder", digest="0" * 64, image_size=224, channels=3, class_names=tuple(map(str, range(1000))),
-    train_images=1_153_050, val_images=128_117, test_images=50_000, mean=(0.5,) * 3, std=(0.2,) * 3,
-)  # fmt: skip
+    name="folder",
+    digest="0" * 64,
+    image_size=224,
+    channels=3,
+    class_names=tuple(map(str, range(1000))),
+    train_images=1_153_050,
+    val_images=128_117,
+    test_images=50_000,
+    mean=(0.5,) * 3,
+    std=(0.2,) * 3,
+)
 TWENTY_CLASSES = {"class_names": IMAGENET.class_names[:20], "train_images": 9_000, "val_images": 1_000, "test_images": 1_000}
 PHOTOGRAPHS = replace(IMAGENET, **TWENTY_CLASSES)
 
@@ -65,9 +73,23 @@ def number(text: str) -> float:
     return float(text.replace(",", ""))
 
 
-@pytest.mark.parametrize("name", ["patch_size", "patch_size_macs", "token_mixer", "tokeniser", "kernel_size", "epochs",
-                                  "digits_patch_size", "digits_patch_size_macs", "digits_token_mixer",
-                                  "digits_token_mixer_macs", "photos_patch_size", "photos_token_mixer"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "patch_size",
+        "patch_size_macs",
+        "token_mixer",
+        "tokeniser",
+        "kernel_size",
+        "epochs",
+        "digits_patch_size",
+        "digits_patch_size_macs",
+        "digits_token_mixer",
+        "digits_token_mixer_macs",
+        "photos_patch_size",
+        "photos_token_mixer",
+    ],
+)
 def test_what_is_held_equal_is_within_two_percent(name, monkeypatch):
     """Every cell meets its budget, also the extreme ones: none is left out of a comparison."""
     plan = plan_of(name, monkeypatch)
@@ -104,7 +126,16 @@ def test_imagenets_models_are_the_published_ones(monkeypatch):
     """Parameters of all nine models, as the papers and timm count them."""
     plan = plan_of("imagenet", monkeypatch)
     assert [run.cost.params for run in plan.runs if run.run.seed == 0] == [
-        51_625_960, 21_110_248, 24_383_464, 5_717_416, 22_050_664, 86_567_656, 18_528_264, 59_880_472, 22_315_624]
+        51_625_960,
+        21_110_248,
+        24_383_464,
+        5_717_416,
+        22_050_664,
+        86_567_656,
+        18_528_264,
+        59_880_472,
+        22_315_624,
+    ]
 
 
 def test_the_imagenet_sweep_plans_any_folder(tmp_path, monkeypatch):

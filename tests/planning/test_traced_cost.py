@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from study.backbones import build, specify
 from study.backbones.closed_form import PARTS
-from study.planning.traced_cost import count_cost
 from study.errors import UserError
+from study.planning.traced_cost import count_cost
 
 PUBLISHED = {  # (patch size, kernel size): params, MACs of ConvMixer-256/8 on 32 x 32 pixels with 10 classes
     (1, 5): (591_882, 590_088_704),

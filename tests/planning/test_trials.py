@@ -13,8 +13,8 @@ from study.data import facts
 from study.data.splits import Splits, load
 from study.errors import UserError
 from study.planning.sweep_plan import Plan, make_plan
-from study.records.sweep_folder import SweepFolder
 from study.records.selection import Candidate, Choice, Selection, Trial, choose, read_selection, write_selection
+from study.records.sweep_folder import SweepFolder
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice
 from study.training.engine import train
@@ -61,8 +61,13 @@ def invented(plan: Plan, *, level: float) -> Selection:
 
 
 def a_trial(run_id: str, accuracy: float | None, loss: float | None = 1.0) -> Trial:
-    return Trial(run_id=run_id, seed=100, status="diverged" if accuracy is None else "done",
-                 val_accuracy=accuracy, val_loss=None if accuracy is None else loss)  # fmt: skip
+    return Trial(
+        run_id=run_id,
+        seed=100,
+        status="diverged" if accuracy is None else "done",
+        val_accuracy=accuracy,
+        val_loss=None if accuracy is None else loss,
+    )
 
 
 # The plan

@@ -9,24 +9,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from study.records.ledger import (
-    Launch,
-    all_holders,
-    handed_on,
-    new_launch_id,
-    owners,
-    withdraw,
-    write_launch,
-)
-from study.launcher.liveness import life_of
-from study.records.locks import launcher_sign, no_launch_meanwhile, sweep_lock, worker_sign
 from study.errors import UserError
+from study.launcher.liveness import life_of
+from study.records.ledger import Launch, all_holders, handed_on, new_launch_id, owners, withdraw, write_launch
+from study.records.locks import launcher_sign, no_launch_meanwhile, sweep_lock, worker_sign
 from study.records.sweep_folder import SweepFolder
 
 
 def launch(folder, name, *shares):
-    made = Launch(id=name, cluster="local", plan="p", code="c", tasks=len(shares), tasks_per_job=1,
-                  device="cpu", provenance={})
+    made = Launch(id=name, cluster="local", plan="p", code="c", tasks=len(shares), tasks_per_job=1, device="cpu", provenance={})
     write_launch(folder, made, [[{"run_id": run} for run in share] for share in shares])
     return made
 
@@ -42,8 +33,10 @@ def holding(path):
 @contextmanager
 def looking(folder):
     """Another process amid a worker's look at the ledger."""
-    look = (f"from study.records.locks import no_launch_meanwhile as look; from study.records.sweep_folder import SweepFolder;"
-            f"lock = look(SweepFolder(Path({str(folder.path)!r}))); lock.__enter__();")
+    look = (
+        f"from study.records.locks import no_launch_meanwhile as look; from study.records.sweep_folder import SweepFolder;"
+        f"lock = look(SweepFolder(Path({str(folder.path)!r}))); lock.__enter__();"
+    )
     with another_process(look) as process:
         yield process
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from study.records.sweep_folder import SweepFolder
 from study.records.lost_time import lost_seconds
 from study.records.record import Attempts, Record
+from study.records.sweep_folder import SweepFolder
 
 
 def journal(folder: SweepFolder, writer: str, *lines: tuple[str, str, int, float, str]) -> None:

@@ -9,12 +9,18 @@ from dataclasses import replace
 import pytest
 
 from study.errors import UserError
-from study.records.sweep_folder import Lines, Writer, read_lines, write_new
 from study.records.record import Record, read_records
+from study.records.sweep_folder import Lines, Writer, read_lines, write_new
 
 DONE = Record(
-    run_id="vit-s0", status="done", run={}, cost={}, match={}, result={"test_accuracy": 0.5},
-    curves={"epoch": [1.0], "val_accuracy": [0.4]}, measured={"train_seconds": 1.0},
+    run_id="vit-s0",
+    status="done",
+    run={},
+    cost={},
+    match={},
+    result={"test_accuracy": 0.5},
+    curves={"epoch": [1.0], "val_accuracy": [0.4]},
+    measured={"train_seconds": 1.0},
 )
 
 

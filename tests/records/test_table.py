@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from study.analysis.fairness import ASPECTS
 from study.records.record import Record
 from study.records.table import FINGERPRINT, fingerprint_entry
-from study.analysis.fairness import ASPECTS
 from study.training.device import DeviceChoice
 from study.training.fingerprint import fingerprint
 

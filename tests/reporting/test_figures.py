@@ -15,18 +15,18 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from scipy import stats
 
-from study.reporting.figures.accuracy_plots import accuracy_by_level, heat_map
-from study.reporting.figures.budget_plots import budget_check, macs_by_part
-from study.reporting.figures.cost_plots import accuracy_against, round_ticks
-from study.reporting.figures.contrast_plots import decomposition_bars, forest_plot
-from study.reporting.figures.figure_files import save
-from study.reporting.figures.training_plots import learning_curves, tuning_flatness
-from study.reporting.figures.panels import columns_for
-from study.reporting.figures.style import INK, KNOWN, LOOKS, MARKS, PAPER, TALK, Look, marks
-from study.analysis.figure_axes import layout
 from study.analysis.comparisons import contrasts
 from study.analysis.contrasts import planned
 from study.analysis.decomposition import decomposition
+from study.analysis.figure_axes import layout
+from study.reporting.figures.accuracy_plots import accuracy_by_level, heat_map
+from study.reporting.figures.budget_plots import budget_check, macs_by_part
+from study.reporting.figures.contrast_plots import decomposition_bars, forest_plot
+from study.reporting.figures.cost_plots import accuracy_against, round_ticks
+from study.reporting.figures.figure_files import save
+from study.reporting.figures.panels import columns_for
+from study.reporting.figures.style import INK, KNOWN, LOOKS, MARKS, PAPER, TALK, Look, marks
+from study.reporting.figures.training_plots import learning_curves, tuning_flatness
 
 FACTORS = ["patch_size", "backbone"]
 

@@ -15,13 +15,13 @@ import pandas as pd
 import pytest
 from example_sweeps import Example
 
+from study.analysis.findings import Findings
+from study.analysis.inputs import Material, compared, from_report, without_places, write_tables
 from study.report import main
-from study.reporting.markdown import document
 from study.reporting.figures.catalog import plates
 from study.reporting.figures.style import PAPER
-from study.analysis.findings import Findings
 from study.reporting.html_explorer import explorer
-from study.analysis.inputs import Material, compared, from_report, without_places, write_tables
+from study.reporting.markdown import document
 from study.reporting.text_tables import TextTable
 
 WITHOUT_TORCH = """

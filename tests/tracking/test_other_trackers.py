@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from study.tracking.tracking_thread import Tracking
 from study.tracking.libraries import trackers_named
+from study.tracking.tracking_thread import Tracking
 
 pytestmark = [pytest.mark.trackers, pytest.mark.filterwarnings("default")]  # these libraries warn of their own parts
 FACTS = {"backbone": "vit", "lr": 0.001, "kernel_size": None, "flip": True}

@@ -11,8 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from study.errors import UserError
 from study.records import load_curves, load_table
-from study.records.sweep_folder import SweepFolder
 from study.records.record import read_records
+from study.records.sweep_folder import SweepFolder
 from study.tracking import libraries
 from study.tracking.libraries import require_trackers
 from study.tracking.tensorboard import TensorBoard

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from study.tracking.tracking_thread import Tracking, rows_of
 from study.tracking.libraries import Figures, Tracker
+from study.tracking.tracking_thread import Tracking, rows_of
 
 
 class Notebook:
@@ -106,9 +106,7 @@ def test_runs_under_way_at_once_are_kept_apart() -> None:
 
 @pytest.mark.parametrize("at", ["open", "log", "close"])
 @pytest.mark.parametrize("error", [ConnectionError("no route to host\nmore"), SystemExit(1), KeyboardInterrupt()])
-def test_a_tracker_that_raises_is_told_once_and_off(
-    at: str, error: BaseException, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_tracker_that_raises_is_told_once_and_off(at: str, error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever is raised wherever: the run's end returns one note, the next run's the same, and stderr tells it once."""
     broken, notebook = Faulty(at=at, error=error), Notebook()
     tracking = Tracking({"broken": lambda: broken, "good": lambda: notebook}, patience_s=5.0)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from toy_runs import CPU, Fate, assert_same_bits, attempt, toy_run
 
+from study.benchmarking.timing import time_architecture
 from study.cpu_kernels.compiler import Unavailable
 from study.cpu_kernels.extension import prepare
 from study.training.outcome import Interrupted
-from study.benchmarking.timing import time_architecture
 
 
 @pytest.fixture(scope="module")

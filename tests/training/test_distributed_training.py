@@ -13,8 +13,8 @@ from several_ranks import together
 from toy_runs import CPU, EveryNthStep, Fate, Killed, assert_same_bits, finished, splits, toy_run
 
 from study.training import batches, engine
-from study.training.outcome import Interrupted, Outcome
 from study.training.distributed import PIECE, PeerLost, Several, pieces
+from study.training.outcome import Interrupted, Outcome
 
 AUGMENT = {"flip": True, "crop": 2, "randaugment_n": 2, "erasing": 0.5, "mixup": 0.3, "cutmix": 0.5}
 BACKBONES = {"convmixer": {"augment": {"flip": True, "crop": 1}}, "vit": {"augment": AUGMENT, "stochastic_depth": 0.3}}
@@ -39,11 +39,7 @@ def trained(ranks, run, folder) -> Outcome:
 
 @pytest.mark.parametrize(
     ("backbone", "options"),
-    [
-        ("convmixer", {"label_smoothing": 0.1}),
-        ("vit", {}),
-        ("vit", {"grad_clip": 0.05, "accumulate": 2, "evaluate": "ema"}),
-    ],
+    [("convmixer", {"label_smoothing": 0.1}), ("vit", {}), ("vit", {"grad_clip": 0.05, "accumulate": 2, "evaluate": "ema"})],
     ids=str,
 )
 def test_two_ranks_train_as_one_process(tmp_path, monkeypatch, backbone, options):

@@ -18,8 +18,8 @@ from study.training import step as steps
 from study.training.checkpoint import Checkpoints
 from study.training.engine import NothingShared, train_stack
 from study.training.fingerprint import differences
-from study.training.outcome import Outcome
 from study.training.model_setup import equipped
+from study.training.outcome import Outcome
 from study.training.stacking import Stack, Unstackable, check
 
 AUGMENT = {"flip": True, "crop": 1, "erasing": 0.5, "mixup": 0.4}
@@ -34,9 +34,11 @@ BODIES = {
     "vit, waves": ("vit", {"dim": 8, "heads": 2, "position_embedding": "sincos"}),
     "vit, batch norm": ("vit", {"dim": 8, "heads": 2, "norm": "batch"}),
     "mlp_mixer": ("mlp_mixer", {"dim": 8}),
-    **{f"metaformer {mixer}": ("metaformer", {"dim": 8, "token_mixer": mixer})
-       for mixer in ("attention", "depthwise_conv", "mlp", "pooling", "identity", "random")},
-}  # fmt: skip
+    **{
+        f"metaformer {mixer}": ("metaformer", {"dim": 8, "token_mixer": mixer})
+        for mixer in ("attention", "depthwise_conv", "mlp", "pooling", "identity", "random")
+    },
+}
 
 
 def runs(backbone: str = "vit", *, size: int = 3, epochs: int = 3, **options) -> list[Run]:
@@ -173,9 +175,16 @@ def test_a_member_that_diverges_ends_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(steps, "move", poisoned)
     found: dict[str, Outcome] = {}
-    train_stack(wanted, splits(), device=CPU, checkpoints=[EveryNthStep(tmp_path, run, every=9) for run in wanted],
-                over=set(), stop=Fate(), report=lambda _: None,
-                ended=lambda run, outcome: (order.append(run.run_id), found.update({run.run_id: outcome})))  # fmt: skip
+    train_stack(
+        wanted,
+        splits(),
+        device=CPU,
+        checkpoints=[EveryNthStep(tmp_path, run, every=9) for run in wanted],
+        over=set(),
+        stop=Fate(),
+        report=lambda _: None,
+        ended=lambda run, outcome: (order.append(run.run_id), found.update({run.run_id: outcome})),
+    )
     ill = wanted[1].run_id
     assert order[0] == ill and found[ill].status == "diverged" and found[ill].diverged_step == 5
     for run in (wanted[0], wanted[2]):

@@ -39,8 +39,13 @@ def normed_twice(model: nn.Module, features: torch.Tensor, gradient: torch.Tenso
         model.zero_grad()
         result.backward(gradient)
     gradients = {f"gradient of {name}": parameter.grad for name, parameter in model.named_parameters()}
-    return {"result": result.detach(), "gradient": features.grad, **gradients, **model.state_dict(),
-            "evaluated": model.eval()(features).detach()}  # fmt: skip
+    return {
+        "result": result.detach(),
+        "gradient": features.grad,
+        **gradients,
+        **model.state_dict(),
+        "evaluated": model.eval()(features).detach(),
+    }
 
 
 def on_one_rank(ranks: Several, kind: str) -> dict[str, torch.Tensor]:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from study.backbones import specify
-from study.config.variant import Variant
 from study.config.options import AugmentOptions, ResolvedData, TrainOptions
 from study.config.run import Run
+from study.config.variant import Variant
 from study.data.dataset_facts import DataFacts
 from study.data.splits import Split, Splits
 from study.rng import stream
@@ -30,9 +30,17 @@ CPU = DeviceChoice("cpu")
 TRAIN, VAL, TEST = 52, 18, 24  # with batches of 16: three steps an epoch, and four images left over
 
 FACTS = DataFacts(
-    name="toy", digest="toy", image_size=SIZE, channels=CHANNELS, class_names=tuple("abcdef"), train_images=TRAIN,
-    val_images=VAL, test_images=TEST, mean=(0.3,) * CHANNELS, std=(0.2,) * CHANNELS,
-)  # fmt: skip
+    name="toy",
+    digest="toy",
+    image_size=SIZE,
+    channels=CHANNELS,
+    class_names=tuple("abcdef"),
+    train_images=TRAIN,
+    val_images=VAL,
+    test_images=TEST,
+    mean=(0.3,) * CHANNELS,
+    std=(0.2,) * CHANNELS,
+)
 
 
 def split(name: str, images: int) -> Split:
@@ -63,9 +71,15 @@ def toy_run(
 ) -> Run:
     settings = {"image_size": SIZE, "in_channels": CHANNELS, "num_classes": CLASSES, "patch_size": patch_size}
     data = ResolvedData(
-        name="folder", digest="toy", image_size=SIZE, train_images=TRAIN, val_images=VAL, test_images=TEST,
-        num_classes=CLASSES, channels=CHANNELS,
-    )  # fmt: skip
+        name="folder",
+        digest="toy",
+        image_size=SIZE,
+        train_images=TRAIN,
+        val_images=VAL,
+        test_images=TEST,
+        num_classes=CLASSES,
+        channels=CHANNELS,
+    )
     return Run(
         backbone=backbone,
         model=specify(backbone, settings | MODELS[backbone]),

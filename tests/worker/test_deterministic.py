@@ -7,18 +7,17 @@ import os
 import pytest
 import torch
 
-from study.worker import runner as trainer
-
-from study.worker import worker_process as worker
-from study.records.journal import open_journal
-from study.launcher.assignment import new_launch
-from study.records.ledger import Launch, write_launch
-from study.worker.worker_process import FINISHED, Stop, Task, work
 from study.config.sweep_file import read_sweep
 from study.errors import UserError
+from study.launcher.assignment import new_launch
 from study.planning.sweep_plan import Plan, make_plan
+from study.records.journal import open_journal
+from study.records.ledger import Launch, write_launch
 from study.records.sweep_folder import SweepFolder
 from study.training import device
+from study.worker import runner as trainer
+from study.worker import worker_process as worker
+from study.worker.worker_process import FINISHED, Stop, Task, work
 
 SWEEP = """\
 question: does every worker know?
@@ -72,8 +71,17 @@ def chosen(monkeypatch):
 
 def worked(folder, *, deterministic: bool) -> str:
     """The life of a worker whose share is empty."""
-    made = Launch("launch", "slurm", plan="p", code="c", tasks=1, tasks_per_job=1, device="cuda", provenance={},
-                  deterministic=deterministic)  # fmt: skip
+    made = Launch(
+        "launch",
+        "slurm",
+        plan="p",
+        code="c",
+        tasks=1,
+        tasks_per_job=1,
+        device="cuda",
+        provenance={},
+        deterministic=deterministic,
+    )
     write_launch(SweepFolder(folder), made, [[]])
     return work(Task(str(folder), "launch", job=0, restart=0, threads=torch.get_num_threads()))
 

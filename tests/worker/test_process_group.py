@@ -8,23 +8,26 @@ from pathlib import Path
 import pytest
 from torch import distributed
 
-from study.worker.process_group import PORTS, Company, Seat, own_gpu, seat
-from study.records.rank_failures import RankFailure, failures, forget_failures, note_failure
+from study.config.sweep_file import read_sweep
+from study.errors import Problem, UserError
 from study.launcher.assignment import check_batches
-from study.records.ledger import Launch, write_launch
 from study.launcher.liveness import Life
 from study.launcher.slurm.profile import Profile
 from study.launcher.sweep_status import gaps
-from study.worker.signals import Stop
-from study.config.sweep_file import read_sweep
-from study.errors import Problem, UserError
 from study.planning.sweep_plan import make_plan
+from study.records.ledger import Launch, write_launch
+from study.records.rank_failures import RankFailure, failures, forget_failures, note_failure
 from study.records.sweep_folder import SweepFolder, Writer
+from study.worker.process_group import PORTS, Company, Seat, own_gpu, seat
+from study.worker.signals import Stop
 
 SECOND = {
-    "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NTASKS": "8", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7",
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+    "SLURM_NTASKS": "8",
+    "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7",
     "CUDA_VISIBLE_DEVICES": "2,3,6,7",
-}  # fmt: skip
+}
 
 
 def test_a_seat_is_read_from_slurm():
@@ -87,8 +90,10 @@ def test_a_profile_has_a_rank_for_each_gpu(nodes, gpus, ranks):
 def planned(tmp_path: Path, train: str):
     path = tmp_path / "sweep.yaml"
     model = "{patch_size: 4, dim: 8, depth: 1, heads: 1}"
-    path.write_text(f"question: one?\ndata: {{name: digits}}\nbackbone: vit\nmodel: {model}\n"
-                    f"train: {{epochs: 1, distributed: ddp, {train}}}\nseeds: [0]\n")  # fmt: skip
+    path.write_text(
+        f"question: one?\ndata: {{name: digits}}\nbackbone: vit\nmodel: {model}\n"
+        f"train: {{epochs: 1, distributed: ddp, {train}}}\nseeds: [0]\n"
+    )
     return make_plan(read_sweep(path)).runs
 
 

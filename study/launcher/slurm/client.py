@@ -14,11 +14,21 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from study.launcher.environment import outside_of_jobs
 from study.errors import Problem, UserError
+from study.launcher.environment import outside_of_jobs
 
-ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
-         "REVOKED", "TIMEOUT"}
+ENDED = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+}
 PING_TIMEOUT_S = 3
 ASK_TIMEOUT_S = 60
 COLUMNS = "%i|%T|%M|%e|%N|%r|%j"
@@ -125,8 +135,7 @@ def _job(line: str) -> Job | None:
     if match is None:
         return None
     index = int(match[2]) + int(job_id.partition("_")[2] or 0)
-    return Job(job_id, match[1], index, state, reason, node, began=elapsed != "0:00",
-               end=float(end) if end.isdigit() else None)
+    return Job(job_id, match[1], index, state, reason, node, began=elapsed != "0:00", end=float(end) if end.isdigit() else None)
 
 
 def _follower(line: str) -> str | None:

@@ -20,13 +20,13 @@ from pathlib import Path
 from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from study.launcher.environment import outside_of_jobs
-from study.records.ledger import Launch
-from study.launcher.slurm.profile import Profile
-from study.launcher.slurm.client import job_name
-from study.worker.worker_process import Task
 from study.errors import Problem, UserError
+from study.launcher.environment import outside_of_jobs
+from study.launcher.slurm.client import job_name
+from study.launcher.slurm.profile import Profile
+from study.records.ledger import Launch
 from study.records.sweep_folder import SweepFolder, write_new
+from study.worker.worker_process import Task
 
 NEVER = 1_000_000  # submitit counts time-outs and would stop requeueing at 3
 LIMIT = re.compile(r"MaxSubmit|MaxJobs|job submit limit")
@@ -101,9 +101,7 @@ def _submit_array(
     return array
 
 
-def executor_for(
-    folder: SweepFolder, launch: Launch, profile: Profile, *, first: int, arrays: int
-) -> SlurmExecutor:
+def executor_for(folder: SweepFolder, launch: Launch, profile: Profile, *, first: int, arrays: int) -> SlurmExecutor:
     """submitit's executor with the profile's parameters, the launched code first on the path, signals covered."""
     executor = SlurmExecutor(folder.launches / launch.id / "jobs", max_num_timeout=NEVER, python=covered_python())
     executor.update_parameters(
@@ -146,7 +144,7 @@ def code_lines(folder: SweepFolder, launch: Launch) -> list[str]:
 
 
 def aftermath_lines(folder: SweepFolder, launch: Launch, *, first: int) -> list[str]:
-    """Shell lines after the workers: where one died in a run, the job goes back into the queue (`study.worker.requeue_after_crash`)."""
+    """Shell lines after the workers: where one died in a run, the job goes back into the queue (`requeue_after_crash`)."""
     words = [sys.executable, "-m", "study.worker.requeue_after_crash", str(folder.path.resolve()), launch.id, str(first)]
     return ["status=$?", f'[ "$status" -eq 0 ] || {shlex.join(words)}', "exit $status"]
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from study.config.yaml_source import apply_overrides, parse_yaml, problems_of
 from study.config.options import Options
+from study.config.yaml_source import apply_overrides, parse_yaml, problems_of
 from study.errors import Problem, UserError
 
 TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d\d){0,2})")
@@ -83,8 +83,10 @@ class Profile(Options):
     @model_validator(mode="after")
     def _a_job_trains_before_it_is_told_to_save(self) -> Profile:
         if self.signal_delay_s * 2 > self.time * 60:
-            raise ValueError(f"signal_delay_s must be at most half of time ({self.time} min): a job would be told to save "
-                             "and requeue before it has trained")
+            raise ValueError(
+                f"signal_delay_s must be at most half of time ({self.time} min): a job would be told to save "
+                "and requeue before it has trained"
+            )
         return self
 
 

@@ -12,23 +12,23 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from study.errors import Problem, UserError
+from study.launcher.assignment import ToDo, by_ranks, check_batches, enter, new_launch, to_do, told_stacks
+from study.launcher.liveness import Life, life_of
+from study.launcher.progress_view import LaunchView
+from study.launcher.run_filter import Selection
 from study.launcher.slurm import client as slurm
 from study.launcher.slurm.dependent_jobs import Follower, final_stage, reporting, submit_follower
-from study.launcher.assignment import ToDo, by_ranks, check_batches, enter, new_launch, to_do, told_stacks
-from study.records.ledger import Launch, read_launches
-from study.launcher.liveness import Life, life_of
-from study.records.locks import sweep_lock
-from study.launcher.slurm.profile import Profile
-from study.launcher.run_filter import Selection
-from study.launcher.sweep_status import standing
 from study.launcher.slurm.job_arrays import Array, Submitted, executor_for, script_text, submit
-from study.launcher.progress_view import LaunchView
-from study.errors import Problem, UserError
+from study.launcher.slurm.profile import Profile
+from study.launcher.sweep_status import standing
 from study.planning.planned_run import PlannedRun
 from study.planning.sweep_plan import Plan
-from study.records.sweep_folder import SweepFolder
-from study.records.record import read_records
 from study.planning.trials import unsettled
+from study.records.ledger import Launch, read_launches
+from study.records.locks import sweep_lock
+from study.records.record import read_records
+from study.records.sweep_folder import SweepFolder
 
 LOOK_EVERY_S = 2.0
 ASK_EVERY_S = 30.0  # one squeue call
@@ -138,9 +138,7 @@ def _placed(asked: Asked, left: ToDo, *, limits: slurm.Limits, console: Console)
     return placed
 
 
-def _submitted(
-    asked: Asked, runs: Sequence[PlannedRun], *, ranks: int, limits: slurm.Limits, console: Console
-) -> Placed:
+def _submitted(asked: Asked, runs: Sequence[PlannedRun], *, ranks: int, limits: slurm.Limits, console: Console) -> Placed:
     """Enters a launch of these runs and submits it; tells what Slurm took and what it didn't."""
     draft = _draft(asked, runs, limits, ranks=ranks)
     if draft.jobs == limits.job_count and draft.tasks < min(asked.workers, len(runs)):
@@ -155,8 +153,11 @@ def _submitted(
 
     done = submit(asked.folder, entered, asked.profile, array_size=limits.array_size, tell=tell)
     if done.left:
-        console.print(f"Slurm took no more; {done.left} of {entered.jobs} jobs are left for the next launch:\n{done.refused}",
-                      highlight=False, markup=False)
+        console.print(
+            f"Slurm took no more; {done.left} of {entered.jobs} jobs are left for the next launch:\n{done.refused}",
+            highlight=False,
+            markup=False,
+        )
     return Placed(entered, done)
 
 

@@ -17,11 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from study.analysis import labels
+from study.analysis.cell_grid import MEASURE, Floats, Level
+from study.analysis.cell_means import bounded, cells
+from study.analysis.figure_axes import Layout, keys, levels
 from study.reporting.figures.panels import Panel, Series, edge_labels, panelled, series_legend, series_of
 from study.reporting.figures.style import GRID, MUTED, PAPER, SURFACE, Look, Mark, styled
-from study.analysis.figure_axes import Layout, keys, levels
-from study.analysis.cell_means import bounded, cells
-from study.analysis.cell_grid import MEASURE, Floats, Level
 
 ON_DARK, ON_LIGHT = "#fefefe", "#111111"
 """Figures written on the dark and light cells of a heat map, whatever the page around it."""
@@ -113,8 +113,16 @@ def baseline_line(ax: Axes, baseline: float, *, look: Look) -> None:
     bottom, top = ax.get_ylim()
     low = 100 * baseline - bottom < 0.12 * (top - bottom)  # below it there would be no room for the name
     place, where = (0.01, 100 * baseline), ax.get_yaxis_transform()
-    ax.annotate("pixel baseline", place, xycoords=where, xytext=(0, 1 if low else -2), textcoords="offset points", color=MUTED,
-                va="bottom" if low else "top", fontsize=look.small)  # fmt: skip
+    ax.annotate(
+        "pixel baseline",
+        place,
+        xycoords=where,
+        xytext=(0, 1 if low else -2),
+        textcoords="offset points",
+        color=MUTED,
+        va="bottom" if low else "top",
+        fontsize=look.small,
+    )
 
 
 @styled
@@ -145,8 +153,19 @@ def cell_mean(summary: pd.DataFrame, factor: str, level: Level) -> float:
 def heat_panel(ax: Axes, grid: npt.NDArray[np.float64], *, limits: tuple[float, float], look: Look) -> None:
     """One panel of cells, per cent; an absent cell is pale and carries a dash."""
     low, high = limits if limits[1] > limits[0] else (limits[0] - 1, limits[0] + 1)
-    sns.heatmap(grid, ax=ax, vmin=low, vmax=high, cmap="cividis", annot=True, fmt=".1f", linewidths=look.line, cbar=False,
-                linecolor=SURFACE, annot_kws={"size": look.small})  # fmt: skip
+    sns.heatmap(
+        grid,
+        ax=ax,
+        vmin=low,
+        vmax=high,
+        cmap="cividis",
+        annot=True,
+        fmt=".1f",
+        linewidths=look.line,
+        cbar=False,
+        linecolor=SURFACE,
+        annot_kws={"size": look.small},
+    )
     for text in ax.texts:  # a white of its own: the page's surface turns dark, this must not
         text.set_color(ON_DARK if text.get_color() == "w" else ON_LIGHT)
     ax.set_facecolor(GRID)

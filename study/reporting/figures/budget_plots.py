@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from study.analysis import labels
+from study.analysis.cell_grid import Floats
+from study.analysis.figure_axes import Layout, groups, levels
 from study.reporting.figures.accuracy_plots import SPREAD, Scale
 from study.reporting.figures.panels import edge_labels, panelled, series_legend, series_of
 from study.reporting.figures.style import GRID, INK, MUTED, PAPER, SURFACE, Look, styled
-from study.analysis.figure_axes import Layout, groups, levels
-from study.analysis.cell_grid import Floats
 
 PARTS = ("stem", "token_mixing", "channel_mixing", "head")
 SHADES = ("#1f2329", "#4f7ca8", "#b9cfe0", "#8a8f98")
@@ -35,8 +35,15 @@ def budget_check(table: pd.DataFrame, *, places: Layout, tolerance: float | None
         for side, one in zip(sides, series, strict=True):
             own = one.within(panel.table).drop_duplicates([places.along])
             off = 100 * numbers(own, "match_residual")
-            panel.ax.plot(scale.places(own) + side, off, linestyle="none", marker=one.mark.marker, color=one.mark.colour,
-                          markeredgecolor=SURFACE, zorder=3)  # fmt: skip
+            panel.ax.plot(
+                scale.places(own) + side,
+                off,
+                linestyle="none",
+                marker=one.mark.marker,
+                color=one.mark.colour,
+                markeredgecolor=SURFACE,
+                zorder=3,
+            )
         scale.ticks(panel.ax)
     furthest = float(np.nanmax(np.abs(numbers(table, "match_residual"))))
     reach = 120 * max(furthest, tolerance or 0.0, 0.005)
@@ -75,8 +82,17 @@ def macs_by_part(table: pd.DataFrame, *, places: Layout, look: Look = PAPER) -> 
     ax.grid(False)
     sns.despine(ax=ax, left=True)
     shown = [part for part in PARTS if any(float(row[f"macs_{part}"]) > 0 for _, row in rows)]
-    handles = [ax.barh([-9], [0], color=SHADES[PARTS.index(part)], hatch=HATCHES[PARTS.index(part)], edgecolor=SURFACE,
-                       label=part.replace("_", " ")) for part in shown]  # fmt: skip
+    handles = [
+        ax.barh(
+            [-9],
+            [0],
+            color=SHADES[PARTS.index(part)],
+            hatch=HATCHES[PARTS.index(part)],
+            edgecolor=SURFACE,
+            label=part.replace("_", " "),
+        )
+        for part in shown
+    ]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(shown) if width > 3 else 2, handlelength=1.2)
     return figure
 
@@ -87,7 +103,23 @@ def stacked_bar(ax: Axes, at: float, row: pd.Series, *, look: Look) -> None:
     share = 100 * parts / parts.sum()
     left = np.cumsum(share) - share
     for place in range(len(PARTS)):
-        ax.barh([at], [share[place]], left=[left[place]], height=0.72, color=SHADES[place], hatch=HATCHES[place],
-                edgecolor=SURFACE, linewidth=look.line * 0.4)  # fmt: skip
-    ax.annotate(labels.amount(parts.sum()), (100, at), xytext=(look.text * 0.5, 0), textcoords="offset points",
-                va="center", fontsize=look.small, color=MUTED, annotation_clip=False)  # fmt: skip
+        ax.barh(
+            [at],
+            [share[place]],
+            left=[left[place]],
+            height=0.72,
+            color=SHADES[place],
+            hatch=HATCHES[place],
+            edgecolor=SURFACE,
+            linewidth=look.line * 0.4,
+        )
+    ax.annotate(
+        labels.amount(parts.sum()),
+        (100, at),
+        xytext=(look.text * 0.5, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=look.small,
+        color=MUTED,
+        annotation_clip=False,
+    )

@@ -13,16 +13,16 @@ import pandas as pd
 
 from study.analysis import labels
 from study.analysis.cost_columns import TIMED, costs_of, is_equal, positive
+from study.analysis.figure_axes import Layout
+from study.analysis.findings import Findings, Missing, Part
+from study.analysis.intervals import FEWEST_SEEDS
 from study.reporting.figures.accuracy_plots import accuracy_by_level, heat_map
 from study.reporting.figures.budget_plots import PARTS, budget_check, macs_by_part, numbers
-from study.reporting.figures.cost_plots import LETTERS, accuracy_against, beside_published
 from study.reporting.figures.contrast_plots import decomposition_bars, forest_plot
+from study.reporting.figures.cost_plots import LETTERS, accuracy_against, beside_published
 from study.reporting.figures.figure_spec import Plate, counts_text, divergence_text, interval_text, means_in_words, seeds_text
 from study.reporting.figures.training_catalog import training_plates, trials_plates
-from study.analysis.findings import Findings, Missing, Part
-from study.analysis.figure_axes import Layout
 from study.reporting.published_results import references
-from study.analysis.intervals import FEWEST_SEEDS
 
 
 def plates(findings: Findings) -> list[Plate]:

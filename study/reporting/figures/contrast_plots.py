@@ -108,8 +108,16 @@ def contrast_row(ax: Axes, at: float, *, row: dict[Hashable, Any], look: Look) -
     if not np.isnan(low):
         ax.plot([low, high], [at, at], color=INK, zorder=2)
     face = INK if row["verdict"] in CLAIMED else SURFACE
-    ax.plot([difference], [at], "o", markerfacecolor=face, markeredgecolor=INK, markeredgewidth=look.line * 0.8,
-            markersize=look.marker * 0.8, zorder=3)  # fmt: skip
+    ax.plot(
+        [difference],
+        [at],
+        "o",
+        markerfacecolor=face,
+        markeredgecolor=INK,
+        markeredgewidth=look.line * 0.8,
+        markersize=look.marker * 0.8,
+        zorder=3,
+    )
 
 
 @styled
@@ -126,8 +134,14 @@ def decomposition_bars(decomposition: pd.DataFrame, *, look: Look = PAPER) -> Fi
         reach = np.abs(np.stack([share - low, high - share]))[:, known]
         ax.errorbar(share[known], np.flatnonzero(known), xerr=reach, fmt="none", ecolor=INK, zorder=3)
     for place, (value, end) in enumerate(zip(share, np.where(known, np.maximum(high, share), share), strict=True)):
-        ax.annotate(f"{value:.0f}", (end, place), xytext=(look.text * 0.5, 0), textcoords="offset points", va="center",
-                    fontsize=look.small)  # fmt: skip
+        ax.annotate(
+            f"{value:.0f}",
+            (end, place),
+            xytext=(look.text * 0.5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=look.small,
+        )
     ax.set_xlim(0, 108)
     ax.set_ylabel("")
     ax.set_xlabel("share of the variation (%)", loc="right")

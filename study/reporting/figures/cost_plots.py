@@ -19,15 +19,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from study.analysis import labels
+from study.analysis.cell_grid import MEASURE, Floats, Level, plain
+from study.analysis.cell_means import bounded, cells
 from study.analysis.cost_columns import from_price, is_equal, positive, with_price
+from study.analysis.figure_axes import Layout, groups
+from study.analysis.frontier import front_band
 from study.reporting.figures.accuracy_plots import measured
 from study.reporting.figures.panels import Panel, Series, edge_labels, panelled, series_legend, series_of
 from study.reporting.figures.style import GRID, MUTED, PAPER, SURFACE, Look, Mark, marks, styled
-from study.analysis.figure_axes import Layout, groups
 from study.reporting.published_results import Reference
-from study.analysis.cell_means import bounded, cells
-from study.analysis.frontier import front_band
-from study.analysis.cell_grid import MEASURE, Floats, Level, plain
 
 NARROWEST = 2.5
 """An axis spans at least this ratio: budgets matched within 2 % should look matched."""
@@ -98,8 +98,18 @@ def cell_mark(ax: Axes, x: float, *, row: dict[Hashable, Any], level: Level, mar
     ax.plot([x], [mean], marker=mark.marker, color=mark.colour, markersize=size, markeredgecolor=SURFACE, zorder=4)
     if len(word) <= 2:
         drop = {"^": -0.12, "v": 0.12}.get(mark.marker, 0.0) * size
-        ax.annotate(word, (x, mean), xytext=(0, drop), textcoords="offset points", ha="center", va="center_baseline",
-                    color=SURFACE, fontsize=look.text * 0.68, fontweight="bold", zorder=5)  # fmt: skip
+        ax.annotate(
+            word,
+            (x, mean),
+            xytext=(0, drop),
+            textcoords="offset points",
+            ha="center",
+            va="center_baseline",
+            color=SURFACE,
+            fontsize=look.text * 0.68,
+            fontweight="bold",
+            zorder=5,
+        )
 
 
 def pareto_stairs(panel: Panel, *, cost: str, places: Layout, look: Look) -> None:
@@ -115,23 +125,31 @@ def pareto_stairs(panel: Panel, *, cost: str, places: Layout, look: Look) -> Non
 
 
 @styled
-def beside_published(
-    table: pd.DataFrame,
-    references: Sequence[Reference],
-    *,
-    places: Layout,
-    look: Look = PAPER,
-) -> Figure:
+def beside_published(table: pd.DataFrame, references: Sequence[Reference], *, places: Layout, look: Look = PAPER) -> Figure:
     """Accuracy against parameters with published results as hollow, lettered marks; the letters follow `references`."""
     figure = accuracy_against(table, "params", places=places, look=look)
     known = marks([(name,) for name in dict.fromkeys(reference.backbone for reference in references)])
     for ax in figure.axes:
         for letter, reference in zip(LETTERS, references, strict=False):
             mark = known[(reference.backbone,)]
-            ax.plot([reference.params], [100 * reference.accuracy], marker=mark.marker, markerfacecolor="none",
-                    markeredgecolor=mark.colour, markeredgewidth=look.line * 0.8, linestyle="none")  # fmt: skip
-            ax.annotate(letter, (reference.params, 100 * reference.accuracy), xytext=(look.marker * 0.7, 0),
-                        textcoords="offset points", va="center", fontsize=look.small, color=MUTED)  # fmt: skip
+            ax.plot(
+                [reference.params],
+                [100 * reference.accuracy],
+                marker=mark.marker,
+                markerfacecolor="none",
+                markeredgecolor=mark.colour,
+                markeredgewidth=look.line * 0.8,
+                linestyle="none",
+            )
+            ax.annotate(
+                letter,
+                (reference.params, 100 * reference.accuracy),
+                xytext=(look.marker * 0.7, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=look.small,
+                color=MUTED,
+            )
     own = positive(table, "params")
     every = np.concatenate([own * np.exp(-SIDEWAYS), own * np.exp(SIDEWAYS), [one.params for one in references]])
     cost_axis(figure.axes[0], every)

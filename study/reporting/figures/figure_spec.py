@@ -12,10 +12,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from study.analysis import labels
-from study.reporting.figures.style import Look
-from study.analysis.findings import Part
 from study.analysis.cell_means import cut_ends
+from study.analysis.findings import Part
 from study.analysis.intervals import FEWEST_SEEDS
+from study.reporting.figures.style import Look
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from study.analysis import labels
-from study.reporting.figures.style import SURFACE, Look, Mark, marks
-from study.analysis.figure_axes import Layout, groups, keys, title
 from study.analysis.cell_grid import Cell
+from study.analysis.figure_axes import Layout, groups, keys, title
+from study.reporting.figures.style import SURFACE, Look, Mark, marks
 
 LETTER = 0.62
 """Mean width of a letter of DejaVu Sans, in text sizes."""

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pandas as pd
 
 from study.analysis import labels
-from study.reporting.figures.training_plots import PERCENT, learning_curves, tuning_flatness
-from study.reporting.figures.figure_spec import Plate, seeds_text
 from study.analysis.findings import Part
 from study.analysis.tuning_choices import profile
+from study.reporting.figures.figure_spec import Plate, seeds_text
+from study.reporting.figures.training_plots import PERCENT, learning_curves, tuning_flatness
 
 TUNED = ("lr", "weight_decay", "label_smoothing", "warmup_epochs")
 """Options that are tuned and not studied; where a sweep varies them itself, a figure shows how flat their optimum is."""

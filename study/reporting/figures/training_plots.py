@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from study.analysis import labels
+from study.analysis.cell_grid import Floats
+from study.analysis.figure_axes import Layout
 from study.reporting.figures.cost_plots import cost_axis
 from study.reporting.figures.panels import Panel, Series, edge_labels, panelled, series_legend, series_of
 from study.reporting.figures.style import PAPER, Look, styled
-from study.analysis.figure_axes import Layout
-from study.analysis.cell_grid import Floats
 
 PERCENT = ("val_accuracy", "train_accuracy")
 JUDGED = "val_accuracy"  # what trials are chosen by
@@ -110,8 +110,15 @@ def chosen_rings(panel: Panel, series: Sequence[Series], *, tuned: str, look: Lo
         own = one.within(picked)
         if len(own):
             at, mean = float(own[tuned].iloc[0]), 100 * float(own[JUDGED].astype(float).mean())
-            panel.ax.plot([at], [mean], "o", markerfacecolor="none", markeredgecolor=one.mark.colour,
-                          markersize=look.marker * 2.2, markeredgewidth=look.line)  # fmt: skip
+            panel.ax.plot(
+                [at],
+                [mean],
+                "o",
+                markerfacecolor="none",
+                markeredgecolor=one.mark.colour,
+                markersize=look.marker * 2.2,
+                markeredgewidth=look.line,
+            )
     panel.ax.margins(y=0.2)  # room for the rings
 
 
@@ -123,6 +130,17 @@ def mean_and_range(panel: Panel, one: Series, *, measure: str, over: str = "epoc
     scale = 100 if measure in PERCENT else 1
     frame = pd.DataFrame({"at": own[over].astype(float), "value": scale * own[measure].astype(float)}).dropna()
     marker = None if over == "epoch" else one.mark.marker
-    sns.lineplot(frame, x="at", y="value", estimator="mean", errorbar=("pi", 100), color=one.mark.colour, marker=marker,
-                 ax=panel.ax, legend=False, linestyle=one.mark.linestyle, err_kws={"linewidth": 0, "alpha": 0.18})  # fmt: skip
+    sns.lineplot(
+        frame,
+        x="at",
+        y="value",
+        estimator="mean",
+        errorbar=("pi", 100),
+        color=one.mark.colour,
+        marker=marker,
+        ax=panel.ax,
+        legend=False,
+        linestyle=one.mark.linestyle,
+        err_kws={"linewidth": 0, "alpha": 0.18},
+    )
     panel.ax.set(xlabel="", ylabel="")

@@ -33,9 +33,21 @@ from study.training.augmentation.pixels import (
 )
 
 OPERATIONS = (
-    "identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "colour", "contrast",
-    "sharpness", "posterize", "solarize", "autocontrast", "equalize",
-)  # fmt: skip
+    "identity",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+    "rotate",
+    "brightness",
+    "colour",
+    "contrast",
+    "sharpness",
+    "posterize",
+    "solarize",
+    "autocontrast",
+    "equalize",
+)
 MOVES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 FIXED_TABLES = ("brightness", "posterize", "solarize")
 TABLES = (*FIXED_TABLES, "contrast", "autocontrast", "equalize")
@@ -71,9 +83,7 @@ class RandAugment:
         tables = self.tables[variant][:, None].repeat(1, images.shape[1], 1)
         contrast = among(chosen, ("contrast",))
         tables = only(
-            contrast,
-            tables,
-            lambda at: blended(mean_of(grey(images[at])), values, factor[at])[:, 0].expand_as(tables[at]),
+            contrast, tables, lambda at: blended(mean_of(grey(images[at])), values, factor[at])[:, 0].expand_as(tables[at])
         )
         tables = only(among(chosen, ("autocontrast",)), tables, lambda at: autocontrast_table(images[at]))
         return only(among(chosen, ("equalize",)), tables, lambda at: equalize_table(images[at]))
