@@ -97,7 +97,7 @@ def _traced_counts(model: nn.Module, image_size: int, in_channels: int) -> Mappi
         counts: Mapping[str, Counter[str]] = analysis.by_module_and_operator()
         unknown = sorted(set(analysis.unsupported_ops()) - FREE)
     if unknown:
-        rule = "this operator has no count of MACs; give it a handler, or a place among the free ones, in study/planning/traced_cost.py"
+        rule = "this operator has no count of MACs; give it a handler, or a place among the free ones, in traced_cost.py"
         raise UserError(*(Problem(rule, value=operator) for operator in unknown))
     return counts
 
