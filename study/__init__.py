@@ -1,3 +1,44 @@
-"""Patch or attention? An ablation harness that holds everything equal but the part under study."""
+"""Patch or attention? An ablation harness that holds everything equal except the factor under study.
 
-__version__ = "0.1.0"
+The public interface is this module:
+
+>>> from study import build, count_cost, load_table
+>>> model = build("vit", image_size=32, in_channels=3, num_classes=10, patch_size=4, dim=96, depth=6, heads=3)
+>>> count_cost(model, image_size=32, in_channels=3).params
+683050
+>>> load_table("runs/patch_size")  # doctest: +SKIP
+
+Every name is imported on first use: `import study` loads neither torch nor pandas.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from study.backbones import build, names
+    from study.planning.traced_cost import count_cost
+    from study.records.predictions import load_predictions
+    from study.records.table import load_table, load_trials
+
+__version__ = "0.2.0"
+
+__all__ = ["build", "count_cost", "load_predictions", "load_table", "load_trials", "names"]
+
+_MODULES = {
+    "build": "study.backbones",
+    "names": "study.backbones",
+    "count_cost": "study.planning.traced_cost",
+    "load_predictions": "study.records.predictions",
+    "load_table": "study.records.table",
+    "load_trials": "study.records.table",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,7 +1,8 @@
-"""The Python interface as the README shows it: names, keywords, types and columns that users build on."""
+"""The public Python interface: the names that `study` exports, their keywords, types and columns."""
 
 from __future__ import annotations
 
+import doctest
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
-from study.backbones import build, names
+import study
+import study.backbones
+import study.planning.traced_cost
+import study.records
+from study import build, count_cost, load_table, names
 from study.errors import UserError
-from study.planning.traced_cost import count_cost
-from study.records import load_table
 
 COLUMNS = [
     "run_id",
@@ -40,6 +43,46 @@ match: {by: params, target: 5k, head_dim: 8}
 axes: {backbone: [vit, mlp_mixer]}
 seeds: [0]
 """
+
+
+def run_python(program: str) -> str:
+    """The standard output of a fresh interpreter that runs a program."""
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_exported_names_are_the_functions_of_their_modules():
+    """`from study import name` and the import from the module that defines it give the same object."""
+    assert sorted(study.__all__) == ["build", "count_cost", "load_predictions", "load_table", "load_trials", "names"]
+    assert set(study.__all__) <= set(dir(study))
+    assert study.build is study.backbones.build
+    assert study.names is study.backbones.names
+    assert study.count_cost is study.planning.traced_cost.count_cost
+    for name in ("load_table", "load_trials", "load_predictions"):
+        assert getattr(study, name) is getattr(study.records, name)
+
+
+def test_importing_the_package_loads_neither_torch_nor_pandas():
+    """The public names are imported on first use, so that workers and `study --help` start quickly."""
+    program = "import sys, study, study.__main__; print([name for name in ('torch', 'pandas', 'numpy') if name in sys.modules])"
+    assert run_python(program) == "[]"
+
+
+def test_loading_tables_does_not_import_torch():
+    """A laptop without torch can load the tables of a sweep."""
+    assert run_python("import sys; from study import load_table; print('torch' in sys.modules)") == "False"
+
+
+def test_unknown_names_are_attribute_errors():
+    """A misspelled import fails as it does for any other module."""
+    with pytest.raises(ImportError, match="load_tabel"):
+        exec("from study import load_tabel")
+
+
+def test_docstring_examples_are_correct():
+    """The examples in the package's docstring print what they show."""
+    result = doctest.testmod(study)
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 @pytest.mark.parametrize(
