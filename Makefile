@@ -4,7 +4,7 @@
 # make test-gpu   those that need a GPU
 # make test-trackers  Weights & Biases and MLflow, which it installs
 # make soak       500 runs on a Slurm of its own under a random storm, ten minutes
-# make check      ruff and mypy
+# make check      ruff, mypy and the import contract
 # make bench      training steps on this CPU against named peers (benchmarks/README.md); some minutes on an idle machine
 # make bench-gpu  all that needs a GPU, in nine minutes, with torch and these files alone; IMAGES=folder, ARGS=--toy
 
@@ -42,6 +42,7 @@ check: .venv/complete-dev
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
+	@.venv/bin/lint-imports --no-cache --no-logo
 
 bench: .venv/complete-dev
 	@$(RUN) -m benchmarks.cpu $(ARGS)
