@@ -23,9 +23,9 @@ from benchmarks.subjects import SUBJECTS, facts_of, run_of, timm_model
 from benchmarks.turns import synchronise
 from study.config.options import DataOptions, ResolvedData
 from study.config.run import Run
-from study.data import prepare
-from study.data.random_images import noise_splits
-from study.data.splits import Splits, load
+from study.data import prepare_dataset
+from study.data.random_images import make_random_splits
+from study.data.splits import Splits, load_splits
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice
 from study.training.engine import train
@@ -84,7 +84,7 @@ def peer_epoch(asked: Asked, name: str, batches: Iterable[tuple[Tensor, Tensor]]
 
 def resident_batches(splits: Splits, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """One shuffled epoch of normalised images that are on the device already, without augmentation."""
-    mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (splits.facts.mean, splits.facts.std))
+    mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (splits.info.mean, splits.info.std))
     images = splits.train.images.to(device).float().div_(255).sub_(mean).div_(std)
     labels = splits.train.labels.to(device)
     order = torch.randperm(len(labels), device=device)
@@ -128,11 +128,11 @@ def run_and_images(asked: Asked, name: str) -> tuple[Run, Splits]:
     scale = asked.scale
     run = run_of(SUBJECTS[name], batch_size=scale.batch_size, precision=scale.precision, images=scale.images, epochs=SHORT)
     if asked.images is None:
-        return run, noise_splits(facts_of(run), images=scale.images)
+        return run, make_random_splits(facts_of(run), images=scale.images)
     cache = tempfile.gettempdir()
     options = DataOptions(name="folder", root=str(asked.images), cache=cache, image_size=SUBJECTS[name].image_size)
-    facts = prepare(options, workers=8, report=lambda *_: None)
+    facts = prepare_dataset(options, workers=8, report=lambda *_: None)
     sizes = {field: getattr(facts, field) for field in ("digest", "image_size", "num_classes", "channels")}
     counts = {field: getattr(facts, field) for field in ("train_images", "val_images", "test_images")}
     data = ResolvedData.model_validate({**options.model_dump(), **sizes, **counts})
-    return dataclasses.replace(run, data=data), load(data, facts)
+    return dataclasses.replace(run, data=data), load_splits(data, facts)

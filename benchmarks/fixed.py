@@ -32,8 +32,8 @@ from benchmarks.tables import print_table, write_json
 from benchmarks.turns import Lap, Ratio, elsewhere, ratio, take_turns
 from study.config.run import Run
 from study.config.sweep_file import read_sweep
-from study.data import facts
-from study.data.random_images import noise_splits
+from study.data import describe_dataset
+from study.data.random_images import make_random_splits
 from study.data.splits import Splits
 from study.planning.sweep_plan import make_plan
 from study.records.journal import read_journals
@@ -82,7 +82,7 @@ def first_steps(*, rounds: int) -> list[Lap]:
     path = ROOT / "sweeps" / "quickstart.yaml"
     plan = make_plan(read_sweep(path, ["backbone=convmixer", "model.patch_size=2", f"seeds={list(range(rounds + 1))}"]))
     runs = [planned.run for planned in plan.runs]
-    splits = noise_splits(facts(runs[0].data), images=runs[0].data.train_images)
+    splits = make_random_splits(describe_dataset(runs[0].data), images=runs[0].data.train_images)
     choice = equipped(DeviceChoice("cpu"), os.environ)
     with tempfile.TemporaryDirectory() as place:
         return [first_step(run, splits, choice, folder=Path(place)) for run in runs][1:]

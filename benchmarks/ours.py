@@ -11,7 +11,7 @@ from benchmarks.subjects import RECIPE, facts_of
 from study.benchmarking.timing import random_images
 from study.config.run import Run
 from study.config.variant import Variant
-from study.data.random_images import noise_splits
+from study.data.random_images import make_random_splits
 from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
 from study.training.device import DeviceChoice, autocast, execution_mode
@@ -43,7 +43,7 @@ def our_step(run: Run, choice: DeviceChoice, *, variant: Variant | None = None) 
 
 def our_input(run: Run, choice: DeviceChoice) -> tuple[Callable[[], object], str]:
     """One batch out of the data path: gathered, augmented by the 25-epoch recipe and normalised, as a mean over many."""
-    splits = noise_splits(facts_of(run), images=max(INPUT_IMAGES, run.train.batch_size))
+    splits = make_random_splits(facts_of(run), images=max(INPUT_IMAGES, run.train.batch_size))
     layout = memory_format(placed(run, choice).model)
     batches = TrainingBatches(run, splits, device=choice.device, layout=layout)
     stream = (batch for epoch in itertools.count() for batch in batches.epoch(epoch))

@@ -11,7 +11,7 @@ from torch import nn
 from study.backbones import specify
 from study.config.options import AugmentOptions, ResolvedData, TrainOptions
 from study.config.run import Run
-from study.data.dataset_facts import DataFacts
+from study.data.dataset_info import DatasetInfo
 from study.data.torchvision_schema import declare_missing_operators
 
 CLASSES, CHANNELS, IMAGES = 10, 3, 50_000
@@ -75,9 +75,9 @@ def run_of(subject: Subject, *, batch_size: int, precision: str, images: int = I
     )
 
 
-def facts_of(run: Run) -> DataFacts:
+def facts_of(run: Run) -> DatasetInfo:
     """What the data of `run_of` are, as random images take them."""
-    return DataFacts(
+    return DatasetInfo(
         name=run.data.name,
         digest=run.data.digest,
         image_size=run.data.image_size,

@@ -26,7 +26,7 @@ from study.cli.arguments import (
     typed,
 )
 from study.config.sweep import Sweep
-from study.data import Unprepared
+from study.data import NotPrepared
 from study.data.linear_baseline import fit_baseline
 from study.errors import Problem, UserError, exit_status
 from study.launcher.assignment import enter, keep_plan, new_launch, not_kept, to_do, told_stacks
@@ -129,7 +129,7 @@ def _planned(sweep: Sweep, folder: SweepFolder, selection: Selection, *, dry_run
     """The plan, its data prepared; what is wrong with sweep and selection is told first, where it can be seen without them."""
     try:
         plan = plan_so_far(sweep, folder)
-    except Unprepared:
+    except NotPrepared:
         if dry_run:
             raise
         prepare_data(sweep, console)

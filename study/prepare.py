@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from study.cli.arguments import add_sweep_arguments, command_parser, open_console
 from study.config.sweep import Sweep
-from study.data import DataFacts, prepare
+from study.data import DatasetInfo, prepare_dataset
 from study.errors import exit_status
 from study.planning.resolver import data_options
 from study.planning.sweep_plan import read_to_plan
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def prepare_data(sweep: Sweep, console: Console) -> list[DataFacts]:
+def prepare_data(sweep: Sweep, console: Console) -> list[DatasetInfo]:
     """Every data set of a sweep, ready to be loaded; progress is shown while there is something to do."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
@@ -47,7 +47,7 @@ def prepare_data(sweep: Sweep, console: Console) -> list[DataFacts]:
             bars.update(tasks[what], completed=done, total=total)
 
         workers = len(os.sched_getaffinity(0))
-        return [prepare(options, workers=workers, report=report) for options in data_options(sweep)]
+        return [prepare_dataset(options, workers=workers, report=report) for options in data_options(sweep)]
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ import torch
 from study.config.run import Run
 from study.config.variant import Variant
 from study.cpu_kernels.freed_memory import return_freed_memory
-from study.data import facts
-from study.data.random_images import noise_splits
+from study.data import describe_dataset
+from study.data.random_images import make_random_splits
 from study.rng import stream
 from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
@@ -136,7 +136,9 @@ def random_images(run: Run) -> torch.Tensor:
 
 def time_input(run: Run, *, device: DeviceChoice) -> float:
     """Images per second that are fetched, augmented and normalised as for the run, in the contiguous layout."""
-    splits = noise_splits(facts(run.data), images=max(run.train.batch_size, INPUT_PIXELS // run.data.image_size**2))
+    splits = make_random_splits(
+        describe_dataset(run.data), images=max(run.train.batch_size, INPUT_PIXELS // run.data.image_size**2)
+    )
     batches = TrainingBatches(run, splits, device=device.device, layout=torch.contiguous_format)
     with execution_mode(device):
         seconds = timed(lambda: sum(1 for _ in batches.epoch(0)), device.device)

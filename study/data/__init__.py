@@ -1,10 +1,10 @@
-"""Images and labels: which data sets exist, how they are decoded once, split, and fed to a device.
+"""Images and labels: which data sets exist, how they are decoded once, split, and loaded onto a device.
 
-`facts(options)` says what a data set is without reading its images, `prepare(options)` fetches and decodes it,
-`study.data.splits.load(options, facts)` hands its splits to training. The first two don't import torch.
+`describe_dataset(options)` describes a data set without reading its images, `prepare_dataset(options)` downloads and
+decodes it, and `study.data.splits.load_splits(options, info)` gives its splits to training. The first two don't import torch.
 """
 
-from study.data.dataset_facts import DataFacts
-from study.data.datasets import Unprepared, facts, prepare
+from study.data.dataset_info import DatasetInfo
+from study.data.datasets import NotPrepared, describe_dataset, prepare_dataset
 
-__all__ = ["DataFacts", "Unprepared", "facts", "prepare"]
+__all__ = ["DatasetInfo", "NotPrepared", "describe_dataset", "prepare_dataset"]

@@ -4,7 +4,7 @@
                                  train_labels.npy   int64 `n`
                                  train_order.npy    int64 `n`, each row's position in the source's own order
                                  test_*.npy         likewise
-                                 facts.json         `StoredFacts`, written last
+                                 facts.json         `SourceInfo`, written last
     <cache>/scans/<key>.json     which of these holds an image folder that was scanned as <key>
     <cache>/building/<key>/      under way, or interrupted and resumed by the next `prepare`
     <cache>/locks/<key>.lock     held by the one process that builds <key>
@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from study.atomic_io import flush, whole_file
-from study.data.dataset_facts import StoredFacts
+from study.data.dataset_info import SourceInfo
 from study.data.images import Pixels
 from study.data.stratified_order import Integers
 from study.errors import Problem, UserError
@@ -60,16 +60,16 @@ def scan_path(cache: Path, *, scan_key: str, image_size: int | None) -> Path:
     return cache / "scans" / f"{short_hash(scan_key, image_size)}.json"
 
 
-def read_stored(store: Path) -> StoredFacts | None:
+def read_stored(store: Path) -> SourceInfo | None:
     """The facts of a finished store, or None where there is none."""
     try:
         told = json.loads((store / "facts.json").read_text())
     except FileNotFoundError:
         return None
-    return StoredFacts(**told | {key: tuple(told[key]) for key in ("class_names", "mean", "std")})
+    return SourceInfo(**told | {key: tuple(told[key]) for key in ("class_names", "mean", "std")})
 
 
-def open_store(store: Path, stored: StoredFacts) -> Arrays:
+def open_store(store: Path, stored: SourceInfo) -> Arrays:
     """The arrays of a finished store, its images memory-mapped.
 
     The maps are private and copy-on-write: their pages are shared between workers and nothing reaches the files.
@@ -94,7 +94,7 @@ def _damaged(store: Path, why: str) -> UserError:
     return UserError(Problem(f"damaged cache ({why}); delete it and prepare again", place=str(store), key="data.cache"))
 
 
-def finish(building: Path, stored: StoredFacts, cache: Path) -> Path:
+def finish(building: Path, stored: SourceInfo, cache: Path) -> Path:
     """Turn a complete building folder into a store in one step; an equal store that is there already wins."""
     store = store_path(cache, name=stored.name, digest=stored.digest, image_size=stored.image_size)
     with whole_file(building / "facts.json") as draft:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from study.data.cache import Report, check_space, finish, save_array
-from study.data.dataset_facts import StoredFacts
+from study.data.dataset_info import SourceInfo
 from study.data.images import Pixels, fitted
 from study.data.stratified_order import Integers, stratified_order
 from study.data.torchvision_datasets import Parts
@@ -57,7 +57,7 @@ def save_rows(building: Path, part: str, labels: Integers) -> Integers:
     return order
 
 
-def build_arrays(stored: StoredFacts, parts: Parts, *, cache: Path, building: Path, report: Report) -> Path:
+def build_arrays(stored: SourceInfo, parts: Parts, *, cache: Path, building: Path, report: Report) -> Path:
     """A store of images in memory, resized where their size differs from the facts'; returns its folder."""
     building.mkdir(parents=True, exist_ok=True)
     total, done = sum(len(images) for images, _ in parts.values()), 0

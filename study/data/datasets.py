@@ -12,10 +12,10 @@ from pathlib import Path
 from study.atomic_io import whole_file
 from study.config.options import DataOptions, ResolvedData
 from study.data.cache import Report, only_builder, open_store, read_stored, scan_path, short_hash, store_path, told_of_disk
-from study.data.cache_builder import build_folder
 from study.data.cache_writer import build_arrays
-from study.data.dataset_facts import DataFacts, StoredFacts, check_labels, select
+from study.data.dataset_info import DatasetInfo, SourceInfo, check_labels, select
 from study.data.digits import SIZE, read_digits
+from study.data.folder_decoder import build_folder
 from study.data.image_folder import Scan, scan
 from study.data.torchvision_datasets import PUBLISHED, read
 from study.errors import Problem, UserError
@@ -23,11 +23,11 @@ from study.errors import Problem, UserError
 UNPREPARED = "run `python -m study.prepare SWEEP` first"
 
 
-class Unprepared(UserError):
+class NotPrepared(UserError):
     """Images that are not in the cache yet, or have changed since: `study.prepare` mends it."""
 
 
-def facts(options: DataOptions) -> DataFacts:
+def describe_dataset(options: DataOptions) -> DatasetInfo:
     """What the options' data set is; raises UserError where it must be prepared first or has too few images.
 
     A run's `ResolvedData` name their content by its digest: for them `data.root` isn't looked at.
@@ -45,14 +45,14 @@ def facts(options: DataOptions) -> DataFacts:
     return found
 
 
-def prepare(options: DataOptions, *, workers: int, report: Report) -> DataFacts:
+def prepare_dataset(options: DataOptions, *, workers: int, report: Report) -> DatasetInfo:
     """Fetch and decode what isn't in the cache yet, with `workers` processes; safe when done twice at a time.
 
     `report(what, done, total)` is called as the work goes on. Raises UserError for bad images (all of them at once),
     a folder that can't be written to, a full disk, a failed download, and all that `facts` refuses.
     """
     if options.name == "digits":
-        return facts(options)
+        return describe_dataset(options)
     if options.name in PUBLISHED:
         stored = PUBLISHED[options.name].stored(options.image_size)
         select(stored, options)  # refuse before a download
@@ -60,7 +60,7 @@ def prepare(options: DataOptions, *, workers: int, report: Report) -> DataFacts:
     return _checked(_folder_store(scan(Path(options.root)), options, workers=workers, report=report), options)
 
 
-def _checked(store: Path, options: DataOptions) -> DataFacts:
+def _checked(store: Path, options: DataOptions) -> DatasetInfo:
     stored = read_stored(store)
     assert stored is not None, store
     found = select(stored, options)
@@ -68,7 +68,7 @@ def _checked(store: Path, options: DataOptions) -> DataFacts:
     return found
 
 
-def _published_store(stored: StoredFacts, options: DataOptions, report: Report) -> Path:
+def _published_store(stored: SourceInfo, options: DataOptions, report: Report) -> Path:
     cache = Path(options.cache)
     store = store_path(cache, name=stored.name, digest=stored.digest, image_size=stored.image_size)
     if read_stored(store) is not None:
@@ -111,7 +111,7 @@ def _scanned_store(options: DataOptions) -> Path:
     store = _known_store(scan(Path(options.root)), options)
     if store is None:
         rule = f"these images are not prepared, or changed since: {UNPREPARED}"
-        raise Unprepared(Problem(rule, place=options.root, key="data.root"))
+        raise NotPrepared(Problem(rule, place=options.root, key="data.root"))
     return store
 
 
@@ -119,5 +119,5 @@ def _resolved_store(options: ResolvedData) -> Path:
     cache = Path(options.cache)
     store = store_path(cache, name=options.name, digest=options.digest, image_size=options.image_size)
     if read_stored(store) is None:
-        raise Unprepared(Problem(f"these images are not prepared here: {UNPREPARED}", place=str(store), key="data.cache"))
+        raise NotPrepared(Problem(f"these images are not prepared here: {UNPREPARED}", place=str(store), key="data.cache"))
     return store

@@ -13,14 +13,14 @@ import hashlib
 import numpy as np
 
 from study.data.cache import Arrays
-from study.data.dataset_facts import StoredFacts
+from study.data.dataset_info import SourceInfo
 from study.data.images import Pixels, fitted, statistics
 from study.data.stratified_order import Integers, stratified_order
 
 IMAGES, TEST_IMAGES, SIZE, LEVELS = 1797, 360, 8, 16
 
 
-def read_digits(image_size: int) -> tuple[StoredFacts, Arrays]:
+def read_digits(image_size: int) -> tuple[SourceInfo, Arrays]:
     """The facts, and what `study.data.cache.open_store` gives for other sets: images `n 1 h w`, labels, order."""
     images, labels, digest = _source()
     mixed = stratified_order(labels, "digits")
@@ -28,7 +28,7 @@ def read_digits(image_size: int) -> tuple[StoredFacts, Arrays]:
     resized = images if image_size == SIZE else np.stack([fitted(image, image_size) for image in images])
     pixels = {name: resized[at][:, None] for name, at in order.items()}
     mean, std = statistics(pixels["train"])
-    facts = StoredFacts(
+    facts = SourceInfo(
         name="digits",
         digest=digest,
         image_size=image_size,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from study.data.image_folder import images_below, subfolders
-from study.data.images import Pixels, UnreadablePicture
+from study.data.images import Pixels, UnreadableImage
 from study.data.preprocessing import Preprocessing
 from study.errors import Problem, UserError
 
@@ -74,7 +74,7 @@ class LabelledBatches:
         path = self.folder.root / os.fspath(file)
         try:
             return self.preprocessing.pixels(path.read_bytes(), self.image_size)
-        except (UnreadablePicture, OSError) as error:
+        except (UnreadableImage, OSError) as error:
             return Problem(str(error), place=str(path))
 
     def _batch(self, start: int, decoding: list[Future[Pixels | Problem]]) -> tuple[Tensor, Tensor]:

@@ -18,21 +18,21 @@ Pixels = npt.NDArray[np.uint8]
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 
 
-class UnreadablePicture(Exception):
+class UnreadableImage(Exception):
     """A file that is no picture this study can train on; its message says why, without the file's name."""
 
 
 def decoded(content: bytes, image_size: int | None) -> Pixels:
     """The pixels `3 h w` of a file's content, at `image_size` or, where that is None, at the file's own size."""
     if not content:
-        raise UnreadablePicture("empty file")
+        raise UnreadableImage("empty file")
     try:
         picture: Image.Image = Image.open(io.BytesIO(content))
         picture.load()
     except Exception as error:  # Pillow's decoders raise a dozen kinds, some of them struct's and zlib's
-        raise UnreadablePicture(f"not readable: {error or type(error).__name__}") from error
+        raise UnreadableImage(f"not readable: {error or type(error).__name__}") from error
     if picture.mode not in EIGHT_BIT_MODES:
-        raise UnreadablePicture(f"pixel format {picture.mode}: 8 bits per channel are needed")
+        raise UnreadableImage(f"pixel format {picture.mode}: 8 bits per channel are needed")
     if picture.mode in ("P", "PA"):  # Pillow warns where a palette's transparency is dropped without this step
         picture = picture.convert("RGBA")
     picture = picture.convert("RGB")

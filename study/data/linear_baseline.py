@@ -18,8 +18,8 @@ from sklearn.preprocessing import StandardScaler
 from torch.nn import functional
 
 from study.config.options import ResolvedData
-from study.data import facts
-from study.data.splits import Split, load
+from study.data import describe_dataset
+from study.data.splits import Split, load_splits
 
 MOST_IMAGES = 5_000
 MOST_PIXELS = 32  # a side
@@ -41,7 +41,7 @@ class Baseline:
 
 def fit_baseline(data: ResolvedData) -> Baseline:
     """Fits on training images, never on validation or test ones, and reads the test images once."""
-    splits = load(data, facts(data))
+    splits = load_splits(data, describe_dataset(data))
     pixels, labels = _flat(splits.train, slice(MOST_IMAGES))
     scaler = StandardScaler().fit(pixels)
     models = [_fitted(scaler.transform(pixels), labels, penalty=penalty) for penalty in PENALTIES]

@@ -31,7 +31,7 @@ class Preprocessing:
     interpolation: Interpolation = "bicubic"
 
     def pixels(self, content: bytes, image_size: int) -> Pixels:
-        """The picture in a file's content, uint8 `3 h w`; raises UnreadablePicture."""
+        """The picture in a file's content, uint8 `3 h w`; raises UnreadableImage."""
         if self.crop is None:
             return decoded(content, image_size)
         picture = Image.fromarray(decoded(content, None).transpose(1, 2, 0))

@@ -6,12 +6,12 @@ import dataclasses
 
 import torch
 
-from study.data.dataset_facts import DataFacts
+from study.data.dataset_info import DatasetInfo
 from study.data.splits import Split, Splits
 from study.rng import stream
 
 
-def noise_splits(facts: DataFacts, *, images: int) -> Splits:
+def make_random_splits(facts: DatasetInfo, *, images: int) -> Splits:
     """Splits of `images` images each, every pixel drawn by itself, labelled class by class in turn."""
     train, val, test = (_noise(facts, images, name) for name in ("train", "val", "test"))
     both = Split(
@@ -20,10 +20,10 @@ def noise_splits(facts: DataFacts, *, images: int) -> Splits:
         indices=torch.arange(2 * images),
     )
     sized = dataclasses.replace(facts, train_images=images, val_images=images, test_images=images)
-    return Splits(train=train, val=val, test=test, train_and_val=both, facts=sized)
+    return Splits(train=train, val=val, test=test, train_and_val=both, info=sized)
 
 
-def _noise(facts: DataFacts, images: int, name: str) -> Split:
+def _noise(facts: DatasetInfo, images: int, name: str) -> Split:
     shape = (images, facts.channels, facts.image_size, facts.image_size)
     pixels = stream("noise", name).integers(0, 256, shape, dtype="uint8")
     at = torch.arange(images)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from study.config.options import DataOptions
 from study.data.cache import Arrays, open_store, read_stored, store_path
-from study.data.dataset_facts import DataFacts, check_labels, rows
+from study.data.dataset_info import DatasetInfo, check_labels, rows
 from study.data.datasets import UNPREPARED
 from study.data.digits import read_digits
 from study.errors import Problem, UserError
@@ -43,16 +43,16 @@ class Splits:
     val: Split
     test: Split
     train_and_val: Split  # for final runs that are fitted on all labelled training images
-    facts: DataFacts
+    info: DatasetInfo
 
 
-def load(options: DataOptions, facts: DataFacts) -> Splits:
+def load_splits(options: DataOptions, facts: DatasetInfo) -> Splits:
     """The splits that `facts` describes; raises UserError where the cache lacks them or doesn't fit them."""
     arrays = _arrays(options, facts)
     check_labels(facts, arrays.labels)
     pieces = {name: _split(arrays, part, piece) for name, (part, piece) in rows(facts).items()}
     fitted_on = slice(0, facts.val_images + facts.train_images)
-    return Splits(**pieces, train_and_val=_split(arrays, "train", fitted_on), facts=facts)
+    return Splits(**pieces, train_and_val=_split(arrays, "train", fitted_on), info=facts)
 
 
 def _split(arrays: Arrays, part: str, piece: slice) -> Split:
@@ -63,7 +63,7 @@ def _split(arrays: Arrays, part: str, piece: slice) -> Split:
     )
 
 
-def _arrays(options: DataOptions, facts: DataFacts) -> Arrays:
+def _arrays(options: DataOptions, facts: DatasetInfo) -> Arrays:
     if facts.name == "digits":
         return read_digits(facts.image_size)[1]
     store = store_path(Path(options.cache), name=facts.name, digest=facts.digest, image_size=facts.image_size)

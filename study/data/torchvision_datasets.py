@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from study.data.dataset_facts import StoredFacts
+from study.data.dataset_info import SourceInfo
 from study.data.images import Pixels
 from study.data.stratified_order import Integers
 from study.errors import Problem, UserError
@@ -43,9 +43,9 @@ class Published:
     files: str  # what a user without network puts below data.root
     read: Callable[[Path], Parts]
 
-    def stored(self, image_size: int | None) -> StoredFacts:
+    def stored(self, image_size: int | None) -> SourceInfo:
         """What is known of the set at `image_size` (None: its own) before anything is fetched."""
-        return StoredFacts(
+        return SourceInfo(
             name=self.name,
             digest=hashlib.sha256("\n".join(self.md5).encode()).hexdigest(),
             image_size=image_size or self.image_size,

@@ -20,7 +20,7 @@ from study.config.options import AugmentOptions, DataOptions, MatchOptions, Reso
 from study.config.run import Run
 from study.config.sweep import SECTIONS, Cell, Setting, Sweep
 from study.config.yaml_source import Places, problems_of
-from study.data import DataFacts, Unprepared, facts
+from study.data import DatasetInfo, NotPrepared, describe_dataset
 from study.errors import Problem, UserError, nearest
 from study.planning.width import Matched, Sized, Sizer, solved_options
 
@@ -67,7 +67,7 @@ class Resolver:
     sweep: Sweep
     problems: list[Problem] = field(default_factory=list)
     unprepared: list[Problem] = field(default_factory=list)
-    _facts: dict[str, DataFacts | None] = field(default_factory=dict)
+    _facts: dict[str, DatasetInfo | None] = field(default_factory=dict)
     _sizer: Sizer = field(default_factory=Sizer)
 
     def __post_init__(self) -> None:
@@ -152,13 +152,13 @@ class Resolver:
             for problem in found
         ]
 
-    def _facts_of(self, options: DataOptions, settings: Cell) -> DataFacts | None:
+    def _facts_of(self, options: DataOptions, settings: Cell) -> DatasetInfo | None:
         key = options.model_dump_json()
         if key not in self._facts:
             self._facts[key] = None
             try:
-                self._facts[key] = facts(options)
-            except Unprepared as error:
+                self._facts[key] = describe_dataset(options)
+            except NotPrepared as error:
                 words = shlex.join([self.sweep.path, *self.sweep.overrides])
                 self.unprepared += [replace(one, rule=one.rule.replace("SWEEP", words)) for one in error.problems]
             except UserError as error:
@@ -171,7 +171,7 @@ class Resolver:
         settings: Cell,
         *,
         match: Read[MatchOptions],
-        found: DataFacts | None,
+        found: DatasetInfo | None,
         train: Read[TrainOptions],
     ) -> Sized | None:
         own, sound = self._own_model_options(settings, kind)
@@ -195,7 +195,7 @@ class Resolver:
         return sized if sound and not given else None
 
     def _check_alone(
-        self, kind: type[BackboneSpec], own: Mapping[str, Setting], *, found: DataFacts | None, by: str | None
+        self, kind: type[BackboneSpec], own: Mapping[str, Setting], *, found: DatasetInfo | None, by: str | None
     ) -> None:
         """Tells what is wrong with model options whatever the width is, and the images where they aren't known either.
 
@@ -243,7 +243,7 @@ class Resolver:
         meant = [name if name in names() else nearest(str(name), names()) for name in [*varied, *fixed]]
         return [name for name in meant if name is not None] or list(names())
 
-    def _check_batches(self, train: TrainOptions, found: DataFacts, settings: Cell) -> None:
+    def _check_batches(self, train: TrainOptions, found: DatasetInfo, settings: Cell) -> None:
         """What only recipe and data together can tell to be impossible."""
         if train.batch_size > found.train_images:
             self.tell(
@@ -283,12 +283,12 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _of_data(found: DataFacts) -> dict[str, int]:
+def _of_data(found: DatasetInfo) -> dict[str, int]:
     """The model options that the data decides."""
     return {"image_size": found.image_size, "in_channels": found.channels, "num_classes": found.num_classes}
 
 
-def _data(options: DataOptions, found: DataFacts) -> ResolvedData:
+def _data(options: DataOptions, found: DatasetInfo) -> ResolvedData:
     sizes = {
         "image_size": found.image_size,
         "train_images": found.train_images,

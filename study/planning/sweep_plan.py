@@ -18,7 +18,7 @@ from typing import Any
 from study.config.sweep import Cell, Sweep, Tuning
 from study.config.sweep_file import read_draft
 from study.config.yaml_source import MISSING
-from study.data import Unprepared
+from study.data import NotPrepared
 from study.errors import Problem, UserError, in_file_order
 from study.planning.cost_check import verify
 from study.planning.planned_run import PendingRun, PlannedRun, architectures
@@ -118,7 +118,7 @@ def make_plan(sweep: Sweep, selection: Selection | None = None) -> Plan:
     if resolver.problems:
         raise UserError(*in_file_order([*resolver.problems, *resolver.unprepared]))
     if resolver.unprepared:
-        raise Unprepared(*resolver.unprepared)
+        raise NotPrepared(*resolver.unprepared)
     if not asked:
         raise UserError(Problem(NO_RUN, place=sweep.path, key="exclude"))
     distinct = {one.run_id: one for one in reversed(asked)}

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from study.config.run import Run
-from study.data import DataFacts
-from study.data.feeder import Feeder, fits_on_device
+from study.data import DatasetInfo
+from study.data.batch_loader import BatchLoader, can_fit_on_device
 from study.data.splits import Split, Splits
 from study.rng import stream
 from study.training.augmentation import Augmentation, Normalisation, Target
@@ -38,8 +38,8 @@ class TrainingBatches:
         self.epoch_steps = steps_per_epoch(self._images, self._batch_size)
         pixels = run.data.image_size**2 * self._batch_size // ranks.size
         self._group = max(1, AUGMENTATION_PIXELS[device.type] // pixels)
-        self._feeder = Feeder(split, device, resident=fits_on_device(split, device))
-        self._augmentation = Augmentation(run.augment, splits.facts, seed=run.seed, images=self._images)
+        self._feeder = BatchLoader(split, device, resident=can_fit_on_device(split, device))
+        self._augmentation = Augmentation(run.augment, splits.info, seed=run.seed, images=self._images)
         self.mixes_labels = bool(run.augment.mixup or run.augment.cutmix)
 
     def epoch(self, epoch: int, *, first: int = 0) -> Iterator[tuple[Tensor, Target]]:
@@ -67,10 +67,10 @@ class EvaluationBatches:
     """
 
     def __init__(
-        self, split: Split, *, facts: DataFacts, device: torch.device, layout: torch.memory_format, ranks: Ranks = ALONE
+        self, split: Split, *, facts: DatasetInfo, device: torch.device, layout: torch.memory_format, ranks: Ranks = ALONE
     ):
         self._normalise = Normalisation(facts, device=device, layout=layout)
-        self._feeder = Feeder(split, device, resident=fits_on_device(split, device))
+        self._feeder = BatchLoader(split, device, resident=can_fit_on_device(split, device))
         positions = torch.split(torch.arange(len(split)), max(1, EVALUATION_PIXELS // facts.image_size**2))
         self._positions = ranks.share(positions)
 

@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 
 from study.config.run import Run
-from study.data import facts
-from study.data.random_images import noise_splits
-from study.data.splits import Split, Splits, load
+from study.data import describe_dataset
+from study.data.random_images import make_random_splits
+from study.data.splits import Split, Splits, load_splits
 from study.errors import UserError
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice
@@ -52,8 +52,8 @@ def miniature(run: Run) -> Run:
 def few(splits: Splits, images: int) -> Splits:
     """The first `images` images of each split, at most."""
     train, val, test, both = (_first(split, images) for split in (splits.train, splits.val, splits.test, splits.train_and_val))
-    sized = dataclasses.replace(splits.facts, train_images=len(train), val_images=len(val), test_images=len(test))
-    return Splits(train, val, test, both, facts=sized)
+    sized = dataclasses.replace(splits.info, train_images=len(train), val_images=len(val), test_images=len(test))
+    return Splits(train, val, test, both, info=sized)
 
 
 def _first(split: Split, images: int) -> Split:
@@ -62,8 +62,8 @@ def _first(split: Split, images: int) -> Split:
 
 def images_at_hand(run: Run) -> tuple[Splits, bool]:
     """The run's images and True where they are prepared, else noise of their shape and False."""
-    found = facts(run.data)
+    found = describe_dataset(run.data)
     try:
-        return load(run.data, found), True
+        return load_splits(run.data, found), True
     except UserError:
-        return noise_splits(found, images=IMAGES_PER_PART * run.train.accumulate), False
+        return make_random_splits(found, images=IMAGES_PER_PART * run.train.accumulate), False

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from study.atomic_io import whole_file
 from study.config.run import Run
-from study.data import DataFacts
+from study.data import DatasetInfo
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Kept:
     class_names: tuple[str, ...]
 
 
-def write_kept(path: Path, run: Run, *, weights: Mapping[str, Tensor], facts: DataFacts, writer: str) -> None:
+def write_kept(path: Path, run: Run, *, weights: Mapping[str, Tensor], facts: DatasetInfo, writer: str) -> None:
     """The file appears whole or not at all; `writer` keeps the drafts of two workers apart."""
     looks = {"mean": facts.mean, "std": facts.std, "class_names": facts.class_names}
     metadata = {"run": json.dumps(run.to_json()), **{name: json.dumps(value) for name, value in looks.items()}}

@@ -71,7 +71,7 @@ def member(
     """A run that is about to take its first step, with the model that was placed for it."""
     where, layout = device.device, placing.layout
     batches = TrainingBatches(run, splits, device=where, layout=layout, ranks=ranks)
-    evaluated = partial(EvaluationBatches, facts=splits.facts, device=where, layout=layout, ranks=ranks)
+    evaluated = partial(EvaluationBatches, facts=splits.info, device=where, layout=layout, ranks=ranks)
     session = Session(
         run=run,
         device=where,

@@ -19,8 +19,8 @@ import torch
 from study.config.options import ResolvedData
 from study.config.run import Run
 from study.config.variant import Variant
-from study.data import facts
-from study.data.splits import Splits, load
+from study.data import describe_dataset
+from study.data.splits import Splits, load_splits
 from study.errors import UserError
 from study.records.columns import planned_columns
 from study.records.ledger import Launch
@@ -233,12 +233,12 @@ class Trainer:
     def _load(self, data: ResolvedData) -> Splits:
         key = data.model_dump_json()
         if key not in self._splits:
-            self._splits[key] = load(data, facts(data))
+            self._splits[key] = load_splits(data, describe_dataset(data))
         return self._splits[key]
 
     def _keep(self, run: Run, outcome: Outcome) -> None:
         path = self.folder.weights / f"{run.run_id}.safetensors"
-        write_kept(path, run, weights=outcome.weights, facts=self._load(run.data).facts, writer=str(self.writer))
+        write_kept(path, run, weights=outcome.weights, facts=self._load(run.data).info, writer=str(self.writer))
 
     def _keep_predictions(self, run: Run, found: Predictions) -> None:
         from study.records.predictions import keep_predictions  # loads pandas and pyarrow

@@ -13,7 +13,7 @@ from benchmarks import cpu, gpu, limits, wheels
 from benchmarks.peers import plain_step, usual_epoch
 from benchmarks.subjects import SUBJECTS, facts_of, run_of
 from benchmarks.turns import Here, Lap, Timing, elsewhere, ratio, take_turns
-from study.data.random_images import noise_splits
+from study.data.random_images import make_random_splits
 from study.data.torchvision_schema import declare_missing_operators
 
 declare_missing_operators()
@@ -133,4 +133,4 @@ def test_a_contestant_warms_up():
 def test_random_images_have_the_runs_shape():
     """The noise that stands for CIFAR-10 fits the run."""
     run = run_of(SUBJECTS["toy_vit"], batch_size=4, precision="fp32", images=8)
-    assert noise_splits(facts_of(run), images=8).train.images.shape == (8, 3, 32, 32)
+    assert make_random_splits(facts_of(run), images=8).train.images.shape == (8, 3, 32, 32)

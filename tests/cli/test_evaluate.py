@@ -15,11 +15,11 @@ from study.backbones import build_spec, specify, variants
 from study.backbones.weight_files import load_weights, to_timm
 from study.cli.arguments import open_console
 from study.config.sweep_file import read_sweep
-from study.data import facts
+from study.data import describe_dataset
 from study.data.evaluation_folder import labelled_folder
 from study.data.image_folder import scan
 from study.data.preprocessing import PUBLISHED_PREPROCESSING, Preprocessing
-from study.data.splits import load
+from study.data.splits import load_splits
 from study.data.torchvision_schema import declare_missing_operators
 from study.evaluate import candidate, judge, main, parser
 from study.planning.sweep_plan import make_plan
@@ -133,7 +133,7 @@ def test_kept_weights_give_the_recorded_accuracy(pictures, tmp_path, capsys, mon
     sweep = read_sweep(Path("sweep.yaml"))
     prepare_data(sweep, open_console())
     planned = make_plan(sweep).runs[0]
-    splits = load(planned.run.data, facts(planned.run.data))
+    splits = load_splits(planned.run.data, describe_dataset(planned.run.data))
     outcome = train(
         planned.run,
         splits,
@@ -144,7 +144,7 @@ def test_kept_weights_give_the_recorded_accuracy(pictures, tmp_path, capsys, mon
     )
     assert isinstance(outcome, Outcome) and outcome.status == "done"
     weights = tmp_path / "weights" / "run.safetensors"
-    write_kept(weights, planned.run, weights=outcome.weights, facts=splits.facts, writer="1-0-0")
+    write_kept(weights, planned.run, weights=outcome.weights, facts=splits.info, writer="1-0-0")
     assert main(["--weights", str(weights), "--data", str(pictures), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["top1"] == outcome.test_accuracy

@@ -10,17 +10,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from picture_folders import CLASSES, folder_options, silent, write_folder
+from image_folders import CLASSES, folder_options, silent, write_folder
 from PIL import Image
 
 from study.config.options import DataOptions
-from study.data import prepare
+from study.data import prepare_dataset
 from study.errors import UserError
 
 
 def refusal(options: DataOptions, workers: int = 1) -> UserError:
     with pytest.raises(UserError) as refused:
-        prepare(options, workers=workers, report=silent)
+        prepare_dataset(options, workers=workers, report=silent)
     return refused.value
 
 
@@ -48,7 +48,7 @@ def test_files_of_another_size_need_image_size(tmp_path: Path) -> None:
     Image.new("RGB", (13, 12)).save(odd)
     told = refusal(folder_options(root))
     assert f"{odd}: is 13x12, others 12x12; set data.image_size to resize all" in told.screen()
-    assert prepare(folder_options(root, image_size=12), workers=1, report=silent).image_size == 12
+    assert prepare_dataset(folder_options(root, image_size=12), workers=1, report=silent).image_size == 12
     for path in root.rglob("*.png"):
         Image.new("RGB", (13, 12)).save(path)
     assert "images of 13x12 are not square; set data.image_size" in refusal(folder_options(root)).screen()
@@ -100,7 +100,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_work(tmp_path: Path, monkey
     """Needed and free space are named, and no image is decoded."""
     root = write_folder(tmp_path / "set")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    monkeypatch.setattr("study.data.cache_builder.decode_chunk", None)
+    monkeypatch.setattr("study.data.folder_decoder.decode_chunk", None)
     told = refusal(folder_options(root, image_size=64)).screen()
     assert "not enough disk: the decoded images take 0.00 GB, and 0.00 GB are free" in told
 
@@ -131,7 +131,7 @@ def test_a_read_only_root_is_no_hindrance(tmp_path: Path) -> None:
     for path in (root, *before):
         path.chmod(0o555 if path.is_dir() else 0o444)
     try:
-        prepare(folder_options(root), workers=1, report=silent)
+        prepare_dataset(folder_options(root), workers=1, report=silent)
     finally:
         for path in (root, *before):
             path.chmod(0o755 if path.is_dir() else 0o644)

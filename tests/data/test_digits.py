@@ -9,15 +9,15 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from study.config.options import DataOptions
-from study.data import facts, prepare
-from study.data.splits import Splits, load
+from study.data import describe_dataset, prepare_dataset
+from study.data.splits import Splits, load_splits
 
 DIGITS = DataOptions(name="digits")
 
 
 @pytest.fixture(scope="module")
 def digits() -> Splits:
-    return load(DIGITS, facts(DIGITS))
+    return load_splits(DIGITS, describe_dataset(DIGITS))
 
 
 def test_the_split_is_1257_180_360_and_stratified(digits: Splits) -> None:
@@ -28,7 +28,7 @@ def test_the_split_is_1257_180_360_and_stratified(digits: Splits) -> None:
         split = getattr(digits, name)
         assert len(split) == len(split.images) == size
         assert np.abs(split.labels.bincount().numpy() - size * overall).max() < 2
-    assert (digits.facts.train_images, digits.facts.val_images, digits.facts.test_images) == (1257, 180, 360)
+    assert (digits.info.train_images, digits.info.val_images, digits.info.test_images) == (1257, 180, 360)
     positions = torch.cat([digits.train.indices, digits.val.indices, digits.test.indices])
     assert torch.equal(positions.sort().values, torch.arange(1797))
 
@@ -45,21 +45,21 @@ def test_the_images_are_scikit_learns_and_none_of_their_levels_is_lost(digits: S
 def test_mean_and_deviation_are_of_the_images_that_are_no_test_images(digits: Splits) -> None:
     """numpy's mean and standard deviation over train and val agree to the stored places."""
     values = digits.train_and_val.images.numpy() / 255
-    np.testing.assert_allclose([digits.facts.mean[0], digits.facts.std[0]], [values.mean(), values.std()], atol=1e-6)
+    np.testing.assert_allclose([digits.info.mean[0], digits.info.std[0]], [values.mean(), values.std()], atol=1e-6)
 
 
 def test_facts_name_the_content() -> None:
     """The digest is that of the installed data, whatever is chosen of it; preparing needs no cache folder."""
     some = DataOptions(name="digits", train_images=100, image_size=16, cache="/nowhere")
-    assert prepare(some, workers=1, report=print) == facts(some)
-    assert facts(some).digest == facts(DIGITS).digest
-    assert (facts(some).train_images, facts(some).image_size) == (100, 16)
+    assert prepare_dataset(some, workers=1, report=print) == describe_dataset(some)
+    assert describe_dataset(some).digest == describe_dataset(DIGITS).digest
+    assert (describe_dataset(some).train_images, describe_dataset(some).image_size) == (100, 16)
 
 
 def test_another_size_is_pillows_bicubic(digits: Splits) -> None:
     """Digits at 16 pixels are each 8x8 picture resized by Pillow."""
     options = DataOptions(name="digits", image_size=16)
-    larger = load(options, facts(options))
+    larger = load_splits(options, describe_dataset(options))
     assert torch.equal(larger.train.indices, digits.train.indices)
     for small, large in zip(digits.test.images[:20, 0].numpy(), larger.test.images[:20, 0].numpy(), strict=True):
         assert np.array_equal(large, np.asarray(Image.fromarray(small).resize((16, 16), Image.Resampling.BICUBIC)))

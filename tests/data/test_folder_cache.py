@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from picture_folders import (
+from image_folders import (
     CLASSES,
     folder_options,
     lock_and_tell,
@@ -24,10 +24,10 @@ from picture_folders import (
 )
 from PIL import Image
 
-from study.data import DataFacts, facts, prepare
+from study.data import DatasetInfo, describe_dataset, prepare_dataset
 from study.data.cache import only_builder
-from study.data.cache_builder import CHUNK_ROWS
-from study.data.splits import load
+from study.data.folder_decoder import CHUNK_ROWS
+from study.data.splits import load_splits
 from study.data.torchvision_schema import declare_missing_operators
 
 declare_missing_operators()
@@ -51,8 +51,8 @@ def test_images_labels_and_classes_are_those_of_torchvisions_image_folder(tmp_pa
     """At the files' own size every pixel and label equals ImageFolder's at the position that `indices` names."""
     root = write_folder(tmp_path / "set", suffix=suffix)
     options = folder_options(root)
-    splits = load(options, prepare(options, workers=1, report=silent))
-    assert splits.facts.class_names == tuple(ImageFolder(root / "train").classes) == CLASSES
+    splits = load_splits(options, prepare_dataset(options, workers=1, report=silent))
+    assert splits.info.class_names == tuple(ImageFolder(root / "train").classes) == CLASSES
     for split, part in ((splits.train_and_val, "train"), (splits.test, "test")):
         source = ImageFolder(root / part)
         assert sorted(split.indices.tolist()) == list(range(len(source)))
@@ -70,7 +70,7 @@ def test_another_size_is_torchvisions_antialiased_resize_of_the_centred_square(t
     for path in root.rglob("*.png"):
         Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
     options = folder_options(root, image_size=16, val_fraction=0.3)
-    splits = load(options, prepare(options, workers=1, report=silent))
+    splits = load_splits(options, prepare_dataset(options, workers=1, report=silent))
     source, side = ImageFolder(root / "test"), min(width, height)
     for image, at in zip(splits.test.images, splits.test.indices, strict=True):
         square = F.center_crop(source[int(at)][0], [side, side])
@@ -82,17 +82,17 @@ def test_another_size_is_torchvisions_antialiased_resize_of_the_centred_square(t
 def test_mean_and_deviation_are_of_the_training_images(tmp_path: Path) -> None:
     """numpy's figures over all training pixels agree; the test set plays no part."""
     options = folder_options(write_folder(tmp_path / "set"))
-    splits = load(options, prepare(options, workers=1, report=silent))
+    splits = load_splits(options, prepare_dataset(options, workers=1, report=silent))
     values = splits.train_and_val.images.numpy() / 255
-    np.testing.assert_allclose(splits.facts.mean, values.mean(axis=(0, 2, 3)), atol=1e-6)
-    np.testing.assert_allclose(splits.facts.std, values.std(axis=(0, 2, 3)), atol=1e-6)
+    np.testing.assert_allclose(splits.info.mean, values.mean(axis=(0, 2, 3)), atol=1e-6)
+    np.testing.assert_allclose(splits.info.std, values.std(axis=(0, 2, 3)), atol=1e-6)
 
 
 def test_many_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
     """Two workers and none give equal stores, byte by byte."""
     root = write_folder(tmp_path / "set", train=CHUNK_ROWS // 3 + 10)
     for workers, cache in ((1, tmp_path / "one"), (2, tmp_path / "two")):
-        prepare(folder_options(root, cache=str(cache)), workers=workers, report=silent)
+        prepare_dataset(folder_options(root, cache=str(cache)), workers=workers, report=silent)
     assert stores(tmp_path / "one") == stores(tmp_path / "two")
 
 
@@ -100,25 +100,25 @@ def test_an_unchanged_folder_is_not_decoded_again_and_a_changed_one_is(tmp_path:
     """Facts come from the cache while every path, size and time is the same, and are refused once one isn't."""
     root = write_folder(tmp_path / "set")
     options = folder_options(root)
-    first = prepare(options, workers=1, report=silent)
+    first = prepare_dataset(options, workers=1, report=silent)
     with monkeypatch.context() as patched:
-        patched.setattr("study.data.cache_builder.decoded", None)
-        assert prepare(options, workers=1, report=silent) == facts(options) == first
+        patched.setattr("study.data.folder_decoder.decoded", None)
+        assert prepare_dataset(options, workers=1, report=silent) == describe_dataset(options) == first
     some = root / "train" / CLASSES[0] / "000.png"
     shutil.copy(root / "train" / CLASSES[1] / "000.png", some)
     os.utime(some, ns=(1, 1))
     with pytest.raises(Exception, match=r"not prepared, or changed since: run `python -m study.prepare SWEEP` first"):
-        facts(options)
-    assert prepare(options, workers=1, report=silent).digest != first.digest
+        describe_dataset(options)
+    assert prepare_dataset(options, workers=1, report=silent).digest != first.digest
 
 
 def test_the_digest_is_of_the_content_not_of_its_place_or_time(tmp_path: Path) -> None:
     """A copy elsewhere with other times has the same digest and shares the store; other pixels have another."""
     root = write_folder(tmp_path / "set")
-    first = prepare(folder_options(root), workers=1, report=silent)
+    first = prepare_dataset(folder_options(root), workers=1, report=silent)
     copy = tmp_path / "elsewhere" / "copy"
     shutil.copytree(root, copy, copy_function=shutil.copyfile)
-    assert prepare(folder_options(copy, cache=str(tmp_path / "cache")), workers=1, report=silent) == first
+    assert prepare_dataset(folder_options(copy, cache=str(tmp_path / "cache")), workers=1, report=silent) == first
     assert len(list((tmp_path / "cache").glob("folder-*"))) == 1
     assert not list((tmp_path / "cache" / "building").iterdir())
 
@@ -128,8 +128,8 @@ def test_val_is_the_test_set_where_there_is_no_test_folder(tmp_path: Path) -> No
     only_val = folder_options(write_folder(tmp_path / "a" / "set", test_name="val"))
     both = folder_options(write_folder(tmp_path / "b" / "set"))
     shutil.copytree(tmp_path / "a" / "set" / "val" / CLASSES[0], tmp_path / "b" / "set" / "val" / "another class")
-    assert prepare(only_val, workers=1, report=silent).test_images == 18
-    assert prepare(both, workers=1, report=silent).test_images == 18
+    assert prepare_dataset(only_val, workers=1, report=silent).test_images == 18
+    assert prepare_dataset(both, workers=1, report=silent).test_images == 18
 
 
 def test_what_is_no_picture_is_passed_over_and_subfolders_are_read(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_what_is_no_picture_is_passed_over_and_subfolders_are_read(tmp_path: Pat
     (root / "train" / CLASSES[0] / "._000.png").write_text("no picture either")
     (root / "train" / CLASSES[0] / "more").mkdir()
     shutil.copy(root / "train" / CLASSES[0] / "000.png", root / "train" / CLASSES[0] / "more" / "000.PNG")
-    found = prepare(folder_options(root), workers=1, report=silent)
+    found = prepare_dataset(folder_options(root), workers=1, report=silent)
     assert found.train_images + found.val_images == 61
 
 
@@ -156,7 +156,7 @@ def test_pictures_of_every_8_bit_kind_are_read_as_rgb(tmp_path: Path) -> None:
     for name, picture in kinds.items():
         picture.save(folder / name)
     options = folder_options(root)
-    splits = load(options, prepare(options, workers=1, report=silent))
+    splits = load_splits(options, prepare_dataset(options, workers=1, report=silent))
     expected = ImageFolder(root / "test")
     for image, at in zip(splits.test.images, splits.test.indices, strict=True):
         assert np.array_equal(image.numpy(), pixels(expected[int(at)][0]))
@@ -172,19 +172,19 @@ def test_an_interrupted_build_goes_on_where_it_was_and_ends_with_the_same_bytes(
     """Killed after a chunk, with a torn last line in the journal: chunks on disk are not decoded again."""
     root = write_folder(tmp_path / "set", train=CHUNK_ROWS)  # three chunks and one of test images
     whole, broken = (folder_options(root, cache=str(tmp_path / name)) for name in ("whole", "broken"))
-    prepare(whole, workers=1, report=silent)
+    prepare_dataset(whole, workers=1, report=silent)
 
     def kill(what: str, done: int, total: int) -> None:
         if done >= 2 * CHUNK_ROWS:
             raise Killed
 
     with pytest.raises(Killed):
-        prepare(broken, workers=1, report=kill)
+        prepare_dataset(broken, workers=1, report=kill)
     journal = next((tmp_path / "broken" / "building").glob("*/journal.jsonl"))
     with open(journal, "a") as lines:
         lines.write('{"part": "train", "start": 512, "sha2')
     seen: list[int] = []
-    assert prepare(broken, workers=1, report=lambda what, done, total: seen.append(done)) == facts(whole)
+    assert prepare_dataset(broken, workers=1, report=lambda what, done, total: seen.append(done)) == describe_dataset(whole)
     assert seen == [3 * CHUNK_ROWS, 3 * CHUNK_ROWS + 18]
     assert stores(tmp_path / "broken") == stores(tmp_path / "whole")
 
@@ -219,7 +219,7 @@ def test_the_workers_of_a_killed_process_end_with_it(tmp_path: Path) -> None:
         time.sleep(0.05)
     assert not any(map(_runs, workers))
     seen: list[int] = []
-    prepare(folder_options(root), workers=1, report=lambda what, done, total: seen.append(done))
+    prepare_dataset(folder_options(root), workers=1, report=lambda what, done, total: seen.append(done))
     assert seen[0] > CHUNK_ROWS
 
 
@@ -227,7 +227,7 @@ def test_two_processes_that_prepare_at_once_build_one_store(tmp_path: Path) -> N
     """Both end with the same facts; one decoded, the other waited or found it done."""
     options = folder_options(write_folder(tmp_path / "set"))
     context = multiprocessing.get_context("spawn")
-    told: multiprocessing.Queue[DataFacts] = context.Queue()
+    told: multiprocessing.Queue[DatasetInfo] = context.Queue()
     processes = [context.Process(target=prepare_and_tell, args=(options, told)) for _ in range(2)]
     for process in processes:
         process.start()
@@ -235,7 +235,7 @@ def test_two_processes_that_prepare_at_once_build_one_store(tmp_path: Path) -> N
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
-    assert first == second == facts(options)
+    assert first == second == describe_dataset(options)
     assert len(list((tmp_path / "cache").glob("folder-*"))) == 1
 
 
@@ -256,11 +256,11 @@ def test_an_equal_store_that_appears_meanwhile_wins(tmp_path: Path) -> None:
     """A finished build of content that is there already leaves that one untouched and drops its own."""
     root = write_folder(tmp_path / "set")
     options = folder_options(root)
-    first = prepare(options, workers=1, report=silent)
+    first = prepare_dataset(options, workers=1, report=silent)
     store = next((tmp_path / "cache").glob("folder-*"))
     inode = store.stat().st_ino
     shutil.rmtree(tmp_path / "cache" / "scans")
-    assert prepare(options, workers=1, report=silent) == first
+    assert prepare_dataset(options, workers=1, report=silent) == first
     assert store.stat().st_ino == inode
     assert json.loads((store / "facts.json").read_text())["digest"] == first.digest
 
@@ -268,6 +268,6 @@ def test_an_equal_store_that_appears_meanwhile_wins(tmp_path: Path) -> None:
 def test_images_are_those_of_the_files_after_a_round_through_torch(tmp_path: Path) -> None:
     """A split's tensors are what np.load reads from the store."""
     options = folder_options(write_folder(tmp_path / "set"))
-    splits = load(options, prepare(options, workers=1, report=silent))
+    splits = load_splits(options, prepare_dataset(options, workers=1, report=silent))
     stored = np.load(next((tmp_path / "cache").glob("folder-*")) / "train_images.npy")
     assert torch.equal(splits.train_and_val.images, torch.from_numpy(stored))

@@ -7,9 +7,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from study.config.sweep_file import read_sweep
-from study.data import facts
+from study.data import describe_dataset
 from study.data.linear_baseline import fit_baseline
-from study.data.splits import load
+from study.data.splits import load_splits
 from study.planning.resolver import data_options
 from study.planning.sweep_plan import make_plan
 from study.records.baseline_accuracy import baseline_name, note_baseline, read_baselines
@@ -34,7 +34,7 @@ def test_it_is_a_fair_linear_model(tmp_path):
     """It reaches what a plain logistic regression on scaled pixels reaches, within the error of 360 test images."""
     sweep = the_sweep(tmp_path)
     (options,) = data_options(sweep)
-    splits = load(options, facts(options))
+    splits = load_splits(options, describe_dataset(options))
     train, test = (part.images.numpy().reshape(len(part), -1) / 255.0 for part in (splits.train, splits.test))
     plain = LogisticRegression(max_iter=1000).fit(train, splits.train.labels.numpy())
     expected = float(np.mean(plain.predict(test) == splits.test.labels.numpy()))

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from picture_folders import CLASSES, folder_options, silent, write_folder
+from image_folders import CLASSES, folder_options, silent, write_folder
 
 from study.config.options import DataOptions, ResolvedData
-from study.data import facts, prepare
-from study.data.splits import Split, Splits, load
+from study.data import describe_dataset, prepare_dataset
+from study.data.splits import Split, Splits, load_splits
 from study.errors import UserError
 
 
 def digits(**options: Any) -> Splits:
     chosen = DataOptions(name="digits", **options)
-    return load(chosen, facts(chosen))
+    return load_splits(chosen, describe_dataset(chosen))
 
 
 def same(a: Split, b: Split) -> bool:
@@ -61,22 +61,22 @@ def test_train_and_val_are_the_two_and_no_test_image() -> None:
 def test_a_subset_that_cannot_be_is_refused_with_the_numbers(options: dict[str, Any], told: str) -> None:
     """More than there is, fewer than classes, a class missing from a split: each names its key and its count."""
     with pytest.raises(UserError) as refused:
-        facts(DataOptions(name="digits", **options))
+        describe_dataset(DataOptions(name="digits", **options))
     assert told in str(refused.value)
 
 
 def test_two_wrong_counts_are_told_at_once() -> None:
     """One reading names both."""
     with pytest.raises(UserError) as refused:
-        facts(DataOptions(name="cifar10", train_images=45_001, test_images=5))
+        describe_dataset(DataOptions(name="cifar10", train_images=45_001, test_images=5))
     assert len(refused.value.problems) == 2
 
 
 def test_splits_of_a_folder_are_memory_mapped_and_copied_by_no_one(tmp_path: Path) -> None:
     """The images of all splits share the pages of one file each; writing to a tensor never reaches the file."""
     options = folder_options(write_folder(tmp_path / "set"), val_fraction=0.2)
-    found = prepare(options, workers=1, report=silent)
-    splits = load(options, found)
+    found = prepare_dataset(options, workers=1, report=silent)
+    splits = load_splits(options, found)
     maps = Path(f"/proc/{os.getpid()}/maps")
     if maps.exists():
         assert maps.read_text().count("train_images.npy") == 1
@@ -85,13 +85,13 @@ def test_splits_of_a_folder_are_memory_mapped_and_copied_by_no_one(tmp_path: Pat
     assert splits.val.labels.bincount().tolist() == [4, 4, 4]
     before = splits.train.images.clone()
     splits.train.images.zero_()
-    assert torch.equal(load(options, found).train.images, before)
+    assert torch.equal(load_splits(options, found).train.images, before)
 
 
 def test_a_resolved_run_reads_by_digest_and_never_looks_at_the_root(tmp_path: Path) -> None:
     """On a compute node the folder may be absent: the digest finds the cache; a wrong digest is refused."""
     options = folder_options(write_folder(tmp_path / "set"))
-    found = prepare(options, workers=1, report=silent)
+    found = prepare_dataset(options, workers=1, report=silent)
     resolved = {
         "digest": found.digest,
         "image_size": found.image_size,
@@ -103,42 +103,42 @@ def test_a_resolved_run_reads_by_digest_and_never_looks_at_the_root(tmp_path: Pa
         "root": "/nowhere",
     }
     data = ResolvedData.model_validate(options.model_dump() | resolved)
-    assert facts(data) == found
-    assert len(load(data, facts(data)).train) == found.train_images
+    assert describe_dataset(data) == found
+    assert len(load_splits(data, describe_dataset(data)).train) == found.train_images
     with pytest.raises(UserError, match="not prepared here"):
-        facts(data.model_copy(update={"digest": "0" * 64}))
+        describe_dataset(data.model_copy(update={"digest": "0" * 64}))
     digits_now = {"name": "digits", "image_size": 8, "train_images": 1257, "test_images": 360}
     changed = ResolvedData.model_validate(data.model_dump() | digits_now)
     with pytest.raises(UserError, match="not what it was"):
-        facts(changed)
+        describe_dataset(changed)
 
 
 @pytest.mark.parametrize("label", [-1, len(CLASSES)])
 def test_a_label_out_of_range_is_refused_by_number(tmp_path: Path, label: int) -> None:
     """A damaged label array is caught before the first step, with what was found and what is allowed."""
     options = folder_options(write_folder(tmp_path / "set"))
-    found = prepare(options, workers=1, report=silent)
+    found = prepare_dataset(options, workers=1, report=silent)
     path = next((tmp_path / "cache").glob("folder-*/train_labels.npy"))
     labels = np.load(path)
     labels[[3, 5]] = label
     np.save(path, labels)
     with pytest.raises(UserError) as refused:
-        load(options, found)
+        load_splits(options, found)
     assert f"labels of folder must lie in 0..2; 2 of the train set don't (got [{label}])" in str(refused.value)
 
 
 def test_a_damaged_cache_is_told_with_its_place_and_the_cure(tmp_path: Path) -> None:
     """A truncated array is no crash of the loader: the folder to delete is named."""
     options = folder_options(write_folder(tmp_path / "set"))
-    found = prepare(options, workers=1, report=silent)
+    found = prepare_dataset(options, workers=1, report=silent)
     path = next((tmp_path / "cache").glob("folder-*/train_images.npy"))
     os.truncate(path, path.stat().st_size - 1)
     with pytest.raises(UserError, match=r"damaged cache.*delete it and prepare again"):
-        load(options, found)
+        load_splits(options, found)
 
 
 def test_loading_what_was_not_prepared_says_how(tmp_path: Path) -> None:
     """A published set is known but not there: the command to run is named."""
     options = DataOptions(name="cifar10", cache=str(tmp_path))
     with pytest.raises(UserError, match=r"cifar10 is not prepared at 32 px: run `python -m study.prepare SWEEP` first"):
-        load(options, facts(options))
+        load_splits(options, describe_dataset(options))

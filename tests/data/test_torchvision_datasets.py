@@ -12,13 +12,13 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from picture_folders import silent
+from image_folders import silent
 from PIL import Image
 from published_archives import Part, example, served, write_cifar, write_fashion_mnist, write_svhn
 
 from study.config.options import DataOptions
-from study.data import facts, prepare
-from study.data.splits import load
+from study.data import describe_dataset, prepare_dataset
+from study.data.splits import load_splits
 from study.data.torchvision_datasets import PUBLISHED
 from study.data.torchvision_schema import declare_missing_operators
 from study.errors import UserError
@@ -87,23 +87,23 @@ def test_a_set_is_downloaded_by_torchvision_and_stored_as_published(name: str, t
     """Downloaded over HTTP and read by torchvision's class: every pixel and label is the archive's, none is lost."""
     parts = serve(name)
     options = options_for(name, tmp_path)
-    splits = load(options, prepare(options, workers=1, report=silent))
+    splits = load_splits(options, prepare_dataset(options, workers=1, report=silent))
     for split, part in ((splits.train_and_val, "train"), (splits.test, "test")):
         images, labels = parts[part]
         assert sorted(split.indices.tolist()) == list(range(len(images)))
         assert np.array_equal(split.images.numpy().transpose(0, 2, 3, 1), images[split.indices])
         assert np.array_equal(split.labels.numpy(), labels[split.indices])
-    assert splits.facts == facts(options)
+    assert splits.info == describe_dataset(options)
 
 
 def test_what_is_in_the_root_needs_no_network(tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that are there are read where they are; a second prepare at another size downloads nothing."""
     serve("cifar10")
-    prepare(options_for("cifar10", tmp_path), workers=1, report=silent)
+    prepare_dataset(options_for("cifar10", tmp_path), workers=1, report=silent)
     monkeypatch.setattr(datasets.CIFAR10, "url", "http://127.0.0.1:9/gone.tar.gz")
     larger = options_for("cifar10", tmp_path, image_size=40)
-    splits = load(larger, prepare(larger, workers=1, report=silent))
-    native = load(options_for("cifar10", tmp_path), facts(options_for("cifar10", tmp_path)))
+    splits = load_splits(larger, prepare_dataset(larger, workers=1, report=silent))
+    native = load_splits(options_for("cifar10", tmp_path), describe_dataset(options_for("cifar10", tmp_path)))
     assert torch.equal(splits.train.indices, native.train.indices)
     for large, small in zip(splits.test.images, native.test.images, strict=True):
         picture = Image.fromarray(small.permute(1, 2, 0).numpy()).resize((40, 40), Image.Resampling.BICUBIC)
@@ -114,7 +114,7 @@ def test_without_network_the_file_to_fetch_by_hand_is_named(tmp_path: Path, monk
     """A compute node's failure: one line with the cause, the archive and the place for it."""
     monkeypatch.setattr(datasets.CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
     with pytest.raises(UserError) as refused:
-        prepare(options_for("cifar10", tmp_path), workers=1, report=silent)
+        prepare_dataset(options_for("cifar10", tmp_path), workers=1, report=silent)
     told = refused.value.screen()
     assert told.startswith(f"{tmp_path / 'root'}: data.root: cifar10 can be neither read nor downloaded here")
     assert "put cifar-10-python.tar.gz there and run the command again" in told
@@ -126,7 +126,7 @@ def test_a_download_into_a_root_that_cannot_be_written_is_told_with_its_key(tmp_
     serve("cifar10")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError) as refused:
-        prepare(options_for("cifar10", tmp_path, root=str(tmp_path / "file" / "root")), workers=1, report=silent)
+        prepare_dataset(options_for("cifar10", tmp_path, root=str(tmp_path / "file" / "root")), workers=1, report=silent)
     assert refused.value.screen().startswith(f"{tmp_path / 'file' / 'root'}: data.root: cifar10 can be neither read nor")
 
 
@@ -136,7 +136,7 @@ def test_an_archive_that_was_cut_short_is_not_trusted(tmp_path: Path, serve: Ser
     archive = tmp_path / "archives" / "train_32x32.mat"
     archive.write_bytes(archive.read_bytes()[:-100])
     with pytest.raises(UserError, match="svhn can be neither read nor downloaded"):
-        prepare(options_for("svhn", tmp_path), workers=1, report=silent)
+        prepare_dataset(options_for("svhn", tmp_path), workers=1, report=silent)
     assert not list((tmp_path / "cache").glob("svhn-*"))
 
 
@@ -145,7 +145,7 @@ def test_another_number_of_images_than_published_is_refused(tmp_path: Path, serv
     serve("fashion_mnist")
     PUBLISHED["fashion_mnist"] = dataclasses.replace(PUBLISHED["fashion_mnist"], train_images=60_000)
     with pytest.raises(UserError, match="fashion_mnist has"):
-        prepare(options_for("fashion_mnist", tmp_path), workers=1, report=silent)
+        prepare_dataset(options_for("fashion_mnist", tmp_path), workers=1, report=silent)
 
 
 def test_what_is_known_is_what_torchvision_knows() -> None:
@@ -167,7 +167,7 @@ def test_what_is_known_is_what_torchvision_knows() -> None:
 @pytest.mark.parametrize(("name", "sizes"), [("cifar10", (45_000, 5_000, 10_000)), ("svhn", (65_931, 7_326, 26_032))])
 def test_a_plan_needs_no_file(name: str, sizes: tuple[int, int, int]) -> None:
     """Facts of a published set are known before anything is downloaded."""
-    found = facts(DataOptions.model_validate({"name": name, "root": "/nowhere", "cache": "/nowhere"}))
+    found = describe_dataset(DataOptions.model_validate({"name": name, "root": "/nowhere", "cache": "/nowhere"}))
     assert (found.train_images, found.val_images, found.test_images) == sizes
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from study.config.options import DataOptions
 from study.config.sweep_file import read_sweep
-from study.data import facts
-from study.data.splits import load
+from study.data import describe_dataset
+from study.data.splits import load_splits
 from study.launcher.sweep_status import Standing
 from study.records import load_curves, load_predictions, load_study, load_table, load_trials
 from study.records.selection import read_selection
@@ -115,7 +115,9 @@ def test_predictions_are_kept_of_every_final_run(study):
     found, finals = load_predictions(folder / "runs/sweep"), load_table(folder / "runs/sweep").set_index("run_id")
     hits = (found["label"] == found["predicted"]).groupby(found["run_id"]).mean()
     assert hits.to_dict() == pytest.approx(finals["test_accuracy"].to_dict())
-    test = load(DataOptions(name="digits"), facts(DataOptions(name="digits", train_images=200, test_images=100))).test
+    test = load_splits(
+        DataOptions(name="digits"), describe_dataset(DataOptions(name="digits", train_images=200, test_images=100))
+    ).test
     for _, own in found.groupby("run_id"):
         assert own["image"].tolist() == test.indices.tolist()
         assert own["label"].tolist() == test.labels.tolist()

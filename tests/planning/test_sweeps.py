@@ -12,13 +12,13 @@ from PIL import Image
 
 from study.cli.arguments import open_console
 from study.config.sweep_file import read_sweep
-from study.data import DataFacts
+from study.data import DatasetInfo
 from study.planning.sweep_plan import Plan, make_plan
 from study.prepare import prepare_data
 
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 NAMES = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
-IMAGENET = DataFacts(
+IMAGENET = DatasetInfo(
     name="folder",
     digest="0" * 64,
     image_size=224,
@@ -39,7 +39,9 @@ def plan_of(name: str, monkeypatch) -> Plan:
     sweep = read_sweep(SWEEPS / f"{name}.yaml", ["data.root=photographs"] if name.startswith("photos") else [])
     if sweep.base["data.name"].value == "folder":
         known = PHOTOGRAPHS if name.startswith("photos") else IMAGENET
-        monkeypatch.setattr("study.planning.resolver.facts", lambda options: replace(known, image_size=options.image_size))
+        monkeypatch.setattr(
+            "study.planning.resolver.describe_dataset", lambda options: replace(known, image_size=options.image_size)
+        )
     return make_plan(sweep)
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from study.config.options import DataOptions, TrainOptions
 from study.config.sweep_file import read_sweep
-from study.data import facts
-from study.data.splits import Splits, load
+from study.data import describe_dataset
+from study.data.splits import Splits, load_splits
 from study.errors import UserError
 from study.planning.sweep_plan import Plan, make_plan
 from study.records.selection import Candidate, Choice, Selection, Trial, choose, read_selection, write_selection
@@ -209,9 +209,9 @@ def test_a_trial_cannot_read_the_test_set(tmp_path):
     """It trains to its outcome where touching a test image is an error, without test figures. A final run fails there."""
     plan = planned(tmp_path)
     trial = next(trial.run for trial in plan.trials if trial.run.train.lr == 1e-2)
-    found = facts(DataOptions(name="digits", train_images=200, test_images=100))
-    images = load(trial.data, found)
-    sealed = Splits(images.train, images.val, Forbidden(), images.train_and_val, facts=found)  # type: ignore[arg-type]
+    found = describe_dataset(DataOptions(name="digits", train_images=200, test_images=100))
+    images = load_splits(trial.data, found)
+    sealed = Splits(images.train, images.val, Forbidden(), images.train_and_val, info=found)  # type: ignore[arg-type]
 
     def attempt(run, name):
         checkpoints, device = Checkpoints(tmp_path / name, run.run_id, "writer"), DeviceChoice("cpu")

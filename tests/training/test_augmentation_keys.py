@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from study.config.options import AugmentOptions
-from study.data import DataFacts
-from study.data.feeder import Feeder
+from study.data import DatasetInfo
+from study.data.batch_loader import BatchLoader
 from study.data.splits import Split
 from study.training.augmentation import Augmentation, EpochAugmentation, Normalisation
 
@@ -33,10 +33,10 @@ EVERYTHING: dict[str, Any] = {
 STATISTICS = {3: ((0.49, 0.48, 0.45), (0.25, 0.24, 0.26)), 1: ((0.3,), (0.4,))}
 
 
-def facts(channels: int = 3) -> DataFacts:
+def facts(channels: int = 3) -> DatasetInfo:
     mean, std = STATISTICS[channels]
     names = tuple("abcd")
-    return DataFacts("set", "0", SIZE, channels, names, IMAGES, 5, 5, mean, std)
+    return DatasetInfo("set", "0", SIZE, channels, names, IMAGES, 5, 5, mean, std)
 
 
 def split(channels: int = 3) -> Split:
@@ -51,7 +51,7 @@ def epoch_of(*, seed: int = 3, epoch: int = 1, images: int = IMAGES, channels: i
 
 
 def augmented(today: EpochAugmentation, ids: Tensor, channels: int = 3) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    images, target = today(*Feeder(split(channels), CPU, resident=False).batch(today.rows(ids)), ids)
+    images, target = today(*BatchLoader(split(channels), CPU, resident=False).batch(today.rows(ids)), ids)
     return images, target.partners, target.weight
 
 

@@ -23,14 +23,14 @@ def with_channels(count: int) -> Splits:
     found = splits()
     parts = {name: getattr(found, name) for name in ("train", "val", "test", "train_and_val")}
     cut = {name: Split(part.images[:, :count], part.labels, part.indices) for name, part in parts.items()}
-    return Splits(**cut, facts=dataclasses.replace(FACTS, channels=count, mean=(0.3,) * count, std=(0.2,) * count))
+    return Splits(**cut, info=dataclasses.replace(FACTS, channels=count, mean=(0.3,) * count, std=(0.2,) * count))
 
 
 def batches(channels: int, layout: torch.memory_format, augment: dict[str, float]) -> Iterator[torch.Tensor]:
     """What a run trains on and what it's judged by."""
     given, run = with_channels(channels), toy_run(augment=augment)
     yield from (images for images, _ in TrainingBatches(run, given, device=CPU, layout=layout).epoch(0))
-    yield from (images for images, _ in EvaluationBatches(given.val, facts=given.facts, device=CPU, layout=layout))
+    yield from (images for images, _ in EvaluationBatches(given.val, facts=given.info, device=CPU, layout=layout))
 
 
 @pytest.mark.parametrize("augment", [{}, {"mixup": 0.3}, {"cutmix": 1.0, "flip": True}, {"erasing": 0.5, "crop": 1}])

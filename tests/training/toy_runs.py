@@ -12,7 +12,7 @@ from study.backbones import specify
 from study.config.options import AugmentOptions, ResolvedData, TrainOptions
 from study.config.run import Run
 from study.config.variant import Variant
-from study.data.dataset_facts import DataFacts
+from study.data.dataset_info import DatasetInfo
 from study.data.splits import Split, Splits
 from study.rng import stream
 from study.training.checkpoint import Checkpoints
@@ -29,7 +29,7 @@ MODELS: dict[str, dict[str, Any]] = {
 CPU = DeviceChoice("cpu")
 TRAIN, VAL, TEST = 52, 18, 24  # with batches of 16: three steps an epoch, and four images left over
 
-FACTS = DataFacts(
+FACTS = DatasetInfo(
     name="toy",
     digest="toy",
     image_size=SIZE,
@@ -57,7 +57,7 @@ def split(name: str, images: int) -> Split:
 def splits() -> Splits:
     train_split, val = split("train", TRAIN), split("val", VAL)
     both = Split(*(torch.cat([getattr(val, c), getattr(train_split, c)]) for c in ("images", "labels", "indices")))
-    return Splits(train=train_split, val=val, test=split("test", TEST), train_and_val=both, facts=FACTS)
+    return Splits(train=train_split, val=val, test=split("test", TEST), train_and_val=both, info=FACTS)
 
 
 def toy_run(

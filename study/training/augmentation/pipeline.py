@@ -1,6 +1,6 @@
 """All augmentation of a run, in its fixed order: resized crop, crop, flip, RandAugment, colour jitter; normalise; erase, mix.
 
-    augmentation = Augmentation(run.augment, splits.facts, seed=run.seed, images=len(split))
+    augmentation = Augmentation(run.augment, splits.info, seed=run.seed, images=len(split))
     today = augmentation.epoch(epoch, device=device, layout=torch.channels_last)
     images, target = today(*feeder.batch(today.rows(ids)), ids)
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from study.config.options import AugmentOptions
-from study.data import DataFacts
+from study.data import DatasetInfo
 from study.training.augmentation.draws import Draws
 from study.training.augmentation.framing import draw_framing, framed
 from study.training.augmentation.jitter import Jitter, draw_jitter
@@ -30,7 +30,7 @@ from study.training.augmentation.target import Target
 class Normalisation:
     """From values 0..255 to zero mean and unit deviation per channel, as float32 in the given memory layout."""
 
-    def __init__(self, facts: DataFacts, *, device: torch.device, layout: torch.memory_format):
+    def __init__(self, facts: DatasetInfo, *, device: torch.device, layout: torch.memory_format):
         mean, std = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (facts.mean, facts.std))
         self.scale = (1 / (255 * std)).float().to(device)
         self.shift = (mean / std).float().to(device)
@@ -44,7 +44,7 @@ class Normalisation:
 class Augmentation:
     """What a run does to its `images` training images, in all of its epochs."""
 
-    def __init__(self, options: AugmentOptions, facts: DataFacts, *, seed: int, images: int):
+    def __init__(self, options: AugmentOptions, facts: DatasetInfo, *, seed: int, images: int):
         self.options, self.facts, self.seed, self.images = options, facts, seed, images
         self.operations = randaugment(options.randaugment_m, facts.image_size) if options.randaugment_n else None
 

@@ -1,6 +1,6 @@
 """What a data set is, in numbers: its identity, its sizes, its classes and its normalisation.
 
-`StoredFacts` describe a whole source, before options choose a part of it; `DataFacts` describe what one run sees.
+`SourceInfo` describe a whole source, before options choose a part of it; `DatasetInfo` describe what one run sees.
 Neither holds an image, and nothing here imports torch.
 """
 
@@ -20,7 +20,7 @@ SHOWN_CLASSES = 8
 
 
 @dataclass(frozen=True)
-class StoredFacts:
+class SourceInfo:
     """A whole source as it is stored: `train_images` rows from which val is cut, and `test_images` rows."""
 
     name: str
@@ -36,7 +36,7 @@ class StoredFacts:
 
 
 @dataclass(frozen=True)
-class DataFacts:
+class DatasetInfo:
     """What one run sees of a data set: counts are after subsetting, the digest is of the whole source."""
 
     name: str
@@ -55,7 +55,7 @@ class DataFacts:
         return len(self.class_names)
 
 
-def select(stored: StoredFacts, options: DataOptions) -> DataFacts:
+def select(stored: SourceInfo, options: DataOptions) -> DatasetInfo:
     """The part of a source that the options ask for; raises UserError where it asks for more than there is."""
     val_images = round(options.val_fraction * stored.fraction_of)
     available = {"train_images": stored.train_images - val_images, "test_images": stored.test_images}
@@ -78,7 +78,7 @@ def select(stored: StoredFacts, options: DataOptions) -> DataFacts:
         problems.append(Problem(rule, key="data.val_fraction", value=options.val_fraction))
     if problems:
         raise UserError(*problems)
-    return DataFacts(
+    return DatasetInfo(
         name=stored.name,
         digest=stored.digest,
         image_size=stored.image_size,
@@ -92,7 +92,7 @@ def select(stored: StoredFacts, options: DataOptions) -> DataFacts:
     )
 
 
-def rows(facts: DataFacts) -> dict[str, tuple[str, slice]]:
+def rows(facts: DatasetInfo) -> dict[str, tuple[str, slice]]:
     """Where each split lies: the stored array ("train" or "test") and its rows."""
     end = facts.val_images + facts.train_images
     return {
@@ -102,7 +102,7 @@ def rows(facts: DataFacts) -> dict[str, tuple[str, slice]]:
     }
 
 
-def check_labels(facts: DataFacts, labels: dict[str, Integers]) -> None:
+def check_labels(facts: DatasetInfo, labels: dict[str, Integers]) -> None:
     """Refuse labels `n` (by stored array, in stored order) outside the classes, and splits that lack a class."""
     problems = [
         Problem(

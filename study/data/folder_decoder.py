@@ -25,9 +25,9 @@ import numpy as np
 from study.atomic_io import whole_file
 from study.data.cache import PARTS, Report, check_space, finish
 from study.data.cache_writer import PixelFile, save_rows
-from study.data.dataset_facts import StoredFacts
+from study.data.dataset_info import SourceInfo
 from study.data.image_folder import Scan
-from study.data.images import Pixels, UnreadablePicture, decoded, from_moments, moments
+from study.data.images import Pixels, UnreadableImage, decoded, from_moments, moments
 from study.errors import Problem, UserError
 
 CHUNK_BYTES = 4 << 20
@@ -96,7 +96,7 @@ def _own_size(scan: Scan) -> int:
     path = scan.root / scan.files["train"][0]
     try:
         _, height, width = decoded(path.read_bytes(), None).shape
-    except UnreadablePicture as error:
+    except UnreadableImage as error:
         raise UserError(Problem(str(error), place=str(path), key="data.root")) from error
     if height != width:
         raise UserError(Problem(f"images of {width}x{height} are not square; set data.image_size", place=str(path)))
@@ -190,15 +190,15 @@ def decode_chunk(chunk: Chunk) -> Decoded:
             picture = decoded(content, chunk.side if chunk.resize else None)
             if picture.shape != image.shape:
                 told = f"{picture.shape[2]}x{picture.shape[1]}, others {chunk.side}x{chunk.side}"
-                raise UnreadablePicture(f"is {told}; set data.image_size to resize all")
+                raise UnreadableImage(f"is {told}; set data.image_size to resize all")
             image[:] = picture
             digests.append(hashlib.sha256(content).hexdigest())
-        except (OSError, UnreadablePicture) as error:
+        except (OSError, UnreadableImage) as error:
             bad.append(Problem(str(error), place=str(path)))
     return images, digests, bad
 
 
-def _facts(plan: Plan, entries: Sequence[Entry], class_names: tuple[str, ...]) -> StoredFacts:
+def _facts(plan: Plan, entries: Sequence[Entry], class_names: tuple[str, ...]) -> SourceInfo:
     content, sums = [], np.zeros((2, 3), dtype=np.int64)
     for entry in entries:
         names = plan.files[entry.part][entry.start : entry.start + len(entry.sha256)]
@@ -206,7 +206,7 @@ def _facts(plan: Plan, entries: Sequence[Entry], class_names: tuple[str, ...]) -
         if entry.part == "train":
             sums += np.array(entry.moments)
     mean, std = from_moments(sums, len(plan.files["train"]) * plan.side**2)
-    return StoredFacts(
+    return SourceInfo(
         name="folder",
         digest=hashlib.sha256("\n".join(sorted(content)).encode(errors="surrogateescape")).hexdigest(),
         image_size=plan.side,

@@ -18,7 +18,7 @@ from study.data.splits import Split
 RESIDENT_SHARE = 0.25  # of a GPU's free memory that images may take; the rest is for weights and activations
 
 
-def fits_on_device(split: Split, device: torch.device) -> bool:
+def can_fit_on_device(split: Split, device: torch.device) -> bool:
     """Whether a split's images should live on the device: on a GPU with room for them; a CPU has the memory map."""
     if device.type != "cuda":
         return False
@@ -26,7 +26,7 @@ def fits_on_device(split: Split, device: torch.device) -> bool:
     return split.images.nbytes <= RESIDENT_SHARE * free
 
 
-class Feeder:
+class BatchLoader:
     """Hands out a split's images uint8 `b c h w` and labels int64 `b` on `device`, `resident` there or streamed."""
 
     def __init__(self, split: Split, device: torch.device, *, resident: bool):

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from study.config.options import DataOptions
-from study.data import DataFacts, prepare
+from study.data import DatasetInfo, prepare_dataset
 from study.data.cache import only_builder
 
 CLASSES = ("ant", "bee", "cat")
@@ -43,9 +43,9 @@ def silent(what: str, done: int, total: int) -> None:
     """A report that nobody reads."""
 
 
-def prepare_and_tell(options: DataOptions, told: Queue[DataFacts]) -> None:
+def prepare_and_tell(options: DataOptions, told: Queue[DatasetInfo]) -> None:
     """A second process that prepares the same images."""
-    told.put(prepare(options, workers=1, report=silent))
+    told.put(prepare_dataset(options, workers=1, report=silent))
 
 
 def prepare_slowly_and_tell(options: DataOptions, told: Queue[int]) -> None:
@@ -55,7 +55,7 @@ def prepare_slowly_and_tell(options: DataOptions, told: Queue[int]) -> None:
         told.put(done)
         time.sleep(600)
 
-    prepare(options, workers=2, report=tell_and_stay)
+    prepare_dataset(options, workers=2, report=tell_and_stay)
 
 
 def lock_and_tell(cache: Path, told: Queue[str]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from study.data.feeder import Feeder, fits_on_device
+from study.data.batch_loader import BatchLoader, can_fit_on_device
 from study.data.splits import Split
 
 DEVICES = [torch.device(name) for name in (["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])]
@@ -25,7 +25,7 @@ def test_batches_are_the_images_at_their_positions_in_order(device: torch.device
     """Both ways give numpy's own indexing, for repeated positions and a short last batch too."""
     whole = split()
     positions = [torch.tensor([3, 1, 3]), torch.arange(40), torch.tensor([39])]
-    fed = list(Feeder(whole, device, resident=resident).batches(iter(positions)))
+    fed = list(BatchLoader(whole, device, resident=resident).batches(iter(positions)))
     assert len(fed) == len(positions)
     for at, (images, labels) in zip(positions, fed, strict=True):
         assert images.device.type == labels.device.type == device.type
@@ -37,19 +37,19 @@ def test_a_batch_is_a_copy() -> None:
     """Changing a batch in place leaves the data set as it was."""
     whole = split()
     before = whole.images.clone()
-    images, _ = Feeder(whole, torch.device("cpu"), resident=False).batch(torch.arange(4))
+    images, _ = BatchLoader(whole, torch.device("cpu"), resident=False).batch(torch.arange(4))
     images.zero_()
     assert torch.equal(whole.images, before)
 
 
 def test_a_cpu_keeps_the_memory_map() -> None:
     """Nothing is gained by a second copy in memory where the map is in memory already."""
-    assert not fits_on_device(split(), torch.device("cpu"))
+    assert not can_fit_on_device(split(), torch.device("cpu"))
 
 
 def test_streaming_asks_for_one_batch_ahead_and_leaves_no_thread_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a batch is used the next one is gathered, and no more than that; a consumer may stop in the middle."""
-    feeder = Feeder(split(), torch.device("cpu"), resident=False)
+    feeder = BatchLoader(split(), torch.device("cpu"), resident=False)
     monkeypatch.setattr(feeder, "device", torch.device("meta"))  # a device to which everything is sent, without one
     asked: list[int] = []
     threads = threading.active_count()
