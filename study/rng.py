@@ -1,7 +1,7 @@
 """Keyed random streams: what is drawn depends on the words of its key, never on what was drawn before.
 
 Every random number of a run comes from `stream(seed, "purpose", ...)`: shuffles are keyed by (seed, epoch), augmentation
-by (seed, epoch, image), initialisation by (seed, part). So batch size, accumulation, ranks, restarts and neighbouring
+by (seed, epoch, image), initialization by (seed, part). So batch size, accumulation, ranks, restarts and neighbouring
 runs change none of them, and a resumed run needs no saved generator state. Counter-based Philox4x64-10 (Salmon et al.,
 "Parallel random numbers: as easy as 1, 2, 3", SC 2011) from numpy.
 

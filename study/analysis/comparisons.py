@@ -1,6 +1,6 @@
 """The planned contrasts with what came out of them, each paired by seed.
 
-Runs of one seed share data order, augmentation and the patch embedding's initialisation, so their differences vary less
+Runs of one seed share data order, augmentation and the patch embedding's initialization, so their differences vary less
 than the accuracies do; `correlation` shows how much of that there was. Intervals come first; tests are corrected over
 the family; and "no difference" is a verdict only where the study could have seen one.
 """

@@ -22,11 +22,7 @@ from dataclasses import dataclass
 from study.analysis.cell_grid import Cell, Level
 from study.analysis.labels import assignment, enumeration, option
 
-REFERENCES: tuple[tuple[str, Level], ...] = (
-    ("token_mixer", "depthwise_conv"),
-    ("backbone", "convmixer"),
-    ("tokeniser", "patchify"),
-)
+REFERENCES: tuple[tuple[str, Level], ...] = (("token_mixer", "depthwise_conv"), ("backbone", "convmixer"), ("stem", "patchify"))
 
 Weights = tuple[tuple[Cell, float], ...]
 

@@ -27,7 +27,7 @@ DIGEST = re.compile("[0-9a-f]{16,}")
 
 ASPECTS: Mapping[str, tuple[str, ...]] = {
     "data": ("data_name", "data_digest", "image_size", "train_images", "val_images", "test_images", "num_classes", "channels"),
-    "patch embedding": ("tokeniser", "initialisation"),
+    "patch embedding": ("stem", "initialization"),
     "augmentation": tuple(AugmentOptions.model_fields),
     "recipe": ("recipe", *(name for name in TrainOptions.model_fields if name not in ("keep", "distributed"))),
     "device": ("device", "device_name", "threads"),

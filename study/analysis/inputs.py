@@ -23,7 +23,8 @@ from typing import Any
 import pandas as pd
 from pandas.api.typing import NAType
 
-from study.errors import Problem, UserError
+from study.config.formats import FORMAT, FORMER_LEVELS, current_level, current_name, upgrade
+from study.errors import Problem, UserError, told_at
 from study.records import StudyFacts, load_curves, load_study, load_table, load_trials
 
 RENAMED = {"name": "data_name", "digest": "data_digest", "by": "match_by", "target": "match_target"}
@@ -112,7 +113,9 @@ def from_report(folder: Path) -> Material:
     lacking = [name for name in ("study.json", "runs.csv", "curves.parquet") if not (folder / name).is_file()]
     if lacking:
         raise UserError(Problem("is not the folder of a report: it lacks " + ", ".join(lacking), place=str(folder)))
-    document: dict[str, Any] = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    with told_at(str(folder / "study.json")):
+        document: dict[str, Any] = upgrade(json.loads((folder / "study.json").read_text(encoding="utf-8")))
+    document.pop("format", None)
     columns, of_trials = document.pop("columns"), document.pop("trial_columns", {})
     table = read_table(folder / "runs.csv", columns) if columns else pd.DataFrame()
     trials = read_table(folder / "trials.csv", of_trials) if of_trials else pd.DataFrame()
@@ -122,7 +125,8 @@ def from_report(folder: Path) -> Material:
 
 def read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     """The table with the types that it was written with; figures come back to the last bit, hashes stay text."""
-    raw = pd.read_csv(path, dtype=str, keep_default_na=False)
+    raw = pd.read_csv(path, dtype=str, keep_default_na=False).rename(columns=current_name)
+    raw = raw.assign(**{name: [current_level(name, text) for text in raw[name]] for name in FORMER_LEVELS if name in raw})
     return pd.DataFrame({name: pd.Series(entries(raw[name], kind), dtype=kind) for name, kind in columns.items()})
 
 
@@ -139,7 +143,7 @@ def write_tables(material: Material, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table, trials, facts = publishable(material.table), publishable(material.trials), without_places(material.facts)
     types = {"columns": types_of(table), "trial_columns": types_of(trials)}
-    document = json.dumps({**asdict(facts), **types}, indent=1, ensure_ascii=False) + "\n"
+    document = json.dumps({"format": FORMAT, **asdict(facts), **types}, indent=1, ensure_ascii=False) + "\n"
     (folder / "study.json").write_text(document, encoding="utf-8")
     table.to_csv(folder / "runs.csv", index=False, lineterminator="\n")
     if trials.empty:

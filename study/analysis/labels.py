@@ -17,7 +17,7 @@ OPTIONS = {
     "kernel_pixels": "kernel size",
     "backbone": "backbone",
     "token_mixer": "token mixer",
-    "tokeniser": "tokeniser",
+    "stem": "stem",
     "position_embedding": "position embedding",
     "dim": "width",
     "mlp_dim": "MLP width",

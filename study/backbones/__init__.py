@@ -34,7 +34,7 @@ def names() -> tuple[str, ...]:
 
 
 def variants() -> tuple[str, ...]:
-    """The published variants, each a backbone with its paper's sizes and initialisation."""
+    """The published variants, each a backbone with its paper's sizes and initialization."""
     return tuple(variant for architecture in BACKBONES.values() for variant in architecture.published)
 
 
@@ -81,8 +81,8 @@ def build_spec(spec: BackboneSpec, seed: int = 0) -> Backbone:
     entry = BACKBONES[spec.backbone]
     with torch.random.fork_rng(devices=[]):
         model = entry.construct(spec)
-    rule = entry.paper if spec.initialisation == "paper" else matched
-    assert rule is not None, f"{spec.backbone} has no initialisation of its own, yet its specification allowed it"
+    rule = entry.paper if spec.initialization == "paper" else matched
+    assert rule is not None, f"{spec.backbone} has no initialization of its own, yet its specification allowed it"
     initialise(model, seed, rule=rule)
     return model
 

@@ -98,7 +98,7 @@ def convmixer(spec: ConvMixerSpec) -> Backbone:
     return Backbone(spec, stem=grid_stem(spec, normed=True), blocks=blocks, head=GridHead(spec, normed=False))
 
 
-def paper_initialisation(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
+def paper_initialization(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
     """The authors' code (locuslab/convmixer) keeps torch's defaults: uniform within 1 / sqrt(fan-in), norms 1 and 0."""
     if name.endswith("table"):  # positions, which the paper doesn't have
         return Distribution("normal", POSITIONS_STD)
@@ -107,8 +107,8 @@ def paper_initialisation(module: nn.Module, name: str, parameter: nn.Parameter) 
     return Distribution("constant", 1.0 if name.endswith("weight") else 0.0)
 
 
-IMAGENET: Settings = {"image_size": 224, "in_channels": 3, "num_classes": 1000, "initialisation": "paper"}
-CIFAR10: Settings = {"image_size": 32, "in_channels": 3, "num_classes": 10, "initialisation": "paper"}
+IMAGENET: Settings = {"image_size": 224, "in_channels": 3, "num_classes": 1000, "initialization": "paper"}
+CIFAR10: Settings = {"image_size": 32, "in_channels": 3, "num_classes": 10, "initialization": "paper"}
 PUBLISHED: Mapping[str, Settings] = {
     # the paper's table 1; weights at github.com/locuslab/convmixer
     "convmixer_1536_20": {**IMAGENET, "dim": 1536, "depth": 20, "patch_size": 7, "kernel_size": 9},
@@ -129,5 +129,5 @@ TIMM_NAMES = (
 )
 
 ARCHITECTURE = Architecture(
-    specification=ConvMixerSpec, construct=convmixer, paper=paper_initialisation, published=PUBLISHED, timm_names=TIMM_NAMES
+    specification=ConvMixerSpec, construct=convmixer, paper=paper_initialization, published=PUBLISHED, timm_names=TIMM_NAMES
 )

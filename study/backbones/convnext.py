@@ -105,7 +105,7 @@ def convnext(spec: ConvNeXtSpec) -> Backbone:
     return Backbone(spec, stem=grid_stem(spec, normed=False), blocks=blocks, head=GridHead(spec, normed=True))
 
 
-def paper_initialisation(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
+def paper_initialization(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
     """Weights normal with 0.02 (appendix A.1; its truncation at +-2 is 100 standard deviations away), biases zero."""
     if name.endswith("layer_scale"):
         return Distribution("constant", LAYER_SCALE)
@@ -120,7 +120,7 @@ IMAGENET: Settings = {
     "num_classes": 1000,
     "patch_size": 16,
     "kernel_size": 7,
-    "initialisation": "paper",
+    "initialization": "paper",
 }
 PUBLISHED: Mapping[str, Settings] = {  # table 2: the sizes of ViT-S, B and L
     "convnext_isotropic_small": {**IMAGENET, "dim": 384, "depth": 18},
@@ -128,4 +128,4 @@ PUBLISHED: Mapping[str, Settings] = {  # table 2: the sizes of ViT-S, B and L
     "convnext_isotropic_large": {**IMAGENET, "dim": 1024, "depth": 36},
 }
 
-ARCHITECTURE = Architecture(specification=ConvNeXtSpec, construct=convnext, paper=paper_initialisation, published=PUBLISHED)
+ARCHITECTURE = Architecture(specification=ConvNeXtSpec, construct=convnext, paper=paper_initialization, published=PUBLISHED)

@@ -1,6 +1,6 @@
 """Where a backbone's first weights come from: keyed streams, so that backbones and widths can be compared.
 
-`matched` initialisation is the same for every backbone. The patch embedding is drawn from the stream (seed, "patch
+`matched` initialization is the same for every backbone. The patch embedding is drawn from the stream (seed, "patch
 embedding"), filter by filter: backbones of equal width begin with the same one, bit for bit, and a narrower backbone
 with the first filters of a wider one. Every other parameter is drawn from (seed, "initialisation", its name), so
 nothing depends on what was drawn before it. All weights are normal with variance 1 / fan-in (LeCun et al., "Efficient
@@ -9,7 +9,7 @@ tokens zero, norms one and zero. Learned positions are normal with standard devi
 normalised image to which they are added: with ViT's 0.02, attention over single-pixel tokens can't tell them apart for
 most of a short training (measured on digits, p=1, 16 epochs: 28 % against 81 % validation accuracy; LOG.md).
 
-`paper` initialisation draws from the same streams, but from the distributions of the backbone's paper; each
+`paper` initialization draws from the same streams, but from the distributions of the backbone's paper; each
 backbone's file states them with their source.
 """
 
@@ -48,7 +48,7 @@ class Distribution:
         if self.kind == "uniform":
             return generator.uniform(-self.scale, self.scale, shape)
         if self.kind == "truncated_normal":  # at two standard deviations before rescaling, as in flax
-            from scipy.special import ndtr, ndtri  # of papers' initialisations alone, and slow to load
+            from scipy.special import ndtr, ndtri  # of papers' initializations alone, and slow to load
 
             low, high = ndtr(-2.0), ndtr(2.0)
             return np.asarray(self.scale / UNIT_TRUNCATED_STD * ndtri(low + (high - low) * generator.random(shape)))
@@ -74,7 +74,7 @@ def key(name: str, seed: int) -> tuple[int | str, ...]:
     """The key of a parameter's stream."""
     if name == "stem.patch_embedding.projection.weight":
         return (seed, "patch embedding")
-    return (seed, "initialisation", name)
+    return (seed, "initialisation", name)  # a key of the stream: another spelling would draw other weights
 
 
 def matched(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:

@@ -45,12 +45,12 @@ class MetaFormerSpec(BackboneSpec):
     kernel_pixels: int | None = option(None)
     kernel_size: int | None = Field(default_factory=natural_kernel, ge=1)
 
-    @field_validator("initialisation")
+    @field_validator("initialization")
     @classmethod
-    def _no_paper_of_its_own(cls, initialisation: str) -> str:
-        if initialisation == "paper":
-            raise ValueError("this body is no published model: only matched initialisation")
-        return initialisation
+    def _no_paper_of_its_own(cls, initialization: str) -> str:
+        if initialization == "paper":
+            raise ValueError("this body is no published model: only matched initialization")
+        return initialization
 
     @field_validator("token_mixer")
     @classmethod

@@ -98,7 +98,7 @@ def mlp_mixer(spec: MlpMixerSpec) -> Backbone:
     return Backbone(spec, stem=SequenceStem(spec), blocks=blocks, head=SequenceHead(spec))
 
 
-def paper_initialisation(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
+def paper_initialization(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
     """The authors' code (appendix E; google-research/vision_transformer, vit_jax/models_mixer.py) keeps flax's defaults.
 
     Weights are truncated normals with variance 1 / fan-in, biases zero, norms one and zero; the head is zero.
@@ -115,7 +115,7 @@ SIZES: Mapping[str, Settings] = {  # the paper's table 1
     "b": {"dim": 768, "depth": 12},
     "l": {"dim": 1024, "depth": 24},
 }
-IMAGENET: Settings = {"image_size": 224, "in_channels": 3, "num_classes": 1000, "initialisation": "paper"}
+IMAGENET: Settings = {"image_size": 224, "in_channels": 3, "num_classes": 1000, "initialization": "paper"}
 PUBLISHED: Mapping[str, Settings] = {  # weights: timm's mixer_<size><p>_224, from google-research/vision_transformer
     f"mixer_{size}{patch_size}": {**IMAGENET, **settings, "patch_size": patch_size}
     for size, settings in SIZES.items()
@@ -135,5 +135,5 @@ TIMM_NAMES = (
 )
 
 ARCHITECTURE = Architecture(
-    specification=MlpMixerSpec, construct=mlp_mixer, paper=paper_initialisation, published=PUBLISHED, timm_names=TIMM_NAMES
+    specification=MlpMixerSpec, construct=mlp_mixer, paper=paper_initialization, published=PUBLISHED, timm_names=TIMM_NAMES
 )

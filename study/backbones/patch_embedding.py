@@ -3,7 +3,7 @@
 `patchify` is one linear map of all pixels of a patch, as a convolution whose kernel and stride are the patch size
 (Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021, equation 1; Trockman and Kolter, "Patches are all you
 need?", 2022, equation 1). Two others make as many tokens without cutting the image into patches, so that patches
-themselves can be a factor: `overlap`, whose kernel is larger than its stride, and `conv_stem`, which halves the image
+themselves can be a factor: `overlap`, whose kernel is larger than its stride, and `conv`, which halves the image
 step by step. In matched studies the weights come from one stream for all backbones (`study.backbones.initialization`).
 """
 
@@ -59,21 +59,21 @@ def stem_channels(spec: BackboneSpec) -> list[int]:
 
 
 def patch_embedding(spec: BackboneSpec) -> nn.Module:
-    """The tokeniser that the specification names: b c (h p) (w p) -> b d h w."""
-    if spec.tokeniser == "conv_stem":
+    """The stem that the specification names: b c (h p) (w p) -> b d h w."""
+    if spec.stem == "conv":
         return conv_stem(spec)
-    overlap = spec.tokeniser == "overlap"
+    overlap = spec.stem == "overlap"
     return PatchEmbedding(spec.in_channels, spec.dim, patch_size=spec.patch_size, overlap=overlap)
 
 
 def patch_embedding_cost(spec: BackboneSpec) -> Part:
     """The cost of `patch_embedding`, by arithmetic."""
-    if spec.tokeniser == "conv_stem":
+    if spec.stem == "conv":
         cost, before, size = Part(), spec.in_channels, spec.image_size
         for after in stem_channels(spec):
             size //= 2
             cost += convolution(size**2, before, after, 3, bias=False) + norm(after)
             before = after
         return cost + convolution(spec.tokens, spec.dim, spec.dim, 1)
-    kernel_size = 2 * spec.patch_size - 1 if spec.tokeniser == "overlap" else spec.patch_size
+    kernel_size = 2 * spec.patch_size - 1 if spec.stem == "overlap" else spec.patch_size
     return convolution(spec.tokens, spec.in_channels, spec.dim, kernel_size)

@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from study.backbones.closed_form import Cost
 
-Tokeniser = Literal["patchify", "overlap", "conv_stem"]
+Stem = Literal["patchify", "overlap", "conv"]
 PositionEmbedding = Literal["learned", "sincos", "none"]
 Pooling = Literal["mean", "class_token"]
 Norm = Literal["batch", "layer"]
 Activation = Literal["gelu", "relu"]
-Initialisation = Literal["matched", "paper"]
+Initialization = Literal["matched", "paper"]
 
 
 def option(neutral: str | int | None) -> Any:
@@ -47,8 +47,8 @@ class BackboneSpec(BaseModel):
     patch_size: int = Field(ge=1)  # pixels
     dim: int = Field(ge=1)  # the width: features per token
     depth: int = Field(ge=1)  # blocks
-    initialisation: Initialisation = option("matched")  # or that of the backbone's own paper
-    tokeniser: Tokeniser = option("patchify")
+    initialization: Initialization = option("matched")  # or that of the backbone's own paper
+    stem: Stem = option("patchify")
     position_embedding: PositionEmbedding = option("none")
     pooling: Pooling = option("mean")
     norm: Norm = option("layer")
@@ -62,15 +62,15 @@ class BackboneSpec(BaseModel):
             raise ValueError(f"patch_size must divide image_size: {image_size} divides by {listed(divisors(image_size))}")
         return patch_size
 
-    @field_validator("tokeniser")
+    @field_validator("stem")
     @classmethod
-    def _tokenisers_differ(cls, tokeniser: str, info: ValidationInfo) -> str:
+    def _stems_differ(cls, stem: str, info: ValidationInfo) -> str:
         patch_size = info.data.get("patch_size", 2)
-        if tokeniser == "overlap" and patch_size == 1:
+        if stem == "overlap" and patch_size == 1:
             raise ValueError("an overlapping kernel of 2 x patch_size - 1 is no larger than a patch at patch_size 1")
-        if tokeniser == "conv_stem" and (patch_size == 1 or patch_size & (patch_size - 1)):
-            raise ValueError(f"conv_stem halves the image, so patch_size must be 2, 4, 8, ...: not {patch_size}")
-        return tokeniser
+        if stem == "conv" and (patch_size == 1 or patch_size & (patch_size - 1)):
+            raise ValueError(f"a conv stem halves the image, so patch_size must be 2, 4, 8, ...: not {patch_size}")
+        return stem
 
     @field_validator("position_embedding")
     @classmethod

@@ -98,7 +98,7 @@ def vit(spec: ViTSpec) -> Backbone:
     return Backbone(spec, stem=SequenceStem(spec), blocks=blocks, head=SequenceHead(spec))
 
 
-def paper_initialisation(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
+def paper_initialization(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
     """The authors' code (google-research/vision_transformer, vit_jax/models_vit.py).
 
     Xavier-uniform matrices (queries, keys and values each for themselves), biases of MLPs normal with 1e-6, a patch
@@ -127,7 +127,7 @@ IMAGENET: Settings = {
     "image_size": 224,
     "in_channels": 3,
     "num_classes": 1000,
-    "initialisation": "paper",
+    "initialization": "paper",
     "pooling": "class_token",
 }
 PUBLISHED: Mapping[str, Settings] = {  # weights: timm's vit_<size>_patch<p>_224, for all but tiny at 32
@@ -151,5 +151,5 @@ TIMM_NAMES = (
 )
 
 ARCHITECTURE = Architecture(
-    specification=ViTSpec, construct=vit, paper=paper_initialisation, published=PUBLISHED, timm_names=TIMM_NAMES
+    specification=ViTSpec, construct=vit, paper=paper_initialization, published=PUBLISHED, timm_names=TIMM_NAMES
 )

@@ -82,7 +82,7 @@ class AugmentOptions(Options):
     flip: bool = False  # horizontal, with probability 1/2
     crop: int = Field(0, ge=0, le=64)  # pixels of zero padding on each side, then a random crop of the original size
     resized_crop: float = Field(1.0, gt=0, le=1, json_schema_extra=neutral(1.0))  # least area of an enlarged crop; 1: off
-    colour_jitter: float = Field(0.0, ge=0, le=1)  # brightness, contrast, saturation within 1 +- this; no hue
+    color_jitter: float = Field(0.0, ge=0, le=1)  # brightness, contrast, saturation within 1 +- this; no hue
     randaugment_n: int = Field(0, ge=0, le=8)  # operations per image
     randaugment_m: int = Field(9, ge=0, le=30)  # magnitude
     erasing: float = Field(0.0, ge=0, le=1)  # probability of a random rectangle set to the mean

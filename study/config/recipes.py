@@ -63,7 +63,7 @@ CONVMIXER_100 = Recipe(
     expected="more than 94 % of CIFAR-10's test images with ConvMixer-256/8 k5 p2",
     differs=CONVMIXER_25.differs,
     settings=MappingProxyType(
-        {**CONVMIXER_25.settings, "train.epochs": 100, "augment.colour_jitter": 0.2, "augment.erasing": 0.2}
+        {**CONVMIXER_25.settings, "train.epochs": 100, "augment.color_jitter": 0.2, "augment.erasing": 0.2}
     ),
 )
 
@@ -75,7 +75,7 @@ VIT_LITE_200 = Recipe(
     expected="below the 91.38 % of CIFAR-10's test images that its source tells of ViT-Lite-7/4 (3.72 M parameters), "
     "whose AutoAugment is stronger and whose attention has dropout",
     differs="RandAugment (2 operations, magnitude 9) in place of AutoAugment's policy for CIFAR-10; no dropout of attention "
-    f"weights; the harness's own initialisation; the warm-up rises with each step, not each epoch; {FULL_SET}",
+    f"weights; the harness's own initialization; the warm-up rises with each step, not each epoch; {FULL_SET}",
     settings=MappingProxyType(
         {
             "train.epochs": 200,

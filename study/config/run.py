@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 
 from study.backbones import specification
 from study.backbones.specification import BackboneSpec
+from study.config.formats import identity_spelling
 from study.config.options import AugmentOptions, ResolvedData, TrainOptions
 
 TRAINING_VERSION = 1
@@ -37,8 +39,19 @@ class Run:
     @cached_property
     def run_id(self) -> str:
         """For example `vit-p4-d96-s0-1a2b3c4d5e`; safe as a file name."""
-        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
-        return f"{self.backbone}-p{self.model.patch_size}-d{self.model.dim}-s{self.seed}-{digest[:10]}"
+        return f"{self.backbone}-p{self.model.patch_size}-d{self.model.dim}-s{self.seed}-{self.digest()}"
+
+    def digest(self, *, without: Iterable[str] = ()) -> str:
+        """10 hex digits of the identity; `without` some of its entries, "seed" or "train.lr", it names a group of runs."""
+        identity = self.identity()
+        for key in without:
+            section, _, name = key.partition(".")
+            if name:
+                identity[section].pop(name, None)
+            else:
+                del identity[section]
+        spelled = {key: identity_spelling(part) if isinstance(part, dict) else part for key, part in identity.items()}
+        return hashlib.sha256(json.dumps(spelled, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
     def fitted_images(self) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,11 +77,7 @@ class PendingRun:
     @property
     def run_id(self) -> str:
         """Stands for the identity that the run will have, of which all but the tuned options is known; no record has it."""
-        identity = self.example.run.identity()
-        for section, name in (key.split(".") for key in self.tuned):
-            identity[section].pop(name, None)
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        return f"{self.example.run_id.rpartition('-')[0]}-pending-{digest[:10]}"
+        return f"{self.example.run_id.rpartition('-')[0]}-pending-{self.example.run.digest(without=self.tuned)}"
 
     def to_json(self) -> dict[str, Any]:
         """The planned run's document, the tuned options null."""

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from study.config.formats import FORMAT
 from study.config.sweep import Cell, Sweep, Tuning
 from study.config.sweep_file import read_draft
 from study.config.yaml_source import MISSING
@@ -70,6 +71,7 @@ class Plan:
             "overrides": list(self.sweep.overrides),
         }
         return {
+            "format": FORMAT,
             "study": study,
             "device": self.sweep.device,
             "runs": [planned.to_json() for planned in self.runs],
@@ -171,12 +173,8 @@ def tuned_runs(cell: Cell, resolver: Resolver, *, tuning: Tuning, selection: Sel
 
 def cell_key(resolved: ResolvedCell, tuned: Sequence[str]) -> str:
     """Names a cell by what its trials and final runs share, `vit-p4-d96-1a2b3c4d5e`; cells that resolve to the same are one."""
-    identity = resolved.run(seed=0).identity()
-    del identity["seed"]
-    for section, name in (key.split(".") for key in (*tuned, "train.fit_on", "train.read_test")):
-        identity[section].pop(name, None)
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return f"{resolved.backbone}-p{resolved.model.patch_size}-d{resolved.model.dim}-{digest[:10]}"
+    digest = resolved.run(seed=0).digest(without=("seed", *tuned, "train.fit_on", "train.read_test"))
+    return f"{resolved.backbone}-p{resolved.model.patch_size}-d{resolved.model.dim}-{digest}"
 
 
 def choice_for(key: str, trials: Sequence[PlannedRun], selection: Selection) -> Choice:

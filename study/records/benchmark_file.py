@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue
 
+from study.config.formats import FORMAT, upgrade_text
 from study.config.options import Options
 from study.config.variant import Compiled, Layout, Variant
 from study.errors import Problem, UserError
@@ -98,6 +99,7 @@ class Benchmark(Options):
     inputs: tuple[InputSpeed, ...]
     stacks: tuple[StackSpeed, ...] = ()
     left_out: tuple[str, ...] = ()  # architectures that could not be measured, and why
+    format: int = FORMAT
 
     @cached_property
     def _speeds(self) -> dict[tuple[str, str], list[Speed]]:
@@ -200,11 +202,11 @@ def spread(rounds: Sequence[float]) -> float:
 def read_benchmark(path: Path) -> Benchmark:
     """The benchmark in a file; UserError where it can't be read or is something else."""
     try:
-        return Benchmark.model_validate_json(path.read_text(encoding="utf-8"))
+        return Benchmark.model_validate_json(upgrade_text(path.read_text(encoding="utf-8")))
     except OSError as error:
         rule = f"cannot read this benchmark ({error.strerror}); `python -m study.benchmark SWEEP` writes one"
         raise UserError(Problem(rule, value=str(path))) from None
-    except (ValidationError, UnicodeDecodeError):
+    except ValueError:
         raise UserError(Problem("this file is no benchmark of this version of the project", value=str(path))) from None
 
 

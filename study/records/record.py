@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from study.errors import Problem, UserError
+from study.config.formats import FORMAT, upgrade
+from study.errors import Problem, UserError, told_at
 from study.records.sweep_folder import Line, Writer, read_lines
 
 Stage = Literal["trial", "final"]  # trials choose options, final runs answer the question
@@ -38,6 +39,7 @@ class Record:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
     log: str | None = None
+    format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,7 +81,8 @@ def read_records(folder: Path, *, of: Set[tuple[str, int]] | None = None) -> dic
 
 def _record_of(line: Line) -> Record:
     try:
-        return Record(**line.document)
+        with told_at(line.place):
+            return Record(**{**upgrade(line.document), "format": FORMAT})
     except TypeError:
         raise UserError(Problem("this line is not a record of this version of the project", place=line.place)) from None
 

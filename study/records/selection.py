@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue
 
+from study.config.formats import FORMAT, upgrade_text
 from study.config.options import Options
 from study.errors import Problem, UserError
 from study.records.record import Record, Status
@@ -72,6 +73,7 @@ class Selection(Options):
     seeds: tuple[int, ...]
     trials_per_cell: int
     cells: dict[str, Choice]
+    format: int = FORMAT
 
     def chosen_trials(self) -> set[str]:
         """The run ids of the trials whose levels were chosen."""
@@ -130,8 +132,8 @@ def write_selection(folder: SweepFolder, selection: Selection) -> None:
 def read_selection(folder: SweepFolder) -> Selection | None:
     """The sweep's selection, or None before it is made; UserError where the file is something else."""
     try:
-        return Selection.model_validate_json(folder.selection.read_text(encoding="utf-8"))
+        return Selection.model_validate_json(upgrade_text(folder.selection.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (ValidationError, UnicodeDecodeError):
+    except ValueError:
         raise UserError(Problem("this file is no selection of this version of the project", str(folder.selection))) from None

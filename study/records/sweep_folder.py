@@ -37,7 +37,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from study.atomic_io import flush, whole_file
-from study.errors import Problem, UserError
+from study.config.formats import upgrade
+from study.errors import Problem, UserError, told_at
 
 LEAVE_LAUNCH = "once none of its jobs lives, move the launch's folder away and launch again (records and checkpoints stay)"
 MEND_LAUNCH = f"restore it; or, {LEAVE_LAUNCH}"
@@ -157,7 +158,8 @@ def kept_text(document: Any) -> str:
 def read_kept(path: Path, *, mend: str) -> Any:
     """The document of an immutable JSON file; where it is gone or damaged a UserError that says how to `mend` that."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with told_at(str(path)):
+            return upgrade(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UserError(Problem(f"this file is gone: {mend}", place=str(path))) from None
     except ValueError as error:

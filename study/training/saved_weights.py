@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from study.atomic_io import whole_file
+from study.config.formats import FORMAT, upgrade
 from study.config.run import Run
 from study.data import DatasetInfo
 
@@ -32,8 +33,9 @@ class Kept:
 
 def write_kept(path: Path, run: Run, *, weights: Mapping[str, Tensor], facts: DatasetInfo, writer: str) -> None:
     """The file appears whole or not at all; `writer` keeps the drafts of two workers apart."""
-    looks = {"mean": facts.mean, "std": facts.std, "class_names": facts.class_names}
-    metadata = {"run": json.dumps(run.to_json()), **{name: json.dumps(value) for name, value in looks.items()}}
+    document = {"format": FORMAT, **run.to_json()}
+    noted = {"run": document, "mean": facts.mean, "std": facts.std, "class_names": facts.class_names}
+    metadata = {name: json.dumps(value) for name, value in noted.items()}
     with whole_file(path, draft=path.with_name(f".{path.stem}.{writer}")) as draft:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft, metadata=metadata)
 
@@ -48,4 +50,4 @@ def read_kept(path: Path) -> Kept | None:
     if not {"run", "mean", "std", "class_names"} <= noted.keys():
         return None
     values = {name: tuple(json.loads(noted[name])) for name in ("mean", "std", "class_names")}
-    return Kept(Run.from_json(json.loads(noted["run"])), **values)
+    return Kept(Run.from_json(upgrade(json.loads(noted["run"]))), **values)

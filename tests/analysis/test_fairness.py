@@ -17,7 +17,7 @@ def told(table: pd.DataFrame) -> pd.DataFrame:
 def recorded() -> pd.DataFrame:
     """A study in which everything outside the factors is equal."""
     return run_table(metaformer(), seeds=4).assign(
-        epochs=10, lr=0.001, flip=True, tokeniser="patchify", initialisation="matched", norm="layer", dim=64, data_digest="ab12"
+        epochs=10, lr=0.001, flip=True, stem="patchify", initialization="matched", norm="layer", dim=64, data_digest="ab12"
     )
 
 

@@ -51,7 +51,7 @@ def specs(draw: st.DrawFn) -> BackboneSpec:
         "patch_size": patch_size,
         "dim": 4 * draw(st.integers(2, 6)),
         "depth": draw(st.integers(1, 2)),
-        "tokeniser": draw(st.sampled_from(["patchify", "overlap", "conv_stem"])),
+        "stem": draw(st.sampled_from(["patchify", "overlap", "conv"])),
         "position_embedding": draw(st.sampled_from(["learned", "sincos", "none"])),
         "pooling": draw(st.sampled_from(["mean", "class_token"])),
         "norm": draw(st.sampled_from(["batch", "layer"])),

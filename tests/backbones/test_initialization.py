@@ -1,4 +1,4 @@
-"""Laws of initialisation: one patch embedding for all backbones, and draws that depend on their key alone."""
+"""Laws of initialization: one patch embedding for all backbones, and draws that depend on their key alone."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from study.backbones.token_mixers import TOKEN_MIXERS, RandomMixing
 from study.errors import UserError
 
 SMALL = {"image_size": 16, "in_channels": 3, "num_classes": 5, "patch_size": 4, "dim": 32, "depth": 2}
-TOKENISERS = ["patchify", "overlap", "conv_stem"]
+STEMS = ["patchify", "overlap", "conv"]
 
 
 def influence(spec: BackboneSpec) -> Tensor:
@@ -88,25 +88,25 @@ def test_random_mixing_averages_and_never_trains() -> None:
     assert not first.requires_grad
 
 
-@pytest.mark.parametrize("tokeniser", TOKENISERS)
+@pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize("patch_size", [2, 4, 8])
 @pytest.mark.parametrize("name", names())
-def test_tokenisers_make_equally_many_tokens(name: str, patch_size: int, tokeniser: str) -> None:
-    """Every tokeniser gives the grid of image_size / patch_size, at the same width."""
-    settings = SMALL | {"patch_size": patch_size, "tokeniser": tokeniser}
+def test_stems_make_equally_many_tokens(name: str, patch_size: int, stem: str) -> None:
+    """Every stem gives the grid of image_size / patch_size, at the same width."""
+    settings = SMALL | {"patch_size": patch_size, "stem": stem}
     spec = specify(name, settings | ({"kernel_size": 3} if "conv" in name else {}))
     grid = build_spec(spec).stem.patch_embedding(torch.rand(2, 3, 16, 16))
     assert grid.shape == (2, 32, 16 // patch_size, 16 // patch_size)
 
 
-@pytest.mark.parametrize("tokeniser", TOKENISERS)
-def test_tokenisers_see_their_windows(tokeniser: str) -> None:
+@pytest.mark.parametrize("stem", STEMS)
+def test_stems_see_their_windows(stem: str) -> None:
     """A token depends on its patch alone, on a window of 2p - 1 pixels around it, or on the stack's receptive field."""
-    model = build("vit", **(SMALL | {"image_size": 32}), tokeniser=tokeniser).eval()
+    model = build("vit", **(SMALL | {"image_size": 32}), stem=stem).eval()
     image = torch.rand(1, 3, 32, 32, requires_grad=True)
     model.stem.patch_embedding(image)[0, :, 4, 4].abs().sum().backward()
     seen = (image.grad[0].abs().amax(dim=0) > 0).nonzero()
-    window = {"patchify": (16, 19), "overlap": (13, 19), "conv_stem": (13, 19)}[tokeniser]
+    window = {"patchify": (16, 19), "overlap": (13, 19), "conv": (13, 19)}[stem]
     assert (seen.min().item(), seen.max().item()) == window
 
 
@@ -193,12 +193,12 @@ REFUSED = [
     ("metaformer", {"pooling": "class_token", "token_mixer": "pooling"}, "token_mixer", "pooling mixes grid positions"),
     ("metaformer", {"token_mixer": "depthwise_conv", "kernel_size": 9}, "kernel_size", "twice the token grid"),
     ("metaformer", {"token_mixer": "attention", "heads": 3}, "heads", "must divide dim"),
-    ("metaformer", {"initialisation": "paper"}, "initialisation", "no published model"),
+    ("metaformer", {"initialization": "paper"}, "initialization", "no published model"),
     ("metaformer", {"token_mixer": "atention"}, "token_mixer", "'attention'"),
     ("convmixer", {"kernel_pixels": 6}, "kernel_pixels", "at least 8 to reach a neighbour at patch_size 4"),
     ("convmixer", {"kernel_pixels": 8, "kernel_size": 5}, "kernel_size", "asks for 3 tokens"),
-    ("vit", {"tokeniser": "overlap", "patch_size": 1}, "tokeniser", "no larger than a patch"),
-    ("vit", {"tokeniser": "conv_stem", "image_size": 15, "patch_size": 3}, "tokeniser", "must be 2, 4, 8"),
+    ("vit", {"stem": "overlap", "patch_size": 1}, "stem", "no larger than a patch"),
+    ("vit", {"stem": "conv", "image_size": 15, "patch_size": 3}, "stem", "must be 2, 4, 8"),
     ("vit", {"position_embedding": "sincos", "dim": 30, "heads": 1}, "position_embedding", "that 4 divides"),
 ]
 
@@ -212,21 +212,21 @@ def test_combinations_that_mean_nothing_are_refused(name: str, settings: dict[st
     assert rule in refusal.value.problems[0].rule
 
 
-def test_published_variants_keep_their_papers_initialisation() -> None:
+def test_published_variants_keep_their_papers_initialization() -> None:
     """Every variant says so, every paper's rule covers every parameter, and a head of zeros is one where stated."""
     for entry in BACKBONES.values():
         for variant in entry.published:
             small = {"image_size": 32, "patch_size": 4, "dim": 64, "depth": 1, "num_classes": 10}
             spec = specify(variant, small | ({"heads": 2} if entry.specification.backbone == "vit" else {}))
-            assert spec.initialisation == "paper"
+            assert spec.initialization == "paper"
             assert build_spec(spec).head.classifier.weight.any() == (spec.backbone in ("convmixer", "convnext"))
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer"])
 @pytest.mark.parametrize("name", [name for name in names() if name != "metaformer"])
 def test_papers_leave_norms_at_rest(name: str, norm: str) -> None:
-    """Also in parts that a paper doesn't know, its initialisation gives norms scale one and shift zero."""
-    settings = SMALL | {"initialisation": "paper", "tokeniser": "conv_stem", "position_embedding": "learned", "norm": norm}
+    """Also in parts that a paper doesn't know, its initialization gives norms scale one and shift zero."""
+    settings = SMALL | {"initialization": "paper", "stem": "conv", "position_embedding": "learned", "norm": norm}
     model = build(name, **settings)
     norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm | nn.BatchNorm1d | nn.BatchNorm2d)]
     assert len(norms) > 2
@@ -234,9 +234,9 @@ def test_papers_leave_norms_at_rest(name: str, norm: str) -> None:
     assert model.get_parameter("stem.positions.inner.table" if "conv" in name else "stem.positions.table").any()
 
 
-def test_convmixers_paper_initialisation_is_torchs() -> None:
+def test_convmixers_paper_initialization_is_torchs() -> None:
     """Every weight and bias of ConvMixer has the bound and the spread that torch's own default has."""
-    spec = specify("convmixer", SMALL | {"initialisation": "paper", "dim": 128})
+    spec = specify("convmixer", SMALL | {"initialization": "paper", "dim": 128})
     ours, torchs = build_spec(spec).state_dict(), BACKBONES["convmixer"].construct(spec).state_dict()
     for name, theirs in torchs.items():
         if theirs.numel() > 100 and theirs.is_floating_point():

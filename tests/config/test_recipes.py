@@ -53,7 +53,7 @@ PUBLISHED = {
             schedule="one_cycle",
             precision="fp16",
         ),
-        AugmentOptions(flip=True, randaugment_n=2, randaugment_m=12, colour_jitter=0.2, erasing=0.2),
+        AugmentOptions(flip=True, randaugment_n=2, randaugment_m=12, color_jitter=0.2, erasing=0.2),
     ),
     # SHI-Labs/Compact-Transformers, examples/main.py: defaults; its AutoAugment has no counterpart here
     "vit_lite_cifar10_200": (

@@ -81,7 +81,7 @@ def number(text: str) -> float:
         "patch_size",
         "patch_size_macs",
         "token_mixer",
-        "tokeniser",
+        "stem",
         "kernel_size",
         "epochs",
         "digits_patch_size",

@@ -23,7 +23,7 @@ EVERYTHING: dict[str, Any] = {
     "resized_crop": 0.4,
     "flip": True,
     "crop": 2,
-    "colour_jitter": 0.3,
+    "color_jitter": 0.3,
     "randaugment_n": 2,
     "randaugment_m": 12,
     "erasing": 0.5,
@@ -105,7 +105,7 @@ def test_an_operation_that_is_added_changes_no_other_operations_numbers(added: s
         assert torch.equal(before.framing[:, 2], after.framing[:, 2])
     if added != "randaugment_n":
         assert torch.equal(before.variants, after.variants)
-    if added != "colour_jitter":
+    if added != "color_jitter":
         assert torch.equal(before.jitter.factors, after.jitter.factors)
     if added != "resized_crop":
         assert torch.equal(before.cropped, after.cropped)

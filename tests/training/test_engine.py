@@ -17,7 +17,7 @@ from study.training.evaluation import evaluate
 from study.training.outcome import CURVES, Interrupted, Outcome
 
 CPU = torch.device("cpu")
-AUGMENT = {"flip": True, "crop": 2, "randaugment_n": 2, "erasing": 0.5, "mixup": 0.3, "cutmix": 0.5, "colour_jitter": 0.2}
+AUGMENT = {"flip": True, "crop": 2, "randaugment_n": 2, "erasing": 0.5, "mixup": 0.3, "cutmix": 0.5, "color_jitter": 0.2}
 
 
 def batches(run) -> TrainingBatches:

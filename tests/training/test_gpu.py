@@ -19,7 +19,7 @@ pytestmark = pytest.mark.gpu
 
 CUDA = torch.device("cuda")
 DETERMINISTIC = DeviceChoice("cuda", deterministic=True)
-AUGMENT = {"flip": True, "crop": 2, "randaugment_n": 2, "erasing": 0.5, "mixup": 0.3, "cutmix": 0.5, "colour_jitter": 0.2}
+AUGMENT = {"flip": True, "crop": 2, "randaugment_n": 2, "erasing": 0.5, "mixup": 0.3, "cutmix": 0.5, "color_jitter": 0.2}
 
 
 @pytest.fixture

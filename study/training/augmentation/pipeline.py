@@ -54,7 +54,7 @@ class Augmentation:
         draws = Draws(seed=self.seed, epoch=epoch, images=self.images, size=self.facts.image_size)
         cropped = torch.from_numpy(draws.cropped(options.resized_crop)) if options.resized_crop < 1 else None
         variants = draw_variants(draws, options.randaugment_n) if options.randaugment_n else None
-        jitter = draw_jitter(draws, options.colour_jitter) if options.colour_jitter else None
+        jitter = draw_jitter(draws, options.color_jitter) if options.color_jitter else None
         erased = torch.from_numpy(draws.erased(options.erasing)) if options.erasing else None
         return EpochAugmentation(
             normalise=Normalisation(self.facts, device=device, layout=layout),
