@@ -5,13 +5,14 @@
 # make test-trackers  Weights & Biases and MLflow, which it installs
 # make soak       500 runs on a Slurm of its own under a random storm, ten minutes
 # make check      ruff, mypy and the import contract
+# make docs       the documentation as a site, in build/docs
 # make bench      training steps on this CPU against named peers (benchmarks/README.md); some minutes on an idle machine
 # make bench-gpu  all that needs a GPU, in nine minutes, with torch and these files alone; IMAGES=folder, ARGS=--toy
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full test-gpu test-trackers soak check bench bench-gpu packages clean
+.PHONY: demo test test-full test-gpu test-trackers soak check docs bench bench-gpu packages clean
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
@@ -44,6 +45,10 @@ check: .venv/complete-dev
 	@$(RUN) -m mypy
 	@.venv/bin/lint-imports --no-cache --no-logo
 
+docs: .venv/complete-dev
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet --strict
+	@echo "build/docs/index.html"
+
 bench: .venv/complete-dev
 	@$(RUN) -m benchmarks.cpu $(ARGS)
 
@@ -65,7 +70,7 @@ packages:
 
 .venv/complete-dev: .venv/complete
 	@echo "installing what the tests need"
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 clean:
