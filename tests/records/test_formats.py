@@ -1,0 +1,115 @@
+"""What version 0.1.0 left on disk, under the former names of options, still belongs to its study.
+
+`kept_v1` was made with that version: a tuned sweep over `model.tokeniser`, with trials over `augment.colour_jitter`, trained,
+benchmarked and reported. The table of its report is the oracle here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from study.analysis.inputs import from_report, publishable
+from study.config.formats import FORMAT, upgrade
+from study.config.sweep_file import read_sweep
+from study.errors import UserError
+from study.launch import main as launch
+from study.planning.runtime_estimate import forecast
+from study.planning.trials import plan_so_far
+from study.records import load_study, load_table, load_trials
+from study.records.benchmark_file import newest_benchmark
+from study.records.record import Record, read_records
+from study.records.sweep_folder import SweepFolder
+from study.training.saved_weights import read_kept
+
+KEPT = Path(__file__).parent / "kept_v1"
+RUNS = KEPT / "runs/renamed"
+SWEEP = """
+question: Are runs that were recorded under the former names of options still theirs?
+expected: they are
+data: {name: digits}
+match: {by: params, target: 2k, tolerance: 30%, head_dim: 4}
+backbone: vit
+model: {depth: 1, patch_size: 2, initialization: paper}
+train: {epochs: 1, batch_size: 64, lr: 1e-3, keep: last}
+axes:
+  model.stem: [patchify, conv]
+tune:
+  axes: {augment.color_jitter: [0.0, 0.2]}
+  seeds: [100]
+seeds: [0]
+"""
+
+
+@pytest.fixture
+def upgraded(tmp_path: Path) -> Path:
+    """The kept runs, with their sweep as it is written now."""
+    shutil.copytree(KEPT / "runs", tmp_path / "runs")
+    (tmp_path / "renamed.yaml").write_text(SWEEP)
+    return tmp_path
+
+
+def common(now: pd.DataFrame, then: pd.DataFrame) -> list[str]:
+    """Columns of both; the seconds lost are told by progress files, which were not kept."""
+    return [name for name in now if name in then and name != "lost_seconds"]
+
+
+def test_tables_have_the_figures_of_the_report_made_then() -> None:
+    """Runs and trials: the same rows, figures and levels as in the committed tables, under the current names."""
+    then = from_report(KEPT / "report")
+    for now, before in ((load_table(RUNS), then.table), (load_trials(RUNS), then.trials)):
+        assert {"stem", "color_jitter", "initialization", "test_accuracy", "train_step_seconds"} <= {*common(now, before)}
+        columns = common(now, before)
+        pd.testing.assert_frame_equal(publishable(now)[columns], before[columns], check_exact=True)
+        assert set(now["status"]) == {"done"} and set(now["stem"]) == {"patchify", "conv"}
+    assert not {"tokeniser", "initialisation", "colour_jitter"} & {*load_table(RUNS), *then.table, *then.trials}
+    assert load_trials(RUNS)["selected"].sum() == 2
+
+
+def test_facts_of_a_committed_table_are_those_of_the_runs() -> None:
+    """Factors and tuned levels under current names, from the plan and from the report's folder."""
+    then, now = from_report(KEPT / "report"), load_study(RUNS)
+    assert then.facts.factors == now.factors == {"stem": ["patchify", "conv"]}
+    assert then.facts.tuned == now.tuned == {"color_jitter": [0.0, 0.2]}
+    assert then.factors == ["stem"] and then.tuned == ["color_jitter"]
+
+
+def test_a_plan_made_now_has_the_recorded_runs(upgraded: Path) -> None:
+    """Run ids, cells and the selection are those of the old version: all runs of the plan are recorded, none pends."""
+    folder = SweepFolder(upgraded / "runs/renamed")
+    plan = plan_so_far(read_sweep(upgraded / "renamed.yaml"), folder)
+    recorded = read_records(folder.records)
+    assert not plan.pending and {planned.run_id for planned in plan.runs} == set(recorded)
+    assert all(planned.run.to_json() == dict(recorded[planned.run_id].record.run) for planned in plan.runs)
+    assert {planned.run.augment.color_jitter for planned in plan.finals} == {0.2}
+
+
+def test_a_launch_has_nothing_left_to_train(upgraded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The upgraded command trains no run again, and its plan is the newest one."""
+    assert launch([str(upgraded / "renamed.yaml"), "--runs", str(upgraded / "runs"), "--cluster", "local"]) == 0
+    assert "Nothing is left to start." in capsys.readouterr().out
+    assert len(list((upgraded / "runs/renamed/records").iterdir())) == 2
+    assert list(load_table(upgraded / "runs/renamed")["status"]) == ["done", "done"]
+
+
+def test_a_benchmark_and_saved_weights_are_read(upgraded: Path) -> None:
+    """The benchmark knows the plan's architectures, and saved weights their run."""
+    folder = SweepFolder(upgraded / "runs/renamed")
+    plan, benchmark = plan_so_far(read_sweep(upgraded / "renamed.yaml"), folder), newest_benchmark(folder.benchmarks)
+    assert benchmark is not None and forecast(plan.trials, benchmark).measured == 2
+    [path] = folder.weights.iterdir()
+    kept = read_kept(path)
+    assert kept is not None and kept.run.run_id == path.stem and kept.run.model.initialization == "paper"
+
+
+def test_records_name_their_format_and_later_ones_are_refused(tmp_path: Path) -> None:
+    """What is written now is of this format; what a later version wrote is refused with its place."""
+    record = Record("vit-1", "done", run={}, cost={}, match={}).to_json()
+    assert record["format"] == FORMAT and upgrade(record) is record
+    (tmp_path / "a-0-0.jsonl").write_text(json.dumps({**record, "format": FORMAT + 1}) + "\n")
+    with pytest.raises(UserError, match=rf"a-0-0.jsonl:1: format {FORMAT + 1} is of a later version"):
+        read_records(tmp_path)
