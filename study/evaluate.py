@@ -25,7 +25,7 @@ from study.backbones.specification import BackboneSpec
 from study.backbones.weight_files import load_weights
 from study.cli.arguments import command_parser, open_console, positive
 from study.config.yaml_source import read_pair
-from study.data.evaluation_folder import LabelledBatches, LabelledFolder, labelled_folder
+from study.data.evaluation_folder import EvaluationFolder, FolderBatches, scan_evaluation_folder
 from study.data.preprocessing import PUBLISHED_PREPROCESSING, Interpolation, Preprocessing
 from study.errors import Problem, UserError, exit_status
 from study.training.device import DeviceChoice, autocast, choose_device, execution_mode
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not path.is_file():
         raise UserError(Problem("no such weights file", key="--weights", value=str(path)))
     found = candidate(path, arguments)
-    folder = labelled_folder(Path(arguments.data))
+    folder = scan_evaluation_folder(Path(arguments.data))
     _check_classes(found, folder)
     weights = load_weights(path, found.spec)
     device = choose_device(arguments.device, os.environ)
@@ -116,7 +116,7 @@ def _changed(known: Preprocessing, arguments: argparse.Namespace) -> Preprocessi
     )
 
 
-def _check_classes(found: Candidate, folder: LabelledFolder) -> None:
+def _check_classes(found: Candidate, folder: EvaluationFolder) -> None:
     problems = []
     if found.spec.in_channels != COLOUR_CHANNELS:
         problems.append(
@@ -135,27 +135,32 @@ def _check_classes(found: Candidate, folder: LabelledFolder) -> None:
 
 
 def judge(
-    found: Candidate, weights: dict[str, Tensor], *, folder: LabelledFolder, device: DeviceChoice, arguments: argparse.Namespace
+    found: Candidate,
+    weights: dict[str, Tensor],
+    *,
+    folder: EvaluationFolder,
+    device: DeviceChoice,
+    arguments: argparse.Namespace,
 ) -> Evaluation:
     """The figures of the model with these weights, which are all of its weights, on every image of the folder."""
     model = build_spec(found.spec)
     model.load_state_dict(weights)
     layout = memory_format(model)
     model.to(device=device.device).to(memory_format=layout)  # type: ignore[call-overload]
-    batches = LabelledBatches(
+    batches = FolderBatches(
         folder, found.preprocessing, found.spec.image_size, arguments.batch_size, device.device, layout, arguments.workers
     )
     with execution_mode(device):
         return evaluate(model, _shown(batches), autocast=autocast(arguments.precision, device.device))
 
 
-def _shown(batches: LabelledBatches) -> Iterator[tuple[Tensor, Tensor]]:
+def _shown(batches: FolderBatches) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches, with progress on standard error."""
     count = -(-len(batches.folder.files) // batches.batch_size)
     yield from track(batches, "evaluating", total=count, transient=True, console=Console(stderr=True))
 
 
-def _document(found: Candidate, judged: Evaluation, *, folder: LabelledFolder, path: Path) -> dict[str, object]:
+def _document(found: Candidate, judged: Evaluation, *, folder: EvaluationFolder, path: Path) -> dict[str, object]:
     return {
         "model": found.name,
         "weights_sha256": sha256(path),
@@ -170,7 +175,7 @@ def _document(found: Candidate, judged: Evaluation, *, folder: LabelledFolder, p
 
 
 def _show(
-    found: Candidate, judged: Evaluation, *, folder: LabelledFolder, console: Console, path: Path, execution: str
+    found: Candidate, judged: Evaluation, *, folder: EvaluationFolder, console: Console, path: Path, execution: str
 ) -> None:
     params = found.spec.closed_form().params
     top5 = "" if judged.top5 is None else f", top-5 {judged.top5:.2%}"
@@ -178,7 +183,7 @@ def _show(
         f"{found.name}: {params:,} parameters from {path} (sha256 {sha256(path)[:12]})",
         f"top-1 {judged.accuracy:.2%}{top5}, loss {judged.loss:.4f}",
         f"n = {len(folder.files):,} images of {len(folder.class_names):,} classes in {folder.root}; {execution}",
-        f"images: {found.preprocessing.told(found.spec.image_size)}",
+        f"images: {found.preprocessing.describe(found.spec.image_size)}",
     ]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
 

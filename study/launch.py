@@ -27,7 +27,7 @@ from study.cli.arguments import (
 )
 from study.config.sweep import Sweep
 from study.data import NotPrepared
-from study.data.linear_baseline import fit_baseline
+from study.data.linear_baseline import fit_linear_baseline
 from study.errors import Problem, UserError, exit_status
 from study.launcher.assignment import enter, keep_plan, new_launch, not_kept, to_do, told_stacks
 from study.launcher.liveness import life_of
@@ -145,7 +145,7 @@ def _note_baselines(plan: Plan, folder: SweepFolder, console: Console) -> None:
     data = {planned.run.data.model_dump_json(): planned.run.data for planned in plan.runs}
     for one in data.values():
         with console.status(f"fitting the linear baseline on {one.name}"):
-            note_baseline(folder.baselines, one.model_dump(), fit=partial(fit_baseline, one))
+            note_baseline(folder.baselines, one.model_dump(), fit=partial(fit_linear_baseline, one))
 
 
 def _ask(

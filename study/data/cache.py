@@ -1,15 +1,15 @@
-"""The decoded cache: one folder per source and image size, written whole or not at all, then never changed.
+"""The decoded cache: one folder ("store") per source and image size, published whole or not at all, then never changed.
 
     <cache>/cifar10-32px-<key>/  train_images.npy   uint8 `n c h w`, memory-mapped by every reader
                                  train_labels.npy   int64 `n`
                                  train_order.npy    int64 `n`, each row's position in the source's own order
                                  test_*.npy         likewise
                                  facts.json         `SourceInfo`, written last
-    <cache>/scans/<key>.json     which of these holds an image folder that was scanned as <key>
-    <cache>/building/<key>/      under way, or interrupted and resumed by the next `prepare`
+    <cache>/scans/<key>.json     which store holds the image folder whose scan has this key
+    <cache>/building/<key>/      being built, or interrupted and resumed by the next `prepare`
     <cache>/locks/<key>.lock     held by the one process that builds <key>
 
-Rows lie in the order of `study.data.stratified_order`, so that splits and subsets are slices.
+Rows are in the order of `study.data.stratified_order`, so that splits and subsets are slices.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from study.data.images import Pixels
 from study.data.stratified_order import Integers
 from study.errors import Problem, UserError
 
-CACHE_VERSION = 1  # of layout, row order and resizing; an older cache is left alone and built anew
-PARTS = ("train", "test")
+STORED_PARTS = ("train", "test")
+_CACHE_VERSION = 1  # of layout, row order and resizing; stores of another version are ignored
 
-Report = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
+ReportProgress = Callable[[str, int, int], None]  # what is being done, amount done, total amount
 
 
 @dataclass(frozen=True)
-class Arrays:
+class StoredArrays:
     """A source's content by part ("train", "test"): images uint8 `n c h w`, labels int64 `n`, source positions `n`."""
 
     images: dict[str, Pixels]
@@ -49,7 +49,7 @@ class Arrays:
 
 
 def short_hash(*words: object) -> str:
-    return hashlib.sha256(json.dumps([CACHE_VERSION, *words]).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps([_CACHE_VERSION, *words]).encode()).hexdigest()[:12]
 
 
 def store_path(cache: Path, *, name: str, digest: str, image_size: int) -> Path:
@@ -60,45 +60,45 @@ def scan_path(cache: Path, *, scan_key: str, image_size: int | None) -> Path:
     return cache / "scans" / f"{short_hash(scan_key, image_size)}.json"
 
 
-def read_stored(store: Path) -> SourceInfo | None:
-    """The facts of a finished store, or None where there is none."""
+def read_source_info(store: Path) -> SourceInfo | None:
+    """The description of a published store, or None where there is none."""
     try:
-        told = json.loads((store / "facts.json").read_text())
+        content = json.loads((store / "facts.json").read_text())
     except FileNotFoundError:
         return None
-    return SourceInfo(**told | {key: tuple(told[key]) for key in ("class_names", "mean", "std")})
+    return SourceInfo(**content | {key: tuple(content[key]) for key in ("class_names", "mean", "std")})
 
 
-def open_store(store: Path, stored: SourceInfo) -> Arrays:
-    """The arrays of a finished store, its images memory-mapped.
+def open_store(store: Path, source: SourceInfo) -> StoredArrays:
+    """The arrays of a published store, its images memory-mapped.
 
-    The maps are private and copy-on-write: their pages are shared between workers and nothing reaches the files.
-    Raises UserError where a file is missing, cut short or of another shape than its facts say.
+    The maps are private and copy-on-write: their pages are shared between workers and nothing is written to the files.
+    Raises UserError where a file is missing, truncated or of another shape than `source` says.
     """
-    side = stored.image_size
-    counts = {"train": stored.train_images, "test": stored.test_images}
+    size = source.image_size
+    counts = {"train": source.train_images, "test": source.test_images}
     try:
-        images = {part: np.load(store / f"{part}_images.npy", mmap_mode="c") for part in PARTS}
-        labels = {part: np.load(store / f"{part}_labels.npy") for part in PARTS}
-        order = {part: np.load(store / f"{part}_order.npy") for part in PARTS}
+        images = {part: np.load(store / f"{part}_images.npy", mmap_mode="c") for part in STORED_PARTS}
+        labels = {part: np.load(store / f"{part}_labels.npy") for part in STORED_PARTS}
+        order = {part: np.load(store / f"{part}_order.npy") for part in STORED_PARTS}
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(store, str(error)) from error
-    for part in PARTS:
+    for part in STORED_PARTS:
         shapes = [images[part].shape, labels[part].shape, order[part].shape]
-        if shapes != [(counts[part], stored.channels, side, side), (counts[part],), (counts[part],)]:
+        if shapes != [(counts[part], source.channels, size, size), (counts[part],), (counts[part],)]:
             raise _damaged(store, f"{part} arrays have the shapes {shapes}")
-    return Arrays(images=images, labels=labels, order=order)
+    return StoredArrays(images=images, labels=labels, order=order)
 
 
-def _damaged(store: Path, why: str) -> UserError:
-    return UserError(Problem(f"damaged cache ({why}); delete it and prepare again", place=str(store), key="data.cache"))
+def _damaged(store: Path, reason: str) -> UserError:
+    return UserError(Problem(f"damaged cache ({reason}); delete it and prepare again", place=str(store), key="data.cache"))
 
 
-def finish(building: Path, stored: SourceInfo, cache: Path) -> Path:
-    """Turn a complete building folder into a store in one step; an equal store that is there already wins."""
-    store = store_path(cache, name=stored.name, digest=stored.digest, image_size=stored.image_size)
+def publish_store(building: Path, source: SourceInfo, cache: Path) -> Path:
+    """Rename a complete building folder to its store in one step; an equal store that exists already is kept."""
+    store = store_path(cache, name=source.name, digest=source.digest, image_size=source.image_size)
     with whole_file(building / "facts.json") as draft:
-        draft.write_text(json.dumps(asdict(stored), indent=1))
+        draft.write_text(json.dumps(asdict(source), indent=1))
     try:
         os.rename(building, store)
     except OSError as error:
@@ -109,14 +109,9 @@ def finish(building: Path, stored: SourceInfo, cache: Path) -> Path:
     return store
 
 
-def save_array(path: Path, array: Integers) -> None:
-    np.save(path, array)
-    flush(path)
-
-
 @contextmanager
-def only_builder(cache: Path, key: str, report: Report) -> Iterator[None]:
-    """Hold the lock on `key`, waiting for another process that builds it; a dead holder's lock is free at once."""
+def hold_build_lock(cache: Path, key: str, report: ReportProgress) -> Iterator[None]:
+    """Hold the lock on `key`, waiting for another process that builds it; the lock of a dead process is free at once."""
     path = cache / "locks" / f"{key}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
@@ -129,20 +124,20 @@ def only_builder(cache: Path, key: str, report: Report) -> Iterator[None]:
 
 
 @contextmanager
-def told_of_disk(cache: Path) -> Iterator[None]:
-    """What the file system refuses below `cache`, as a UserError."""
+def explain_disk_errors(cache: Path) -> Iterator[None]:
+    """Raise operating-system errors of writing below `cache` as UserError."""
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        rule = "the disk is full" if full else "cannot be written to; name another folder with data.cache=..."
+        rule = "the disk is full" if full else "cannot be written to; choose another folder with data.cache=..."
         place = str(error.filename or cache)
         raise UserError(Problem(f"{rule} ({error.strerror or error})", place=place, key="data.cache")) from error
 
 
-def check_space(cache: Path, needed: int) -> None:
-    """Refuse to begin where the disk has less than `needed` bytes left."""
+def require_disk_space(cache: Path, needed: int) -> None:
+    """Raise UserError if the disk has less than `needed` bytes left."""
     free = shutil.disk_usage(cache).free
     if needed > free:
-        rule = f"not enough disk: the decoded images take {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free"
+        rule = f"not enough disk space: the decoded images take {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free"
         raise UserError(Problem(rule, place=str(cache), key="data.cache"))

@@ -1,38 +1,43 @@
-"""Arrays of a store of `study.data.cache` while it is built, and building one from images in memory."""
+"""Writes the arrays of a store of `study.data.cache`, and a whole store from images in memory."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from study.data.cache import Report, check_space, finish, save_array
+from study.atomic_io import flush
+from study.data.cache import ReportProgress, publish_store, require_disk_space
 from study.data.dataset_info import SourceInfo
-from study.data.images import Pixels, fitted
-from study.data.stratified_order import Integers, stratified_order
-from study.data.torchvision_datasets import Parts
+from study.data.images import Pixels, resize_array
+from study.data.stratified_order import Integers, draw_stratified_order
 
-STRIDE = 256  # rows between two reports
+ImageArrays = Mapping[str, tuple[Pixels, Integers]]  # per stored part: images `n h w c`, labels `n`
+
+_ROWS_PER_REPORT = 256
 
 
 class PixelFile:
-    """A `.npy` array of uint8 `n c h w` that is written in stretches of rows, its disk space taken in advance."""
+    """A `.npy` array of uint8 `n c h w` that is written in ranges of rows, its disk space allocated in advance."""
 
     def __init__(self, path: Path, shape: tuple[int, int, int, int]):
         self.path = path
         self.row_bytes = int(np.prod(shape[1:]))
-        there = path.stat().st_size if path.exists() else 0
-        with open(path, "r+b" if there else "w+b") as file:
+        present = path.stat().st_size if path.exists() else 0
+        with open(path, "r+b" if present else "w+b") as file:
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             file.flush()
             self.start = file.tell()
             size = self.start + shape[0] * self.row_bytes
-            if there < size:
-                _reserve(file.fileno(), size)
+            if present < size and hasattr(os, "posix_fallocate"):  # a full disk is reported before the work begins
+                os.posix_fallocate(file.fileno(), 0, size)
+            elif present < size:
+                os.truncate(file.fileno(), size)  # macOS has no such call
 
     def write(self, row: int, images: Pixels) -> None:
-        """Put `images` `k c h w` at rows `row`..`row + k` and wait until they are on disk."""
+        """Write `images` `k c h w` to rows `row`..`row + k` and wait until they are on disk."""
         content = memoryview(images.tobytes())
         with open(self.path, "r+b", buffering=0) as file:
             file.seek(self.start + row * self.row_bytes)
@@ -41,40 +46,33 @@ class PixelFile:
             os.fsync(file.fileno())
 
 
-def _reserve(handle: int, size: int) -> None:
-    """Take `size` bytes of disk now, so that a full disk is told before the work and not in its middle."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(handle, 0, size)
-    else:
-        os.truncate(handle, size)  # macOS has no such call
-
-
-def save_rows(building: Path, part: str, labels: Integers) -> Integers:
-    """Write a part's labels and order; returns the order."""
-    order = stratified_order(labels, part)
-    save_array(building / f"{part}_order.npy", order)
-    save_array(building / f"{part}_labels.npy", labels[order])
+def write_labels(building: Path, part: str, labels: Integers) -> Integers:
+    """Write a part's order and its labels in that order; returns the order."""
+    order = draw_stratified_order(labels, part)
+    for path, array in ((building / f"{part}_order.npy", order), (building / f"{part}_labels.npy", labels[order])):
+        np.save(path, array)
+        flush(path)
     return order
 
 
-def build_arrays(stored: SourceInfo, parts: Parts, *, cache: Path, building: Path, report: Report) -> Path:
-    """A store of images in memory, resized where their size differs from the facts'; returns its folder."""
+def write_store(source: SourceInfo, parts: ImageArrays, *, cache: Path, building: Path, report: ReportProgress) -> Path:
+    """Build a store from images in memory, resized to the source's `image_size`; returns its folder."""
     building.mkdir(parents=True, exist_ok=True)
     total, done = sum(len(images) for images, _ in parts.values()), 0
-    check_space(building, total * stored.channels * stored.image_size**2)
+    require_disk_space(building, total * source.channels * source.image_size**2)
     for part, (images, labels) in parts.items():
-        order = save_rows(building, part, labels)
-        shape = (len(images), stored.channels, stored.image_size, stored.image_size)
+        order = write_labels(building, part, labels)
+        shape = (len(images), source.channels, source.image_size, source.image_size)
         file = PixelFile(building / f"{part}_images.npy", shape)
-        for start in range(0, len(images), STRIDE):
-            rows = [_resized(images[at], stored.image_size) for at in order[start : start + STRIDE]]
+        for start in range(0, len(images), _ROWS_PER_REPORT):
+            rows = [_to_stored_layout(images[index], source.image_size) for index in order[start : start + _ROWS_PER_REPORT]]
             file.write(start, np.stack(rows))
             done += len(rows)
-            report(f"storing {stored.name}", done, total)
-    return finish(building, stored, cache)
+            report(f"storing {source.name}", done, total)
+    return publish_store(building, source, cache)
 
 
-def _resized(image: Pixels, image_size: int) -> Pixels:
+def _to_stored_layout(image: Pixels, image_size: int) -> Pixels:
     """`h w c` as `c image_size image_size`."""
-    plain = image[..., 0] if image.shape[-1] == 1 else image
-    return np.atleast_3d(fitted(np.ascontiguousarray(plain), image_size)).transpose(2, 0, 1)
+    squeezed = image[..., 0] if image.shape[-1] == 1 else image
+    return np.atleast_3d(resize_array(np.ascontiguousarray(squeezed), image_size)).transpose(2, 0, 1)

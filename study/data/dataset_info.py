@@ -1,13 +1,13 @@
-"""What a data set is, in numbers: its identity, its sizes, its classes and its normalisation.
+"""What a data set is, in numbers: its identity, sizes, classes and normalization.
 
-`SourceInfo` describe a whole source, before options choose a part of it; `DatasetInfo` describe what one run sees.
+`SourceInfo` describes a whole source, before options choose a part of it; `DatasetInfo` describes what one run sees.
 Neither holds an image, and nothing here imports torch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +16,15 @@ from study.config.options import DataOptions
 from study.data.stratified_order import Integers
 from study.errors import Problem, UserError
 
-SHOWN_CLASSES = 8
+_LISTED = 8  # classes or labels per problem
 
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """A whole source as it is stored: `train_images` rows from which val is cut, and `test_images` rows."""
+    """A whole source as it is stored: `train_images` rows, of which some become the validation split, and `test_images`."""
 
     name: str
-    digest: str  # sha256 (hex) of the content, not of where it lies
+    digest: str  # sha256 (hex) of the content, not of its location
     image_size: int  # pixels; images are square
     channels: int
     class_names: tuple[str, ...]
@@ -32,12 +32,12 @@ class SourceInfo:
     test_images: int
     mean: tuple[float, ...]  # per channel, of values in [0, 1], over training images
     std: tuple[float, ...]
-    fraction_of: int  # how many images `val_fraction` is a fraction of
+    fraction_of: int  # the number of images that `val_fraction` is a fraction of
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What one run sees of a data set: counts are after subsetting, the digest is of the whole source."""
+    """What one run sees of a data set: image counts are after subsetting, the digest is of the whole source."""
 
     name: str
     digest: str
@@ -55,78 +55,69 @@ class DatasetInfo:
         return len(self.class_names)
 
 
-def select(stored: SourceInfo, options: DataOptions) -> DatasetInfo:
-    """The part of a source that the options ask for; raises UserError where it asks for more than there is."""
-    val_images = round(options.val_fraction * stored.fraction_of)
-    available = {"train_images": stored.train_images - val_images, "test_images": stored.test_images}
+def select_images(source: SourceInfo, options: DataOptions) -> DatasetInfo:
+    """The part of a source that the options ask for; raises UserError where they ask for more than it has."""
+    val_images, classes = round(options.val_fraction * source.fraction_of), len(source.class_names)
+    available = {"train_images": source.train_images - val_images, "test_images": source.test_images}
     chosen = {"train_images": options.train_images, "test_images": options.test_images}
     problems = [
-        Problem(f"{stored.name} has {available[key]:,} to choose from", key=f"data.{key}", value=count)
+        Problem(f"{source.name} has {available[key]:,} to choose from", key=f"data.{key}", value=count)
         for key, count in chosen.items()
         if count is not None and count > available[key]
     ] + [
-        Problem(f"{len(stored.class_names)} classes need at least as many images", key=f"data.{key}", value=count)
+        Problem(f"{classes} classes need at least as many images", key=f"data.{key}", value=count)
         for key, count in chosen.items()
-        if count is not None and count < len(stored.class_names)
+        if count is not None and count < classes
     ]
-    if val_images < len(stored.class_names):
-        least = math.ceil(1e6 * len(stored.class_names) / stored.fraction_of) / 1e6
-        rule = (
-            f"leaves {val_images:,} validation images for {len(stored.class_names):,} classes, and each needs one: "
-            f"{least:g} at the least"
-        )
+    if val_images < classes:
+        least = math.ceil(1e6 * classes / source.fraction_of) / 1e6
+        rule = f"leaves {val_images:,} validation images for {classes:,} classes, which need one each: at least {least:g}"
         problems.append(Problem(rule, key="data.val_fraction", value=options.val_fraction))
     if problems:
         raise UserError(*problems)
     return DatasetInfo(
-        name=stored.name,
-        digest=stored.digest,
-        image_size=stored.image_size,
-        channels=stored.channels,
-        class_names=stored.class_names,
+        name=source.name,
+        digest=source.digest,
+        image_size=source.image_size,
+        channels=source.channels,
+        class_names=source.class_names,
         train_images=options.train_images or available["train_images"],
         val_images=val_images,
         test_images=options.test_images or available["test_images"],
-        mean=stored.mean,
-        std=stored.std,
+        mean=source.mean,
+        std=source.std,
     )
 
 
-def rows(facts: DatasetInfo) -> dict[str, tuple[str, slice]]:
-    """Where each split lies: the stored array ("train" or "test") and its rows."""
-    end = facts.val_images + facts.train_images
+def locate_splits(info: DatasetInfo) -> dict[str, tuple[str, slice]]:
+    """Where each split is stored: the array ("train" or "test") and its rows."""
+    end = info.val_images + info.train_images
     return {
-        "train": ("train", slice(facts.val_images, end)),
-        "val": ("train", slice(0, facts.val_images)),
-        "test": ("test", slice(0, facts.test_images)),
+        "train": ("train", slice(info.val_images, end)),
+        "val": ("train", slice(0, info.val_images)),
+        "test": ("test", slice(0, info.test_images)),
     }
 
 
-def check_labels(facts: DatasetInfo, labels: dict[str, Integers]) -> None:
-    """Refuse labels `n` (by stored array, in stored order) outside the classes, and splits that lack a class."""
+def check_labels(info: DatasetInfo, labels: Mapping[str, Integers]) -> None:
+    """Raise UserError for labels `n` (by stored array, in stored order) outside the classes, and splits that lack a class."""
     problems = [
         Problem(
-            f"labels of {facts.name} must lie in 0..{facts.num_classes - 1}; {len(wrong):,} of the {name} set don't",
-            value=sorted({int(label) for label in wrong})[:SHOWN_CLASSES],
+            f"labels of {info.name} must be in 0..{info.num_classes - 1}; {len(wrong):,} of the {array} set are not",
+            value=sorted({int(label) for label in wrong})[:_LISTED],
         )
-        for name, array in labels.items()
-        if len(wrong := array[(array < 0) | (array >= facts.num_classes)])
+        for array, values in labels.items()
+        if len(wrong := values[(values < 0) | (values >= info.num_classes)])
     ]
     if problems:
         raise UserError(*problems)
-    for split, (name, part) in rows(facts).items():
-        counts = np.bincount(labels[name][part], minlength=facts.num_classes)
-        missing = [facts.class_names[c] for c in np.flatnonzero(counts == 0)]
+    keys = {"train": "data.train_images", "val": "data.val_fraction", "test": "data.test_images"}
+    for split, (array, rows) in locate_splits(info).items():
+        counts = np.bincount(labels[array][rows], minlength=info.num_classes)
+        missing = [info.class_names[label] for label in np.flatnonzero(counts == 0)]
         if missing:
-            problems.append(Problem(_lacking(split, missing), key=_key_that_mends(split), value=int(counts.sum())))
+            listed = ", ".join(missing[:_LISTED]) + (", ..." if len(missing) > _LISTED else "")
+            classes = f"{len(missing)} class{'es' if len(missing) > 1 else ''} ({listed})"
+            problems.append(Problem(f"the {split} split has no image of {classes}", key=keys[split], value=int(counts.sum())))
     if problems:
         raise UserError(*problems)
-
-
-def _lacking(split: str, missing: Sequence[str]) -> str:
-    shown = ", ".join(missing[:SHOWN_CLASSES]) + (", ..." if len(missing) > SHOWN_CLASSES else "")
-    return f"the {split} split has no image of {len(missing)} class{'es' if len(missing) > 1 else ''} ({shown})"
-
-
-def _key_that_mends(split: str) -> str:
-    return {"train": "data.train_images", "val": "data.val_fraction", "test": "data.test_images"}[split]

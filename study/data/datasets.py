@@ -1,7 +1,7 @@
-"""From data options to facts, and to images that are ready: the two questions every command asks of a data set.
+"""From data options to a data set's description, and to images that are ready: what every command asks of a data set.
 
-`facts` is cheap and needs no torch: digits are installed, published sets are known, and a folder's facts were
-written when it was prepared (it is only scanned, to see that it hasn't changed). `prepare` fetches and decodes.
+`describe_dataset` is cheap and needs no torch: digits are installed, published sets are known, and a folder's description
+was written when it was prepared (it is only scanned, to check that it hasn't changed). `prepare_dataset` downloads and decodes.
 """
 
 from __future__ import annotations
@@ -11,113 +11,117 @@ from pathlib import Path
 
 from study.atomic_io import whole_file
 from study.config.options import DataOptions, ResolvedData
-from study.data.cache import Report, only_builder, open_store, read_stored, scan_path, short_hash, store_path, told_of_disk
-from study.data.cache_writer import build_arrays
-from study.data.dataset_info import DatasetInfo, SourceInfo, check_labels, select
-from study.data.digits import SIZE, read_digits
-from study.data.folder_decoder import build_folder
-from study.data.image_folder import Scan, scan
-from study.data.torchvision_datasets import PUBLISHED, read
+from study.data.cache import (
+    ReportProgress,
+    explain_disk_errors,
+    hold_build_lock,
+    open_store,
+    read_source_info,
+    scan_path,
+    short_hash,
+    store_path,
+)
+from study.data.cache_writer import write_store
+from study.data.dataset_info import DatasetInfo, SourceInfo, check_labels, select_images
+from study.data.digits import DIGITS_SIZE, read_digits
+from study.data.folder_decoder import decode_folder
+from study.data.image_folder import FolderScan, scan_folder
+from study.data.torchvision_datasets import PUBLISHED_DATASETS, read_published
 from study.errors import Problem, UserError
 
-UNPREPARED = "run `python -m study.prepare SWEEP` first"
+HOW_TO_PREPARE = "run `python -m study.prepare SWEEP` first"
 
 
 class NotPrepared(UserError):
-    """Images that are not in the cache yet, or have changed since: `study.prepare` mends it."""
+    """The images are not in the cache yet, or have changed since: `study.prepare` decodes them."""
 
 
 def describe_dataset(options: DataOptions) -> DatasetInfo:
-    """What the options' data set is; raises UserError where it must be prepared first or has too few images.
+    """The data set that the options choose; raises UserError where it must be prepared first or has too few images.
 
-    A run's `ResolvedData` name their content by its digest: for them `data.root` isn't looked at.
+    A run's `ResolvedData` names its content by digest: `data.root` is then not read.
     """
     if options.name == "digits":
-        stored, arrays = read_digits(options.image_size or SIZE)
-        found = select(stored, options)
-        check_labels(found, arrays.labels)
-    elif options.name in PUBLISHED:
-        found = select(PUBLISHED[options.name].stored(options.image_size), options)
+        source, arrays = read_digits(options.image_size or DIGITS_SIZE)
+        info = select_images(source, options)
+        check_labels(info, arrays.labels)
+    elif options.name in PUBLISHED_DATASETS:
+        info = select_images(PUBLISHED_DATASETS[options.name].source_info(options.image_size), options)
+    elif isinstance(options, ResolvedData):
+        store = store_path(Path(options.cache), name=options.name, digest=options.digest, image_size=options.image_size)
+        if read_source_info(store) is None:
+            rule = f"these images are not prepared here: {HOW_TO_PREPARE}"
+            raise NotPrepared(Problem(rule, place=str(store), key="data.cache"))
+        info = _select_and_check(store, options)
     else:
-        found = _checked(_resolved_store(options) if isinstance(options, ResolvedData) else _scanned_store(options), options)
-    if isinstance(options, ResolvedData) and options.digest != found.digest:
-        raise UserError(Problem(f"{found.name} is not what it was when the run was planned", key="data.digest"))
-    return found
+        known = _find_scanned_store(scan_folder(Path(options.root)), options)
+        if known is None:
+            rule = f"these images are not prepared, or changed since: {HOW_TO_PREPARE}"
+            raise NotPrepared(Problem(rule, place=options.root, key="data.root"))
+        info = _select_and_check(known, options)
+    if isinstance(options, ResolvedData) and options.digest != info.digest:
+        raise UserError(Problem(f"{info.name} has changed since the run was planned", key="data.digest"))
+    return info
 
 
-def prepare_dataset(options: DataOptions, *, workers: int, report: Report) -> DatasetInfo:
-    """Fetch and decode what isn't in the cache yet, with `workers` processes; safe when done twice at a time.
+def prepare_dataset(options: DataOptions, *, workers: int, report: ReportProgress) -> DatasetInfo:
+    """Download and decode what isn't in the cache yet, with `workers` processes; safe when run twice at a time.
 
-    `report(what, done, total)` is called as the work goes on. Raises UserError for bad images (all of them at once),
-    a folder that can't be written to, a full disk, a failed download, and all that `facts` refuses.
+    `report(what, done, total)` is called as the work proceeds. Raises UserError for unusable images (all of them at once),
+    a folder that can't be written to, a full disk, a failed download, and whatever `describe_dataset` refuses.
     """
     if options.name == "digits":
         return describe_dataset(options)
-    if options.name in PUBLISHED:
-        stored = PUBLISHED[options.name].stored(options.image_size)
-        select(stored, options)  # refuse before a download
-        return _checked(_published_store(stored, options, report), options)
-    return _checked(_folder_store(scan(Path(options.root)), options, workers=workers, report=report), options)
+    if options.name in PUBLISHED_DATASETS:
+        source = PUBLISHED_DATASETS[options.name].source_info(options.image_size)
+        select_images(source, options)  # raises before a download
+        return _select_and_check(_prepare_published(source, options, report), options)
+    scan = scan_folder(Path(options.root))
+    return _select_and_check(_prepare_folder(scan, options, workers=workers, report=report), options)
 
 
-def _checked(store: Path, options: DataOptions) -> DatasetInfo:
-    stored = read_stored(store)
-    assert stored is not None, store
-    found = select(stored, options)
-    check_labels(found, open_store(store, stored).labels)
-    return found
+def _select_and_check(store: Path, options: DataOptions) -> DatasetInfo:
+    source = read_source_info(store)
+    assert source is not None, store
+    info = select_images(source, options)
+    check_labels(info, open_store(store, source).labels)
+    return info
 
 
-def _published_store(stored: SourceInfo, options: DataOptions, report: Report) -> Path:
+def _prepare_published(source: SourceInfo, options: DataOptions, report: ReportProgress) -> Path:
     cache = Path(options.cache)
-    store = store_path(cache, name=stored.name, digest=stored.digest, image_size=stored.image_size)
-    if read_stored(store) is not None:
+    store = store_path(cache, name=source.name, digest=source.digest, image_size=source.image_size)
+    if read_source_info(store) is not None:
         return store
-    with told_of_disk(cache), only_builder(cache, store.name, report):
-        if read_stored(store) is not None:  # built by the process that was waited for
+    with explain_disk_errors(cache), hold_build_lock(cache, store.name, report):
+        if read_source_info(store) is not None:  # built by the process that held the lock
             return store
-        report(f"reading {stored.name}", 0, 0)
-        parts = read(PUBLISHED[stored.name], Path(options.root))
-        return build_arrays(stored, parts, cache=cache, building=cache / "building" / store.name, report=report)
+        report(f"reading {source.name}", 0, 0)
+        parts = read_published(PUBLISHED_DATASETS[source.name], Path(options.root))
+        return write_store(source, parts, cache=cache, building=cache / "building" / store.name, report=report)
 
 
-def _folder_store(found: Scan, options: DataOptions, *, workers: int, report: Report) -> Path:
+def _prepare_folder(scan: FolderScan, options: DataOptions, *, workers: int, report: ReportProgress) -> Path:
     cache, size = Path(options.cache), options.image_size
-    if (store := _known_store(found, options)) is not None:
+    if (store := _find_scanned_store(scan, options)) is not None:
         return store
-    key = short_hash(found.key, size)
-    with told_of_disk(cache), only_builder(cache, key, report):
-        if (store := _known_store(found, options)) is not None:
+    key = short_hash(scan.key, size)
+    with explain_disk_errors(cache), hold_build_lock(cache, key, report):
+        if (store := _find_scanned_store(scan, options)) is not None:
             return store
         building = cache / "building" / key
-        store = build_folder(found, image_size=size, cache=cache, building=building, workers=workers, report=report)
-        entry = {"store": store.name, "root": str(found.root.resolve())}
-        with whole_file(scan_path(cache, scan_key=found.key, image_size=size)) as draft:
+        store = decode_folder(scan, image_size=size, cache=cache, building=building, workers=workers, report=report)
+        entry = {"store": store.name, "root": str(scan.root.resolve())}
+        with whole_file(scan_path(cache, scan_key=scan.key, image_size=size)) as draft:
             draft.write_text(json.dumps(entry))
         return store
 
 
-def _known_store(found: Scan, options: DataOptions) -> Path | None:
+def _find_scanned_store(scan: FolderScan, options: DataOptions) -> Path | None:
     """The store that holds the folder as it was scanned just now, or None."""
     cache = Path(options.cache)
-    path = scan_path(cache, scan_key=found.key, image_size=options.image_size)
+    path = scan_path(cache, scan_key=scan.key, image_size=options.image_size)
     if not path.exists():
         return None
     store = cache / str(json.loads(path.read_text())["store"])
-    return store if read_stored(store) is not None else None
-
-
-def _scanned_store(options: DataOptions) -> Path:
-    store = _known_store(scan(Path(options.root)), options)
-    if store is None:
-        rule = f"these images are not prepared, or changed since: {UNPREPARED}"
-        raise NotPrepared(Problem(rule, place=options.root, key="data.root"))
-    return store
-
-
-def _resolved_store(options: ResolvedData) -> Path:
-    cache = Path(options.cache)
-    store = store_path(cache, name=options.name, digest=options.digest, image_size=options.image_size)
-    if read_stored(store) is None:
-        raise NotPrepared(Problem(f"these images are not prepared here: {UNPREPARED}", place=str(store), key="data.cache"))
-    return store
+    return store if read_source_info(store) is not None else None

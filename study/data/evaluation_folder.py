@@ -1,8 +1,7 @@
-"""One folder of class folders, to evaluate on: every image once, in sorted order, decoded by threads a little ahead."""
+"""One folder of class folders to evaluate on: every image once, in sorted order, decoded by threads ahead of use."""
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.data.image_folder import images_below, subfolders
+from study.data.image_folder import find_images, list_subfolders
 from study.data.images import Pixels, UnreadableImage
 from study.data.preprocessing import Preprocessing
 from study.errors import Problem, UserError
 
-AHEAD = 2  # batches that are decoded while one is used
+_AHEAD = 2  # batches that are decoded while one is used
 
 
 @dataclass(frozen=True)
-class LabelledFolder:
+class EvaluationFolder:
     """Images by path below `root`, with their labels: positions in the sorted class names."""
 
     root: Path
@@ -31,11 +30,11 @@ class LabelledFolder:
     labels: tuple[int, ...]
 
 
-def labelled_folder(root: Path) -> LabelledFolder:
-    """The images of `root/<class>/*`, or of its `test/` or `val/` where it has one; UserError where there are none."""
+def scan_evaluation_folder(root: Path) -> EvaluationFolder:
+    """The images of `root/<class>/*`, or of its `test/` or `val/` where it has one; raises UserError if there are none."""
     part = next((root / name for name in ("test", "val") if (root / name).is_dir()), root)
-    names = subfolders(part) if part.is_dir() else []
-    found = sorted((label, path) for label, name in enumerate(names) for path, _ in images_below(part, name))
+    names = list_subfolders(part) if part.is_dir() else []
+    found = sorted((label, path) for label, name in enumerate(names) for path, _ in find_images(part, name))
     empty = sorted(set(range(len(names))) - {label for label, _ in found})
     problems = [Problem(f"class {names[label]!r} has no images", place=str(part), key="--data") for label in empty]
     if not names:
@@ -43,14 +42,14 @@ def labelled_folder(root: Path) -> LabelledFolder:
         problems = [Problem(rule, place=str(root), key="--data")]
     if problems:
         raise UserError(*problems)
-    return LabelledFolder(part, tuple(names), tuple(path for _, path in found), tuple(label for label, _ in found))
+    return EvaluationFolder(part, tuple(names), tuple(path for _, path in found), tuple(label for label, _ in found))
 
 
 @dataclass(frozen=True)
-class LabelledBatches:
-    """Normalised images `b 3 h w` with their labels `b` on `device`; raises UserError naming what can't be decoded."""
+class FolderBatches:
+    """Normalized images `b 3 h w` with their labels `b` on `device`; raises UserError naming files that can't be decoded."""
 
-    folder: LabelledFolder
+    folder: EvaluationFolder
     preprocessing: Preprocessing
     image_size: int
     batch_size: int
@@ -59,36 +58,33 @@ class LabelledBatches:
     workers: int
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        starts = range(0, len(self.folder.files), self.batch_size)
-        waiting: deque[tuple[int, list[Future[Pixels | Problem]]]] = deque()
+        decoding: deque[tuple[int, list[Future[Pixels | Problem]]]] = deque()
         with ThreadPoolExecutor(self.workers) as pool:
-            for start in starts:
+            for start in range(0, len(self.folder.files), self.batch_size):
                 files = self.folder.files[start : start + self.batch_size]
-                waiting.append((start, [pool.submit(self._pixels, file) for file in files]))
-                if len(waiting) > AHEAD:
-                    yield self._batch(*waiting.popleft())
-            while waiting:
-                yield self._batch(*waiting.popleft())
+                decoding.append((start, [pool.submit(self._decode, file) for file in files]))
+                if len(decoding) > _AHEAD:
+                    yield self._make_batch(*decoding.popleft())
+            while decoding:
+                yield self._make_batch(*decoding.popleft())
 
-    def _pixels(self, file: str) -> Pixels | Problem:
-        path = self.folder.root / os.fspath(file)
+    def _decode(self, file: str) -> Pixels | Problem:
+        path = self.folder.root / file
         try:
-            return self.preprocessing.pixels(path.read_bytes(), self.image_size)
+            return self.preprocessing.decode(path.read_bytes(), self.image_size)
         except (UnreadableImage, OSError) as error:
             return Problem(str(error), place=str(path))
 
-    def _batch(self, start: int, decoding: list[Future[Pixels | Problem]]) -> tuple[Tensor, Tensor]:
-        pictures = [future.result() for future in decoding]
-        problems = [picture for picture in pictures if isinstance(picture, Problem)]
+    def _make_batch(self, start: int, decoding: list[Future[Pixels | Problem]]) -> tuple[Tensor, Tensor]:
+        results = [future.result() for future in decoding]
+        problems = [result for result in results if isinstance(result, Problem)]
         if problems:
             raise UserError(*problems)
-        images = torch.from_numpy(np.stack([picture for picture in pictures if not isinstance(picture, Problem)]))
-        labels = torch.tensor(self.folder.labels[start : start + len(pictures)])
-        return self._normal(images.to(self.device)), labels.to(self.device)
-
-    def _normal(self, images: Tensor) -> Tensor:
+        images = torch.from_numpy(np.stack([result for result in results if not isinstance(result, Problem)]))
+        labels = torch.tensor(self.folder.labels[start : start + len(results)])
         mean, std = (
             torch.tensor(values, device=self.device).view(1, -1, 1, 1)
             for values in (self.preprocessing.mean, self.preprocessing.std)
         )
-        return images.to(torch.float32, memory_format=self.layout).div_(255).sub_(mean).div_(std)
+        values = images.to(self.device).to(torch.float32, memory_format=self.layout).div_(255)
+        return values.sub_(mean).div_(std), labels.to(self.device)

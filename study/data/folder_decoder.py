@@ -1,7 +1,7 @@
-"""Builds a store of `study.data.cache` from a folder of image files, by many processes.
+"""Builds a store of `study.data.cache` from a folder of image files, with many processes.
 
-Files are decoded in chunks of rows. This process alone writes: a chunk's pixels to their place in the array, then,
-once they are on disk, one line to the journal. An interrupted build goes on after the last such line.
+Files are decoded in chunks of rows. The parent process alone writes: a chunk's pixels into the array, then, once they
+are on disk, one line to the journal. An interrupted build is resumed after the last such line.
 """
 
 from __future__ import annotations
@@ -23,56 +23,32 @@ from pathlib import Path
 import numpy as np
 
 from study.atomic_io import whole_file
-from study.data.cache import PARTS, Report, check_space, finish
-from study.data.cache_writer import PixelFile, save_rows
+from study.data.cache import STORED_PARTS, ReportProgress, publish_store, require_disk_space
+from study.data.cache_writer import PixelFile, write_labels
 from study.data.dataset_info import SourceInfo
-from study.data.image_folder import Scan
-from study.data.images import Pixels, UnreadableImage, decoded, from_moments, moments
+from study.data.image_folder import FolderScan
+from study.data.images import Pixels, UnreadableImage, decode_image, mean_and_std, sum_moments
 from study.errors import Problem, UserError
 
-CHUNK_BYTES = 4 << 20
 CHUNK_ROWS = 256
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be decoded: per part the files in stored order, to squares of `side` pixels, below `root`."""
-
-    root: Path
-    files: dict[str, list[str]]
-    side: int
-    resize: bool  # False: every file must have this size already
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, int, int, int]]:
-        return {part: (len(names), 3, self.side, self.side) for part, names in self.files.items()}
-
-    @property
-    def images(self) -> int:
-        return sum(map(len, self.files.values()))
-
-    def chunks(self) -> Iterator[Chunk]:
-        rows = max(1, min(CHUNK_ROWS, CHUNK_BYTES // (3 * self.side**2)))
-        for part, names in self.files.items():
-            for start in range(0, len(names), rows):
-                yield Chunk(part, start, tuple(names[start : start + rows]), str(self.root), self.side, self.resize)
+_CHUNK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows to decode in one process: the files in stored order from row `start` of `part`."""
+    """Rows to decode in one process: files below `root`, to be stored from row `start` of `part`."""
 
     part: str
     start: int
     files: tuple[str, ...]
     root: str
-    side: int
-    resize: bool
+    size: int  # pixels a side
+    resize: bool  # False: every file must have this size already
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A journal line: a chunk that is on disk, with what is needed of its files without reading them again."""
+class JournalEntry:
+    """A chunk that is on disk, with what is needed of its files without reading them again."""
 
     part: str
     start: int
@@ -80,22 +56,53 @@ class Entry:
     moments: list[list[int]]
 
 
-def build_folder(scan: Scan, *, image_size: int | None, cache: Path, building: Path, workers: int, report: Report) -> Path:
-    """A store of a scanned folder; raises UserError that names every file that can't be used."""
+DecodedChunk = tuple[Pixels, list[str], list[Problem]]  # pixels `k c h w`, sha256 of the files, unusable files
+
+
+def decode_folder(
+    scan: FolderScan, *, image_size: int | None, cache: Path, building: Path, workers: int, report: ReportProgress
+) -> Path:
+    """Build a store from a scanned folder and return its path; raises UserError naming every file that can't be used."""
     building.mkdir(parents=True, exist_ok=True)
-    order = {part: save_rows(building, part, scan.labels[part]) for part in PARTS}
-    files = {part: [scan.files[part][at] for at in order[part]] for part in PARTS}
-    plan = Plan(scan.root, files, side=image_size or _own_size(scan), resize=image_size is not None)
-    entries = _decode_all(plan, building, workers=workers, report=report)
+    order = {part: write_labels(building, part, scan.labels[part]) for part in STORED_PARTS}
+    files = {part: [scan.files[part][index] for index in order[part]] for part in STORED_PARTS}
+    size, resize = image_size or _measure_first_image(scan), image_size is not None
+    rows = max(1, min(CHUNK_ROWS, _CHUNK_BYTES // (3 * size**2)))
+    chunks = [
+        Chunk(part, start, tuple(names[start : start + rows]), str(scan.root), size, resize)
+        for part, names in files.items()
+        for start in range(0, len(names), rows)
+    ]
+    entries = _decode_all(chunks, building, workers=workers, report=report)
     (building / "journal.jsonl").unlink()
-    return finish(building, _facts(plan, entries, scan.class_names), cache)
+
+    content, sums = [], np.zeros((2, 3), dtype=np.int64)
+    for entry in entries:
+        names = files[entry.part][entry.start : entry.start + len(entry.sha256)]
+        content += [f"{name}\0{sha}" for name, sha in zip(names, entry.sha256, strict=True)]
+        if entry.part == "train":
+            sums += np.array(entry.moments)
+    mean, std = mean_and_std(sums, len(files["train"]) * size**2)
+    source = SourceInfo(
+        name="folder",
+        digest=hashlib.sha256("\n".join(sorted(content)).encode(errors="surrogateescape")).hexdigest(),
+        image_size=size,
+        channels=3,
+        class_names=scan.class_names,
+        train_images=len(files["train"]),
+        test_images=len(files["test"]),
+        mean=mean,
+        std=std,
+        fraction_of=len(files["train"]),
+    )
+    return publish_store(building, source, cache)
 
 
-def _own_size(scan: Scan) -> int:
-    """The size of the first training image, which all others must share where no image_size is given."""
+def _measure_first_image(scan: FolderScan) -> int:
+    """The size of the first training image, which all others must have where no image_size is given."""
     path = scan.root / scan.files["train"][0]
     try:
-        _, height, width = decoded(path.read_bytes(), None).shape
+        _, height, width = decode_image(path.read_bytes(), None).shape
     except UnreadableImage as error:
         raise UserError(Problem(str(error), place=str(path), key="data.root")) from error
     if height != width:
@@ -103,74 +110,69 @@ def _own_size(scan: Scan) -> int:
     return int(height)
 
 
-def _pixel_files(plan: Plan, building: Path) -> dict[str, PixelFile]:
-    there = sum(file.stat().st_size for file in building.glob("*_images.npy"))
-    check_space(building, plan.images * 3 * plan.side**2 - there)
-    return {part: PixelFile(building / f"{part}_images.npy", shape) for part, shape in plan.shapes.items()}
-
-
-def _decode_all(plan: Plan, building: Path, *, workers: int, report: Report) -> list[Entry]:
-    """Decode what the journal doesn't hold yet; returns the entries of all chunks."""
+def _decode_all(chunks: Sequence[Chunk], building: Path, *, workers: int, report: ReportProgress) -> list[JournalEntry]:
+    """Decode the chunks that are not in the journal yet; returns the entries of all chunks."""
     journal = building / "journal.jsonl"
     entries = _read_journal(journal)
-    held = {(entry.part, entry.start) for entry in entries}
-    chunks = [chunk for chunk in plan.chunks() if (chunk.part, chunk.start) not in held]
-    pixels, bad = _pixel_files(plan, building), list[Problem]()
-    done = plan.images - sum(len(chunk.files) for chunk in chunks)
+    written = {(entry.part, entry.start) for entry in entries}
+    missing = [chunk for chunk in chunks if (chunk.part, chunk.start) not in written]
+    counts = {part: sum(len(chunk.files) for chunk in chunks if chunk.part == part) for part in STORED_PARTS}
+    total, size = sum(counts.values()), chunks[0].size
+    allocated = sum(file.stat().st_size for file in building.glob("*_images.npy"))
+    require_disk_space(building, total * 3 * size**2 - allocated)
+    pixels = {part: PixelFile(building / f"{part}_images.npy", (counts[part], 3, size, size)) for part in STORED_PARTS}
+    done, unusable = total - sum(len(chunk.files) for chunk in missing), list[Problem]()
     with open(journal, "a") as lines:
-        for chunk, (images, digests, unreadable) in _in_turn(chunks, workers):
-            bad += unreadable
-            if not bad:
+        for chunk, (images, digests, problems) in _decode_in_order(missing, workers):
+            unusable += problems
+            if not unusable:
                 pixels[chunk.part].write(chunk.start, images)
-                entries.append(Entry(chunk.part, chunk.start, digests, moments(images).tolist()))
+                entries.append(JournalEntry(chunk.part, chunk.start, digests, sum_moments(images).tolist()))
                 lines.write(json.dumps(asdict(entries[-1])) + "\n")
                 lines.flush()
                 os.fsync(lines.fileno())
             done += len(chunk.files)
-            report("decoding images", done, plan.images)
-    if bad:
+            report("decoding images", done, total)
+    if unusable:
         shutil.rmtree(building)  # the folder has to change, and a changed folder is another build
-        told = f"{len(bad):,} of {plan.images:,} images can't be used; mend or remove them"
-        raise UserError(Problem(told, place=str(plan.root), key="data.root"), *bad)
+        rule = f"{len(unusable):,} of {total:,} images can't be used; repair or remove them"
+        raise UserError(Problem(rule, place=chunks[0].root, key="data.root"), *unusable)
     return entries
 
 
-def _read_journal(journal: Path) -> list[Entry]:
-    """The chunks on disk; a torn last line is a chunk that is not."""
+def _read_journal(journal: Path) -> list[JournalEntry]:
+    """The chunks on disk; an incomplete last line is removed, for its chunk is decoded again."""
     if not journal.exists():
         return []
-    whole = journal.read_text().rpartition("\n")[0].splitlines()
+    complete = journal.read_text().rpartition("\n")[0].splitlines()
     with whole_file(journal) as draft:
-        draft.write_text("".join(line + "\n" for line in whole))
-    return [Entry(**json.loads(line)) for line in whole]
+        draft.write_text("".join(line + "\n" for line in complete))
+    return [JournalEntry(**json.loads(line)) for line in complete]
 
 
-Decoded = tuple[Pixels, list[str], list[Problem]]
-
-
-def _in_turn(chunks: Sequence[Chunk], workers: int) -> Iterator[tuple[Chunk, Decoded]]:
-    """Chunks with what was decoded of them, in order; at most 2 x workers are under way, so memory is bounded."""
+def _decode_in_order(chunks: Sequence[Chunk], workers: int) -> Iterator[tuple[Chunk, DecodedChunk]]:
+    """Chunks with their decoded content, in order; at most 2 x workers are in flight, so that memory is bounded."""
     if workers <= 1:
         yield from ((chunk, decode_chunk(chunk)) for chunk in chunks)
         return
-    under_way: deque[tuple[Chunk, Future[Decoded]]] = deque()
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    in_flight: deque[tuple[Chunk, Future[DecodedChunk]]] = deque()
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_exit_with_parent)
     try:
         for chunk in chunks:
-            under_way.append((chunk, pool.submit(decode_chunk, chunk)))
-            if len(under_way) >= 2 * workers:
-                first, future = under_way.popleft()
+            in_flight.append((chunk, pool.submit(decode_chunk, chunk)))
+            if len(in_flight) >= 2 * workers:
+                first, future = in_flight.popleft()
                 yield first, future.result()
-        yield from ((chunk, future.result()) for chunk, future in under_way)
+        yield from ((chunk, future.result()) for chunk, future in in_flight)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """Leave interrupts to the parent process, and end when it is gone: killed, it can't tell its workers."""
+def _exit_with_parent() -> None:
+    """Leave interrupts to the parent process, and exit when it is gone: a killed parent can't shut its pool down."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
-    assert parent is not None, "a worker is started by another process"
+    assert parent is not None, "a pool's process is started by another process"
 
     def watch() -> None:
         wait([parent.sentinel])
@@ -179,42 +181,20 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def decode_chunk(chunk: Chunk) -> Decoded:
-    """Pixels `k c h w` and sha256 of each file of a chunk, and a problem for each that can't be used (left black)."""
-    images = np.zeros((len(chunk.files), 3, chunk.side, chunk.side), dtype=np.uint8)
-    digests, bad = [], []
-    for image, name in zip(images, chunk.files, strict=True):
+def decode_chunk(chunk: Chunk) -> DecodedChunk:
+    """Pixels `k c h w` and sha256 of each file of a chunk, and a problem for each unusable file (its pixels are black)."""
+    pixels = np.zeros((len(chunk.files), 3, chunk.size, chunk.size), dtype=np.uint8)
+    digests, unusable = [], []
+    for row, name in zip(pixels, chunk.files, strict=True):
         path = Path(chunk.root, name)
         try:
             content = path.read_bytes()
-            picture = decoded(content, chunk.side if chunk.resize else None)
-            if picture.shape != image.shape:
-                told = f"{picture.shape[2]}x{picture.shape[1]}, others {chunk.side}x{chunk.side}"
-                raise UnreadableImage(f"is {told}; set data.image_size to resize all")
-            image[:] = picture
+            image = decode_image(content, chunk.size if chunk.resize else None)
+            if image.shape != row.shape:
+                sizes = f"{image.shape[2]}x{image.shape[1]}, others {chunk.size}x{chunk.size}"
+                raise UnreadableImage(f"is {sizes}; set data.image_size to resize all")
+            row[:] = image
             digests.append(hashlib.sha256(content).hexdigest())
         except (OSError, UnreadableImage) as error:
-            bad.append(Problem(str(error), place=str(path)))
-    return images, digests, bad
-
-
-def _facts(plan: Plan, entries: Sequence[Entry], class_names: tuple[str, ...]) -> SourceInfo:
-    content, sums = [], np.zeros((2, 3), dtype=np.int64)
-    for entry in entries:
-        names = plan.files[entry.part][entry.start : entry.start + len(entry.sha256)]
-        content += [f"{name}\0{sha}" for name, sha in zip(names, entry.sha256, strict=True)]
-        if entry.part == "train":
-            sums += np.array(entry.moments)
-    mean, std = from_moments(sums, len(plan.files["train"]) * plan.side**2)
-    return SourceInfo(
-        name="folder",
-        digest=hashlib.sha256("\n".join(sorted(content)).encode(errors="surrogateescape")).hexdigest(),
-        image_size=plan.side,
-        channels=3,
-        class_names=class_names,
-        train_images=len(plan.files["train"]),
-        test_images=len(plan.files["test"]),
-        mean=mean,
-        std=std,
-        fraction_of=len(plan.files["train"]),
-    )
+            unusable.append(Problem(str(error), place=str(path)))
+    return pixels, digests, unusable

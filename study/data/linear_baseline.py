@@ -1,8 +1,8 @@
-"""What a linear model on pixels reaches: below it a network has learned nothing worth a comparison.
+"""The accuracy of a linear model on pixels: a network below it has learned nothing worth a comparison.
 
-Multinomial logistic regression (scikit-learn, lbfgs) on standardised pixels, its L2 penalty chosen on the validation images;
-fitted once per data set and remembered. At most 5,000 training images are used, the first of the stored order, so every
-class is there in proportion.
+Multinomial logistic regression (scikit-learn, lbfgs) on standardized pixels, its L2 penalty chosen on the validation images;
+fitted once per data set and recorded. At most 5,000 training images are used, the first of the stored order, so that
+classes are in proportion.
 """
 
 from __future__ import annotations
@@ -18,55 +18,60 @@ from sklearn.preprocessing import StandardScaler
 from torch.nn import functional
 
 from study.config.options import ResolvedData
-from study.data import describe_dataset
+from study.data.datasets import describe_dataset
 from study.data.splits import Split, load_splits
 
-MOST_IMAGES = 5_000
-MOST_PIXELS = 32  # a side
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # scikit-learn's C, the inverse of the penalty
-ITERATIONS = 100
+_MAX_IMAGES = 5_000  # trained on, and predicted at a time
+_MAX_SIZE = 32  # pixels a side
+_INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # scikit-learn's C
+_ITERATIONS = 100
 
 
 @dataclass(frozen=True)
-class Baseline:
+class LinearBaseline:
     """A linear model's accuracy (a fraction) on the test images of one data set."""
 
     digest: str
     image_size: int
     train_images: int
     test_images: int
-    fitted_on: int
+    fitted_on: int  # images
     baseline_accuracy: float
 
 
-def fit_baseline(data: ResolvedData) -> Baseline:
-    """Fits on training images, never on validation or test ones, and reads the test images once."""
+def fit_linear_baseline(data: ResolvedData) -> LinearBaseline:
+    """Fit on training images alone, choose the penalty on validation images, and read the test images once."""
     splits = load_splits(data, describe_dataset(data))
-    pixels, labels = _flat(splits.train, slice(MOST_IMAGES))
+    pixels, labels = _flatten_images(splits.train, slice(_MAX_IMAGES))
     scaler = StandardScaler().fit(pixels)
-    models = [_fitted(scaler.transform(pixels), labels, penalty=penalty) for penalty in PENALTIES]
 
-    def accuracy(model: LogisticRegression, split: Split) -> float:
-        hits = 0
-        for start in range(0, len(split), MOST_IMAGES):
-            images, truth = _flat(split, slice(start, start + MOST_IMAGES))
-            hits += int((model.predict(scaler.transform(images)) == truth).sum())
-        return hits / len(split)
+    def fit(inverse_penalty: float) -> LogisticRegression:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a baseline needs no last digits
+            return LogisticRegression(C=inverse_penalty, max_iter=_ITERATIONS).fit(scaler.transform(pixels), labels)
 
-    best = max(models, key=lambda model: accuracy(model, splits.val))  # the strongest penalty among equals
-    sizes = (data.image_size, data.train_images, data.test_images)
-    return Baseline(data.digest, *sizes, fitted_on=len(labels), baseline_accuracy=accuracy(best, splits.test))
+    def measure_accuracy(model: LogisticRegression, split: Split) -> float:
+        correct = 0
+        for start in range(0, len(split), _MAX_IMAGES):
+            images, truth = _flatten_images(split, slice(start, start + _MAX_IMAGES))
+            correct += int((model.predict(scaler.transform(images)) == truth).sum())
+        return correct / len(split)
+
+    # Of equally accurate models, the first: the strongest penalty.
+    best = max(map(fit, _INVERSE_PENALTIES), key=lambda model: measure_accuracy(model, splits.val))
+    return LinearBaseline(
+        digest=data.digest,
+        image_size=data.image_size,
+        train_images=data.train_images,
+        test_images=data.test_images,
+        fitted_on=len(labels),
+        baseline_accuracy=measure_accuracy(best, splits.test),
+    )
 
 
-def _fitted(pixels: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], *, penalty: float) -> LogisticRegression:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the last digits of a baseline decide nothing
-        return LogisticRegression(C=penalty, max_iter=ITERATIONS).fit(pixels, labels)
-
-
-def _flat(split: Split, rows: slice) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Images `n c h w` as rows of pixels in [0, 1], means over areas where an image has more than 32 pixels a side."""
+def _flatten_images(split: Split, rows: slice) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Images `n c h w` as rows of pixels in [0, 1], average-pooled where an image has more than 32 pixels a side."""
     images = split.images[rows].float() / 255
-    if images.shape[-1] > MOST_PIXELS:
-        images = functional.adaptive_avg_pool2d(images, MOST_PIXELS)
+    if images.shape[-1] > _MAX_SIZE:
+        images = functional.adaptive_avg_pool2d(images, _MAX_SIZE)
     return images.flatten(1).numpy(), split.labels[rows].numpy()

@@ -11,20 +11,20 @@ from study.data.splits import Split, Splits
 from study.rng import stream
 
 
-def make_random_splits(facts: DatasetInfo, *, images: int) -> Splits:
-    """Splits of `images` images each, every pixel drawn by itself, labelled class by class in turn."""
-    train, val, test = (_noise(facts, images, name) for name in ("train", "val", "test"))
+def make_random_splits(info: DatasetInfo, *, images: int) -> Splits:
+    """Splits of `images` images each: independent uniform pixels, and labels that run through the classes in turn."""
+    shape = (images, info.channels, info.image_size, info.image_size)
+    indices = torch.arange(images)
+
+    def draw(name: str) -> Split:
+        pixels = stream("noise", name).integers(0, 256, shape, dtype="uint8")
+        return Split(torch.from_numpy(pixels), labels=indices % info.num_classes, indices=indices)
+
+    train, val, test = map(draw, ("train", "val", "test"))
     both = Split(
         images=torch.cat([val.images, train.images]),
         labels=torch.cat([val.labels, train.labels]),
         indices=torch.arange(2 * images),
     )
-    sized = dataclasses.replace(facts, train_images=images, val_images=images, test_images=images)
+    sized = dataclasses.replace(info, train_images=images, val_images=images, test_images=images)
     return Splits(train=train, val=val, test=test, train_and_val=both, info=sized)
-
-
-def _noise(facts: DatasetInfo, images: int, name: str) -> Split:
-    shape = (images, facts.channels, facts.image_size, facts.image_size)
-    pixels = stream("noise", name).integers(0, 256, shape, dtype="uint8")
-    at = torch.arange(images)
-    return Split(images=torch.from_numpy(pixels), labels=at % facts.num_classes, indices=at)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from study.config.options import DataOptions
-from study.data.cache import Arrays, open_store, read_stored, store_path
-from study.data.dataset_info import DatasetInfo, check_labels, rows
-from study.data.datasets import UNPREPARED
+from study.data.cache import StoredArrays, open_store, read_source_info, store_path
+from study.data.dataset_info import DatasetInfo, check_labels, locate_splits
+from study.data.datasets import HOW_TO_PREPARE
 from study.data.digits import read_digits
 from study.errors import Problem, UserError
 
@@ -24,7 +24,7 @@ class Split:
     """Images uint8 `n c h w` (memory-mapped), labels int64 `n`, and `indices` int64 `n`: positions in the source.
 
     The source's own order is torchvision's for the published sets, scikit-learn's for digits, and for a folder its
-    classes and in each its paths, sorted. Augmentation knows an image by its position in its split.
+    classes and in each its paths, sorted. Augmentation is keyed by an image's position in its split.
     """
 
     images: Tensor
@@ -42,33 +42,29 @@ class Splits:
     train: Split
     val: Split
     test: Split
-    train_and_val: Split  # for final runs that are fitted on all labelled training images
+    train_and_val: Split  # for final runs that are trained on all labelled training images
     info: DatasetInfo
 
 
-def load_splits(options: DataOptions, facts: DatasetInfo) -> Splits:
-    """The splits that `facts` describes; raises UserError where the cache lacks them or doesn't fit them."""
-    arrays = _arrays(options, facts)
-    check_labels(facts, arrays.labels)
-    pieces = {name: _split(arrays, part, piece) for name, (part, piece) in rows(facts).items()}
-    fitted_on = slice(0, facts.val_images + facts.train_images)
-    return Splits(**pieces, train_and_val=_split(arrays, "train", fitted_on), info=facts)
+def load_splits(options: DataOptions, info: DatasetInfo) -> Splits:
+    """The splits that `info` describes; raises UserError if the cache lacks them or doesn't match them."""
+    arrays = _open_arrays(options, info)
+    check_labels(info, arrays.labels)
+
+    def cut(part: str, rows: slice) -> Split:
+        stored = (arrays.images, arrays.labels, arrays.order)
+        return Split(*(torch.from_numpy(kind[part][rows]) for kind in stored))
+
+    splits = {name: cut(part, rows) for name, (part, rows) in locate_splits(info).items()}
+    return Splits(**splits, train_and_val=cut("train", slice(0, info.val_images + info.train_images)), info=info)
 
 
-def _split(arrays: Arrays, part: str, piece: slice) -> Split:
-    return Split(
-        images=torch.from_numpy(arrays.images[part][piece]),
-        labels=torch.from_numpy(arrays.labels[part][piece]),
-        indices=torch.from_numpy(arrays.order[part][piece]),
-    )
-
-
-def _arrays(options: DataOptions, facts: DatasetInfo) -> Arrays:
-    if facts.name == "digits":
-        return read_digits(facts.image_size)[1]
-    store = store_path(Path(options.cache), name=facts.name, digest=facts.digest, image_size=facts.image_size)
-    stored = read_stored(store)
-    if stored is None:
-        rule = f"{facts.name} is not prepared at {facts.image_size} px: {UNPREPARED}"
+def _open_arrays(options: DataOptions, info: DatasetInfo) -> StoredArrays:
+    if info.name == "digits":
+        return read_digits(info.image_size)[1]
+    store = store_path(Path(options.cache), name=info.name, digest=info.digest, image_size=info.image_size)
+    source = read_source_info(store)
+    if source is None:
+        rule = f"{info.name} is not prepared at {info.image_size} px: {HOW_TO_PREPARE}"
         raise UserError(Problem(rule, place=str(store), key="data.cache"))
-    return open_store(store, stored)
+    return open_store(store, source)

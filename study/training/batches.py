@@ -52,7 +52,7 @@ class TrainingBatches:
             ids = ids.to(self._device)
         groups = torch.split(ids, size * self._group) if len(ids) else ()
         augment = self._augmentation.epoch(epoch, device=self._device, layout=self._layout)
-        fed = self._feeder.batches(map(augment.rows, groups))
+        fed = self._feeder.load_batches(map(augment.rows, groups))
         for group, (pixels, labels) in zip(groups, fed, strict=True):
             augmented, target = augment(pixels, labels, group)
             images = laid_out(augmented, self._layout)
@@ -75,7 +75,7 @@ class EvaluationBatches:
         self._positions = ranks.share(positions)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for pixels, labels in self._feeder.batches(self._positions):
+        for pixels, labels in self._feeder.load_batches(self._positions):
             yield self._normalise(pixels), labels
 
 

@@ -16,8 +16,8 @@ from study.backbones.weight_files import load_weights, to_timm
 from study.cli.arguments import open_console
 from study.config.sweep_file import read_sweep
 from study.data import describe_dataset
-from study.data.evaluation_folder import labelled_folder
-from study.data.image_folder import scan
+from study.data.evaluation_folder import scan_evaluation_folder
+from study.data.image_folder import scan_folder
 from study.data.preprocessing import PUBLISHED_PREPROCESSING, Preprocessing
 from study.data.splits import load_splits
 from study.data.torchvision_schema import declare_missing_operators
@@ -81,7 +81,7 @@ def test_predictions_are_those_of_timms_transform_and_model(variant, pictures, t
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, weights)
     words = ["--weights", str(weights), "--data", str(pictures), "--backbone", variant, "--batch-size", "5"]
     arguments = parser().parse_args([*words, "num_classes=3", *SETTINGS[variant]])
-    found, folder = candidate(weights, arguments), labelled_folder(pictures)
+    found, folder = candidate(weights, arguments), scan_evaluation_folder(pictures)
     judged = judge(found, load_weights(weights, found.spec), folder=folder, device=DeviceChoice("cpu"), arguments=arguments)
     config = timm.get_pretrained_cfg(TIMM_NAMES[variant]).to_dict()
     transform = create_transform(**resolve_data_config(pretrained_cfg=config), is_training=False)
@@ -118,7 +118,7 @@ def test_pixels_are_timms(name, size, tmp_path):
     transform = create_transform(
         224, is_training=False, interpolation=config["interpolation"], crop_pct=config["crop_pct"], normalize=False
     )
-    pixels = PUBLISHED_PREPROCESSING[name].pixels(path.read_bytes(), 224)
+    pixels = PUBLISHED_PREPROCESSING[name].decode(path.read_bytes(), 224)
     assert np.array_equal(pixels, transform(Image.open(path).convert("RGB")).numpy())
 
 
@@ -149,7 +149,7 @@ def test_kept_weights_give_the_recorded_accuracy(pictures, tmp_path, capsys, mon
     told = json.loads(capsys.readouterr().out)
     assert told["top1"] == outcome.test_accuracy
     assert told["loss"] == pytest.approx(outcome.test_loss, rel=1e-5)
-    assert told["images"] == len(scan(pictures).labels["test"])
+    assert told["images"] == len(scan_folder(pictures).labels["test"])
 
 
 def test_the_screen_says_what_was_done(pictures, tmp_path, capsys):
@@ -162,7 +162,7 @@ def test_the_screen_says_what_was_done(pictures, tmp_path, capsys):
     for told in (
         "top-1",
         "n = 12 images of 3 classes",
-        "shorter side to 35 px (bicubic, antialiased), centre of 32 px",
+        "shorter side to 35 px (bicubic, antialiased), center crop of 32 px",
         "mean 0.5 0.5 0.5",
         "sha256",
     ):

@@ -1,6 +1,6 @@
-"""Small image folders that tests write, the options to read them, and what second processes do with them.
+"""Small image folders that tests write, the options to read them, and the functions that second processes run.
 
-No import of torch: a process that only prepares images needs none, and starts at once.
+Nothing here imports torch, so these processes start fast.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from PIL import Image
 
 from study.config.options import DataOptions
 from study.data import DatasetInfo, prepare_dataset
-from study.data.cache import only_builder
+from study.data.cache import hold_build_lock
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -22,7 +22,7 @@ CLASSES = ("ant", "bee", "cat")
 def write_folder(
     root: Path, *, train: int = 20, test: int = 6, size: int = 12, suffix: str = "png", test_name: str = "test"
 ) -> Path:
-    """`train` and `test` pictures per class below `root`, each of noise of its own."""
+    """Writes `train` and `test` images of random pixels per class below `root`."""
     random = np.random.default_rng(0)
     for part, count in (("train", train), (test_name, test)):
         for name in CLASSES:
@@ -35,30 +35,30 @@ def write_folder(
 
 
 def folder_options(root: Path, **options: object) -> DataOptions:
-    """Options for a folder whose cache lies beside it."""
+    """Options for a folder with its cache next to it."""
     return DataOptions.model_validate({"name": "folder", "root": str(root), "cache": str(root.parent / "cache"), **options})
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """A report that nobody reads."""
+    """A progress report that is ignored."""
 
 
-def prepare_and_tell(options: DataOptions, told: Queue[DatasetInfo]) -> None:
-    """A second process that prepares the same images."""
-    told.put(prepare_dataset(options, workers=1, report=silent))
+def prepare_in_process(options: DataOptions, messages: Queue[DatasetInfo]) -> None:
+    """Prepares the images and sends their description."""
+    messages.put(prepare_dataset(options, workers=1, report=silent))
 
 
-def prepare_slowly_and_tell(options: DataOptions, told: Queue[int]) -> None:
-    """A process with two workers that tells after its first chunk and then never goes on."""
+def prepare_first_chunk(options: DataOptions, messages: Queue[int]) -> None:
+    """Prepares with two workers, sends the progress after the first chunk and then blocks."""
 
-    def tell_and_stay(what: str, done: int, total: int) -> None:
-        told.put(done)
+    def send_and_block(what: str, done: int, total: int) -> None:
+        messages.put(done)
         time.sleep(600)
 
-    prepare_dataset(options, workers=2, report=tell_and_stay)
+    prepare_dataset(options, workers=2, report=send_and_block)
 
 
-def lock_and_tell(cache: Path, told: Queue[str]) -> None:
-    """A second process that wants the lock and tells what it is told meanwhile."""
-    with only_builder(cache, "key", lambda what, done, total: told.put(what)):
-        told.put("mine")
+def acquire_lock(cache: Path, messages: Queue[str]) -> None:
+    """Acquires the lock, sending the reports meanwhile."""
+    with hold_build_lock(cache, "key", lambda what, done, total: messages.put(what)):
+        messages.put("acquired")

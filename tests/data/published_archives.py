@@ -1,4 +1,4 @@
-"""Small archives in the layouts of the published sets, and a web server on this machine that torchvision fetches them from.
+"""Small archives in the layouts of the published sets, and a local web server that torchvision downloads them from.
 
 The archives hold a few random images; torchvision's own classes download, verify, extract and read them, with only
 their addresses and checksums replaced.
@@ -107,7 +107,7 @@ def write_svhn(folder: Path, parts: dict[str, Part]) -> dict[str, str]:
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *told: object) -> None:
+    def log_message(self, *words: object) -> None:
         """Nothing on stderr."""
 
 

@@ -1,4 +1,4 @@
-"""Laws of bad input: everything wrong with a folder or a disk is named, counted and refused before any training."""
+"""Laws of bad input: everything wrong with a folder or a disk is named, counted and refused before training."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_every_bad_image_is_named_with_its_reason_and_counted(tmp_path: Path) ->
     bad = [root / "train" / CLASSES[k] / "003.jpg" for k in range(3)] + [root / "test" / CLASSES[1] / "004.jpg"]
     bad[0].write_bytes(b"")
     os.truncate(bad[1], bad[1].stat().st_size // 2)
-    bad[2].write_bytes(b"this is no picture")
+    bad[2].write_bytes(b"not an image")
     Image.fromarray(np.full((40, 40), 40_000, dtype=np.uint16)).save(bad[3], format="PNG")
     for workers in (1, 2):
-        told = refusal(folder_options(root), workers)
-        assert "4 of 78 images can't be used" in told.screen()
+        error = refusal(folder_options(root), workers)
+        assert "4 of 78 images can't be used" in error.screen()
         reasons = ("empty file", "truncated", "cannot identify", "pixel format I;16")
         for path, reason in zip(bad, reasons, strict=True):
-            assert any(problem.place == str(path) and reason in problem.rule for problem in told.problems), reason
+            assert any(problem.place == str(path) and reason in problem.rule for problem in error.problems), reason
         assert not list((tmp_path / "cache").glob("folder-*")) and not list((tmp_path / "cache" / "building").iterdir())
 
 
@@ -46,41 +46,41 @@ def test_files_of_another_size_need_image_size(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "set")
     odd = root / "train" / CLASSES[2] / "005.png"
     Image.new("RGB", (13, 12)).save(odd)
-    told = refusal(folder_options(root))
-    assert f"{odd}: is 13x12, others 12x12; set data.image_size to resize all" in told.screen()
+    error = refusal(folder_options(root))
+    assert f"{odd}: is 13x12, others 12x12; set data.image_size to resize all" in error.screen()
     assert prepare_dataset(folder_options(root, image_size=12), workers=1, report=silent).image_size == 12
     for path in root.rglob("*.png"):
         Image.new("RGB", (13, 12)).save(path)
     assert "images of 13x12 are not square; set data.image_size" in refusal(folder_options(root)).screen()
 
 
-def test_missing_and_empty_classes_are_told_at_once(tmp_path: Path) -> None:
-    """A class without a folder on either side and a class without images: each is named with the part it lacks."""
+def test_missing_and_empty_classes_are_reported_at_once(tmp_path: Path) -> None:
+    """A class without a folder on either side and a class without images: each is named with the missing part."""
     root = write_folder(tmp_path / "set")
     shutil.rmtree(root / "test" / CLASSES[0])
     (root / "test" / "dog").mkdir()
     shutil.copy(root / "train" / CLASSES[1] / "000.png", root / "test" / "dog" / "000.png")
     for path in (root / "train" / CLASSES[2]).iterdir():
         path.unlink()
-    told = refusal(folder_options(root)).screen()
-    assert "class 'ant' is missing in test/" in told
-    assert "class 'dog' is missing in train/" in told
-    assert "class 'cat' has no images in train/" in told
+    message = refusal(folder_options(root)).screen()
+    assert "class 'ant' is missing in test/" in message
+    assert "class 'dog' is missing in train/" in message
+    assert "class 'cat' has no images in train/" in message
 
 
 @pytest.mark.parametrize("parts", [(), ("train",), ("test",)])
-def test_a_folder_of_another_layout_is_told_the_layout(tmp_path: Path, parts: tuple[str, ...]) -> None:
-    """No folder, no train/ or nothing to test on: the rule and what was found there."""
+def test_a_folder_of_another_layout_raises_an_error_with_the_layout(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    """No folder, no train/ or no test images: the error has the rule and what was found instead."""
     root = tmp_path / "set"
     for part in parts:
         (root / part / "ant").mkdir(parents=True)
-    told = refusal(folder_options(root)).screen()
-    assert "an image folder holds train/<class>/* and test/<class>/* (or val/<class>/*)" in told
-    assert (str(list(parts)) if parts else "no such folder") in told
+    message = refusal(folder_options(root)).screen()
+    assert "an image folder holds train/<class>/* and test/<class>/* (or val/<class>/*)" in message
+    assert (str(list(parts)) if parts else "no such folder") in message
 
 
-def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
-    """A picture that can't even be looked at is told by its path, not by a traceback."""
+def test_a_broken_link_is_named(tmp_path: Path) -> None:
+    """An image that can't be opened is reported by its path, without a traceback."""
     root = write_folder(tmp_path / "set")
     link = root / "train" / CLASSES[0] / "gone.png"
     link.symlink_to(tmp_path / "nowhere.png")
@@ -88,25 +88,25 @@ def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
 
 
 def test_a_class_too_small_for_the_validation_split_is_named(tmp_path: Path) -> None:
-    """A class of two images has none to spare for a validation tenth."""
+    """A class of two images leaves none for a validation split of a tenth."""
     root = write_folder(tmp_path / "set", train=40)
     for path in sorted((root / "train" / CLASSES[1]).iterdir())[2:]:
         path.unlink()
-    told = refusal(folder_options(root)).screen()
-    assert "data.val_fraction: the val split has no image of 1 class (bee) (got 8)" in told
+    message = refusal(folder_options(root)).screen()
+    assert "data.val_fraction: the val split has no image of 1 class (bee) (got 8)" in message
 
 
-def test_a_disk_that_is_too_small_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_too_small_is_reported_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Needed and free space are named, and no image is decoded."""
     root = write_folder(tmp_path / "set")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     monkeypatch.setattr("study.data.folder_decoder.decode_chunk", None)
-    told = refusal(folder_options(root, image_size=64)).screen()
-    assert "not enough disk: the decoded images take 0.00 GB, and 0.00 GB are free" in told
+    message = refusal(folder_options(root, image_size=64)).screen()
+    assert "not enough disk space: the decoded images take 0.00 GB, and 0.00 GB are free" in message
 
 
-def test_a_disk_that_fills_up_or_a_quota_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Space that is refused although it seemed free (a quota, a neighbour) is a user's mistake too."""
+def test_a_full_disk_or_quota_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An allocation that fails although space seemed free (a quota, another user) raises a UserError too."""
     root = write_folder(tmp_path / "set")
 
     def full(handle: int, start: int, size: int) -> None:
@@ -116,15 +116,15 @@ def test_a_disk_that_fills_up_or_a_quota_is_told(tmp_path: Path, monkeypatch: py
     assert "the disk is full (Disk quota exceeded)" in refusal(folder_options(root)).screen()
 
 
-def test_a_cache_that_cannot_be_written_is_told_with_its_key(tmp_path: Path) -> None:
-    """A cache below a file (root may write anywhere else) is named with the option that mends it."""
+def test_a_cache_that_cannot_be_written_is_reported_with_its_key(tmp_path: Path) -> None:
+    """A cache below a file (root may write anywhere else) is reported with the option that changes it."""
     root = write_folder(tmp_path / "set")
     (tmp_path / "file").write_text("")
-    told = refusal(folder_options(root, cache=str(tmp_path / "file" / "cache"))).screen()
-    assert "data.cache: cannot be written to; name another folder with data.cache=..." in told
+    message = refusal(folder_options(root, cache=str(tmp_path / "file" / "cache"))).screen()
+    assert "data.cache: cannot be written to; choose another folder with data.cache=..." in message
 
 
-def test_a_read_only_root_is_no_hindrance(tmp_path: Path) -> None:
+def test_a_read_only_root_is_accepted(tmp_path: Path) -> None:
     """A folder of images is only read: nothing appears below it."""
     root = write_folder(tmp_path / "set")
     before = sorted(root.rglob("*"))

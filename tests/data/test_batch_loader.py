@@ -1,4 +1,4 @@
-"""Laws of feeding: a batch is the images at its positions, with the same bits whether resident or streamed."""
+"""Laws of loading: a batch is the images at its positions, with the same bits whether resident or streamed."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def split(images: int = 40) -> Split:
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("resident", [True, False])
 def test_batches_are_the_images_at_their_positions_in_order(device: torch.device, resident: bool) -> None:
-    """Both ways give numpy's own indexing, for repeated positions and a short last batch too."""
+    """Both equal numpy's indexing, for repeated positions and a short last batch too."""
     whole = split()
     positions = [torch.tensor([3, 1, 3]), torch.arange(40), torch.tensor([39])]
-    fed = list(BatchLoader(whole, device, resident=resident).batches(iter(positions)))
+    fed = list(BatchLoader(whole, device, resident=resident).load_batches(iter(positions)))
     assert len(fed) == len(positions)
     for at, (images, labels) in zip(positions, fed, strict=True):
         assert images.device.type == labels.device.type == device.type
@@ -37,20 +37,20 @@ def test_a_batch_is_a_copy() -> None:
     """Changing a batch in place leaves the data set as it was."""
     whole = split()
     before = whole.images.clone()
-    images, _ = BatchLoader(whole, torch.device("cpu"), resident=False).batch(torch.arange(4))
+    images, _ = BatchLoader(whole, torch.device("cpu"), resident=False).load_batch(torch.arange(4))
     images.zero_()
     assert torch.equal(whole.images, before)
 
 
 def test_a_cpu_keeps_the_memory_map() -> None:
-    """Nothing is gained by a second copy in memory where the map is in memory already."""
+    """A CPU needs no second copy of a memory map."""
     assert not can_fit_on_device(split(), torch.device("cpu"))
 
 
-def test_streaming_asks_for_one_batch_ahead_and_leaves_no_thread_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a batch is used the next one is gathered, and no more than that; a consumer may stop in the middle."""
-    feeder = BatchLoader(split(), torch.device("cpu"), resident=False)
-    monkeypatch.setattr(feeder, "device", torch.device("meta"))  # a device to which everything is sent, without one
+def test_streaming_gathers_one_batch_ahead_and_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a batch is used only the next one is gathered; a consumer may stop early."""
+    loader = BatchLoader(split(), torch.device("cpu"), resident=False)
+    monkeypatch.setattr(loader, "device", torch.device("meta"))  # a device to which everything is sent, without one
     asked: list[int] = []
     threads = threading.active_count()
 
@@ -59,7 +59,7 @@ def test_streaming_asks_for_one_batch_ahead_and_leaves_no_thread_behind(monkeypa
             asked.append(k)
             yield torch.tensor([k])
 
-    batches = feeder.batches(positions())
+    batches = loader.load_batches(positions())
     next(batches)
     assert asked == [0, 1]
     next(batches)

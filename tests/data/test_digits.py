@@ -1,4 +1,4 @@
-"""Laws of the digits: scikit-learn's images, all of them, in the split that the guide states."""
+"""Laws of the digits: scikit-learn's images, all of them, in the documented split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def digits() -> Splits:
 
 
 def test_the_split_is_1257_180_360_and_stratified(digits: Splits) -> None:
-    """Sizes are the stated ones, each class has its share of each split, and no image is in two."""
+    """Sizes are the stated ones, each class has its share of each split, and no image is in two splits."""
     sizes = {"train": 1257, "val": 180, "test": 360}
     overall = np.bincount(load_digits().target) / 1797
     for name, size in sizes.items():
@@ -34,7 +34,7 @@ def test_the_split_is_1257_180_360_and_stratified(digits: Splits) -> None:
 
 
 def test_the_images_are_scikit_learns_and_none_of_their_levels_is_lost(digits: Splits) -> None:
-    """Values are round(v x 255 / 16); turned back they are scikit-learn's at the stated positions."""
+    """Values are round(v x 255 / 16); mapped back they are scikit-learn's at the positions in `indices`."""
     source = load_digits()
     for split in (digits.train, digits.val, digits.test, digits.train_and_val):
         back = np.round(split.images[:, 0].numpy() / 255 * 16)
@@ -42,14 +42,14 @@ def test_the_images_are_scikit_learns_and_none_of_their_levels_is_lost(digits: S
         assert np.array_equal(split.labels.numpy(), source.target[split.indices])
 
 
-def test_mean_and_deviation_are_of_the_images_that_are_no_test_images(digits: Splits) -> None:
+def test_mean_and_deviation_are_of_training_and_validation_images(digits: Splits) -> None:
     """numpy's mean and standard deviation over train and val agree to the stored places."""
     values = digits.train_and_val.images.numpy() / 255
     np.testing.assert_allclose([digits.info.mean[0], digits.info.std[0]], [values.mean(), values.std()], atol=1e-6)
 
 
-def test_facts_name_the_content() -> None:
-    """The digest is that of the installed data, whatever is chosen of it; preparing needs no cache folder."""
+def test_the_digest_identifies_the_content() -> None:
+    """The digest is that of the installed data, whichever subset is chosen; preparing needs no cache folder."""
     some = DataOptions(name="digits", train_images=100, image_size=16, cache="/nowhere")
     assert prepare_dataset(some, workers=1, report=print) == describe_dataset(some)
     assert describe_dataset(some).digest == describe_dataset(DIGITS).digest
@@ -57,7 +57,7 @@ def test_facts_name_the_content() -> None:
 
 
 def test_another_size_is_pillows_bicubic(digits: Splits) -> None:
-    """Digits at 16 pixels are each 8x8 picture resized by Pillow."""
+    """Digits at 16 pixels are each 8x8 image resized by Pillow."""
     options = DataOptions(name="digits", image_size=16)
     larger = load_splits(options, describe_dataset(options))
     assert torch.equal(larger.train.indices, digits.train.indices)

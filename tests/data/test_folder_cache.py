@@ -13,19 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from image_folders import (
-    CLASSES,
-    folder_options,
-    lock_and_tell,
-    prepare_and_tell,
-    prepare_slowly_and_tell,
-    silent,
-    write_folder,
-)
+from image_folders import CLASSES, acquire_lock, folder_options, prepare_first_chunk, prepare_in_process, silent, write_folder
 from PIL import Image
 
 from study.data import DatasetInfo, describe_dataset, prepare_dataset
-from study.data.cache import only_builder
+from study.data.cache import hold_build_lock
 from study.data.folder_decoder import CHUNK_ROWS
 from study.data.splits import load_splits
 from study.data.torchvision_schema import declare_missing_operators
@@ -37,8 +29,8 @@ from torchvision.transforms import InterpolationMode  # noqa: E402
 from torchvision.transforms.v2 import functional as F  # noqa: E402
 
 
-def pixels(picture: Image.Image) -> np.ndarray:
-    return np.asarray(picture).transpose(2, 0, 1)
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).transpose(2, 0, 1)
 
 
 def stores(cache: Path) -> dict[str, bytes]:
@@ -57,14 +49,14 @@ def test_images_labels_and_classes_are_those_of_torchvisions_image_folder(tmp_pa
         source = ImageFolder(root / part)
         assert sorted(split.indices.tolist()) == list(range(len(source)))
         for image, label, at in zip(split.images, split.labels, split.indices, strict=True):
-            picture, expected = source[int(at)]
+            pillow, expected = source[int(at)]
             assert int(label) == expected
-            assert np.array_equal(image.numpy(), pixels(picture))
+            assert np.array_equal(image.numpy(), pixels(pillow))
 
 
 @pytest.mark.parametrize(("width", "height"), [(40, 40), (48, 36), (7, 9)])
 def test_another_size_is_torchvisions_antialiased_resize_of_the_centred_square(tmp_path: Path, width: int, height: int) -> None:
-    """Reduced and enlarged pictures equal crop and resize by torchvision on Pillow; a tensor's resize is near."""
+    """Reduced and enlarged images equal crop and resize by torchvision on Pillow; a tensor's resize is near."""
     root = write_folder(tmp_path / "set", train=4, test=2)
     random = np.random.default_rng(1)
     for path in root.rglob("*.png"):
@@ -80,7 +72,7 @@ def test_another_size_is_torchvisions_antialiased_resize_of_the_centred_square(t
 
 
 def test_mean_and_deviation_are_of_the_training_images(tmp_path: Path) -> None:
-    """numpy's figures over all training pixels agree; the test set plays no part."""
+    """They equal numpy's over all training pixels; the test set is not used."""
     options = folder_options(write_folder(tmp_path / "set"))
     splits = load_splits(options, prepare_dataset(options, workers=1, report=silent))
     values = splits.train_and_val.images.numpy() / 255
@@ -89,7 +81,7 @@ def test_mean_and_deviation_are_of_the_training_images(tmp_path: Path) -> None:
 
 
 def test_many_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
-    """Two workers and none give equal stores, byte by byte."""
+    """Two workers and none write equal stores, byte by byte."""
     root = write_folder(tmp_path / "set", train=CHUNK_ROWS // 3 + 10)
     for workers, cache in ((1, tmp_path / "one"), (2, tmp_path / "two")):
         prepare_dataset(folder_options(root, cache=str(cache)), workers=workers, report=silent)
@@ -97,12 +89,12 @@ def test_many_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
 
 
 def test_an_unchanged_folder_is_not_decoded_again_and_a_changed_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Facts come from the cache while every path, size and time is the same, and are refused once one isn't."""
+    """The cache is used while every path, size and time is the same, and refused once one differs."""
     root = write_folder(tmp_path / "set")
     options = folder_options(root)
     first = prepare_dataset(options, workers=1, report=silent)
     with monkeypatch.context() as patched:
-        patched.setattr("study.data.folder_decoder.decoded", None)
+        patched.setattr("study.data.folder_decoder.decode_image", None)
         assert prepare_dataset(options, workers=1, report=silent) == describe_dataset(options) == first
     some = root / "train" / CLASSES[0] / "000.png"
     shutil.copy(root / "train" / CLASSES[1] / "000.png", some)
@@ -112,7 +104,7 @@ def test_an_unchanged_folder_is_not_decoded_again_and_a_changed_one_is(tmp_path:
     assert prepare_dataset(options, workers=1, report=silent).digest != first.digest
 
 
-def test_the_digest_is_of_the_content_not_of_its_place_or_time(tmp_path: Path) -> None:
+def test_the_digest_is_of_the_content_not_of_its_path_or_time(tmp_path: Path) -> None:
     """A copy elsewhere with other times has the same digest and shares the store; other pixels have another."""
     root = write_folder(tmp_path / "set")
     first = prepare_dataset(folder_options(root), workers=1, report=silent)
@@ -124,7 +116,7 @@ def test_the_digest_is_of_the_content_not_of_its_place_or_time(tmp_path: Path) -
 
 
 def test_val_is_the_test_set_where_there_is_no_test_folder(tmp_path: Path) -> None:
-    """val/ alone is what is tested on; beside test/ it is not read."""
+    """val/ alone is the test set; where test/ exists, val/ is not read."""
     only_val = folder_options(write_folder(tmp_path / "a" / "set", test_name="val"))
     both = folder_options(write_folder(tmp_path / "b" / "set"))
     shutil.copytree(tmp_path / "a" / "set" / "val" / CLASSES[0], tmp_path / "b" / "set" / "val" / "another class")
@@ -132,20 +124,20 @@ def test_val_is_the_test_set_where_there_is_no_test_folder(tmp_path: Path) -> No
     assert prepare_dataset(both, workers=1, report=silent).test_images == 18
 
 
-def test_what_is_no_picture_is_passed_over_and_subfolders_are_read(tmp_path: Path) -> None:
-    """Hidden files, notes and nested folders: only pictures count, at any depth, in capitals too."""
+def test_other_files_are_ignored_and_subfolders_are_read(tmp_path: Path) -> None:
+    """Hidden files, notes and nested folders: only images count, at any depth, in capitals too."""
     root = write_folder(tmp_path / "set")
-    (root / "train" / CLASSES[0] / "notes.txt").write_text("no picture")
+    (root / "train" / CLASSES[0] / "notes.txt").write_text("no image")
     (root / "train" / ".DS_Store").write_text("no class")
-    (root / "train" / CLASSES[0] / "._000.png").write_text("no picture either")
+    (root / "train" / CLASSES[0] / "._000.png").write_text("no image either")
     (root / "train" / CLASSES[0] / "more").mkdir()
     shutil.copy(root / "train" / CLASSES[0] / "000.png", root / "train" / CLASSES[0] / "more" / "000.PNG")
     found = prepare_dataset(folder_options(root), workers=1, report=silent)
     assert found.train_images + found.val_images == 61
 
 
-def test_pictures_of_every_8_bit_kind_are_read_as_rgb(tmp_path: Path) -> None:
-    """Grey, palette, transparent and CMYK files give what Pillow's conversion to RGB gives."""
+def test_images_of_every_8_bit_mode_are_read_as_rgb(tmp_path: Path) -> None:
+    """Gray, palette, transparent and CMYK files give what Pillow's conversion to RGB gives."""
     root = write_folder(tmp_path / "set", train=20, test=2)
     source = Image.open(root / "test" / CLASSES[0] / "000.png").convert("RGB")
     kinds = {"000.png": source.convert("P"), "001.png": source.convert("LA"), "002.png": source.convert("1")}
@@ -153,8 +145,8 @@ def test_pictures_of_every_8_bit_kind_are_read_as_rgb(tmp_path: Path) -> None:
     folder = root / "test" / CLASSES[0]
     for path in folder.iterdir():
         path.unlink()
-    for name, picture in kinds.items():
-        picture.save(folder / name)
+    for name, image in kinds.items():
+        image.save(folder / name)
     options = folder_options(root)
     splits = load_splits(options, prepare_dataset(options, workers=1, report=silent))
     expected = ImageFolder(root / "test")
@@ -163,13 +155,11 @@ def test_pictures_of_every_8_bit_kind_are_read_as_rgb(tmp_path: Path) -> None:
 
 
 class Killed(Exception):
-    """Stands for a process that is gone in the middle of its work."""
+    """Simulates a process that is killed during its work."""
 
 
-def test_an_interrupted_build_goes_on_where_it_was_and_ends_with_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed after a chunk, with a torn last line in the journal: chunks on disk are not decoded again."""
+def test_an_interrupted_build_is_resumed_and_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after a chunk, with an incomplete last line in the journal: chunks on disk are not decoded again."""
     root = write_folder(tmp_path / "set", train=CHUNK_ROWS)  # three chunks and one of test images
     whole, broken = (folder_options(root, cache=str(tmp_path / name)) for name in ("whole", "broken"))
     prepare_dataset(whole, workers=1, report=silent)
@@ -194,7 +184,7 @@ def _children(process: int) -> list[int]:
 
 
 def _runs(process: int) -> bool:
-    """Whether it is there and no zombie, which stays until pid 1 reaps it."""
+    """Whether the process exists and is no zombie (which remains until pid 1 reaps it)."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -202,14 +192,14 @@ def _runs(process: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_workers_of_a_killed_process_end_with_it(tmp_path: Path) -> None:
-    """SIGKILL leaves no time to tell the workers; they notice, and what they decoded is used by the next prepare."""
+def test_the_workers_of_a_killed_process_exit_with_it(tmp_path: Path) -> None:
+    """After SIGKILL of the parent, the workers exit by themselves, and the next prepare uses what they decoded."""
     root = write_folder(tmp_path / "set", train=2 * CHUNK_ROWS)
     context = multiprocessing.get_context("spawn")
-    told: multiprocessing.Queue[int] = context.Queue()
-    process = context.Process(target=prepare_slowly_and_tell, args=(folder_options(root), told))
+    messages: multiprocessing.Queue[int] = context.Queue()
+    process = context.Process(target=prepare_first_chunk, args=(folder_options(root), messages))
     process.start()
-    assert process.pid is not None and told.get(timeout=60) > 0
+    assert process.pid is not None and messages.get(timeout=60) > 0
     workers = _children(process.pid)
     assert len(workers) >= 2
     process.kill()
@@ -224,14 +214,14 @@ def test_the_workers_of_a_killed_process_end_with_it(tmp_path: Path) -> None:
 
 
 def test_two_processes_that_prepare_at_once_build_one_store(tmp_path: Path) -> None:
-    """Both end with the same facts; one decoded, the other waited or found it done."""
+    """Both return the same description; one decoded, the other waited or found the store."""
     options = folder_options(write_folder(tmp_path / "set"))
     context = multiprocessing.get_context("spawn")
-    told: multiprocessing.Queue[DatasetInfo] = context.Queue()
-    processes = [context.Process(target=prepare_and_tell, args=(options, told)) for _ in range(2)]
+    messages: multiprocessing.Queue[DatasetInfo] = context.Queue()
+    processes = [context.Process(target=prepare_in_process, args=(options, messages)) for _ in range(2)]
     for process in processes:
         process.start()
-    first, second = told.get(timeout=60), told.get(timeout=60)
+    first, second = messages.get(timeout=60), messages.get(timeout=60)
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
@@ -239,21 +229,21 @@ def test_two_processes_that_prepare_at_once_build_one_store(tmp_path: Path) -> N
     assert len(list((tmp_path / "cache").glob("folder-*"))) == 1
 
 
-def test_who_waits_for_a_lock_is_told(tmp_path: Path) -> None:
-    """The second builder reports that it waits, and goes on when the first is done."""
+def test_waiting_for_a_lock_is_reported(tmp_path: Path) -> None:
+    """The second builder reports that it waits, and continues when the first is done."""
     context = multiprocessing.get_context("spawn")
-    told: multiprocessing.Queue[str] = context.Queue()
-    with only_builder(tmp_path, "key", silent):
-        process = context.Process(target=lock_and_tell, args=(tmp_path, told))
+    messages: multiprocessing.Queue[str] = context.Queue()
+    with hold_build_lock(tmp_path, "key", silent):
+        process = context.Process(target=acquire_lock, args=(tmp_path, messages))
         process.start()
-        assert told.get(timeout=60).startswith("waiting for another process")
+        assert messages.get(timeout=60).startswith("waiting for another process")
         assert process.is_alive()
-    assert told.get(timeout=60) == "mine"
+    assert messages.get(timeout=60) == "acquired"
     process.join(timeout=60)
 
 
-def test_an_equal_store_that_appears_meanwhile_wins(tmp_path: Path) -> None:
-    """A finished build of content that is there already leaves that one untouched and drops its own."""
+def test_an_equal_store_that_was_published_meanwhile_is_kept(tmp_path: Path) -> None:
+    """A build of content that is stored already leaves the store untouched and is deleted."""
     root = write_folder(tmp_path / "set")
     options = folder_options(root)
     first = prepare_dataset(options, workers=1, report=silent)

@@ -1,4 +1,4 @@
-"""The linear baseline is scikit-learn's, fitted on training images alone, and noted once per data set."""
+"""The linear baseline is scikit-learn's, fitted on training images alone, and recorded once per data set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from study.config.sweep_file import read_sweep
 from study.data import describe_dataset
-from study.data.linear_baseline import fit_baseline
+from study.data.linear_baseline import fit_linear_baseline
 from study.data.splits import load_splits
 from study.planning.resolver import data_options
 from study.planning.sweep_plan import make_plan
@@ -25,28 +25,28 @@ seeds: [0]
 """
 
 
-def the_sweep(tmp_path):
+def write_sweep(tmp_path):
     (tmp_path / "sweep.yaml").write_text(SWEEP)
     return read_sweep(tmp_path / "sweep.yaml")
 
 
 def test_it_is_a_fair_linear_model(tmp_path):
-    """It reaches what a plain logistic regression on scaled pixels reaches, within the error of 360 test images."""
-    sweep = the_sweep(tmp_path)
+    """Its accuracy equals that of a plain logistic regression on scaled pixels, within the error of 360 test images."""
+    sweep = write_sweep(tmp_path)
     (options,) = data_options(sweep)
     splits = load_splits(options, describe_dataset(options))
     train, test = (part.images.numpy().reshape(len(part), -1) / 255.0 for part in (splits.train, splits.test))
     plain = LogisticRegression(max_iter=1000).fit(train, splits.train.labels.numpy())
     expected = float(np.mean(plain.predict(test) == splits.test.labels.numpy()))
-    found = fit_baseline(make_plan(sweep).runs[0].run.data)
+    found = fit_linear_baseline(make_plan(sweep).runs[0].run.data)
     assert abs(found.baseline_accuracy - expected) < 0.02
     assert found.fitted_on == len(splits.train)
 
 
-def test_it_is_noted_once_under_its_data(tmp_path):
-    """A second note changes nothing; the name is the one that the table looks under."""
-    data = make_plan(the_sweep(tmp_path)).runs[0].run.data
+def test_it_is_recorded_once_per_data_set(tmp_path):
+    """A second call fits nothing; the name is the one that the table reads."""
+    data = make_plan(write_sweep(tmp_path)).runs[0].run.data
     folder, name = tmp_path / "baselines", baseline_name(data.model_dump(mode="json"))
-    note_baseline(folder, data.model_dump(), fit=lambda: fit_baseline(data))
-    assert read_baselines(folder) == {name: fit_baseline(data).baseline_accuracy}
+    note_baseline(folder, data.model_dump(), fit=lambda: fit_linear_baseline(data))
+    assert read_baselines(folder) == {name: fit_linear_baseline(data).baseline_accuracy}
     note_baseline(folder, data.model_dump(), fit=lambda: pytest.fail("fitted twice"))

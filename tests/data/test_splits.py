@@ -30,7 +30,7 @@ def prefix(split: Split, count: int) -> Split:
     return Split(split.images[:count], split.labels[:count], split.indices[:count])
 
 
-def test_a_smaller_subset_lies_within_a_larger_one_and_other_splits_stay() -> None:
+def test_a_smaller_subset_is_contained_in_a_larger_one_and_other_splits_are_unchanged() -> None:
     """train_images and test_images take prefixes; the validation split is the same for every subset."""
     whole, half, few = digits(), digits(train_images=600), digits(train_images=50, test_images=100)
     assert same(half.train, prefix(whole.train, 600))
@@ -40,8 +40,8 @@ def test_a_smaller_subset_lies_within_a_larger_one_and_other_splits_stay() -> No
     assert set(few.train.labels.tolist()) == set(range(10))
 
 
-def test_train_and_val_are_the_two_and_no_test_image() -> None:
-    """What final runs may be fitted on is exactly the training and the validation images."""
+def test_train_and_val_is_the_union_without_test_images() -> None:
+    """Final runs may train on exactly the training and the validation images."""
     parts = digits(train_images=300)
     together = set(parts.train_and_val.indices.tolist())
     assert together == set(parts.train.indices.tolist()) | set(parts.val.indices.tolist())
@@ -50,29 +50,32 @@ def test_train_and_val_are_the_two_and_no_test_image() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"train_images": 1258}, "data.train_images: digits has 1,257 to choose from (got 1258)"),
         ({"test_images": 361}, "data.test_images: digits has 360 to choose from (got 361)"),
         ({"train_images": 9}, "data.train_images: 10 classes need at least as many images (got 9)"),
-        ({"val_fraction": 0.003}, "data.val_fraction: leaves 5 validation images for 10 classes, and each needs one: 0.005565"),
+        (
+            {"val_fraction": 0.003},
+            "data.val_fraction: leaves 5 validation images for 10 classes, which need one each: at least 0.005565",
+        ),
     ],
 )
-def test_a_subset_that_cannot_be_is_refused_with_the_numbers(options: dict[str, Any], told: str) -> None:
-    """More than there is, fewer than classes, a class missing from a split: each names its key and its count."""
+def test_an_impossible_subset_is_refused_with_the_numbers(options: dict[str, Any], message: str) -> None:
+    """More images than exist, fewer than classes, a class missing from a split: each error names its key and count."""
     with pytest.raises(UserError) as refused:
         describe_dataset(DataOptions(name="digits", **options))
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
-def test_two_wrong_counts_are_told_at_once() -> None:
-    """One reading names both."""
+def test_two_wrong_counts_are_reported_at_once() -> None:
+    """One error names both."""
     with pytest.raises(UserError) as refused:
         describe_dataset(DataOptions(name="cifar10", train_images=45_001, test_images=5))
     assert len(refused.value.problems) == 2
 
 
-def test_splits_of_a_folder_are_memory_mapped_and_copied_by_no_one(tmp_path: Path) -> None:
+def test_splits_of_a_folder_are_memory_mapped_and_never_copied(tmp_path: Path) -> None:
     """The images of all splits share the pages of one file each; writing to a tensor never reaches the file."""
     options = folder_options(write_folder(tmp_path / "set"), val_fraction=0.2)
     found = prepare_dataset(options, workers=1, report=silent)
@@ -88,7 +91,7 @@ def test_splits_of_a_folder_are_memory_mapped_and_copied_by_no_one(tmp_path: Pat
     assert torch.equal(load_splits(options, found).train.images, before)
 
 
-def test_a_resolved_run_reads_by_digest_and_never_looks_at_the_root(tmp_path: Path) -> None:
+def test_a_resolved_run_reads_by_digest_and_never_reads_the_root(tmp_path: Path) -> None:
     """On a compute node the folder may be absent: the digest finds the cache; a wrong digest is refused."""
     options = folder_options(write_folder(tmp_path / "set"))
     found = prepare_dataset(options, workers=1, report=silent)
@@ -109,7 +112,7 @@ def test_a_resolved_run_reads_by_digest_and_never_looks_at_the_root(tmp_path: Pa
         describe_dataset(data.model_copy(update={"digest": "0" * 64}))
     digits_now = {"name": "digits", "image_size": 8, "train_images": 1257, "test_images": 360}
     changed = ResolvedData.model_validate(data.model_dump() | digits_now)
-    with pytest.raises(UserError, match="not what it was"):
+    with pytest.raises(UserError, match="has changed since the run was planned"):
         describe_dataset(changed)
 
 
@@ -124,11 +127,11 @@ def test_a_label_out_of_range_is_refused_by_number(tmp_path: Path, label: int) -
     np.save(path, labels)
     with pytest.raises(UserError) as refused:
         load_splits(options, found)
-    assert f"labels of folder must lie in 0..2; 2 of the train set don't (got [{label}])" in str(refused.value)
+    assert f"labels of folder must be in 0..2; 2 of the train set are not (got [{label}])" in str(refused.value)
 
 
-def test_a_damaged_cache_is_told_with_its_place_and_the_cure(tmp_path: Path) -> None:
-    """A truncated array is no crash of the loader: the folder to delete is named."""
+def test_a_damaged_cache_is_reported_with_its_place_and_the_remedy(tmp_path: Path) -> None:
+    """A truncated array raises a UserError that names the folder to delete."""
     options = folder_options(write_folder(tmp_path / "set"))
     found = prepare_dataset(options, workers=1, report=silent)
     path = next((tmp_path / "cache").glob("folder-*/train_images.npy"))
@@ -137,8 +140,8 @@ def test_a_damaged_cache_is_told_with_its_place_and_the_cure(tmp_path: Path) -> 
         load_splits(options, found)
 
 
-def test_loading_what_was_not_prepared_says_how(tmp_path: Path) -> None:
-    """A published set is known but not there: the command to run is named."""
+def test_loading_unprepared_images_names_the_command(tmp_path: Path) -> None:
+    """A published set is known but not in the cache: the error names the command to run."""
     options = DataOptions(name="cifar10", cache=str(tmp_path))
     with pytest.raises(UserError, match=r"cifar10 is not prepared at 32 px: run `python -m study.prepare SWEEP` first"):
         load_splits(options, describe_dataset(options))

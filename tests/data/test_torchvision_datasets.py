@@ -1,4 +1,4 @@
-"""Laws of the published sets: torchvision fetches, verifies and reads them; what is known of them is what it knows."""
+"""Laws of the published sets: torchvision downloads, verifies and reads them; classes and checksums are torchvision's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from published_archives import Part, example, served, write_cifar, write_fashion
 from study.config.options import DataOptions
 from study.data import describe_dataset, prepare_dataset
 from study.data.splits import load_splits
-from study.data.torchvision_datasets import PUBLISHED
+from study.data.torchvision_datasets import PUBLISHED_DATASETS
 from study.data.torchvision_schema import declare_missing_operators
 from study.errors import UserError
 
@@ -32,16 +32,16 @@ Serve = Callable[[str], dict[str, Part]]
 
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Writes a small archive of a set and points torchvision's class at it; gives its content."""
+    """Writes a small archive of a set and points torchvision's class at it; returns its content."""
     archives = tmp_path / "archives"
     archives.mkdir()
 
     def serve_one(name: str) -> dict[str, Part]:
-        known = PUBLISHED[name]
+        known = PUBLISHED_DATASETS[name]
         parts = example(known.image_size, known.channels, classes=len(known.class_names))
         WRITERS[name](archives, parts, address, monkeypatch)
         counts = {"train_images": len(parts["train"][0]), "test_images": len(parts["test"][0])}
-        monkeypatch.setitem(PUBLISHED, name, dataclasses.replace(known, **counts))
+        monkeypatch.setitem(PUBLISHED_DATASETS, name, dataclasses.replace(known, **counts))
         return parts
 
     with served(archives) as address:
@@ -82,9 +82,9 @@ def options_for(name: str, tmp_path: Path, **options: object) -> DataOptions:
     return DataOptions.model_validate({"name": name, "val_fraction": 0.34, **places, **options})
 
 
-@pytest.mark.parametrize("name", sorted(PUBLISHED))
+@pytest.mark.parametrize("name", sorted(PUBLISHED_DATASETS))
 def test_a_set_is_downloaded_by_torchvision_and_stored_as_published(name: str, tmp_path: Path, serve: Serve) -> None:
-    """Downloaded over HTTP and read by torchvision's class: every pixel and label is the archive's, none is lost."""
+    """Downloaded over HTTP and read by torchvision's class: every pixel and label equals the archive's."""
     parts = serve(name)
     options = options_for(name, tmp_path)
     splits = load_splits(options, prepare_dataset(options, workers=1, report=silent))
@@ -96,8 +96,8 @@ def test_a_set_is_downloaded_by_torchvision_and_stored_as_published(name: str, t
     assert splits.info == describe_dataset(options)
 
 
-def test_what_is_in_the_root_needs_no_network(tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that are there are read where they are; a second prepare at another size downloads nothing."""
+def test_files_in_the_root_need_no_network(tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Existing files are read; a second prepare at another size downloads nothing."""
     serve("cifar10")
     prepare_dataset(options_for("cifar10", tmp_path), workers=1, report=silent)
     monkeypatch.setattr(datasets.CIFAR10, "url", "http://127.0.0.1:9/gone.tar.gz")
@@ -106,22 +106,22 @@ def test_what_is_in_the_root_needs_no_network(tmp_path: Path, serve: Serve, monk
     native = load_splits(options_for("cifar10", tmp_path), describe_dataset(options_for("cifar10", tmp_path)))
     assert torch.equal(splits.train.indices, native.train.indices)
     for large, small in zip(splits.test.images, native.test.images, strict=True):
-        picture = Image.fromarray(small.permute(1, 2, 0).numpy()).resize((40, 40), Image.Resampling.BICUBIC)
-        assert np.array_equal(large.permute(1, 2, 0).numpy(), np.asarray(picture))
+        image = Image.fromarray(small.permute(1, 2, 0).numpy()).resize((40, 40), Image.Resampling.BICUBIC)
+        assert np.array_equal(large.permute(1, 2, 0).numpy(), np.asarray(image))
 
 
-def test_without_network_the_file_to_fetch_by_hand_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A compute node's failure: one line with the cause, the archive and the place for it."""
+def test_without_network_the_file_to_download_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a compute node: one line with the cause, the archive and the folder for it."""
     monkeypatch.setattr(datasets.CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
     with pytest.raises(UserError) as refused:
         prepare_dataset(options_for("cifar10", tmp_path), workers=1, report=silent)
-    told = refused.value.screen()
-    assert told.startswith(f"{tmp_path / 'root'}: data.root: cifar10 can be neither read nor downloaded here")
-    assert "put cifar-10-python.tar.gz there and run the command again" in told
+    message = refused.value.screen()
+    assert message.startswith(f"{tmp_path / 'root'}: data.root: cifar10 can be neither read nor downloaded here")
+    assert "put cifar-10-python.tar.gz there and run the command again" in message
     assert not list((tmp_path / "cache").glob("cifar10-*"))
 
 
-def test_a_download_into_a_root_that_cannot_be_written_is_told_with_its_key(tmp_path: Path, serve: Serve) -> None:
+def test_a_root_that_cannot_be_written_is_reported_with_its_key(tmp_path: Path, serve: Serve) -> None:
     """A root below a file: the place and data.root, not a traceback."""
     serve("cifar10")
     (tmp_path / "file").write_text("")
@@ -130,8 +130,8 @@ def test_a_download_into_a_root_that_cannot_be_written_is_told_with_its_key(tmp_
     assert refused.value.screen().startswith(f"{tmp_path / 'file' / 'root'}: data.root: cifar10 can be neither read nor")
 
 
-def test_an_archive_that_was_cut_short_is_not_trusted(tmp_path: Path, serve: Serve) -> None:
-    """Other content than published fails its checksum and leaves no cache."""
+def test_a_truncated_archive_is_refused(tmp_path: Path, serve: Serve) -> None:
+    """Content that differs from the published one fails its checksum and leaves no cache."""
     serve("svhn")
     archive = tmp_path / "archives" / "train_32x32.mat"
     archive.write_bytes(archive.read_bytes()[:-100])
@@ -141,14 +141,14 @@ def test_an_archive_that_was_cut_short_is_not_trusted(tmp_path: Path, serve: Ser
 
 
 def test_another_number_of_images_than_published_is_refused(tmp_path: Path, serve: Serve) -> None:
-    """Files that read well but hold fewer images are not the published set."""
+    """Readable files with fewer images are refused."""
     serve("fashion_mnist")
-    PUBLISHED["fashion_mnist"] = dataclasses.replace(PUBLISHED["fashion_mnist"], train_images=60_000)
+    PUBLISHED_DATASETS["fashion_mnist"] = dataclasses.replace(PUBLISHED_DATASETS["fashion_mnist"], train_images=60_000)
     with pytest.raises(UserError, match="fashion_mnist has"):
         prepare_dataset(options_for("fashion_mnist", tmp_path), workers=1, report=silent)
 
 
-def test_what_is_known_is_what_torchvision_knows() -> None:
+def test_checksums_and_class_names_are_torchvisions() -> None:
     """Checksums and class names are those in torchvision's classes."""
     md5 = {
         "cifar10": [datasets.CIFAR10.tgz_md5],
@@ -157,22 +157,22 @@ def test_what_is_known_is_what_torchvision_knows() -> None:
         "svhn": [datasets.SVHN.split_list[part][2] for part in ("train", "test")],
     }
     for name, sums in md5.items():
-        assert PUBLISHED[name].stored(None).digest == hashlib.sha256("\n".join(sums).encode()).hexdigest()
-    assert list(PUBLISHED["fashion_mnist"].class_names) == datasets.FashionMNIST.classes
-    assert len(set(PUBLISHED["cifar100"].class_names)) == 100
-    assert list(PUBLISHED["cifar100"].class_names) == sorted(PUBLISHED["cifar100"].class_names)
-    assert set(get_args(DataOptions.model_fields["name"].annotation)) == {*PUBLISHED, "digits", "folder"}
+        assert PUBLISHED_DATASETS[name].source_info(None).digest == hashlib.sha256("\n".join(sums).encode()).hexdigest()
+    assert list(PUBLISHED_DATASETS["fashion_mnist"].class_names) == datasets.FashionMNIST.classes
+    assert len(set(PUBLISHED_DATASETS["cifar100"].class_names)) == 100
+    assert list(PUBLISHED_DATASETS["cifar100"].class_names) == sorted(PUBLISHED_DATASETS["cifar100"].class_names)
+    assert set(get_args(DataOptions.model_fields["name"].annotation)) == {*PUBLISHED_DATASETS, "digits", "folder"}
 
 
 @pytest.mark.parametrize(("name", "sizes"), [("cifar10", (45_000, 5_000, 10_000)), ("svhn", (65_931, 7_326, 26_032))])
 def test_a_plan_needs_no_file(name: str, sizes: tuple[int, int, int]) -> None:
-    """Facts of a published set are known before anything is downloaded."""
+    """A published set is described before anything is downloaded."""
     found = describe_dataset(DataOptions.model_validate({"name": name, "root": "/nowhere", "cache": "/nowhere"}))
     assert (found.train_images, found.val_images, found.test_images) == sizes
 
 
-def test_the_schemas_are_declared_once_and_torchvision_imports_beside_a_cpu_torch() -> None:
-    """Asking twice declares once; where torch has CUDA nothing is declared."""
+def test_the_schemas_are_declared_once_and_torchvision_imports_with_a_cpu_torch() -> None:
+    """A second call declares nothing; nor does any where torch has CUDA."""
     assert declare_missing_operators() is declare_missing_operators()
     assert (declare_missing_operators() is None) or torch.version.cuda is None
     assert "torchvision" in sys.modules

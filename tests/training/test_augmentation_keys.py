@@ -51,7 +51,7 @@ def epoch_of(*, seed: int = 3, epoch: int = 1, images: int = IMAGES, channels: i
 
 
 def augmented(today: EpochAugmentation, ids: Tensor, channels: int = 3) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    images, target = today(*BatchLoader(split(channels), CPU, resident=False).batch(today.rows(ids)), ids)
+    images, target = today(*BatchLoader(split(channels), CPU, resident=False).load_batch(today.rows(ids)), ids)
     return images, target.partners, target.weight
 
 
