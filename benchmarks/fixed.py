@@ -38,7 +38,7 @@ from study.data.splits import Splits
 from study.planning.sweep_plan import make_plan
 from study.records.journal import read_journals
 from study.records.sweep_folder import SweepFolder
-from study.training.checkpoint import LEAST_INTERVAL_SECONDS, SHARE_OF_TIME, Checkpoints, save
+from study.training.checkpoint import LEAST_INTERVAL_SECONDS, SHARE_OF_TIME, Checkpoints
 from study.training.device import DeviceChoice
 from study.training.engine import train
 from study.training.fingerprint import fingerprint
@@ -126,7 +126,7 @@ def checkpoint_seconds(*, rounds: int) -> list[float]:
 
 def timed(checkpoints: Checkpoints, state: dict[str, object], *, step: int) -> float:
     started = time.perf_counter()
-    save([(checkpoints, state)], step=step)
+    checkpoints.save(state, step=step)
     return time.perf_counter() - started
 
 

@@ -62,7 +62,6 @@ def parts() -> Mapping[str, Part]:
     """What is done, in the order of what would be missed most."""
     from benchmarks.epochs import epochs, fixed_costs
     from benchmarks.kernels import kernel_table
-    from benchmarks.stacks import stacks
     from benchmarks.steps import compiled_steps, eager_steps
 
     return {
@@ -71,7 +70,6 @@ def parts() -> Mapping[str, Part]:
         "epochs": epochs,
         "steps": eager_steps,
         "kernels": kernel_table,
-        "stacks": stacks,
         "compiled_steps": compiled_steps,
     }
 

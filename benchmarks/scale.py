@@ -20,7 +20,6 @@ class Scale:
     subjects: tuple[str, ...]  # whose steps are timed
     epochs_of: tuple[str, ...]  # whose epochs are timed
     compiled: tuple[str, ...]  # whose steps are timed under torch.compile, which takes half a minute for each variant
-    stacked: tuple[str, ...]  # which are trained several at once
     batch_size: int
     images: int  # of an epoch
     loader_images: int  # that peer (a) loads with its workers; its epoch is told in proportion
@@ -45,7 +44,6 @@ GPU = Scale(
     subjects=("convmixer_k3", "convmixer_k5", "convmixer_k7", "convmixer_k9", "vit", "mlp_mixer"),
     epochs_of=("convmixer_k5", "convmixer_k9", "vit", "mlp_mixer"),
     compiled=("convmixer_k5", "convmixer_k9", "vit", "mlp_mixer"),
-    stacked=("small_convmixer", "small_vit", "small_mlp_mixer"),
     batch_size=512,
     images=50_000,
     loader_images=10_240,
@@ -62,7 +60,6 @@ TOY = Scale(
     subjects=("toy_convmixer", "toy_vit", "toy_mlp_mixer"),
     epochs_of=("toy_convmixer",),
     compiled=("toy_mlp_mixer",),
-    stacked=("toy_convmixer", "toy_vit"),
     batch_size=16,
     images=64,
     loader_images=64,

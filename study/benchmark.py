@@ -21,23 +21,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from study.benchmarking.timing import time_input
-from study.benchmarking.workloads import (
-    VARIANTS,
-    StackSubject,
-    Subject,
-    distinct,
-    input_of,
-    input_speed,
-    speed_of,
-    stack_speed_of,
-    stackable,
-    take_turn,
-)
+from study.benchmarking.workloads import VARIANTS, Subject, distinct, input_of, input_speed, speed_of, take_turn
 from study.cli.arguments import add_sweep_arguments, command_parser, open_console, positive, sweep_folder
 from study.errors import Problem, UserError, exit_status
 from study.launcher.code_snapshot import origin
-from study.launcher.stacks import WORTH_IT
-from study.planning.planned_run import PlannedRun
 from study.planning.sweep_plan import Plan, make_plan, read_to_plan
 from study.records.benchmark_file import Benchmark, median, spread
 from study.records.sweep_folder import write_whole
@@ -60,12 +47,6 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="each architecture in both memory layouts, plain and compiled: launches then train in the fastest",
     )
-    parser.add_argument(
-        "--stacks",
-        action="store_true",
-        help="runs that differ in seed, lr or weight decay alone, several at once: launches then train "
-        "together what that speeds up",
-    )
     parser.add_argument("--threads", type=positive, metavar="N", help="of a CPU (default: all that are allotted)")
     return parser
 
@@ -81,40 +62,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
     variants = VARIANTS[device.kind] if arguments.variants else (None,)
     subjects = list(distinct(plan.runs, arguments.batch_size, variants=variants))
-    finals = [pending.example for pending in plan.pending]
-    stacked = list(stackable([*plan.runs, *finals], arguments.batch_size, console=console)) if arguments.stacks else []
-    if arguments.stacks and not stacked:
-        console.print("nothing to stack: no two runs that can be stacked differ in seed, lr or weight decay alone")
-    benchmark = measure(plan, subjects, stacked, device=device, rounds=arguments.rounds, console=console)
+    benchmark = measure(plan, subjects, device=device, rounds=arguments.rounds, console=console)
     path = file_for(benchmark, sweep_folder(arguments, plan.sweep.name).benchmarks)
     write_whole(path, benchmark.model_dump_json(indent=1) + "\n")
     console.print(speed_table(benchmark))
-    if benchmark.stacks:
-        console.print(stack_table(benchmark, [each.planned for each in stacked]))
     for told in benchmark.left_out:
         console.print(f"[red]left out:[/red] {told}", highlight=False)
     console.print(f"written to {path}", highlight=False, soft_wrap=True)
     return 1 if benchmark.left_out else 0
 
 
-def measure(
-    plan: Plan,
-    subjects: Sequence[Subject],
-    stacked: Sequence[StackSubject],
-    *,
-    device: DeviceChoice,
-    rounds: int,
-    console: Console,
-) -> Benchmark:
+def measure(plan: Plan, subjects: Sequence[Subject], *, device: DeviceChoice, rounds: int, console: Console) -> Benchmark:
     """All rounds over all subjects and their inputs; UserError where not one could be measured."""
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     inputs = {input_of(subject.planned): subject.planned for subject in subjects}
     fed: dict[str, list[float]] = {key: [] for key in inputs}
     with progress_bar(console) as bar:
-        task = bar.add_task("", total=rounds * (len(subjects) + len(stacked) + len(inputs)))
-        everyone: tuple[Subject | StackSubject, ...] = (*subjects, *stacked)
+        task = bar.add_task("", total=rounds * (len(subjects) + len(inputs)))
         for turn in range(rounds):
-            for subject in everyone:
+            for subject in subjects:
                 bar.update(task, description=f"round {turn + 1}: {subject.label}")
                 take_turn(subject, device)
                 bar.advance(task)
@@ -135,8 +101,7 @@ def measure(
         provenance=asdict(origin()),
         architectures=tuple(speed_of(subject) for subject in subjects if not subject.fault),
         inputs=tuple(input_speed(planned, fed[key]) for key, planned in inputs.items()),
-        stacks=tuple(stack_speed_of(subject) for subject in stacked if not subject.fault),
-        left_out=tuple(f"{subject.label}: {subject.fault}" for subject in everyone if subject.fault),
+        left_out=tuple(f"{subject.label}: {subject.fault}" for subject in subjects if subject.fault),
     )
 
 
@@ -178,23 +143,6 @@ def speed_table(benchmark: Benchmark) -> Table:
             f"{1000 * median(speed.inference_latency_seconds):.2f}",
             memory,
         )
-    return table
-
-
-def stack_table(benchmark: Benchmark, runs: Sequence[PlannedRun]) -> Table:
-    """How many times as fast several runs of an architecture are at once as one after the other, with their images."""
-    title = f"several runs as one stack, against one after the other; launches stack what is over {WORTH_IT}"
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title=title)
-    table.add_column("architecture")
-    table.add_column("dtype", justify="right")
-    table.add_column("batch", justify="right")
-    sizes = sorted({stack.size for stack in benchmark.stacks})
-    for size in sizes:
-        table.add_column(f"{size} at once", justify="right")
-    rows = {(p.label, p.run.train.precision, p.run.train.batch_size): p for p in runs}
-    for (label, dtype, batch_size), planned in rows.items():
-        gains = benchmark.stack_gains(planned.run.to_json())
-        table.add_row(label, dtype, str(batch_size), *(f"{gains[size]:.2f}x" if size in gains else "" for size in sizes))
     return table
 
 

@@ -29,7 +29,7 @@ from study.config.sweep import Sweep
 from study.data import NotPrepared
 from study.data.linear_baseline import fit_linear_baseline
 from study.errors import Problem, UserError, exit_status
-from study.launcher.assignment import enter, keep_plan, new_launch, not_kept, to_do, told_stacks
+from study.launcher.assignment import enter, keep_plan, new_launch, not_kept, to_do
 from study.launcher.liveness import life_of
 from study.launcher.local_workers import LocalWorkers, machine_for, worker_environment
 from study.launcher.progress_view import LaunchView
@@ -287,8 +287,6 @@ def _here(plan: Plan, folder: SweepFolder, selection: Selection, *, arguments: a
         entered = enter(draft, plan, folder, runs=left.runs)
     told = f"{counted(entered.tasks, 'worker')}, {counted(machine.threads, 'thread')} each"
     console.print(f"launch {entered.id}: {told}{', one GPU each' if machine.gpus else ''}", highlight=False)
-    if stacked := told_stacks(folder, entered):
-        console.print(stacked, highlight=False)
     workers = LocalWorkers(folder, entered, machine, worker_environment(folder, entered, machine))
     with LaunchView(folder, {entered.id}, frozenset(p.run_id for p in left.runs), console) as view:
         problems = workers.run(view.update)

@@ -29,9 +29,8 @@ from study.training.memory_layout import laid_out
 from study.training.model_setup import Placed, as_written, placed
 from study.training.optimizer import set_learning_rate
 from study.training.peak_memory import peak_mib, reset_peak
-from study.training.stacking import Stack
 from study.training.state import TrainingState, initial_state
-from study.training.step import optimizer_step, stacked_step
+from study.training.step import optimizer_step
 
 WARM_UP = 2  # calls before a lap: first calls choose kernels and allocate
 LAP_SECONDS = 0.3
@@ -95,32 +94,6 @@ def _training_step(state: TrainingState, run: Run, *, images: torch.Tensor) -> C
         optimizer_step(state, images, target, options=run.train, micro_batches=run.train.accumulate, autocast=casting)
 
     return step
-
-
-def time_stack(run: Run, *, size: int, device: DeviceChoice) -> float:
-    """Seconds of one step of `size` runs that train as one stack, without their augmentation.
-
-    Raises Unstackable where the architecture has a part that can't be stacked, and what torch raises.
-    """
-    release(device.device)
-    try:
-        with execution_mode(device):
-            return timed(_stacked_step(run, size, device), device.device)
-    finally:
-        release(device.device)
-
-
-def _stacked_step(run: Run, size: int, device: DeviceChoice) -> Callable[[], None]:
-    runs = [dataclasses.replace(run, seed=run.seed + number) for number in range(size)]
-    placings, steps = [placed(each, device) for each in runs], WARM_UP + MOST_REPEATS
-    stack = Stack([placing.model for placing in placings])
-    states = [initial_state(placing.model, run, device=device.device, epoch_steps=steps) for placing in placings]
-    images = laid_out(random_images(run).to(device.device), placings[0].layout)
-    batches = [(images, target_of(run, device.device))] * size
-    casting = autocast(run.train.precision, device.device)
-    for state in states:
-        set_learning_rate(state.optimizer, 0.0)
-    return lambda: stacked_step(states, stack, batches, options=run.train, autocast=casting)
 
 
 def target_of(run: Run, device: torch.device) -> Target:

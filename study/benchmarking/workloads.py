@@ -1,30 +1,25 @@
-"""What a benchmark times: architectures in variants and as stacks, one turn of each per round, and what their turns told."""
+"""What a benchmark times: architectures in variants, one turn of each per round, and what their turns told."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from pydantic import JsonValue
-from rich.console import Console
 
-from study.backbones import build_spec
-from study.benchmarking.timing import Laps, time_architecture, time_stack, with_batch_size
+from study.benchmarking.timing import Laps, time_architecture, with_batch_size
 from study.config.variant import Variant
-from study.launcher.stacks import kinds
 from study.planning.planned_run import PlannedRun
-from study.records.benchmark_file import InputSpeed, Speed, StackSpeed, median
+from study.records.benchmark_file import InputSpeed, Speed, median
 from study.training.device import DeviceChoice
 from study.training.memory_fallback import release
-from study.training.stacking import Unstackable, check
 
 EAGER = tuple(Variant(memory_layout=layout) for layout in ("contiguous", "channels_last"))
 COMPILED = tuple(variant.model_copy(update={"compiled": "default"}) for variant in EAGER)
 GRAPHS = tuple(variant.model_copy(update={"compiled": "reduce-overhead"}) for variant in EAGER)
 VARIANTS: dict[str, tuple[Variant, ...]] = {"cpu": (*EAGER, *COMPILED), "cuda": (*EAGER, *COMPILED, *GRAPHS)}
-STACK_SIZES = (2, 4, 8)
 
 
 @dataclass
@@ -39,20 +34,6 @@ class Subject:
     @property
     def label(self) -> str:
         return self.planned.label + (f" ({self.variant.label})" if self.variant else "")
-
-
-@dataclass
-class StackSubject:
-    """One architecture as a stack of so many runs."""
-
-    planned: PlannedRun
-    size: int
-    seconds: list[float] = field(default_factory=list)
-    fault: str | None = None
-
-    @property
-    def label(self) -> str:
-        return f"{self.planned.label} ({self.size} at once)"
 
 
 def distinct(
@@ -71,42 +52,17 @@ def distinct(
             yield from (Subject(replace(planned, run=run), variant) for variant in variants)
 
 
-def stackable(runs: Sequence[PlannedRun], batch_size: int | None, *, console: Console) -> Iterator[StackSubject]:
-    """The sizes in which the runs of each architecture could be stacked; those that can't be are told."""
-    seen: set[Hashable] = set()
-    for group in sorted(kinds(runs), key=len, reverse=True):
-        run = with_batch_size(group[0].run, batch_size or group[0].run.train.batch_size)
-        key = (group[0].architecture, run.train.precision, run.train.batch_size)
-        if key not in seen:
-            seen.add(key)
-            try:
-                check(build_spec(run.model, seed=run.seed))
-            except Unstackable as error:
-                console.print(f"{group[0].label} can't be stacked: {error}", highlight=False)
-                continue
-            yield from (StackSubject(replace(group[0], run=run), size) for size in stack_sizes(len(group)))
-
-
-def stack_sizes(count: int) -> list[int]:
-    """Sizes to try for so many runs: powers of two, and that of equal stacks as large as allowed."""
-    fewest = -(-count // max(STACK_SIZES))
-    return sorted({*(size for size in STACK_SIZES if size <= count), -(-count // fewest)} - {1})
-
-
 def input_of(planned: PlannedRun) -> str:
     """Equal for runs whose images are fed in the same way."""
     run = planned.run
     return f"{run.augment.model_dump_json()} {run.data.channels} {run.data.image_size}"
 
 
-def take_turn(subject: Subject | StackSubject, device: DeviceChoice) -> None:
+def take_turn(subject: Subject, device: DeviceChoice) -> None:
     """One round of one architecture; one that can't be run is told at the end and not tried again."""
     if subject.fault:
         return
     try:
-        if isinstance(subject, StackSubject):
-            subject.seconds.append(time_stack(subject.planned.run, size=subject.size, device=device))
-            return
         if subject.variant is not None and subject.variant.compiled:
             torch.compiler.reset()  # torch keeps the compiled code of a few shapes only
         subject.laps.append(time_architecture(subject.planned.run, device=device, variant=subject.variant))
@@ -128,10 +84,6 @@ def speed_of(subject: Subject) -> Speed:
         inference_latency_seconds=tuple(lap.inference_latency_seconds for lap in laps),
         peak_memory_mib=median(peaks) if peaks else None,
     )
-
-
-def stack_speed_of(subject: StackSubject) -> StackSpeed:
-    return StackSpeed(**architecture_of(subject.planned), size=subject.size, train_step_seconds=tuple(subject.seconds))
 
 
 def architecture_of(planned: PlannedRun) -> dict[str, Any]:

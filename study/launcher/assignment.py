@@ -6,10 +6,8 @@ The ledger is written before anything is submitted: a launch that dies in betwee
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any
 
 from study.errors import Problem, UserError
@@ -17,12 +15,11 @@ from study.launcher.code_snapshot import PACKAGE, code_hash, origin, take_snapsh
 from study.launcher.liveness import Life
 from study.launcher.load_balance import Load, share_out
 from study.launcher.run_filter import Selection
-from study.launcher.stacks import begun_stacks, cost_together, stacks, under_way
 from study.planning.planned_run import PlannedRun
 from study.planning.runtime_estimate import predicted_costs
 from study.planning.sweep_plan import Plan
 from study.records.benchmark_file import Benchmark, newest_benchmark
-from study.records.ledger import Cluster, Launch, new_launch_id, read_launches, read_share, write_launch
+from study.records.ledger import Cluster, Launch, new_launch_id, read_launches, write_launch
 from study.records.predictions import kept_predictions
 from study.records.record import OUTCOMES, read_records
 from study.records.sweep_folder import SweepFolder, kept_text, write_whole
@@ -134,36 +131,15 @@ def enter(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequence[Plan
     """Writes the plan, the code, the shares and the launch, which is returned; nothing is submitted yet."""
     by_id, recorded = {planned.run_id: planned for planned in plan.runs}, read_records(folder.records)
     failed = {run_id for run_id, attempts in recorded.items() if attempts.record.status == "failed"}
-    begun, benchmark = begun_stacks(folder), newest_benchmark(folder.benchmarks)
-    whole = under_way(begun, by_id, left={planned.run_id for planned in runs}, settled=recorded.keys() - failed)
-    taken = {planned.run_id for stack in whole for planned in stack}
-    left = [planned for planned in runs if planned.run_id not in taken]
-    costs = predicted_costs([*left, *itertools.chain(*whole)], benchmark)
-    # What failed before trains by itself, as it might take others along; and what was begun by itself goes on so.
-    cut = stacks(left, benchmark, costs=costs, workers=draft.tasks, alone=failed | begun.keys())
-    loads = [
-        Load(tuple(p.run_id for p in stack), stack[0].run.seed, stack[0].architecture, cost_together(costs, stack, benchmark))
-        for stack in (*whole, *cut)
-    ]
-    handed = partial(_handed_out, failed=failed, benchmark=benchmark)
+    benchmark = newest_benchmark(folder.benchmarks)
+    costs = predicted_costs(runs, benchmark)
+    loads = [Load(p.run_id, p.run.seed, p.architecture, costs[p.run_id]) for p in runs]
     shared = share_out(loads, draft.tasks)
-    shares = [[handed(by_id[run_id], stack=stack) for stack in share for run_id in stack] for share in shared]
+    shares = [[_handed_out(by_id[run_id], failed=failed, benchmark=benchmark) for run_id in share] for share in shared]
     keep_plan(plan, folder)
     launch = replace(draft, code=take_snapshot(folder.code), tasks=len(shares))
     write_launch(folder, launch, shares)
     return launch
-
-
-def told_stacks(folder: SweepFolder, launch: Launch) -> str:
-    """How many runs of a launch train in stacks, in words; empty where none does."""
-    shares = [read_share(folder, (launch.id, task)) for task in range(launch.tasks)]
-    runs = [planned for share in shares for planned in share]
-    found = {planned["stack"]["runs"][0] for planned in runs if planned["stack"]}
-    together = sum(planned["stack"] is not None for planned in runs)
-    if not found:
-        return ""
-    many = "1 stack" if len(found) == 1 else f"{len(found)} stacks"
-    return f"{together} of {len(runs)} runs train in {many}, as was measured to be faster"
 
 
 def keep_plan(plan: Plan, folder: SweepFolder) -> None:
@@ -188,15 +164,14 @@ def not_kept(plan: Plan, folder: SweepFolder) -> dict[str, list[str]]:
     return {option: runs for option, runs in lacking.items() if runs}
 
 
-def _handed_out(planned: PlannedRun, *, failed: Set[str], benchmark: Benchmark | None, stack: Sequence[str]) -> dict[str, Any]:
+def _handed_out(planned: PlannedRun, *, failed: Set[str], benchmark: Benchmark | None) -> dict[str, Any]:
     """A share's entry; a run that failed before is in it only if it is to be tried again.
 
-    What was measured to be the fastest goes with it, for workers on that device: a variant, or the runs of its `stack`.
+    What was measured to be the fastest variant goes with it, for workers on that device.
     """
     document = planned.to_json()
-    document |= {"retry": planned.run_id in failed, "variant": None, "stack": None}
+    document |= {"retry": planned.run_id in failed, "variant": None}
     if benchmark is not None:
         variant = benchmark.best_variant(document["run"])
         document["variant"] = {"device_name": benchmark.device_name, **variant.model_dump()} if variant else None
-        document["stack"] = {"device_name": benchmark.device_name, "runs": stack} if len(stack) > 1 else None
     return document

@@ -88,7 +88,5 @@ class LaunchView:
             now = said[worker]
             if worker not in self._rows:
                 self._rows[worker] = bars.add_task(f"worker {worker[1]}", total=now["epochs"], told="")
-            others = len(now.get("together", ())) - 1
-            company = f" and {others} more" if others > 0 else ""
-            told = f"{now['run_id']}{company}  {now['images_per_second']:,.0f} images/s"
+            told = f"{now['run_id']}  {now['images_per_second']:,.0f} images/s"
             bars.update(self._rows[worker], completed=now["epoch"], total=now["epochs"], told=told)

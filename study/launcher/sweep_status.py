@@ -101,8 +101,6 @@ def standing(folder: SweepFolder, planned: Sequence[str], life: Life) -> Standin
     )
 
 
-OF_ALL = ("time", "epoch", "epochs", "images_per_second", "eta_seconds")  # of what a worker says of one run of a stack
-
 # ---- What live workers are at -----------------------------------------------------------------------------------------
 
 
@@ -137,8 +135,8 @@ def jobs_of_workers(jobs: Sequence[Job], launches: Sequence[Launch]) -> dict[Wor
 
 def _running(run_id: str, last: Entry, *, said: Mapping[str, Any] | None, job: Job | None) -> Running:
     told: Mapping[str, Any] = {"time": last.time}
-    if said and run_id in (said["run_id"], *said.get("together", ())):
-        told = said if said["run_id"] == run_id else {name: said[name] for name in OF_ALL}
+    if said and said["run_id"] == run_id:
+        told = said
     return Running(
         run_id=run_id,
         worker=last.worker,

@@ -64,18 +64,6 @@ class Speed(Options):
         return 1000 / self.train_images_per_second
 
 
-class StackSpeed(Options):
-    """One architecture as a stack of `size` runs; a step is one of each of them."""
-
-    label: str
-    backbone: str
-    model: dict[str, JsonValue]
-    precision: str
-    batch_size: int = Field(ge=1)  # of each run
-    size: int = Field(ge=2)
-    train_step_seconds: Rounds = Field(min_length=1)
-
-
 class InputSpeed(Options):
     """How fast images of one shape are fetched, augmented and normalised on the device, without a model."""
 
@@ -97,9 +85,9 @@ class Benchmark(Options):
     provenance: dict[str, JsonValue]  # commit
     architectures: tuple[Speed, ...]
     inputs: tuple[InputSpeed, ...]
-    stacks: tuple[StackSpeed, ...] = ()
     left_out: tuple[str, ...] = ()  # architectures that could not be measured, and why
     format: int = FORMAT
+    stacks: tuple[JsonValue, ...] = Field((), exclude=True)  # version 0.1 also timed several runs that trained as one
 
     @cached_property
     def _speeds(self) -> dict[tuple[str, str], list[Speed]]:
@@ -124,30 +112,6 @@ class Benchmark(Options):
         speed = self.speed(run)
         several = len({speed.variant for speed in self._measured(run)}) > 1
         return speed.variant if speed is not None and several else None
-
-    def stack_gains(self, run: Mapping[str, Any]) -> dict[int, float]:
-        """By size, how many times as fast planned runs like this one train in a stack as one after the other, each in its
-        fastest variant; with what their images cost, which is the same. The median over rounds; empty if not measured at
-        the runs' own batch size.
-        """
-        one, fed = self.speed(run), self._fed(run)
-        if one is None or fed is None or one.batch_size != run["train"]["batch_size"]:
-            return {}
-        key, image_seconds = architecture_key(run["backbone"], run["model"]), one.batch_size / median(fed.images_per_second)
-        gains = {}
-        for stack in self._stacks.get((key, one.precision, one.batch_size), []):
-            pairs = zip(one.train_step_seconds, stack.train_step_seconds, strict=True)
-            size = stack.size
-            gains[size] = median([size * (alone + image_seconds) / (all_ + size * image_seconds) for alone, all_ in pairs])
-        return gains
-
-    @cached_property
-    def _stacks(self) -> dict[tuple[str, str, int], list[StackSpeed]]:
-        found: dict[tuple[str, str, int], list[StackSpeed]] = {}
-        for stack in self.stacks:
-            key = (architecture_key(stack.backbone, stack.model), stack.precision, stack.batch_size)
-            found.setdefault(key, []).append(stack)
-        return found
 
     def _fed(self, run: Mapping[str, Any]) -> InputSpeed | None:
         data = run["data"]

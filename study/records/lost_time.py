@@ -2,9 +2,7 @@
 
 A worker notes when it begins a run and how that ended; one that dies notes nothing, but its progress file tells how far it
 had come and when. What the next attempt didn't have to do again was not lost. The start of a process, and what a worker
-had done between its last progress and its death (a second here, a quarter of a minute on Slurm), are not counted. Of runs that
-trained together all of the time is counted with the one that the progress tells of; what a stack lost that failed and was tried
-run by run is not.
+had done between its last progress and its death (a second here, a quarter of a minute on Slurm), are not counted.
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ def attempts_of(folder: SweepFolder) -> dict[str, list[Attempt]]:
     """Every attempt at every run, in the order in which they began."""
     found: dict[str, list[Attempt]] = defaultdict(list)
     for path in sorted(folder.journals.glob("*.jsonl")):
-        under_way: dict[str, Attempt] = {}  # several, where runs train together
+        under_way: dict[str, Attempt] = {}  # journals of version 0.1 may have several
         for entry in (line.document for line in read_lines(path)):
             if entry["event"] == "begin":
                 under_way[entry["run_id"]] = Attempt(entry["run_id"], path.stem, entry["step"], entry["time"])

@@ -31,7 +31,6 @@ FINGERPRINT = (
     "device_name",
     "threads",
     "ranks",
-    "stacked",
     "memory_layout",
     "kernels",
     "optimizer",

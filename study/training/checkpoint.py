@@ -12,7 +12,7 @@ import io
 import logging
 import re
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,16 +34,13 @@ class Checkpoints:
     """The checkpoints of one run in `folder`, as one writer sees them.
 
     `writer` names launch, task and restart, for example `20260102-101500-3-0`; no two processes share one. `notes` collects
-    in plain words what was set aside or couldn't be written. `runs` are saved one after the other, and share the time.
+    in plain words what was set aside or couldn't be written.
     """
 
-    def __init__(
-        self, folder: Path, run_id: str, writer: str, *, interval_seconds: float = LEAST_INTERVAL_SECONDS, runs: int = 1
-    ):
+    def __init__(self, folder: Path, run_id: str, writer: str, *, interval_seconds: float = LEAST_INTERVAL_SECONDS):
         assert "." not in writer and "/" not in writer, f"{writer!r} can't be part of a checkpoint's name"
         self.folder, self.run_id, self.writer = folder, run_id, writer
         self.notes: list[str] = []
-        self._share_of_time = SHARE_OF_TIME / runs
         self._least_interval = interval_seconds
         self._next_save = time.monotonic() + interval_seconds
 
@@ -51,8 +48,11 @@ class Checkpoints:
         """Whether it's time to save: after a minute, and later where writing is slow, to stay within 1 % of the time."""
         return time.monotonic() >= self._next_save
 
-    def write(self, state: State, *, step: int) -> bool:
-        """Write the state after `step` steps; False where that failed, on a full disk say, which is told."""
+    def save(self, state: State, *, step: int) -> None:
+        """Write the state after `step` steps, then remove what it replaces.
+
+        Where it can't be written, on a full disk say, nothing is removed, a note says so, and the training goes on.
+        """
         started = time.monotonic()
         try:
             path = self._path(step)
@@ -60,27 +60,19 @@ class Checkpoints:
                 file.writelines(encoded({"run_id": self.run_id, "step": step, "state": dict(state)}))
         except OSError as error:
             self._tell(f"the checkpoint at step {step} could not be written: {error}")
-            return False
+        else:
+            self._remove_replaced(step)
         finally:
             now = time.monotonic()
-            self._next_save = now + max(self._least_interval, (now - started) / self._share_of_time)
-        return True
-
-    def remove_replaced(self, step: int) -> None:
-        """Keep the newest two steps, and what another writer has that got further than this one."""
-        kept = sorted((found for found in self.steps() if found <= step), reverse=True)[:KEPT]
-        replaced = [path for path in self._of_run() if step_of(path) <= step and step_of(path) not in kept]
-        torn = [path for path in self._of_run("part") if f".{self.writer}." not in path.name and step_of(path) <= step]
-        for path in [*replaced, *torn]:
-            path.unlink(missing_ok=True)
+            self._next_save = now + max(self._least_interval, (now - started) / SHARE_OF_TIME)
 
     def steps(self) -> set[int]:
         """After how many steps there are states, by their names alone."""
         return set(map(step_of, self._of_run()))
 
-    def at(self, step: int, *, like: Collection[str]) -> State | None:
-        """A state after `step` steps that can be trusted, on the CPU, or None. It must have exactly the entries of `like`."""
-        for path in [path for path in self._of_run() if step_of(path) == step]:
+    def newest(self, *, like: Collection[str]) -> State | None:
+        """The newest state that can be trusted, on the CPU, or None. It must have exactly the entries of `like`."""
+        for path in sorted(self._of_run(), key=step_of, reverse=True):
             try:
                 return self._read(path, like)
             except FileNotFoundError:  # a writer that overlaps this one has replaced it since the folder was listed
@@ -89,13 +81,17 @@ class Checkpoints:
                 self._set_aside(path, str(error))
         return None
 
-    def newest_step(self) -> int:
-        """The number of steps behind the newest state, by its name alone; 0 where there's none."""
-        return max(self.steps(), default=0)
-
     def discard(self) -> None:
         """Remove all that is left of the run's states; called when its record is on disk."""
         for path in [*self._of_run(), *self._of_run("part"), *self.folder.glob(f"{self.run_id}.*.bad")]:
+            path.unlink(missing_ok=True)
+
+    def _remove_replaced(self, step: int) -> None:
+        """Keep the newest two steps, and what another writer has that got further than this one."""
+        kept = sorted((found for found in self.steps() if found <= step), reverse=True)[:KEPT]
+        replaced = [path for path in self._of_run() if step_of(path) <= step and step_of(path) not in kept]
+        torn = [path for path in self._of_run("part") if f".{self.writer}." not in path.name and step_of(path) <= step]
+        for path in [*replaced, *torn]:
             path.unlink(missing_ok=True)
 
     def _path(self, step: int) -> Path:
@@ -125,25 +121,6 @@ class Checkpoints:
     def _tell(self, note: str) -> None:
         log.warning("%s", note)
         self.notes.append(note)
-
-
-def save(states: Sequence[tuple[Checkpoints, State]], *, step: int) -> None:
-    """Write the states of runs that train together, then remove what they replace: at any moment all have one of one step.
-
-    Where one can't be written, nothing is removed; the training goes on.
-    """
-    if all([checkpoints.write(state, step=step) for checkpoints, state in states]):  # noqa: C419, all are to be tried
-        for checkpoints, _ in states:
-            checkpoints.remove_replaced(step)
-
-
-def newest_common(checkpoints: Sequence[Checkpoints], *, like: Collection[str]) -> list[State] | None:
-    """The states of all these runs after the greatest number of steps of which each has one; None where there's none."""
-    for step in sorted(set[int].intersection(*(each.steps() for each in checkpoints)), reverse=True):
-        found = [each.at(step, like=like) for each in checkpoints]
-        if all(state is not None for state in found):
-            return cast(list[State], found)
-    return None
 
 
 def step_of(path: Path) -> int:

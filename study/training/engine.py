@@ -1,41 +1,63 @@
-"""From a run and its images to an outcome, from wherever the run was left.
+"""Train one run: model, data, optimizer, epochs, evaluation, outcome, from wherever the run was interrupted.
 
-A run's weights are a function of the run and the execution fingerprint. Shuffles and augmentation are keyed by seed, epoch
-and image, the learning rate is a function of the step, and everything else is in `TrainingState`; so a training killed at
-any step and continued from a checkpoint ends with the bits of an uninterrupted one.
-
-Several small runs of one architecture may train as one stack (`study.training.stacking`): the same loop, with as many
-members. A run's bits then depend on how many there are, which is in its fingerprint, and not on who the others are; so a
-member whose outcome is known keeps its place until the last one ends.
+A run's weights are a function of the run and the execution fingerprint: shuffles and augmentation are keyed by seed, epoch and
+image, the learning rate is a function of the step, and everything else is in `TrainingState`. So a training that is killed at
+any step and resumed from a checkpoint ends with the same bits as an uninterrupted one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
-from torch import Tensor
+import torch
 
 from study.config.run import Run
 from study.config.variant import Variant
 from study.data.splits import Splits
-from study.training.augmentation import Target
-from study.training.checkpoint import Checkpoints, newest_common
-from study.training.device import DeviceChoice, execution_mode
+from study.training.batches import EvaluationBatches, TrainingBatches
+from study.training.checkpoint import Checkpoints
+from study.training.device import DeviceChoice, autocast, execution_mode
 from study.training.distributed import ALONE, Ranks
-from study.training.loop import Ended, trained
+from study.training.divergence import first_nonfinite, hopeless
+from study.training.evaluation import Evaluation, evaluate
+from study.training.fingerprint import Fingerprint, fingerprint
 from study.training.memory_fallback import fitting_micro_batches, out_of_memory, release
-from study.training.model_setup import placed
+from study.training.memory_layout import LAYOUTS
+from study.training.model_setup import Placed, as_written, placed
+from study.training.optimizer import IMPLEMENTATION, set_learning_rate
 from study.training.outcome import Interrupted, Outcome, Progress
-from study.training.peak_memory import reset_peak
-from study.training.session import Member, member
-from study.training.stacking import Stack
-from study.training.state import ENTRIES
-from study.training.step import optimizer_step, sees_whole_batch, stacked_step
+from study.training.peak_memory import peak_mib, reset_peak
+from study.training.reporter import Reporter
+from study.training.schedule import learning_rate
+from study.training.state import ENTRIES, TrainingState, initial_state, own
+from study.training.step import optimizer_step, sees_whole_batch
 
 
-class NothingShared(Exception):
-    """The runs of a stack can't go on together, though some of them can by themselves."""
+@dataclass(frozen=True)
+class Session:
+    """What stays the same from the first step of one attempt at a run to its last."""
+
+    run: Run
+    device: torch.device
+    prepared: Placed
+    train: TrainingBatches
+    val: EvaluationBatches | None  # None where the run is fitted on the validation images too
+    test: EvaluationBatches | None  # None where the run may not read the test set
+    fingerprint: Fingerprint
+    checkpoints: Checkpoints
+    reporter: Reporter
+    ranks: Ranks
+    micro_batches: int
+    peak_was_reset: bool
+    notes: tuple[str, ...]
+
+    @property
+    def autocast(self) -> torch.autocast:
+        return autocast(self.run.train.precision, self.device)
 
 
 def train(
@@ -49,14 +71,14 @@ def train(
     variant: Variant | None = None,
     ranks: Ranks = ALONE,
 ) -> Outcome | Interrupted:
-    """Train `run` from its newest checkpoint, or from the start, to its outcome, or until `stop()`, asked after each step.
+    """Train `run` from its newest checkpoint, or from the start, to its outcome, or until `stop()`, called after each step.
 
-    An interrupted training has saved its state. Out of memory, it's tried once more in smaller parts of a batch, but not by
-    several ranks, as the others wait amid the step. Raises UserError where the data can't fill a batch, OutOfMemory where no
-    part would do, PeerLost where another rank has ended, and whatever torch raises otherwise.
+    An interrupted training has saved its state. A single process that runs out of memory tries once more with smaller
+    micro-batches; several ranks don't, as the others would wait in the middle of a step. Raises UserError where the images
+    don't fill one batch, OutOfMemory where no micro-batch fits, PeerLost where another rank ended, and what torch raises.
     """
     attempt = partial(
-        attempted, run, splits, device=device, checkpoints=checkpoints, stop=stop, report=report, variant=variant, ranks=ranks
+        train_once, run, splits, device=device, checkpoints=checkpoints, stop=stop, report=report, variant=variant, ranks=ranks
     )
     with execution_mode(device):
         try:
@@ -71,90 +93,182 @@ def train(
         return attempt(micro_batches=micro_batches, notes=(note,))
 
 
-def attempted(
+def train_once(
     run: Run,
     splits: Splits,
     *,
     device: DeviceChoice,
-    variant: Variant | None,
     checkpoints: Checkpoints,
     stop: Callable[[], bool],
     report: Callable[[Progress], None],
+    variant: Variant | None,
     ranks: Ranks,
     micro_batches: int,
     notes: tuple[str, ...] = (),
 ) -> Outcome | Interrupted:
-    """`train` with each batch in `micro_batches` parts, and `notes` for the outcome."""
-    was_reset = reset_peak(device.device)
-    placing = placed(run, device, variant=variant, ranks=ranks)
-    assert micro_batches == 1 or not sees_whole_batch(placing.model), "the plan refuses micro-batches with BatchNorm"
-    opened = partial(member, run, splits, device=device, placing=placing, checkpoints=checkpoints, report=report, ranks=ranks)
-    only = opened(micro_batches=micro_batches, notes=notes, peak_was_reset=was_reset)
-    saved = ranks.same(newest_common([checkpoints], like=ENTRIES) if ranks.rank == 0 else None)
+    """One attempt of `train`, with each batch cut into `micro_batches` equal parts; `notes` go into the outcome."""
+    peak_was_reset = reset_peak(device.device)
+
+    prepared = placed(run, device, variant=variant, ranks=ranks)
+    # BatchNorm would see a micro-batch's statistics instead of the batch's.
+    assert micro_batches == 1 or not sees_whole_batch(prepared.model), "the plan refuses micro-batches with BatchNorm"
+
+    train_batches = TrainingBatches(run, splits, device=device.device, layout=prepared.layout, ranks=ranks)
+    evaluation = partial(EvaluationBatches, facts=splits.info, device=device.device, layout=prepared.layout, ranks=ranks)
+    session = Session(
+        run=run,
+        device=device.device,
+        prepared=prepared,
+        train=train_batches,
+        val=None if run.train.fit_on == "train+val" else evaluation(splits.val),
+        test=evaluation(splits.test) if run.train.read_test else None,
+        fingerprint=fingerprint(
+            device,
+            memory_layout=LAYOUTS[prepared.layout],
+            optimizer=IMPLEMENTATION,
+            micro_batches=micro_batches,
+            kernels=prepared.kernels,
+            compiled=prepared.compiled,
+            ranks=ranks.size,
+        ),
+        checkpoints=checkpoints,
+        reporter=Reporter(run, report, epoch_steps=train_batches.epoch_steps),
+        ranks=ranks,
+        micro_batches=micro_batches,
+        peak_was_reset=peak_was_reset,
+        notes=notes,
+    )
+    state = initial_state(prepared.model, run, device=device.device, epoch_steps=train_batches.epoch_steps)
+    # Rank 0 alone reads: ranks that each took their newest readable file could resume from different steps.
+    saved = ranks.same(checkpoints.newest(like=ENTRIES) if ranks.rank == 0 else None)
     if saved is not None:
-        only.state.restore(saved[0], only.session.fingerprint)
+        state.restore(saved, session.fingerprint)
 
-    def step(batches: Sequence[tuple[Tensor, Target]]) -> None:
-        session = only.session
+    for epoch in range(state.epochs_done, run.train.epochs):
+        if not train_epoch(state, session, epoch=epoch, stop=stop):
+            return Interrupted(state.step)
+        diverged_step = validate(state, session, epoch=epoch)
+        if diverged_step is not None:
+            return make_outcome(state, session, diverged_step=diverged_step)
+
+    if session.test is None:
+        return make_outcome(state, session)
+    test = evaluate_weights(state, session, session.test)
+    if not math.isfinite(test.loss):
+        return make_outcome(state, session, diverged_step=state.step)
+    return make_outcome(state, session, test=test)
+
+
+def train_epoch(state: TrainingState, session: Session, *, epoch: int, stop: Callable[[], bool]) -> bool:
+    """Take the steps of an epoch that are left; False, with the state saved, where `stop()` or another rank asked to stop."""
+    run, ranks, checkpoints, reporter = session.run, session.ranks, session.checkpoints, session.reporter
+    epoch_steps = session.train.epoch_steps
+    lap = time.perf_counter()
+    for images, target in session.train.epoch(epoch, first=state.step - epoch * epoch_steps):
+        set_learning_rate(state.optimizer, learning_rate(state.step, run.train, epoch_steps=epoch_steps))
         optimizer_step(
-            only.state, *batches[0], options=run.train, micro_batches=micro_batches, autocast=session.autocast, ranks=ranks
+            state,
+            images,
+            target,
+            options=run.train,
+            micro_batches=session.micro_batches,
+            autocast=session.autocast,
+            ranks=ranks,
         )
+        # All ranks must stop, save and report after the same step; rank 0 decides when to save and report.
+        leads = ranks.rank == 0
+        stopping, saving, reporting = ranks.agreed(stop(), leads and checkpoints.due(), leads and reporter.due())
+        if stopping or saving:
+            state.train_seconds += time.perf_counter() - lap
+            save_checkpoint(state, session)
+            lap = time.perf_counter()
+        if stopping:
+            return False
+        if reporting:
+            reporter.report(state, epoch=epoch, lap_seconds=time.perf_counter() - lap)
+            # The report has waited for the device, so looking at the losses costs nothing here.
+            if first_nonfinite_step(state, epoch=epoch, epoch_steps=epoch_steps) is not None:
+                break
+    state.train_seconds += time.perf_counter() - lap
+    return True
 
-    outcomes: list[Outcome] = []
-    interrupted = trained([only], step, stop=stop, ended=lambda _, outcome: outcomes.append(outcome))
-    return interrupted or outcomes[0]
 
+def validate(state: TrainingState, session: Session, *, epoch: int) -> int | None:
+    """Validate after an epoch and extend the curves; the step at which the training has diverged, or None.
 
-def train_stack(
-    runs: Sequence[Run],
-    splits: Splits,
-    *,
-    device: DeviceChoice,
-    checkpoints: Sequence[Checkpoints],
-    over: Set[str],
-    stop: Callable[[], bool],
-    report: Callable[[Progress], None],
-    ended: Ended,
-) -> None:
-    """Train runs that `study.launcher.stacks` lets train together, from the newest step of which all have a checkpoint.
-
-    Each outcome is handed to `ended` as soon as it is known; a run that has none on return was interrupted with its state
-    saved. Of those `over` by their ids the outcome is known already. Raises Unstackable where the architecture has a part
-    that can't be stacked, NothingShared, and whatever torch raises; then those that weren't ended are to be trained one by one.
+    Nothing is added to the curves where a training loss of the epoch, or the validation loss, isn't finite.
     """
-    with execution_mode(device):
-        was_reset = reset_peak(device.device)
-        placings = [placed(run, device) for run in runs]
-        stack = Stack([placing.model for placing in placings])
-        members = [
-            member(
-                run,
-                splits,
-                device=device,
-                placing=placing,
-                checkpoints=own,
-                report=report,
-                peak_was_reset=was_reset,
-                stacked=stack.size,
-            )
-            for run, placing, own in zip(runs, placings, checkpoints, strict=True)
-        ]
-        go_on(members, over)
-        states, session = [each.state for each in members], members[0].session
-        step = partial(stacked_step, states, stack, options=runs[0].train, autocast=session.autocast)
-        trained(members, step, stop=stop, ended=ended)
+    run, epoch_steps = session.run, session.train.epoch_steps
+    nonfinite_step = first_nonfinite_step(state, epoch=epoch, epoch_steps=epoch_steps)
+    if nonfinite_step is not None:
+        return nonfinite_step
+    validation = None if session.val is None else evaluate_weights(state, session, session.val)
+    if validation is not None and not math.isfinite(validation.loss):
+        return state.step
+    hits = state.hits.double().sum().item() / (epoch_steps * run.train.batch_size)
+    row = {
+        "epoch": epoch + 1,
+        "train_loss": state.losses.double().mean().item(),
+        "train_accuracy": None if session.train.mixes_labels else hits,
+        "val_accuracy": None if validation is None else validation.accuracy,
+        "val_loss": None if validation is None else validation.loss,
+        "lr": learning_rate(state.step - 1, run.train, epoch_steps=epoch_steps),
+    }
+    for name, value in row.items():
+        state.curves[name].append(value)
+    return state.step if hopeless(state.curves, run.data.num_classes) else None
 
 
-def go_on(members: Sequence[Member], over: Set[str]) -> None:
-    """Set the members of a stack to where all those that aren't over have been; the others keep them company from there."""
-    for each in members:
-        each.over = each.session.run.run_id in over
-    left = [each for each in members if not each.over]
-    checkpoints = [each.session.checkpoints for each in left]
-    saved = newest_common(checkpoints, like=ENTRIES)
-    if saved is None and any(each.steps() for each in checkpoints):
-        raise NothingShared("the runs of this stack have no readable checkpoint of one step")
-    for each, state in zip(left, saved or [], strict=False):
-        each.state.restore(state, each.session.fingerprint)
-    for each in members:
-        each.state.step = left[0].state.step
+def first_nonfinite_step(state: TrainingState, *, epoch: int, epoch_steps: int) -> int | None:
+    """The first step of the epoch, counted from 1 over all epochs, whose loss wasn't finite. Waits for the device."""
+    before = epoch * epoch_steps
+    found = first_nonfinite(state.losses[: state.step - before])
+    return None if found is None else before + found + 1
+
+
+def evaluate_weights(state: TrainingState, session: Session, batches: EvaluationBatches) -> Evaluation:
+    """The figures of the weights that `train.evaluate` names, on one split."""
+    with as_written(session.prepared):
+        return evaluate(state.judged, batches, autocast=session.autocast, ranks=session.ranks)
+
+
+def save_checkpoint(state: TrainingState, session: Session) -> None:
+    """Save the state, on rank 0 alone: it is the same on all ranks."""
+    if session.ranks.rank == 0:
+        record_peak_memory(state, session)
+        session.checkpoints.save(state.exported(session.fingerprint), step=state.step)
+
+
+def record_peak_memory(state: TrainingState, session: Session) -> None:
+    """Keep the maximum over all attempts."""
+    peak = peak_mib(session.device, was_reset=session.peak_was_reset)
+    state.peak_memory_mib = max(filter(None, (peak, state.peak_memory_mib)), default=None)
+
+
+def make_outcome(
+    state: TrainingState, session: Session, *, test: Evaluation | None = None, diverged_step: int | None = None
+) -> Outcome:
+    """The outcome of a training that has ended, by divergence where `diverged_step` is given."""
+    record_peak_memory(state, session)
+    outcome = partial(
+        Outcome,
+        curves=state.curves,
+        fingerprint=session.fingerprint,
+        train_seconds=state.train_seconds,
+        images_per_second=state.step * session.run.train.batch_size / state.train_seconds,
+        peak_memory_mib=state.peak_memory_mib,
+        resumes=state.resumes,
+        notes=(*session.notes, *session.checkpoints.notes),
+    )
+    if diverged_step is not None:
+        return outcome(status="diverged", diverged_step=diverged_step)
+    return outcome(
+        status="done",
+        val_accuracy=state.curves["val_accuracy"][-1],
+        val_loss=state.curves["val_loss"][-1],
+        test_accuracy=None if test is None else test.accuracy,
+        test_top5=None if test is None else test.top5,
+        test_loss=None if test is None else test.loss,
+        predictions=None if test is None else test.predictions,
+        weights={name: tensor.cpu() for name, tensor in own(state.judged.state_dict()).items()},
+    )

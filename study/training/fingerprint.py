@@ -30,9 +30,8 @@ def fingerprint(
     kernels: str = PLAIN,
     compiled: str | None = None,
     ranks: int = 1,
-    stacked: int = 1,
 ) -> Fingerprint:
-    """The fingerprint of a training on `choice` by `ranks` processes, as one of `stacked` runs.
+    """The fingerprint of a training on `choice` by `ranks` processes.
 
     `kernels` names the compiled extension whose kernels it uses, or says that all are torch's; `compiled` is torch.compile's
     mode.
@@ -54,14 +53,15 @@ def fingerprint(
         "kernels": kernels,
         "compiled": compiled or False,
         "ranks": ranks,
-        "stacked": stacked,
         "deterministic": choice.deterministic,
     }
 
 
 def differences(one: Fingerprint, other: Fingerprint) -> list[str]:
     """The entries in which two fingerprints differ, as `threads: 1 -> 2`; empty where the bits must agree."""
-    one, other = ({"stacked": 1, **each} for each in (one, other))  # not there before runs could be stacked
+    one, other = (
+        {"stacked": 1, **each} for each in (one, other)
+    )  # written by version 0.1 alone, which could train several runs as one
     names = sorted(one.keys() | other.keys())
     return [f"{name}: {one.get(name)} -> {other.get(name)}" for name in names if one.get(name) != other.get(name)]
 

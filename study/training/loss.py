@@ -19,13 +19,3 @@ def cross_entropy(logits: Tensor, target: Target, *, label_smoothing: float) -> 
     own = F.cross_entropy(logits, target.labels, label_smoothing=label_smoothing, reduction="none")
     partner = F.cross_entropy(logits, target.partners, label_smoothing=label_smoothing, reduction="none")
     return (target.weight * own + (1 - target.weight) * partner).mean()
-
-
-def cross_entropies(logits: Tensor, target: Target, *, label_smoothing: float) -> Tensor:
-    """The mean loss of each of several runs, `k`, of their logits `k b classes` and one target of all images, `(k b)`."""
-    flat = logits.flatten(0, 1)
-    losses = F.cross_entropy(flat, target.labels, label_smoothing=label_smoothing, reduction="none")
-    if target.partners is not None and target.weight is not None:
-        partner = F.cross_entropy(flat, target.partners, label_smoothing=label_smoothing, reduction="none")
-        losses = target.weight * losses + (1 - target.weight) * partner
-    return losses.view(logits.shape[:2]).mean(dim=1)

@@ -22,11 +22,8 @@ class Reporter:
     def due(self) -> bool:
         return time.monotonic() >= self._next
 
-    def tell(self, state: TrainingState, *, epoch: int, lap_seconds: float, together: int) -> None:
-        """Report the state; `lap_seconds` of training aren't yet in its `train_seconds`, and so many runs share the time.
-
-        Waits for the device.
-        """
+    def report(self, state: TrainingState, *, epoch: int, lap_seconds: float) -> None:
+        """Report the state; `lap_seconds` of training aren't yet in its `train_seconds`. Waits for the device."""
         self._next = time.monotonic() + INTERVAL_SECONDS
         in_epoch = state.step - epoch * self._epoch_steps
         steps = self._run.train.epochs * self._epoch_steps
@@ -41,7 +38,7 @@ class Reporter:
                 train_loss=state.losses[:in_epoch].mean().item(),
                 val_accuracy=state.curves["val_accuracy"][-1] if epoch else None,
                 images_per_second=self._run.train.batch_size / step_seconds,
-                eta_seconds=(steps - state.step) * step_seconds * together,
+                eta_seconds=(steps - state.step) * step_seconds,
                 curves=state.curves,
             )
         )

@@ -1,8 +1,6 @@
-"""One optimizer step, of one run or of several at once: the only place where weights move."""
+"""One optimizer step: the only place where weights move."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +8,7 @@ from torch import Tensor, nn
 from study.config.options import TrainOptions
 from study.training.augmentation import Target
 from study.training.distributed import ALONE, Ranks
-from study.training.loss import cross_entropies, cross_entropy
-from study.training.stacking import Stack
+from study.training.loss import cross_entropy
 from study.training.state import TrainingState
 
 
@@ -44,36 +41,6 @@ def optimizer_step(
         state.losses[at] += loss.detach()
         state.hits[at] += (logits.detach().argmax(dim=1) == goal.labels).sum()
     ranks.combine(state.model, loss=state.losses[at], hits=state.hits[at])
-    move(state, options)
-
-
-def stacked_step(
-    states: Sequence[TrainingState],
-    stack: Stack,
-    batches: Sequence[tuple[Tensor, Target]],
-    *,
-    options: TrainOptions,
-    autocast: torch.autocast,
-) -> None:
-    """The same for several runs at once, each with its own batch; `options` are the first one's, of which all share what
-    is read here."""
-    at = states[0].step % len(states[0].losses)
-    images, targets = zip(*batches, strict=True)
-    target = Target.joined(targets)
-    stack.forget_gradients()
-    with autocast:
-        logits = stack.model(torch.cat(images))
-    losses = cross_entropies(stack.apart(logits.float()), target, label_smoothing=options.label_smoothing)
-    scaled = [state.scaler.scale(loss) for state, loss in zip(states, losses.unbind(), strict=True)]
-    torch.stack(scaled).sum().backward()  # type: ignore[no-untyped-call]
-    hits = stack.apart(logits.detach().argmax(dim=1) == target.labels).sum(dim=1)
-    for state, loss, right in zip(states, losses.detach().unbind(), hits.unbind(), strict=True):
-        state.losses[at], state.hits[at] = loss, right
-        move(state, options)
-
-
-def move(state: TrainingState, options: TrainOptions) -> None:
-    """Move the weights by their gradients."""
     if options.grad_clip is not None:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.model.parameters(), options.grad_clip)

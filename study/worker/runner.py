@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
@@ -31,10 +31,9 @@ from study.tracking.libraries import trackers_named
 from study.tracking.tracking_thread import Tracking
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice, choose_device
-from study.training.engine import train, train_stack
+from study.training.engine import train
 from study.training.evaluation import Predictions
 from study.training.fingerprint import device_name
-from study.training.memory_fallback import release
 from study.training.model_setup import equipped
 from study.training.outcome import Interrupted, Outcome, Progress
 from study.training.saved_weights import write_kept
@@ -85,68 +84,22 @@ class Trainer:
         """Ends the training of this share, on all ranks."""
         self.crew.dismiss()
 
-    def train(
-        self,
-        stack: Sequence[dict[str, Any]],
-        *,
-        begun: Sequence[str],
-        stop: Callable[[], bool],
-        log: str | None,
-        ended: Callable[[Record], None],
-    ) -> None:
-        """Trains a run, or those of a stack that have `begun`, and hands `ended` the record of each that comes to an outcome,
-        as soon as it does. The others were interrupted with their state saved.
-        """
-        plans = {planned["run_id"]: planned for planned in stack}
-        runs = [Run.from_json(planned["run"]) for planned in stack]
-        assert [run.run_id for run in runs] == list(plans), "the code that plans and the code that trains differ in identities"
-        for run_id in begun:
-            self.tracking.begin(run_id, planned_columns(plans[run_id]))
-        told = ProgressFile(self.folder, self.writer, self.launch.cluster, device=self.device.kind, runs=list(begun))
+    def train(self, planned: dict[str, Any], *, stop: Callable[[], bool], log: str | None) -> Record | None:
+        """Trains a run to its record; None where `stop()` interrupted it, with its state saved."""
+        run = Run.from_json(planned["run"])
+        assert run.run_id == planned["run_id"], "the code that plans and the code that trains differ in identities"
+        self.tracking.begin(run.run_id, planned_columns(planned))
+        progress_file = ProgressFile(self.folder, self.writer, self.launch.cluster, device=self.device.kind)
 
         def report(progress: Progress) -> None:
-            told.update(progress)
-            self.tracking.follow(progress.run_id, progress.curves)
+            progress_file.update({name: value for name, value in vars(progress).items() if name != "curves"})
+            self.tracking.follow(run.run_id, progress.curves)
 
-        def reached(run: Run, outcome: Outcome) -> None:
-            told.runs.remove(run.run_id)
-            ended(self._kept(plans[run.run_id], run, outcome, log))
-
-        if len(stack) > 1:
-            self._train_stack(runs, begun, stop=stop, report=report, ended=reached)
-        elif isinstance(outcome := self._trained(stack[0], stop=stop, report=report), Outcome):
-            reached(runs[0], outcome)
-        for run_id in told.runs:
-            self.tracking.end(run_id, "stopped", figures={})
-
-    def can_stack(self, stack: Sequence[dict[str, Any]], left: Sequence[dict[str, Any]]) -> bool:
-        """Whether a stack's runs may train together here: on a device of the model that this was measured on, and if those
-        `left` have all been at one same step before, or none of them anywhere.
-        """
-        run_ids = [planned["run_id"] for planned in left]
-        begun = any(self._checkpoints(run_id).steps() for run_id in run_ids)
-        here = stack[0]["stack"]["device_name"] == device_name(self.device)
-        return here and self.launch.ranks == 1 and (not begun or self.saved_step(run_ids) > 0)
-
-    def _train_stack(
-        self,
-        runs: Sequence[Run],
-        begun: Sequence[str],
-        *,
-        stop: Callable[[], bool],
-        report: Callable[[Progress], None],
-        ended: Callable[[Run, Outcome], None],
-    ) -> None:
-        train_stack(
-            runs,
-            self._load(runs[0].data),
-            device=self.device,
-            checkpoints=[self._checkpoints(run.run_id, runs=len(runs)) for run in runs],
-            over={run.run_id for run in runs} - set(begun),
-            stop=stop,
-            report=report,
-            ended=ended,
-        )
+        outcome = self._trained(planned, stop=stop, report=report)
+        if isinstance(outcome, Interrupted):
+            self.tracking.end(run.run_id, "stopped", figures={})
+            return None
+        return self._kept(planned, run, outcome, log)
 
     def _kept(self, planned: dict[str, Any], run: Run, outcome: Outcome, log: str | None) -> Record:
         """The record of an outcome, after all that the run was asked to leave is left."""
@@ -215,20 +168,16 @@ class Trainer:
             return error.screen()
         return f"{type(error).__name__}: {error}".splitlines()[0]
 
-    def saved_step(self, run_ids: Sequence[str]) -> int:
-        """The step that the runs would resume from together; 0 where they would start over."""
-        return max(set[int].intersection(*(self._checkpoints(run_id).steps() for run_id in run_ids)), default=0)
-
-    def release(self) -> None:
-        """Gives memory that a failed training held back to the device."""
-        release(self.device.device)
+    def saved_step(self, run_id: str) -> int:
+        """The step that the run would resume from; 0 where it would start over."""
+        return max(self._checkpoints(run_id).steps(), default=0)
 
     def forget(self, run_id: str) -> None:
         """Removes the checkpoints of a run whose record is on disk."""
         self._checkpoints(run_id).discard()
 
-    def _checkpoints(self, run_id: str, *, runs: int = 1) -> Checkpoints:
-        return Checkpoints(self.folder.checkpoints, run_id, str(self.writer), runs=runs)
+    def _checkpoints(self, run_id: str) -> Checkpoints:
+        return Checkpoints(self.folder.checkpoints, run_id, str(self.writer))
 
     def _load(self, data: ResolvedData) -> Splits:
         key = data.model_dump_json()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +21,13 @@ from typing import TYPE_CHECKING, Any
 from submitit.helpers import DelayedSubmission
 
 from study.errors import UserError
-from study.records.journal import FINISHED, Entry, Journal, deaths_without_progress, open_journal, read_journals
+from study.records.journal import DEATHS_ALLOWED, FINISHED, Entry, Journal, deaths_without_progress, open_journal, read_journals
 from study.records.ledger import Launch, Withdrawals, all_holders, handed_on, read_launch, read_share
 from study.records.locks import no_launch_meanwhile, worker_sign
-from study.records.rank_failures import failures
-from study.records.record import read_records
-from study.records.sweep_folder import SweepFolder, Writer
+from study.records.rank_failures import RankFailure, failures, forget_failures
+from study.records.record import OUTCOMES, Attempts, Record, Status, read_records
+from study.records.sweep_folder import Lines, SweepFolder, Writer
 from study.training.determinism import ask_for_equal_bits
-from study.worker.share import Worker, stack_of
 from study.worker.signals import Stop, leave
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _place(task: Task, environment: Mapping[str, str], *, ranks: int) -> tuple[i
 
 
 def _claim(folder: SweepFolder, writer: Writer) -> list[dict[str, Any]]:
-    """Shows that this worker lives, then takes its share, without what newer launches were given but with whole stacks."""
+    """Shows that this worker lives, then takes its share, without what newer launches were given."""
     launch = read_launch(folder, writer.launch)
     if writer.task >= launch.tasks:  # the last job has room for more workers than were left
         return []
@@ -107,8 +107,7 @@ def _claim(folder: SweepFolder, writer: Writer) -> list[dict[str, Any]]:
         if launch.cluster == "local":
             worker_sign(folder, writer.worker).hold()
         gone = handed_on(folder, writer.launch)
-    share = [{**planned, "handed_on": planned["run_id"] in gone} for planned in read_share(folder, writer.worker)]
-    return [planned for planned in share if not gone.issuperset(stack_of(planned))]
+    return [planned for planned in read_share(folder, writer.worker) if planned["run_id"] not in gone]
 
 
 def _ready(
@@ -148,6 +147,90 @@ def _trainer(
     alone = launch.ranks == 1
     crew = SOLO if alone else lead(folder, writer, share=share, environment=environment, log=worker.log, stop=worker.stop)
     return Trainer.open(folder, writer, launch, share=share, threads=threads, environment=environment, crew=crew)
+
+
+@dataclass
+class Worker:
+    """Goes through a share: skips what is recorded or withdrawn, trains the rest, never stops for a run that fails."""
+
+    folder: SweepFolder
+    writer: Writer
+    journal: Journal
+    stop: Stop
+    log: str
+    recorded: Mapping[str, Attempts]
+    deaths: Mapping[str, int]  # in a row, without progress
+    failures: Mapping[str, RankFailure]  # of earlier lives
+    withdrawals: Withdrawals
+    _records: Lines | None = None
+
+    def train_share(self, share: list[dict[str, Any]], trainer: Trainer) -> None:
+        for planned in share:
+            if self.stop():
+                return
+            if not self.withdrawals.include(planned["run_id"]) and not self._over(planned, trainer):
+                self._train(planned, trainer)
+
+    def _over(self, planned: dict[str, Any], trainer: Trainer) -> bool:
+        """Whether a run has its record; it gets it here where it was its worker's end."""
+        run_id, deaths = planned["run_id"], self.deaths[planned["run_id"]]
+        if self._settled(planned):
+            trainer.forget(run_id)  # a checkpoint left by a death between record and removal
+        elif failure := self.failures.get(run_id):
+            self._record(trainer.failure(planned, reason=failure.told, log=failure.log))
+            trainer.forget(run_id)
+            forget_failures(self.folder, run_id)
+        elif deaths >= DEATHS_ALLOWED:
+            reason = f"took its worker down {deaths} times without getting further"
+            self._record(trainer.failure(planned, reason=reason, log=self.log))
+        else:
+            return False
+        return True
+
+    def _settled(self, planned: Mapping[str, Any]) -> bool:
+        """Whether a record says how the run ended; of one that is tried again no failure before this launch does."""
+        attempts = self.recorded.get(planned["run_id"])
+        if attempts is None or attempts.record.status in OUTCOMES:
+            return attempts is not None
+        return not planned.get("retry") or attempts.record.provenance.get("launch") == self.writer.launch
+
+    def _train(self, planned: dict[str, Any], trainer: Trainer) -> None:
+        """Train a run until it is recorded or withdrawn, or this worker is to stop."""
+        run_id = planned["run_id"]
+        self.journal.note("begin", run_id=run_id, step=trainer.saved_step(run_id))
+        # Looked up after the note, so that a cancellation sees the note or this worker sees the cancellation.
+        if self.withdrawals.include(run_id, now=True):
+            self.journal.note("stop", run_id=run_id, reason="withdrawn")
+            return
+
+        def stop() -> bool:
+            return self.stop() or self.withdrawals.include(run_id)
+
+        failure = None
+        try:
+            record = trainer.train(planned, stop=stop, log=self.log)
+        except Exception as error:  # a run that fails is a result; the share goes on
+            traceback.print_exc()
+            failure = trainer.reason(error)
+        # Outside the except block, where the error's traceback would still hold what didn't fit into memory.
+        if failure is not None:
+            record = trainer.failure(planned, reason=failure, log=self.log)
+        if record is None:
+            self.journal.note("stop", run_id=run_id, reason="signal" if self.stop() else "withdrawn")
+            return
+        self._record(record)
+        trainer.forget(run_id)
+        self.journal.note("end", run_id=run_id, reason=record.status)
+
+    def _record(self, record: Record) -> None:
+        if self._records is None:
+            self._records = Lines(self.folder.records / f"{self.writer}.jsonl")
+        self._records.append(record.to_json())
+        print(f"{record.run_id}: {_told(record.status, record)}", flush=True)
+
+
+def _told(status: Status, record: Record) -> str:
+    return record.figures() if status == "done" else f"{status}: {record.reason}"
 
 
 def _log_path(environment: Mapping[str, str]) -> str:

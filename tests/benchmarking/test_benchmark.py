@@ -52,9 +52,6 @@ seeds: [0, 1]
 """
 
 
-TUNED = "seeds: [0, 1, 2, 3, 4]\ntune: {axes: {train.lr: [1e-3, 2e-3]}, seeds: [100]}"
-
-
 @pytest.fixture
 def plan(tmp_path, monkeypatch) -> Plan:
     """Four architectures, eight runs; the working folder is temporary."""
@@ -310,38 +307,3 @@ def test_augmentation_is_timed_by_what_it_does(plan):
     assert found > 0
     assert json.dumps(found)
     assert spread((found, found)) == 0
-
-
-def test_stacks_are_measured_in_the_sizes_that_the_sweep_has_runs_for(plan, capsys):
-    """Two seeds of four architectures: stacks of two, in every round, with a table of gains; what can't be stacked is told."""
-    assert main(["sweep.yaml", "--rounds", "3", "--stacks"]) == 0
-    found = newest_benchmark(Path("runs/sweep/benchmarks"))
-    assert [(stack.size, stack.model["dim"], len(stack.train_step_seconds)) for stack in found.stacks] == [
-        (2, 8, 3),
-        (2, 12, 3),
-        (2, 8, 3),
-        (2, 12, 3),
-    ]
-    assert "2 at once" in capsys.readouterr().out
-    for planned in plan.runs:
-        document = planned.run.to_json()
-        (gain,) = found.stack_gains(document).values()
-        assert gain > 0 and found.speed(document).variant.compiled is None
-    assert main(["sweep.yaml", "backbone=vit", "model.pooling=class_token", "--rounds", "1", "--stacks"]) == 0
-    told = capsys.readouterr().out
-    assert "can't be stacked: SequenceStem.class_token has no stacked form" in told and "nothing to stack" in told
-
-
-def test_final_runs_that_wait_for_a_selection_are_counted_too(plan, monkeypatch):
-    """Two trials and five seeds to follow: stacks of five are measured as well, each architecture once."""
-    Path("sweep.yaml").write_text(SWEEP.replace("seeds: [0, 1]", TUNED), encoding="utf-8")
-    seen = []
-    monkeypatch.setattr(subjects, "time_stack", lambda run, *, size, device: seen.append((run.model.dim, size)) or 1.0)
-    assert main(["sweep.yaml", "backbone=vit", "--rounds", "1", "--stacks"]) == 0
-    assert seen == [(8, 2), (8, 4), (8, 5), (12, 2), (12, 4), (12, 5)]
-
-
-def test_sizes_are_powers_of_two_and_that_of_equal_stacks():
-    """Five runs of an architecture: all five at once too; ten: five and five; twenty: seven, seven and six; one: none."""
-    for count, sizes in ((1, []), (2, [2]), (3, [2, 3]), (5, [2, 4, 5]), (10, [2, 4, 5, 8]), (20, [2, 4, 7, 8])):
-        assert subjects.stack_sizes(count) == sizes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,12 +25,12 @@ class Witness:
 
     asked: list[str] = field(default_factory=list)
 
-    def saved_step(self, run_ids: object) -> int:
+    def saved_step(self, run_id: str) -> int:
         return 0
 
-    def train(self, stack: list[dict[str, Any]], *, ended: Callable[[Record], None], **_: object) -> None:
+    def train(self, planned: dict[str, Any], **_: object) -> Record:
         self.asked.append("train")
-        ended(record("done", "second"))
+        return record("done", "second")
 
     def failure(self, planned: dict[str, Any], *, reason: str, log: str) -> Record:
         self.asked.append(reason)
@@ -47,7 +46,7 @@ def record(status: Any, launch: str) -> Record:
 
 def asked_of(folder: SweepFolder, *, deaths: dict[str, int], failed: tuple[str, ...], retry: bool) -> list[str]:
     """What a worker of the second launch does with the run after so many deaths in each launch and these failures."""
-    share = [{**RUN, "retry": retry, "handed_on": False}]
+    share = [{**RUN, "retry": retry}]
     for launch in ("first", "second"):
         entry = Launch(launch, "slurm", "plan", "code", tasks=1, tasks_per_job=1, device="cpu", provenance={})
         write_launch(folder, entry, [share])

@@ -21,4 +21,4 @@ def test_all_that_is_recorded_of_the_execution_is_a_column_or_a_version() -> Non
     made = fingerprint(DeviceChoice("cpu"), memory_layout="contiguous", optimizer="adamw", micro_batches=1)
     elsewhere = {name for name in made if name.endswith("_version")} | {"cpu_capability"}
     assert set(made) - elsewhere == set(FINGERPRINT)
-    assert {*ASPECTS["device"], *ASPECTS["execution"]} == {*FINGERPRINT, "stacked"}  # which older tables have
+    assert {*ASPECTS["device"], *ASPECTS["execution"]} == {*FINGERPRINT, "stacked"}  # a column of older tables

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.training import checkpoint
-from study.training.checkpoint import Checkpoints, decoded, encoded, newest_common, save
+from study.training.checkpoint import Checkpoints, decoded, encoded
 
 RUN = "vit-p2-d32-s0-1a2b3c4d5e"
 LIKE = ("weights", "note")
@@ -25,9 +25,7 @@ def state(step: int) -> dict[str, object]:
 
 
 def newest(checkpoints: Checkpoints):
-    """The newest state of one run."""
-    found = newest_common([checkpoints], like=LIKE)
-    return found and found[0]
+    return checkpoints.newest(like=LIKE)
 
 
 def names(folder: Path) -> set[str]:
@@ -35,45 +33,45 @@ def names(folder: Path) -> set[str]:
 
 
 def test_the_newest_state_comes_back_bit_for_bit(tmp_path):
-    """newest_common() after several save()s returns the last state, tensors and plain values alike."""
+    """newest() after several save()s returns the last state, tensors and plain values alike."""
     checkpoints = Checkpoints(tmp_path, RUN, "a-0-0")
     for step in (3, 7, 20):
-        save([(checkpoints, state(step))], step=step)
+        checkpoints.save(state(step), step=step)
     found = newest(Checkpoints(tmp_path, RUN, "a-0-1"))
     assert torch.equal(found["weights"], torch.full((3,), 20.0)) and found["note"] == [1.5, None, "word"]
-    assert checkpoints.newest_step() == 20 and Checkpoints(tmp_path, "other", "a-0-0").newest_step() == 0
+    assert max(checkpoints.steps()) == 20 and Checkpoints(tmp_path, "other", "a-0-0").steps() == set()
 
 
 def test_two_steps_are_kept_whoever_wrote_them(tmp_path):
     """However many states are saved, those of the newest two steps remain, an earlier writer's among them."""
     first, second = Checkpoints(tmp_path, RUN, "a-0-0"), Checkpoints(tmp_path, RUN, "a-0-1")
     for step in range(1, 6):
-        save([(first, state(step))], step=step)
+        first.save(state(step), step=step)
     assert names(tmp_path) == {f"{RUN}.a-0-0.00000000{step}.checkpoint" for step in (4, 5)}
-    save([(second, state(6))], step=6)
+    second.save(state(6), step=6)
     assert names(tmp_path) == {f"{RUN}.a-0-0.000000005.checkpoint", f"{RUN}.a-0-1.000000006.checkpoint"}
-    save([(second, state(7))], step=7)
+    second.save(state(7), step=7)
     assert names(tmp_path) == {f"{RUN}.a-0-1.00000000{step}.checkpoint" for step in (6, 7)}
 
 
 @settings(deadline=None, max_examples=60)
-@given(lives=st.lists(st.tuples(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(0, 6)), max_size=4))
-def test_runs_saved_together_have_a_step_in_common_wherever_they_are_cut_off(lives):
-    """Three runs are saved now and then, and in each life's last save killed between any two writes or removals; the next life
-    goes on from the newest step that was written of all three."""
+@given(lives=st.lists(st.tuples(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(0, 2)), max_size=4))
+def test_a_run_resumes_from_its_last_whole_state_wherever_it_is_killed(lives):
+    """A run is saved now and then, and in each life's last save killed before the write, between write and removal, or not at
+    all; the next life resumes from the newest state that was written."""
     at = 0
     with tempfile.TemporaryDirectory() as place:
         for writer, (gaps, acts) in enumerate([*lives, ([], 0)]):
-            runs = [Mortal(Path(place), f"run{number}", f"a-0-{writer}") for number in range(3)]
-            found = newest_common(runs, like=LIKE)
-            assert [state["weights"][0].item() for state in found or []] == [at] * 3 * bool(at)
+            checkpoints = Mortal(Path(place), RUN, f"a-0-{writer}")
+            found = newest(checkpoints)
+            assert (found["weights"][0].item() if found else 0) == at
             step = at
             for number, gap in enumerate(gaps, start=1):
                 step += gap
-                Mortal.left = acts if number == len(gaps) else 6
+                checkpoints.left = acts if number == len(gaps) else 2
                 with suppress(KeyboardInterrupt):
-                    save([(each, state(step)) for each in runs], step=step)
-                if number < len(gaps) or acts >= 3:
+                    checkpoints.save(state(step), step=step)
+                if number < len(gaps) or acts >= 1:
                     at = step
 
 
@@ -82,25 +80,24 @@ class Mortal(Checkpoints):
 
     left = 0
 
-    def write(self, state, *, step):
+    def _path(self, step):
         self.act()
-        return super().write(state, step=step)
+        return super()._path(step)
 
-    def remove_replaced(self, step):
+    def _remove_replaced(self, step):
         self.act()
-        super().remove_replaced(step)
+        super()._remove_replaced(step)
 
-    @classmethod
-    def act(cls):
-        cls.left -= 1
-        if cls.left < 0:
+    def act(self):
+        self.left -= 1
+        if self.left < 0:
             raise KeyboardInterrupt
 
 
 def test_a_zombie_ahead_of_its_successor_keeps_its_state(tmp_path):
     """A state with more steps behind it is not removed for an older one, and is what a third writer resumes from."""
-    save([(Checkpoints(tmp_path, RUN, "a-0-0"), state(9))], step=9)
-    save([(Checkpoints(tmp_path, RUN, "a-0-1"), state(4))], step=4)
+    Checkpoints(tmp_path, RUN, "a-0-0").save(state(9), step=9)
+    Checkpoints(tmp_path, RUN, "a-0-1").save(state(4), step=4)
     assert newest(Checkpoints(tmp_path, RUN, "a-0-2"))["weights"][0] == 9
 
 
@@ -120,8 +117,8 @@ def test_damaged_bytes_never_load(kept, flipped):
 def test_a_torn_checkpoint_is_told_set_aside_and_passed_over(tmp_path, caplog):
     """The state before the torn one is resumed from; the torn file is renamed, once, and a note says so."""
     writer = Checkpoints(tmp_path, RUN, "a-0-0")
-    save([(writer, state(1))], step=1)
-    save([(writer, state(2))], step=2)
+    writer.save(state(1), step=1)
+    writer.save(state(2), step=2)
     torn = tmp_path / f"{RUN}.a-0-0.000000002.checkpoint"
     torn.write_bytes(torn.read_bytes()[:-10])
     reader = Checkpoints(tmp_path, RUN, "a-0-1")
@@ -162,27 +159,27 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 def test_a_run_whose_name_begins_another_sees_only_its_own(tmp_path):
     """Files of a run are found by its whole name."""
-    save([(Checkpoints(tmp_path, RUN + ".more", "a-0-0"), state(1))], step=1)
+    Checkpoints(tmp_path, RUN + ".more", "a-0-0").save(state(1), step=1)
     assert newest(Checkpoints(tmp_path, RUN, "a-0-0")) is None
 
 
 def test_a_write_that_dies_leaves_the_former_state(tmp_path):
     """Killed before the rename, the new file is not there under its name; a later writer cleans up what was left."""
     writer = Checkpoints(tmp_path, RUN, "a-0-0")
-    save([(writer, state(1))], step=1)
+    writer.save(state(1), step=1)
     (tmp_path / f"{RUN}.a-0-0.000000002.part").write_bytes(b"half a st")
     successor = Checkpoints(tmp_path, RUN, "a-0-1")
     assert newest(successor)["weights"][0] == 1
-    save([(successor, state(3))], step=3)
+    successor.save(state(3), step=3)
     assert names(tmp_path) == {f"{RUN}.a-0-0.000000001.checkpoint", f"{RUN}.a-0-1.000000003.checkpoint"}
 
 
 def test_a_full_disk_is_told_and_the_training_goes_on(tmp_path, monkeypatch):
     """save() survives an OSError, keeps the former state, leaves no half file, and notes the reason."""
     writer = Checkpoints(tmp_path, RUN, "a-0-0")
-    save([(writer, state(1))], step=1)
+    writer.save(state(1), step=1)
     monkeypatch.setattr(os, "fsync", refuse)
-    save([(writer, state(2))], step=2)
+    writer.save(state(2), step=2)
     assert names(tmp_path) == {f"{RUN}.a-0-0.000000001.checkpoint"}
     assert "No space left" in writer.notes[0]
 
@@ -205,32 +202,19 @@ def test_writing_takes_at_most_one_percent_of_the_time(tmp_path, monkeypatch):
     assert not writer.due()
     clock[0] = 60.0
     assert writer.due()
-    save([(writer, state(1))], step=1)
+    writer.save(state(1), step=1)
     clock[0] = 362.9
     assert not writer.due()
     clock[0] = 363.0
     assert writer.due()
 
 
-def test_runs_that_are_saved_in_turn_share_the_time(tmp_path, monkeypatch):
-    """Where four runs are saved one after the other, each may take a quarter of the one percent."""
-    clock = [0.0]
-    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(checkpoint, "encoded", lambda _document: (clock.append(clock.pop() + 3.0) or b"",))
-    writer = Checkpoints(tmp_path, RUN, "a-0-0", runs=4)
-    save([(writer, state(1))], step=1)
-    clock[0] = 1202.9
-    assert not writer.due()
-    clock[0] = 1203.0
-    assert writer.due()
-
-
 def test_discard_removes_all_of_the_run_and_nothing_else(tmp_path):
     """After the record is written nothing of the run is left, whoever wrote it; another run's states stay."""
     other = Checkpoints(tmp_path, "other", "a-0-0")
-    save([(other, state(1))], step=1)
+    other.save(state(1), step=1)
     for writer in ("a-0-0", "b-1-0"):
-        save([(Checkpoints(tmp_path, RUN, writer), state(2))], step=2)
+        Checkpoints(tmp_path, RUN, writer).save(state(2), step=2)
     (tmp_path / f"{RUN}.a-0-0.000000003.part").touch()
     (tmp_path / f"{RUN}.a-0-0.000000003.checkpoint.b-1-0.bad").touch()
     Checkpoints(tmp_path, RUN, "b-1-0").discard()

@@ -9,7 +9,7 @@ import torch
 from toy_runs import FACTS, TEST, TRAIN, Fate, assert_same_bits, attempt, finished, split, splits, toy_run
 
 from study.backbones import build_spec
-from study.training import engine, loop
+from study.training import engine
 from study.training.batches import EvaluationBatches, TrainingBatches, shuffled
 from study.training.device import autocast
 from study.training.divergence import hopeless
@@ -117,7 +117,7 @@ def test_the_test_set_is_read_once_at_the_end(tmp_path, monkeypatch):
         sizes.append(len(found.predictions.label))
         return found
 
-    monkeypatch.setattr(loop, "evaluate", counting)
+    monkeypatch.setattr(engine, "evaluate", counting)
     finished(toy_run(epochs=3), tmp_path)
     assert sizes == [18, 18, 18, TEST]
 

@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_runs import EveryNthStep, Fate, Killed, assert_same_bits, attempt, finished, toy_run
 
-from study.training.checkpoint import newest_common
 from study.training.outcome import Interrupted, Outcome
 from study.training.state import ENTRIES
 
@@ -26,9 +25,9 @@ AUGMENT = {"flip": True, "crop": 1, "erasing": 0.5, "mixup": 0.4}
 
 def newest(checkpoints: EveryNthStep):
     """The newest state of one run."""
-    found = newest_common([checkpoints], like=ENTRIES)
+    found = checkpoints.newest(like=ENTRIES)
     assert found is not None
-    return found[0]
+    return found
 
 
 def survive(run, folder: Path, kills: list[tuple[int, bool]], *, every: int) -> Outcome:

@@ -17,7 +17,7 @@ from study.data.splits import Split, Splits
 from study.rng import stream
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice
-from study.training.engine import train, train_stack
+from study.training.engine import train
 from study.training.outcome import Interrupted, Outcome, Progress
 
 CLASSES, CHANNELS, SIZE = 6, 3, 8
@@ -140,31 +140,6 @@ def attempt(
         report=report,
         variant=variant,
     )
-
-
-def stack(
-    wanted: list[Run],
-    folder: Path,
-    *,
-    fate: Fate | None = None,
-    every: int = 1000,
-    restart: int = 0,
-    over: frozenset[str] = frozenset(),
-    device: DeviceChoice = CPU,
-) -> dict[str, Outcome]:
-    """The outcomes of one attempt at runs as a stack, by their ids."""
-    found: dict[str, Outcome] = {}
-    train_stack(
-        wanted,
-        splits(),
-        device=device,
-        checkpoints=[EveryNthStep(folder, run, every=every, restart=restart) for run in wanted],
-        over=over,
-        stop=fate or Fate(),
-        report=lambda _: None,
-        ended=lambda run, outcome: found.update({run.run_id: outcome}),
-    )
-    return found
 
 
 def finished(run: Run, folder: Path) -> Outcome:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from study.errors import Problem, UserError
-from study.launcher.assignment import ToDo, by_ranks, check_batches, enter, new_launch, to_do, told_stacks
+from study.launcher.assignment import ToDo, by_ranks, check_batches, enter, new_launch, to_do
 from study.launcher.liveness import Life, life_of
 from study.launcher.progress_view import LaunchView
 from study.launcher.run_filter import Selection
@@ -144,8 +144,6 @@ def _submitted(asked: Asked, runs: Sequence[PlannedRun], *, ranks: int, limits: 
     if draft.jobs == limits.job_count and draft.tasks < min(asked.workers, len(runs)):
         console.print(f"Slurm takes {limits.job_count:,} more jobs (MaxJobCount): {draft.tasks:,} workers.", highlight=False)
     entered = enter(draft, asked.plan, asked.folder, runs=runs)
-    if stacked := told_stacks(asked.folder, entered):
-        console.print(stacked, highlight=False)
 
     def tell(array: Array) -> None:
         jobs = (f"{array.jobs} jobs" if array.jobs > 1 else "1 job") + (f" of {ranks} ranks" if ranks > 1 else "")

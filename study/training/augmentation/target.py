@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -27,12 +25,3 @@ class Target:
             return [Target(own) for own in labels]
         columns = labels, self.partners.chunk(parts), self.weight.chunk(parts)
         return [Target(*column) for column in zip(*columns, strict=True)]
-
-    @staticmethod
-    def joined(targets: Sequence[Target]) -> Target:
-        """One target of the images of all; each or none of them mixes."""
-        labels = torch.cat([target.labels for target in targets])
-        if any(target.partners is None for target in targets):
-            return Target(labels)
-        columns = ([getattr(target, name) for target in targets] for name in ("partners", "weight"))
-        return Target(labels, *map(torch.cat, columns))

@@ -1,0 +1,98 @@
+"""A worker goes through its share: reassigned and cancelled runs are skipped, and a record that can't be written ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.records.journal import Journal, read_journals
+from study.records.ledger import Withdrawals, withdraw
+from study.records.record import Record
+from study.records.sweep_folder import Lines, SweepFolder, Writer
+from study.worker.worker_process import Worker
+
+
+@dataclass
+class FakeTrainer:
+    """Records which runs it is asked to train; `meanwhile` is called while each of them trains."""
+
+    meanwhile: Callable[[str], None] = lambda run_id: None
+    trained: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+
+    def saved_step(self, run_id: str) -> int:
+        return 0
+
+    def train(self, planned: dict[str, Any], *, stop: Callable[[], bool], log: str) -> Record | None:
+        self.meanwhile(planned["run_id"])
+        if stop():
+            return None
+        self.trained.append(planned["run_id"])
+        return Record(planned["run_id"], "diverged", run={}, cost={}, match={}, reason="at step 1")
+
+    def failure(self, planned: dict[str, Any], *, reason: str, log: str) -> Record:
+        raise AssertionError(reason)
+
+    def forget(self, run_id: str) -> None:
+        self.forgotten.append(run_id)
+
+
+def train_three(root: Path, trainer: FakeTrainer) -> dict[str, str]:
+    """Train a share of runs a, b and c; how each of them ended, by the worker's journal."""
+    folder, writer = SweepFolder(root), Writer("launch", 0, 0)
+    with closing(Journal(folder, writer)) as journal:
+        journal.note("start")
+        worker = Worker(
+            folder,
+            writer,
+            journal,
+            stop=lambda: False,  # type: ignore[arg-type]
+            log="",
+            recorded={},
+            deaths=dict.fromkeys("abc", 0),
+            failures={},
+            withdrawals=Withdrawals(folder, "launch"),
+        )
+        try:
+            worker.train_share([{"run_id": run_id} for run_id in "abc"], trainer)  # type: ignore[arg-type]
+        finally:
+            if worker._records is not None:
+                worker._records.close()
+    return {entry.run_id: entry.reason for entry in read_journals(folder) if entry.event in ("end", "stop")}
+
+
+def test_a_cancelled_run_is_skipped(tmp_path):
+    """A run that was withdrawn before the worker came to it is neither trained nor begun."""
+    (tmp_path / "launches/launch").mkdir(parents=True)
+    withdraw(SweepFolder(tmp_path), "launch", ["b"])
+    trainer = FakeTrainer()
+    assert train_three(tmp_path, trainer) == {"a": "diverged", "c": "diverged"}
+    assert trainer.trained == trainer.forgotten == ["a", "c"]
+
+
+def test_a_run_that_is_cancelled_during_training_is_stopped_and_the_share_continues(tmp_path, monkeypatch):
+    """The worker looks for cancellations while it trains; the cancelled run leaves no record."""
+    (tmp_path / "launches/launch").mkdir(parents=True)
+    monkeypatch.setattr("study.records.ledger.LOOK_EVERY_S", 0.0)
+    trainer = FakeTrainer(meanwhile=lambda run_id: run_id == "b" and withdraw(SweepFolder(tmp_path), "launch", ["b"]))
+    assert train_three(tmp_path, trainer) == {"a": "diverged", "b": "withdrawn", "c": "diverged"}
+    assert trainer.trained == trainer.forgotten == ["a", "c"]
+
+
+def test_a_record_that_cannot_be_written_is_not_the_runs_failure(tmp_path, monkeypatch):
+    """A full disk ends the worker: no run is recorded as failed or loses its checkpoints, and no other run is begun."""
+    trainer = FakeTrainer()
+
+    def refuse(_lines: Lines, document: dict[str, Any]) -> None:
+        if "event" not in document:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Lines, "append", refuse)
+    with pytest.raises(OSError, match="No space"):
+        train_three(tmp_path, trainer)
+    assert trainer.trained == ["a"] and not trainer.forgotten
