@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from study.analysis.inputs import Material, compared, from_report, from_runs, write_tables
+from study.analysis.report_tables import StudyTables, combine_studies, read_report_folder, read_run_folder, write_tables
 from study.cli.arguments import add_sweep_arguments, command_parser, launched, open_console, sweep_folder
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, exit_status
@@ -58,23 +58,23 @@ def tables_folder(arguments: argparse.Namespace) -> Path:
         return asked
     material = material_of(arguments.sweep, arguments)
     if arguments.compare:
-        material = compared([material, *(material_of(word, arguments) for word in arguments.compare)])
+        material = combine_studies([material, *(material_of(word, arguments) for word in arguments.compare)])
     folder = Path(arguments.out) / material.facts.name
     write_tables(material, folder)
     return folder
 
 
-def material_of(word: str, arguments: argparse.Namespace) -> Material:
+def material_of(word: str, arguments: argparse.Namespace) -> StudyTables:
     """What a sweep's file, a folder of runs or a folder of a report stands for."""
     asked = Path(word)
     if (asked / "study.json").is_file():
-        return from_report(asked)
+        return read_report_folder(asked)
     if any((asked / kind).is_dir() for kind in ("launches", "records")):
-        return from_runs(asked)
+        return read_run_folder(asked)
     if asked.suffix in (".yaml", ".yml"):
         sweep = read_sweep(asked, arguments.overrides)
         with launched(sweep, runs=arguments.runs):
-            return from_runs(sweep_folder(arguments, sweep.name).path)
+            return read_run_folder(sweep_folder(arguments, sweep.name).path)
     there = sorted(str(path) for place in ("sweeps/*.yaml", "runs/*", "reports/*") for path in Path().glob(place))
     raise UserError(Problem("neither a sweep's YAML file, nor a folder of runs or of a report", value=word, choices=there))
 

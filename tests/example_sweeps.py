@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from simulated_study import Truth, run_table
 
-from study.analysis.inputs import Material, write_tables
+from study.analysis.report_tables import StudyTables, write_tables
 from study.records import StudyFacts
 from study.rng import stream
 
@@ -32,9 +32,9 @@ class Example:
     trials: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
-    def material(self) -> Material:
+    def material(self) -> StudyTables:
         """The sweep as the report takes it."""
-        return Material(self.table, self.curves, self.facts, self.trials)
+        return StudyTables(self.table, self.curves, self.facts, self.trials)
 
 
 def patch_size(*, seeds: int = 5, epochs: int = 12) -> Example:

@@ -18,12 +18,12 @@ import pandas as pd
 from study.errors import Problem, UserError
 
 Level = str | int | float | bool | None
-Cell = tuple[Level, ...]
-Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+CellLevels = tuple[Level, ...]
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
-MEASURE = "test_accuracy"
-PER_RUN = ("run_id", "status", "reason", "seed", "launch", "task", "restart", "attempts", "train_seconds")
+TEST_ACCURACY = "test_accuracy"
+_PER_RUN = ("run_id", "status", "reason", "seed", "launch", "task", "restart", "attempts", "train_seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +31,9 @@ class Grid:
     """Accuracies laid out as `cells seeds`, NaN where nothing was measured, both in sorted order."""
 
     factors: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[CellLevels, ...]
     seeds: tuple[int, ...]
-    values: Floats  # cells seeds; fractions
+    values: FloatArray  # cells seeds; fractions
     status: npt.NDArray[np.str_]  # cells seeds; "" where no run was planned
     test_images: int | None
     chance: float  # accuracy of guessing, 1 / number of classes; 0 where the table doesn't tell
@@ -41,14 +41,14 @@ class Grid:
     def levels(self, factor: str) -> tuple[Level, ...]:
         """The levels of `factor` that occur, sorted."""
         place = self.factors.index(factor)
-        return tuple(sorted({cell[place] for cell in self.cells}, key=rank))
+        return tuple(sorted({cell[place] for cell in self.cells}, key=sort_key))
 
-    def take(self, places: Sequence[int]) -> Grid:
+    def select(self, places: Sequence[int]) -> Grid:
         """The grid of some cells alone, in the order given."""
         cells = tuple(self.cells[place] for place in places)
         return replace(self, cells=cells, values=self.values[list(places)], status=self.status[list(places)])
 
-    def filled(self, case: Literal["worst", "best"]) -> Floats:
+    def fill_diverged(self, case: Literal["worst", "best"]) -> FloatArray:
         """`values` in which each diverged run has the worst or best accuracy that it could defensibly have had.
 
         Worst: chance, since a network that has diverged knows nothing. Best: the best accuracy measured in its own
@@ -63,12 +63,12 @@ class Grid:
         return np.where(self.status == "diverged", guess[:, None], self.values)
 
 
-def measured(values: Floats) -> Mask:
+def is_measured(values: FloatArray) -> BoolArray:
     """Where a run gave an accuracy."""
     return np.asarray(~np.isnan(values))
 
 
-def rank(level: Level) -> tuple[int, float, str]:
+def sort_key(level: Level) -> tuple[int, float, str]:
     """A sorting key for levels of one factor: numbers by size, then words, then "has no such option"."""
     if level is None:
         return (2, 0.0, "")
@@ -77,7 +77,7 @@ def rank(level: Level) -> tuple[int, float, str]:
     return (0, float(level), "")
 
 
-def plain(level: object) -> Level:
+def to_level(level: object) -> Level:
     """A table's entry as a Python scalar; every kind of missing becomes None."""
     value = level.item() if isinstance(level, np.generic) else level
     if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
@@ -88,34 +88,34 @@ def plain(level: object) -> Level:
     return value
 
 
-def read_grid(table: pd.DataFrame, factors: Sequence[str], *, measure: str = MEASURE) -> Grid:
+def read_grid(table: pd.DataFrame, factors: Sequence[str], *, measure: str = TEST_ACCURACY) -> Grid:
     """The table as a grid; a UserError where two runs share cell and seed, or a factor is no column."""
-    check_columns(table, [*factors, "seed", "status", measure])
-    keys = [tuple(plain(entry) for entry in row) for row in table[list(factors)].to_numpy(dtype=object)]
-    cells = tuple(sorted(set(keys), key=lambda cell: tuple(map(rank, cell))))
+    _check_columns(table, [*factors, "seed", "status", measure])
+    keys = [tuple(to_level(entry) for entry in row) for row in table[list(factors)].to_numpy(dtype=object)]
+    cells = tuple(sorted(set(keys), key=lambda cell: tuple(map(sort_key, cell))))
     seeds = tuple(sorted({int(seed) for seed in table["seed"]}))
     row_of, column_of = ({key: place for place, key in enumerate(found)} for found in (cells, seeds))
     rows = np.array([row_of[key] for key in keys], dtype=int)
     columns = np.array([column_of[int(seed)] for seed in table["seed"]], dtype=int)
-    check_single(table, rows * len(seeds) + columns, factors=factors)
+    _check_single(table, rows * len(seeds) + columns, factors=factors)
     accuracy = pd.to_numeric(table[measure], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     done = (table["status"] == "done").to_numpy(dtype=bool)
     values = np.full((len(cells), len(seeds)), np.nan)
     status = np.full(values.shape, "", dtype="<U16")
     values[rows, columns] = np.where(done, accuracy, np.nan)
     status[rows, columns] = table["status"].to_numpy(dtype=str)
-    classes = known(table, "num_classes")
+    classes = read_count(table, "num_classes")
     chance = 1 / classes if classes else 0.0
-    return Grid(tuple(factors), cells, seeds, values, status, known(table, "test_images"), chance)
+    return Grid(tuple(factors), cells, seeds, values, status, read_count(table, "test_images"), chance)
 
 
-def axes_of(table: pd.DataFrame, factors: Sequence[str]) -> dict[str, tuple[Level, ...]]:
+def collect_levels(table: pd.DataFrame, factors: Sequence[str]) -> dict[str, tuple[Level, ...]]:
     """The levels of each factor that the table holds, sorted: for a table without its sweep beside it."""
-    check_columns(table, factors)
-    return {factor: tuple(sorted({plain(entry) for entry in table[factor]}, key=rank)) for factor in factors}
+    _check_columns(table, factors)
+    return {factor: tuple(sorted({to_level(entry) for entry in table[factor]}, key=sort_key)) for factor in factors}
 
 
-def joined_options(table: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+def merge_partial_options(table: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """The table and factors with each option that only some levels have made part of the factor that decides this.
 
     `kernel_size` 3, 7 beside `token_mixer` attention, depthwise_conv becomes `token_mixer` "attention", "depthwise_conv
@@ -124,25 +124,25 @@ def joined_options(table: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.Data
     """
     kept = list(factors)
     for name in factors:
-        own = [plain(entry) for entry in table[name]]
+        own = [to_level(entry) for entry in table[name]]
         lacking = {place for place, entry in enumerate(own) if entry is None}
-        hosts = [other for other in kept if other != name and decides(table[other], lacking)]
+        hosts = [other for other in kept if other != name and determines(table[other], lacking)]
         if not lacking or len(lacking) == len(own) or not hosts:
             continue
-        host = [plain(entry) for entry in table[hosts[0]]]
+        host = [to_level(entry) for entry in table[hosts[0]]]
         told = [h if o is None else f"{h} ({name.replace('_', ' ')} {o})" for h, o in zip(host, own, strict=True)]
         table = table.assign(**{hosts[0]: pd.Series(told, index=table.index, dtype=object)})
         kept.remove(name)
     return table, kept
 
 
-def decides(column: pd.Series, lacking: set[int]) -> bool:
+def determines(column: pd.Series, lacking: set[int]) -> bool:
     """Whether each level of the column lies within the rows `lacking`, or outside them."""
     sides: dict[Level, bool] = {}
-    return all(sides.setdefault(plain(entry), place in lacking) == (place in lacking) for place, entry in enumerate(column))
+    return all(sides.setdefault(to_level(entry), place in lacking) == (place in lacking) for place, entry in enumerate(column))
 
 
-def known(table: pd.DataFrame, column: str) -> int | None:
+def read_count(table: pd.DataFrame, column: str) -> int | None:
     """The smallest positive count in the column, or None where the table doesn't hold one."""
     if column not in table:
         return None
@@ -150,7 +150,7 @@ def known(table: pd.DataFrame, column: str) -> int | None:
     return int(counts.min()) if len(counts) and counts.min() > 0 else None
 
 
-def check_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
+def _check_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
     """A UserError that names every column the table lacks."""
     known_names = [str(name) for name in table.columns]
     lacking = [name for name in columns if name not in known_names]
@@ -158,14 +158,14 @@ def check_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
         raise UserError(*(Problem("is no column of the run table", key=name, choices=known_names) for name in lacking))
 
 
-def check_single(table: pd.DataFrame, places: npt.NDArray[np.int_], *, factors: Sequence[str]) -> None:
+def _check_single(table: pd.DataFrame, places: npt.NDArray[np.int_], *, factors: Sequence[str]) -> None:
     """A UserError where two runs share a cell and a seed: averaging over an unnamed axis would pass for seeds."""
     repeated = pd.Series(places).duplicated(keep=False).to_numpy()
     if not repeated.any():
         return
     first = table[places == places[repeated][0]]
-    options = [str(name) for name in first.columns if name not in PER_RUN]
-    differ = [name for name in options if len({plain_text(entry) for entry in first[name]}) > 1]
+    options = [str(name) for name in first.columns if name not in _PER_RUN]
+    differ = [name for name in options if len({_comparable(entry) for entry in first[name]}) > 1]
     raise UserError(
         Problem(
             "several runs share one cell and seed; name the axis in which they differ as a factor too",
@@ -176,12 +176,12 @@ def check_single(table: pd.DataFrame, places: npt.NDArray[np.int_], *, factors: 
     )
 
 
-def plain_text(entry: object) -> str:
+def _comparable(entry: object) -> str:
     """An entry as text for comparison, one text for every kind of missing."""
     return repr(entry.item() if isinstance(entry, np.generic) else entry).replace("<NA>", "nan")
 
 
-def counts(grid: Grid) -> Mapping[str, npt.NDArray[np.int_]]:
+def count_runs(grid: Grid) -> Mapping[str, npt.NDArray[np.int_]]:
     """Runs of each cell by status, as `cells` arrays: planned, done, diverged, failed, missing."""
     by_status = {name: (grid.status == name).sum(axis=1) for name in ("done", "diverged", "failed", "missing")}
     return {"planned": (grid.status != "").sum(axis=1), **by_status}

@@ -12,20 +12,28 @@ from functools import cached_property
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.across_budgets import across, side_by_side
-from study.analysis.answer import Answer, answer
-from study.analysis.cell_grid import Cell, Level, read_grid
-from study.analysis.cell_means import cells
-from study.analysis.comparisons import contrasts
-from study.analysis.contrasts import planned
-from study.analysis.cost_columns import with_price
-from study.analysis.decomposition import decomposition
-from study.analysis.fairness import compute_spent, fairness
-from study.analysis.figure_axes import Group, Layout, groups, independent, keys, layout, levels
-from study.analysis.frontier import front
-from study.analysis.inputs import Material
-from study.analysis.scaling import area, at_budget, common_budgets, power_law
-from study.analysis.tuning_choices import chosen
+from study.analysis.answer import Answer, answer_question
+from study.analysis.cell_grid import CellLevels, Level, read_grid
+from study.analysis.cell_means import summarize_cells
+from study.analysis.contrast_results import estimate_contrasts
+from study.analysis.cost_columns import add_cost
+from study.analysis.cost_curves import average_over_costs, choose_budgets, fit_power_law, interpolate_at_budgets
+from study.analysis.factor_layout import (
+    FactorLayout,
+    RowGroup,
+    arrange_factors,
+    find_independent_factors,
+    group_rows,
+    list_levels,
+    read_cells,
+)
+from study.analysis.pareto_front import find_pareto_front
+from study.analysis.planned_contrasts import plan_contrasts
+from study.analysis.protocol_check import check_protocol, summarize_compute
+from study.analysis.report_tables import StudyTables
+from study.analysis.study_comparison import compare_studies, summarize_studies
+from study.analysis.tuning_choices import summarize_choices
+from study.analysis.variance_shares import decompose_variance
 from study.errors import UserError
 
 SPLITS = ("match_by", "study")
@@ -34,21 +42,21 @@ way of matching of its own, it is known by that."""
 
 
 @dataclass(frozen=True)
-class Missing:
+class Unavailable:
     """Something the report hasn't got, and why, as a sentence."""
 
     reason: str
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class StudyPart:
     """The runs that share one way of matching (and, in a comparison, one sweep), with all that is computed of them."""
 
     title: str  # "at equal parameters"; "" where the study has one way only
     table: pd.DataFrame
     trials: pd.DataFrame  # what chose the tuned options of these runs; empty where nothing was tuned
     tuned: list[str]
-    places: Layout
+    layout: FactorLayout
     levels: dict[str, list[Level]]
 
     @property
@@ -70,7 +78,7 @@ class Part:
     @cached_property
     def answer(self) -> Answer:
         """The answer to the sweep's question."""
-        return answer(self.table, self.levels, baseline=self.baseline)
+        return answer_question(self.table, self.levels, baseline=self.baseline)
 
     @property
     def heading(self) -> str:
@@ -85,100 +93,100 @@ class Part:
     @cached_property
     def cells(self) -> pd.DataFrame:
         """Accuracy of every cell."""
-        return cells(self.table, list(self.levels))
+        return summarize_cells(self.table, list(self.levels))
 
     @cached_property
-    def contrasts(self) -> pd.DataFrame | Missing:
+    def contrasts(self) -> pd.DataFrame | Unavailable:
         """The planned contrasts."""
-        plan = planned(self.levels, cells=read_grid(self.table, list(self.levels)).cells)
+        plan = plan_contrasts(self.levels, cells=read_grid(self.table, list(self.levels)).cells)
         if not plan:
-            return Missing("No two cells differ in one factor alone, so there is nothing to compare.")
-        return contrasts(self.table, plan)
+            return Unavailable("No two cells differ in one factor alone, so there is nothing to compare.")
+        return estimate_contrasts(self.table, plan)
 
     @cached_property
-    def decomposition(self) -> pd.DataFrame | Missing:
+    def decomposition(self) -> pd.DataFrame | Unavailable:
         """The shares of variation."""
         if len(self.varied) < 2:
-            return Missing("Shares of the variation need at least two factors.")
-        return attempted(lambda: decomposition(self.table, self.varied))
+            return Unavailable("Shares of the variation need at least two factors.")
+        return _try_compute(lambda: decompose_variance(self.table, self.varied))
 
     @cached_property
     def fairness(self) -> pd.DataFrame:
         """What was equal, what varied, who deviates."""
-        return fairness(self.table, list(self.levels))
+        return check_protocol(self.table, list(self.levels))
 
     @cached_property
-    def choices(self) -> pd.DataFrame | Missing:
+    def choices(self) -> pd.DataFrame | Unavailable:
         """What tuning chose in every cell, from which candidates."""
         known = self.trials["selected"].notna() if self.tuned else pd.Series(dtype=bool)
         if not self.tuned:
-            return Missing("No option was tuned: every cell is trained as the sweep says.")
+            return Unavailable("No option was tuned: every cell is trained as the sweep says.")
         if not known.any():
             ended = int((self.trials["status"] != "missing").sum())
-            return Missing(f"Nothing is chosen yet: {ended} of {len(self.trials)} trials are recorded.")
-        return chosen(self.trials[known], self.tuned, list(self.levels))
+            return Unavailable(f"Nothing is chosen yet: {ended} of {len(self.trials)} trials are recorded.")
+        return summarize_choices(self.trials[known], self.tuned, list(self.levels))
 
-    def front(self, cost: str) -> pd.DataFrame | Missing:
+    def front(self, cost: str) -> pd.DataFrame | Unavailable:
         """The Pareto front of accuracy over a cost; its column `cost` holds the price, of which less is better."""
         if cost not in self.table or not self.cells["n"].sum():
-            return Missing(f"No run has both an accuracy and its {labels.option(cost)}.")
-        found = front(with_price(self.table, cost), list(self.levels), cost="price")
-        return Missing(f"No cell's {labels.option(cost)} is known.") if found.empty else found
+            return Unavailable(f"No run has both an accuracy and its {labels.format_option(cost)}.")
+        found = find_pareto_front(add_cost(self.table, cost), list(self.levels), cost="price")
+        return Unavailable(f"No cell's {labels.format_option(cost)} is known.") if found.empty else found
 
-    def area(self, cost: str) -> pd.DataFrame | Missing:
+    def area(self, cost: str) -> pd.DataFrame | Unavailable:
         """Mean accuracy over log cost, for the curves along the layout's axis; costs are prices, of which less is better."""
-        if len(self.levels[self.places.along]) < 2 or cost not in self.table or not self.cells["n"].sum():
-            return Missing("Curves of accuracy over cost need cells of different cost.")
-        table = with_price(self.table, cost)
-        return attempted(lambda: area(table, list(self.levels), along=self.places.along, cost="price"))
+        if len(self.levels[self.layout.along]) < 2 or cost not in self.table or not self.cells["n"].sum():
+            return Unavailable("Curves of accuracy over cost need cells of different cost.")
+        table = add_cost(self.table, cost)
+        return _try_compute(lambda: average_over_costs(table, list(self.levels), along=self.layout.along, cost="price"))
 
     def at_budget(self, cost: str) -> pd.DataFrame:
         """Accuracies at equal cost, for the curves along the layout's axis; empty where they have no common range."""
-        table, along = with_price(self.table, cost), self.places.along
-        budgets = common_budgets(table, list(self.levels), along=along, cost="price")
-        return at_budget(table, list(self.levels), along=along, cost="price", budgets=budgets)
+        table, along = add_cost(self.table, cost), self.layout.along
+        budgets = choose_budgets(table, list(self.levels), along=along, cost="price")
+        return interpolate_at_budgets(table, list(self.levels), along=along, cost="price", budgets=budgets)
 
-    def power_law(self, cost: str) -> pd.DataFrame | Missing:
+    def power_law(self, cost: str) -> pd.DataFrame | Unavailable:
         """The scaling fit, for the curves along the layout's axis."""
-        if len(self.levels[self.places.along]) < 4 or cost not in self.table or not self.cells["n"].sum():
-            return Missing("A scaling fit needs at least four sizes.")
-        table = with_price(self.table, cost)
-        return attempted(lambda: power_law(table, list(self.levels), along=self.places.along, cost="price"))
+        if len(self.levels[self.layout.along]) < 4 or cost not in self.table or not self.cells["n"].sum():
+            return Unavailable("A scaling fit needs at least four sizes.")
+        table = add_cost(self.table, cost)
+        return _try_compute(lambda: fit_power_law(table, list(self.levels), along=self.layout.along, cost="price"))
 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
     """The material with its parts; one part where there is one way of matching."""
 
-    material: Material
+    study: StudyTables
 
     @property
     def table(self) -> pd.DataFrame:
         """The run table."""
-        return self.material.table
+        return self.study.table
 
     @cached_property
     def splits(self) -> list[str]:
         """The factors that divide the material into parts."""
-        return independent(self.table, [name for name in SPLITS if name in self.material.factors])
+        return find_independent_factors(self.table, [name for name in SPLITS if name in self.study.factors])
 
     @cached_property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[StudyPart]:
         """One part for each combination of the splits, sorted; none for an empty table."""
         if self.table.empty:
             return []
-        factors = [name for name in self.material.factors if name not in SPLITS]
-        return [self.part(group, factors) for group in groups(self.table, self.splits)]
+        factors = [name for name in self.study.factors if name not in SPLITS]
+        return [self.part(group, factors) for group in group_rows(self.table, self.splits)]
 
-    def part(self, group: Group, factors: list[str]) -> Part:
+    def part(self, group: RowGroup, factors: list[str]) -> StudyPart:
         """The part with its factors in the order of their places, each with its levels."""
-        table, trials = self.table[group.rows].reset_index(drop=True), self.material.trials
-        own = trials[[key == group.levels for key in keys(trials, self.splits)]] if len(trials) else trials
-        tuned = [name for name in self.material.tuned if own[name].notna().any()]
-        places = layout(table, factors)
+        table, trials = self.table[group.rows].reset_index(drop=True), self.study.trials
+        own = trials[[key == group.levels for key in read_cells(trials, self.splits)]] if len(trials) else trials
+        tuned = [name for name in self.study.tuned if own[name].notna().any()]
+        places = arrange_factors(table, factors)
         title = part_title(self.splits, group.levels)
-        return Part(
-            title, table, own.reset_index(drop=True), tuned, places, {name: levels(table, name) for name in places.factors}
+        return StudyPart(
+            title, table, own.reset_index(drop=True), tuned, places, {name: list_levels(table, name) for name in places.factors}
         )
 
     @cached_property
@@ -187,7 +195,7 @@ class Findings:
         factors = {tuple(part.varied) for part in self.parts}
         if len(self.parts) < 2 or len(factors) > 1 or not self.count("done"):
             return None
-        return side_by_side({part.title: part.table for part in self.parts}, list(factors.pop()))
+        return compare_studies({part.title: part.table for part in self.parts}, list(factors.pop()))
 
     @cached_property
     def across(self) -> list[str]:
@@ -195,12 +203,12 @@ class Findings:
         if self.compared is None:
             return []
         held = "what is held equal" if self.splits == ["match_by"] else "the study"
-        return across(self.compared, {part.title: part.answer.weighing for part in self.parts}, held=held)
+        return summarize_studies(self.compared, {part.title: part.answer.factor_comparison for part in self.parts}, held=held)
 
     @cached_property
     def spent(self) -> pd.DataFrame:
         """What the study cost, by backbone and device."""
-        return compute_spent(self.table, self.material.trials)
+        return summarize_compute(self.table, self.study.trials)
 
     def count(self, status: str) -> int:
         """How many runs ended, or didn't, with the status."""
@@ -212,17 +220,17 @@ class Findings:
         return self.count("missing") + self.count("failed") > 0 or self.table.empty
 
 
-def part_title(splits: list[str], own: Cell) -> str:
+def part_title(splits: list[str], own: CellLevels) -> str:
     """A part in words; "" where there is only one."""
     told = dict(zip(splits, own, strict=True))
     studies = [f"in {told['study']}"] if "study" in told else []
-    return ", ".join([*studies, *([labels.held_equal(told["match_by"])] if "match_by" in told else [])])
+    return ", ".join([*studies, *([labels.format_matching(told["match_by"])] if "match_by" in told else [])])
 
 
-def attempted(compute: Callable[[], pd.DataFrame]) -> pd.DataFrame | Missing:
+def _try_compute(compute: Callable[[], pd.DataFrame]) -> pd.DataFrame | Unavailable:
     """The table, or the reason that the statistics give for not having it."""
     try:
         return compute()
     except UserError as error:
         problem = error.problems[0]
-        return Missing(f"The study {problem.rule}.")
+        return Unavailable(f"The study {problem.rule}.")

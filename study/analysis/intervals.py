@@ -14,44 +14,44 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-from study.analysis.cell_grid import Floats, Mask, measured
+from study.analysis.cell_grid import BoolArray, FloatArray, is_measured
 
 CONFIDENCE = 0.95  # of every interval and, less one, the level of every test
-FEWEST_SEEDS = 3  # two seeds give a t interval 12.7 standard errors wide to each side: no picture of the spread
+MIN_SEEDS = 3  # two seeds give a t interval 12.7 standard errors wide to each side: no picture of the spread
 FEWEST_FOR_BOOTSTRAP = 20  # simulated: percentile intervals that promise 95 % cover 75 % at n = 3 and 84 % at n = 5
 POWER = 0.8
 
 
 @dataclass(frozen=True, eq=False)
-class Estimate:
+class MeanEstimate:
     """A mean per study with what is needed to judge it; NaN where it can't be had."""
 
-    mean: Floats
-    sd: Floats  # sample standard deviation of what was averaged, ddof = 1
-    n: Floats
-    se: Floats
-    df: Floats
-    low: Floats
-    high: Floats
+    mean: FloatArray
+    sd: FloatArray  # sample standard deviation of what was averaged, ddof = 1
+    n: FloatArray
+    se: FloatArray
+    df: FloatArray
+    low: FloatArray
+    high: FloatArray
 
-    def study(self, place: int) -> Estimate:
+    def study(self, place: int) -> MeanEstimate:
         """One of many studies."""
         fields = (self.mean, self.sd, self.n, self.se, self.df, self.low, self.high)
-        return Estimate(*(field[place] for field in fields))
+        return MeanEstimate(*(field[place] for field in fields))
 
     @property
-    def p(self) -> Floats:
+    def p(self) -> FloatArray:
         """Two-sided p of "the mean is 0"; NaN where no interval is given."""
         return two_sided_p(self)
 
 
-def t_estimate(values: Floats) -> Estimate:
+def estimate_mean(values: FloatArray) -> MeanEstimate:
     """Mean and Student's t interval over the last axis (`... seeds` -> `...`).
 
     No interval (NaN) with fewer than three values, nor where all values are equal: accuracies come in steps of one test
     image, so equal ones show that the spread is below the step and not that it is zero.
     """
-    there = measured(values)
+    there = is_measured(values)
     n = there.sum(axis=-1).astype(float)
     mean = divided(np.where(there, values, 0.0).sum(axis=-1), n)
     deviation = np.where(there, values - mean[..., None], 0.0)
@@ -59,25 +59,25 @@ def t_estimate(values: Floats) -> Estimate:
     return with_interval(mean, sd, n=n, se=divided(sd, np.sqrt(n)), df=n - 1)
 
 
-def with_interval(mean: Floats, sd: Floats, *, n: Floats, se: Floats, df: Floats) -> Estimate:
+def with_interval(mean: FloatArray, sd: FloatArray, *, n: FloatArray, se: FloatArray, df: FloatArray) -> MeanEstimate:
     """The estimate with its t interval, where three seeds and a spread above rounding allow one."""
     spread = se > 1e-12 * np.maximum(np.abs(mean), 1e-3)
-    allowed = (n >= FEWEST_SEEDS) & (df >= 1) & spread
+    allowed = (n >= MIN_SEEDS) & (df >= 1) & spread
     half = np.where(allowed, se * stats.t.ppf(0.5 + CONFIDENCE / 2, np.maximum(df, 1)), np.nan)
-    return Estimate(mean, sd, n, np.where(np.isnan(half), np.nan, se), df, mean - half, mean + half)
+    return MeanEstimate(mean, sd, n, np.where(np.isnan(half), np.nan, se), df, mean - half, mean + half)
 
 
-def two_sided_p(estimate: Estimate) -> Floats:
+def two_sided_p(estimate: MeanEstimate) -> FloatArray:
     """p of the t test that belongs to the interval: below 1 - confidence exactly where the interval leaves out 0."""
     return np.asarray(2 * stats.t.sf(np.abs(estimate.mean / estimate.se), np.maximum(estimate.df, 1)))
 
 
-def divided(top: Floats, bottom: Floats) -> Floats:
+def divided(top: FloatArray, bottom: FloatArray) -> FloatArray:
     """`top / bottom`, NaN where the divisor isn't positive."""
     return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0), np.nan)
 
 
-def block_estimate(values: Floats, weights: Floats) -> Estimate:
+def block_estimate(values: FloatArray, weights: FloatArray) -> MeanEstimate:
     """Contrasts of cell means with seeds as blocks (`studies cells seeds`, `contrasts cells` -> `studies contrasts`).
 
     Accuracy = cell + seed + rest, with one variance of the rest for all cells. Fitted within blocks (least squares with
@@ -86,7 +86,7 @@ def block_estimate(values: Floats, weights: Floats) -> Estimate:
     spread of all cells, so it is narrower than the paired t interval, and wrong where cells spread unequally. All
     studies share the pattern of measured runs. Montgomery, Design and Analysis of Experiments, section 4.1.
     """
-    there: Mask = np.asarray(measured(values).all(axis=0))
+    there: BoolArray = np.asarray(is_measured(values).all(axis=0))
     rows, columns = np.nonzero(there)
     n_cells, n_seeds = there.shape
     design = np.hstack([np.eye(n_cells)[rows], np.eye(n_seeds)[columns]])
@@ -112,13 +112,13 @@ def block_estimate(values: Floats, weights: Floats) -> Estimate:
     )
 
 
-def detectable(sd: float, n: int, *, alpha: float = 0.05) -> float:
+def solve_detectable_difference(sd: float, n: int, *, alpha: float = 0.05) -> float:
     """The smallest true difference that a two-sided paired t test at `alpha` would see in four of five studies.
 
     Solved on the noncentral t distribution, for the spread `sd` of the paired differences that was observed; with few
     seeds that spread is itself uncertain. NaN below three seeds. Cohen, Statistical Power Analysis, chapter 2.
     """
-    if n < FEWEST_SEEDS or not sd > 0:
+    if n < MIN_SEEDS or not sd > 0:
         return float("nan")
     critical = stats.t.isf(alpha / 2, n - 1)
 

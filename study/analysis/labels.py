@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from study.analysis.cell_grid import Level
 
-OPTIONS = {
+OPTION_NAMES = {
     "patch_size": "patch size",
     "kernel_size": "kernel size",
     "kernel_pixels": "kernel size",
@@ -60,7 +60,7 @@ UNITS = {
     "val_accuracy": "%",
 }
 
-LEVELS = {
+LEVEL_NAMES = {
     "convmixer": "ConvMixer",
     "vit": "ViT",
     "mlp_mixer": "MLP-Mixer",
@@ -72,48 +72,48 @@ LEVELS = {
     "mlp": "MLP",
 }
 
-MULTIPLES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
-def option(name: str) -> str:
+def format_option(name: str) -> str:
     """An option's name in words: "patch size"."""
-    return OPTIONS.get(name, name.replace("_", " "))
+    return OPTION_NAMES.get(name, name.replace("_", " "))
 
 
-def axis(name: str) -> str:
+def format_axis_label(name: str) -> str:
     """An option's name with its unit, as an axis carries it: "patch size (pixels)"."""
-    return f"{option(name)} ({UNITS[name]})" if name in UNITS else option(name)
+    return f"{format_option(name)} ({UNITS[name]})" if name in UNITS else format_option(name)
 
 
-def level(value: Level) -> str:
+def format_level(value: Level) -> str:
     """A level in words: "ViT", "4", "0.001", "on"; "none" where the backbone has no such option."""
     if value is None:
         return "none"
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, str):
-        return LEVELS.get(value, value.replace("_", " "))
+        return LEVEL_NAMES.get(value, value.replace("_", " "))
     round_count = isinstance(value, int) and value >= 10_000 and value % 1000 == 0
-    return amount(value, digits=6) if round_count or abs(value) >= 1e6 else f"{value:g}"
+    return format_amount(value, digits=6) if round_count or abs(value) >= 1e6 else f"{value:g}"
 
 
-def held_equal(by: Level) -> str:
+def format_matching(by: Level) -> str:
     """A way of matching as what it holds equal: "at equal parameters"."""
     return {"params": "at equal parameters", "macs": "at equal MACs", "seconds": "at equal training time"}.get(
         str(by), "at given width and depth"
     )
 
 
-def assignment(name: str, value: Level) -> str:
+def format_setting(name: str, value: Level) -> str:
     """One option with its level: "kernel size 5"; a level that speaks for itself stands alone: "ViT"."""
     if name == "match_by":
-        return held_equal(value)
+        return format_matching(value)
     if name == "study":
         return str(value)
-    return level(value) if name in ("backbone", "token_mixer") else f"{option(name)} {level(value)}"
+    return format_level(value) if name in ("backbone", "token_mixer") else f"{format_option(name)} {format_level(value)}"
 
 
-def percent(fraction: float | None, *, digits: int = 1, signed: bool = False) -> str:
+def format_percent(fraction: float | None, *, digits: int = 1, signed: bool = False) -> str:
     """A fraction as it is printed, without the sign of per cent: 0.9731 -> "97.3"; "–" where it is missing."""
     if fraction is None or not math.isfinite(fraction):
         return "–"
@@ -121,24 +121,24 @@ def percent(fraction: float | None, *, digits: int = 1, signed: bool = False) ->
     return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
 
 
-def interval(low: float, high: float, *, digits: int = 1, signed: bool = False) -> str:
+def format_interval(low: float, high: float, *, digits: int = 1, signed: bool = False) -> str:
     """An interval of fractions in per cent: "96.1 to 97.0"; "–" where there is none."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "–"
-    return f"{percent(low, digits=digits, signed=signed)} to {percent(high, digits=digits, signed=signed)}"
+    return f"{format_percent(low, digits=digits, signed=signed)} to {format_percent(high, digits=digits, signed=signed)}"
 
 
-def amount(value: float | None, *, digits: int = 3) -> str:
+def format_amount(value: float | None, *, digits: int = 3) -> str:
     """A count with a multiple of a thousand: 594186 -> "594 k"; "–" where it is missing."""
     if value is None or not math.isfinite(value):
         return "–"
-    for size, letter in MULTIPLES:
+    for size, letter in _SI_PREFIXES:
         if abs(value) >= size * 0.9995:
             return f"{value / size:.{digits}g} {letter}" if abs(value) < 999.5 * size else f"{value / size:.0f} {letter}"
     return f"{value:.{digits}g}"
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """A time as people say it: "42 s", "3.5 min", "2.1 h"."""
     if seconds is None or not math.isfinite(seconds):
         return "–"
@@ -147,18 +147,18 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def enumeration(words: Iterable[str]) -> str:
+def join_words(words: Iterable[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     words = list(words)
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def term(name: str) -> str:
+def format_term(name: str) -> str:
     """A term of a decomposition in words: "patch_size x backbone" -> "patch size × backbone"."""
-    return " × ".join(option(part) for part in name.split(" x "))
+    return " × ".join(format_option(part) for part in name.split(" x "))
 
 
-def short(text: str, *, letters: int = 30) -> str:
+def shorten(text: str, *, letters: int = 30) -> str:
     """A text cut in its middle where it would crowd a figure out, with no letter that matplotlib reads as markup."""
     kept = text if len(text) <= letters else f"{text[: letters // 2 - 1]}…{text[-(letters // 2) :]}"
     return kept.replace("$", r"\$")

@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.analysis.cell_grid import Cell, plain
+from study.analysis.cell_grid import CellLevels, to_level
 from study.records.selection import at_edge
 
-MEASURE = "val_accuracy"
+VALIDATION_ACCURACY = "val_accuracy"
 
 
-def candidates(trials: pd.DataFrame, tuned: Sequence[str]) -> pd.DataFrame:
+def summarize_candidates(trials: pd.DataFrame, tuned: Sequence[str]) -> pd.DataFrame:
     """One row per cell and combination of the tuned options: trials, diverged ones, mean accuracy, whether it was chosen.
 
     `accuracy` is a fraction, NaN where no trial came to one; the other columns are those of the candidate's first trial.
     """
-    keys = keys_of(trials, ("cell", *tuned))
+    keys = read_keys(trials, ("cell", *tuned))
     rows = []
     for key in dict.fromkeys(keys):
         own = trials[[found == key for found in keys]]
-        known = pd.to_numeric(own[MEASURE], errors="coerce").astype("Float64").dropna()
+        known = pd.to_numeric(own[VALIDATION_ACCURACY], errors="coerce").astype("Float64").dropna()
         status = own["status"].astype(str)
         first: dict[Hashable, Any] = own.iloc[0].to_dict()
         figures: dict[Hashable, Any] = {
@@ -41,21 +41,21 @@ def candidates(trials: pd.DataFrame, tuned: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def keys_of(table: pd.DataFrame, columns: Sequence[str]) -> list[Cell]:
+def read_keys(table: pd.DataFrame, columns: Sequence[str]) -> list[CellLevels]:
     """Each row's entries in the columns."""
-    return [tuple(plain(row[name]) for name in columns) for row in table.to_dict("records")]
+    return [tuple(to_level(row[name]) for name in columns) for row in table.to_dict("records")]
 
 
-def chosen(trials: pd.DataFrame, tuned: Sequence[str], factors: Sequence[str]) -> pd.DataFrame:
+def summarize_choices(trials: pd.DataFrame, tuned: Sequence[str], factors: Sequence[str]) -> pd.DataFrame:
     """One row per cell whose choice has been made: its levels, the chosen ones, and how it compares with the others.
 
     Population: none; a statement about these trials. `gap` is the chosen candidate's accuracy less the runner-up's (a
     fraction; NaN where that has none, negative where the runner-up was passed over for its diverged trials), `tied` counts
     other candidates of the same accuracy, `edge` names the tuned options whose chosen level is the least or greatest tried.
     """
-    found = candidates(trials, tuned)
+    found = summarize_candidates(trials, tuned)
     rows = [
-        {**{name: best[name] for name in (*factors, *tuned)}, **standing(best, others, tuned=tuned)}
+        {**{name: best[name] for name in (*factors, *tuned)}, **_compare_choice(best, others, tuned=tuned)}
         for _, own in found.groupby("cell", sort=False)
         for best in own[own["chosen"]].to_dict("records")[:1]
         for others in [own[~own["chosen"]]]
@@ -63,12 +63,12 @@ def chosen(trials: pd.DataFrame, tuned: Sequence[str], factors: Sequence[str]) -
     return pd.DataFrame(rows, columns=[*factors, *tuned, "accuracy", "gap", "edge", "tied", "candidates", "diverged", "tried"])
 
 
-def standing(best: Mapping[Any, Any], others: pd.DataFrame, *, tuned: Sequence[str]) -> dict[str, object]:
+def _compare_choice(best: Mapping[Any, Any], others: pd.DataFrame, *, tuned: Sequence[str]) -> dict[str, object]:
     """How the chosen candidate compares with those that weren't."""
     ranked = others.sort_values(["diverged", "accuracy"], ascending=[True, False], kind="stable", na_position="last")
     second = float(ranked["accuracy"].iloc[0]) if len(ranked) else np.nan
     alike = (others["accuracy"] == best["accuracy"]) & (others["diverged"] == best["diverged"])
-    edge = [name for name in tuned if at_edge(plain(best[name]), [plain(best[name]), *map(plain, others[name])])]
+    edge = [name for name in tuned if at_edge(to_level(best[name]), [to_level(best[name]), *map(to_level, others[name])])]
     return {
         "accuracy": best["accuracy"],
         "gap": best["accuracy"] - second,
@@ -80,7 +80,7 @@ def standing(best: Mapping[Any, Any], others: pd.DataFrame, *, tuned: Sequence[s
     }
 
 
-def profile(trials: pd.DataFrame, tuned: Sequence[str], *, over: str) -> pd.DataFrame:
+def select_best_candidates(trials: pd.DataFrame, tuned: Sequence[str], *, over: str) -> pd.DataFrame:
     """The trials at each level of `over`, all other tuned options at what suits that level best.
 
     So that a curve over one option is not bent by averages over the others: per cell and level the candidate with the
@@ -88,9 +88,9 @@ def profile(trials: pd.DataFrame, tuned: Sequence[str], *, over: str) -> pd.Data
     """
     if set(tuned) == {over}:
         return trials
-    found = candidates(trials, tuned).sort_values(["diverged", "accuracy"], ascending=[True, False], kind="stable")
-    kept: dict[Cell, Cell] = {}
-    for level, candidate in zip(keys_of(found, ("cell", over)), keys_of(found, tuned), strict=True):
+    found = summarize_candidates(trials, tuned).sort_values(["diverged", "accuracy"], ascending=[True, False], kind="stable")
+    kept: dict[CellLevels, CellLevels] = {}
+    for level, candidate in zip(read_keys(found, ("cell", over)), read_keys(found, tuned), strict=True):
         kept.setdefault(level, candidate)
-    pairs = zip(keys_of(trials, ("cell", over)), keys_of(trials, tuned), strict=True)
+    pairs = zip(read_keys(trials, ("cell", over)), read_keys(trials, tuned), strict=True)
     return trials[[kept[level] == candidate for level, candidate in pairs]]

@@ -13,11 +13,11 @@ from typing import Any
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.cell_grid import Cell, plain
-from study.analysis.cell_means import bounded
-from study.analysis.cost_columns import GAINS, SIZES, costs_of
-from study.analysis.figure_axes import groups, keys
-from study.analysis.findings import Findings, Part
+from study.analysis.cell_grid import CellLevels, to_level
+from study.analysis.cell_means import clip_intervals
+from study.analysis.cost_columns import SIZE_COLUMNS, SPEED_COLUMNS, list_costs
+from study.analysis.factor_layout import group_rows, read_cells
+from study.analysis.findings import Findings, StudyPart
 from study.reporting.figures.panels import Series, series_of
 from study.reporting.figures.style import MARKS
 from study.reporting.text_tables import Row
@@ -37,7 +37,7 @@ def explorer(findings: Findings) -> Json:
     """Everything the page's script works on; {} where no run is done."""
     if not findings.count("done"):
         return {}
-    costs = sorted(costs_of(findings.table), key=lambda name: name == "params")  # MACs first: parameters are often matched
+    costs = sorted(list_costs(findings.table), key=lambda name: name == "params")  # MACs first: parameters are often matched
     curves = curves_of(findings)
     shown = [name for name in CURVES if any(name in curve for curve in curves.values())]
     series = page_series(findings)
@@ -45,18 +45,18 @@ def explorer(findings: Findings) -> Json:
         "runs": [run for part in findings.parts for run in runs_of(part, series, costs)],
         "cells": [cell for part in findings.parts for cell in cells_of(part, series, costs)],
         "curves": curves,
-        "costs": [{"name": name, "title": labels.option(name), "spec": scatter(name, series)} for name in costs],
-        "measures": [{"name": name, "title": labels.option(name), "spec": lines(name, series)} for name in shown],
+        "costs": [{"name": name, "title": labels.format_option(name), "spec": scatter(name, series)} for name in costs],
+        "measures": [{"name": name, "title": labels.format_option(name), "spec": lines(name, series)} for name in shown],
     }
 
 
 def page_series(findings: Findings) -> list[Series]:
     """The series of all parts, told apart by the factors that any of them tells its series apart by."""
-    factors = tuple(dict.fromkeys(name for part in findings.parts for name in part.places.series))
-    return series_of(findings.table, replace(findings.parts[0].places, series=factors))
+    factors = tuple(dict.fromkeys(name for part in findings.parts for name in part.layout.series))
+    return series_of(findings.table, replace(findings.parts[0].layout, series=factors))
 
 
-def done_runs(part: Part) -> pd.DataFrame:
+def done_runs(part: StudyPart) -> pd.DataFrame:
     """The part's runs that have an accuracy."""
     return part.table[(part.table["status"] == "done").to_numpy(dtype=bool)]
 
@@ -66,18 +66,18 @@ def numeric(table: pd.DataFrame, column: str) -> pd.Series[float]:
     return pd.to_numeric(table[column], errors="coerce").astype("Float64").astype(float)
 
 
-def runs_of(part: Part, series: list[Series], costs: list[str]) -> list[Json]:
+def runs_of(part: StudyPart, series: list[Series], costs: list[str]) -> list[Json]:
     """One point for each run of the part that is done."""
     done = done_runs(part)
     titles = {one.levels: one.title for one in series}
-    owners = [titles[key] for key in keys(done, series[0].factors)]
+    owners = [titles[key] for key in read_cells(done, series[0].factors)]
     points = []
-    for row, owner, cell in zip(done.to_dict("records"), owners, keys(done, list(part.levels)), strict=True):
+    for row, owner, cell in zip(done.to_dict("records"), owners, read_cells(done, list(part.levels)), strict=True):
         point = {
             "id": str(row["run_id"]),
             "cell": label(part, cell),
             "series": owner,
-            "seed": plain(row["seed"]),
+            "seed": to_level(row["seed"]),
             **{name: percent(row.get(name)) for name in MEASURES},
             **{name: rounded(row[name]) for name in costs},
         }
@@ -85,23 +85,23 @@ def runs_of(part: Part, series: list[Series], costs: list[str]) -> list[Json]:
     return points
 
 
-def cells_of(part: Part, series: list[Series], costs: list[str]) -> list[Json]:
+def cells_of(part: StudyPart, series: list[Series], costs: list[str]) -> list[Json]:
     """One mark for each measured cell of the part, at the geometric mean of its runs' costs."""
-    found = dict(zip(keys(part.cells, list(part.levels)), bounded(part.cells).to_dict("records"), strict=True))
+    found = dict(zip(read_cells(part.cells, list(part.levels)), clip_intervals(part.cells).to_dict("records"), strict=True))
     done = done_runs(part)
     return [
         cell_mark(part, found[group.levels], done[group.rows], series=series, costs=costs)
-        for group in groups(done, list(part.levels))
+        for group in group_rows(done, list(part.levels))
     ]
 
 
-def cell_mark(part: Part, row: Row, runs: pd.DataFrame, *, series: list[Series], costs: list[str]) -> Json:
+def cell_mark(part: StudyPart, row: Row, runs: pd.DataFrame, *, series: list[Series], costs: list[str]) -> Json:
     """A cell's mark: its row of the table of cells, and what its runs cost."""
-    (key,) = set(keys(runs, series[0].factors))
+    (key,) = set(read_cells(runs, series[0].factors))
     owner = next(one for one in series if one.levels == key)
-    level = labels.level(plain(row[part.places.along]))
+    level = labels.format_level(to_level(row[part.layout.along]))
     return {
-        "cell": label(part, tuple(plain(row[name]) for name in part.levels)),
+        "cell": label(part, tuple(to_level(row[name]) for name in part.levels)),
         "series": owner.title,
         "level": level if len(level) <= 2 else "",
         "pointed": owner.mark.shape.startswith("triangle"),
@@ -111,9 +111,9 @@ def cell_mark(part: Part, row: Row, runs: pd.DataFrame, *, series: list[Series],
     }
 
 
-def label(part: Part, cell: Cell) -> str:
+def label(part: StudyPart, cell: CellLevels) -> str:
     """A cell in words, with its part where there are several."""
-    told = [labels.assignment(name, level) for name, level in zip(part.levels, cell, strict=True) if level is not None]
+    told = [labels.format_setting(name, level) for name, level in zip(part.levels, cell, strict=True) if level is not None]
     return ", ".join([*told, *([part.title] if part.title else [])])
 
 
@@ -131,7 +131,7 @@ def percent(fraction: object) -> float | None:
 
 def rounded(value: object, *, digits: int = 5) -> float | None:
     """A number to so many significant digits, None for what is missing or no finite number."""
-    known = plain(value)
+    known = to_level(value)
     if not isinstance(known, int | float) or not math.isfinite(known):
         return None
     return float(f"{known:.{digits}g}")
@@ -139,7 +139,7 @@ def rounded(value: object, *, digits: int = 5) -> float | None:
 
 def curves_of(findings: Findings) -> dict[str, dict[str, list[float | None]]]:
     """The learning curves of the runs of the table, by run, as columns."""
-    curves = findings.material.curves
+    curves = findings.study.curves
     known = set(findings.table["run_id"])
     names = [name for name in ("epoch", *CURVES) if name in curves and curves[name].notna().any()]
     found = {}
@@ -167,9 +167,14 @@ def shape_scale(series: list[Series]) -> Json:
 
 def scatter(cost: str, series: list[Series]) -> Json:
     """Accuracy over a cost: runs as small points that tell who they are, cells as marks with their intervals."""
-    across = {"field": cost, "type": "quantitative", "title": labels.axis(cost), "axis": {"format": "~s", "tickCount": 6}}
+    across = {
+        "field": cost,
+        "type": "quantitative",
+        "title": labels.format_axis_label(cost),
+        "axis": {"format": "~s", "tickCount": 6},
+    }
     across["scale"] = {"type": "log", "nice": False, "padding": 24}
-    up = {"type": "quantitative", "scale": {"zero": False}, "title": labels.axis("test_accuracy")}
+    up = {"type": "quantitative", "scale": {"zero": False}, "title": labels.format_axis_label("test_accuracy")}
     colour = {"field": "series", "type": "nominal", "scale": colour_scale(series), "legend": {"title": None, "orient": "top"}}
     shape = {"field": "series", "type": "nominal", "scale": shape_scale(series), "legend": {"title": None, "orient": "top"}}
     run_tip = tooltip(
@@ -179,7 +184,7 @@ def scatter(cost: str, series: list[Series]) -> Json:
             "seed": "seed",
             "test_accuracy": "test accuracy (%)",
             "val_accuracy": "validation accuracy (%)",
-            cost: labels.axis(cost),
+            cost: labels.format_axis_label(cost),
         }
     )
     cell_tip = tooltip(
@@ -189,7 +194,7 @@ def scatter(cost: str, series: list[Series]) -> Json:
             "mean": "mean test accuracy (%)",
             "low": "95 % interval from",
             "high": "to",
-            cost: labels.axis(cost),
+            cost: labels.format_axis_label(cost),
         }
     )
     return {
@@ -237,7 +242,7 @@ def scatter(cost: str, series: list[Series]) -> Json:
 
 def lines(measure: str, series: list[Series]) -> Json:
     """The chosen runs' curves of one measure over epochs, coloured as their series."""
-    up = {"field": measure, "type": "quantitative", "scale": {"zero": False}, "title": labels.axis(measure)}
+    up = {"field": measure, "type": "quantitative", "scale": {"zero": False}, "title": labels.format_axis_label(measure)}
     colour = {"field": "series", "type": "nominal", "scale": colour_scale(series), "legend": {"title": None, "orient": "top"}}
     return {
         "width": "container",
@@ -249,7 +254,9 @@ def lines(measure: str, series: list[Series]) -> Json:
             "y": up,
             "color": colour,
             "detail": {"field": "id"},
-            "tooltip": tooltip({"id": "run", "cell": "cell", "seed": "seed", "epoch": "epoch", measure: labels.axis(measure)}),
+            "tooltip": tooltip(
+                {"id": "run", "cell": "cell", "seed": "seed", "epoch": "epoch", measure: labels.format_axis_label(measure)}
+            ),
         },
     }
 
@@ -257,7 +264,11 @@ def lines(measure: str, series: list[Series]) -> Json:
 def tooltip(fields: dict[str, str]) -> list[Json]:
     """What stands beside the pointer, in this order; accuracies to two digits, costs with a multiple of a thousand."""
     accuracies = dict.fromkeys((*MEASURES, "mean", "low", "high"), ".2f")
-    formats = {**accuracies, **dict.fromkeys((*SIZES, *GAINS), ".3s"), **dict.fromkeys(("train_loss", "val_loss", "lr"), ".3g")}
+    formats = {
+        **accuracies,
+        **dict.fromkeys((*SIZE_COLUMNS, *SPEED_COLUMNS), ".3s"),
+        **dict.fromkeys(("train_loss", "val_loss", "lr"), ".3g"),
+    }
     return [
         {"field": name, "title": title, "type": "quantitative", "format": formats[name]}
         if name in formats

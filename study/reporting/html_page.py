@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from study.analysis import labels
-from study.analysis.cell_grid import Level, plain
+from study.analysis.cell_grid import Level, to_level
 from study.analysis.findings import Findings
 from study.reporting.figures.figure_spec import Plate
 from study.reporting.figures.style import PAPER
@@ -45,7 +45,7 @@ def page(findings: Findings, plates: Sequence[Plate], figures: Path) -> str:
     )
     module, style = datatables()
     return environment.get_template("page.html").render(
-        study=findings.material.facts,
+        study=findings.study.facts,
         standing=standing(findings),
         parts=[(part.heading, part.sentences) for part in findings.parts],
         across=findings.across,
@@ -103,19 +103,22 @@ def has_any(table: pd.DataFrame, column: str) -> bool:
 
 def heading(name: str) -> str:
     """The heading of a column of runs."""
-    return {"run_id": "run", "seed": "seed"}.get(name, labels.axis(name))
+    return {"run_id": "run", "seed": "seed"}.get(name, labels.format_axis_label(name))
 
 
 def entry(name: str, value: object) -> dict[str, Level]:
     """One entry: the text to be read and the value to be sorted by."""
-    known = plain(value)
+    known = to_level(value)
     if name in ("test_accuracy", "val_accuracy"):
-        return {"text": labels.percent(known if isinstance(known, float | int) else None, digits=2), "order": number(known)}
+        return {
+            "text": labels.format_percent(known if isinstance(known, float | int) else None, digits=2),
+            "order": number(known),
+        }
     if name in ("params", "macs", "images_per_second", "train_seconds"):
-        return {"text": labels.amount(known if isinstance(known, float | int) else None), "order": number(known)}
+        return {"text": labels.format_amount(known if isinstance(known, float | int) else None), "order": number(known)}
     if name in ("run_id", "reason", "study"):
         return {"text": "" if known is None else str(known), "order": None}
-    return {"text": labels.level(known), "order": known if isinstance(known, float | int) else None}
+    return {"text": labels.format_level(known), "order": known if isinstance(known, float | int) else None}
 
 
 def number(value: Level) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from study.analysis.findings import Findings, Missing
+from study.analysis.findings import Findings, Unavailable
 from study.reporting.figures.figure_spec import Plate
 from study.reporting.provenance import facts, standing, troubled
 from study.reporting.section import Section
@@ -21,7 +21,7 @@ SHOWN_RUNS = 50
 
 def document(findings: Findings, plates: Sequence[Plate]) -> str:
     """The whole report as Markdown; figures are linked in `figures/`."""
-    study = findings.material.facts
+    study = findings.study.facts
     first = standing(findings)
     blocks = [
         *([f"**{markdown_text(first)}**"] if first else []),
@@ -72,7 +72,7 @@ def figure_blocks(plates: Sequence[Plate]) -> Iterator[str]:
 def section_blocks(section: Section) -> Iterator[str]:
     """One table with its heading and how to read it."""
     yield f"## {markdown_text(section.title)}"
-    if isinstance(section.content, Missing):
+    if isinstance(section.content, Unavailable):
         yield markdown_text(section.content.reason)
         return
     yield section.content.markdown()
@@ -98,9 +98,9 @@ def provenance_blocks(findings: Findings) -> Iterator[str]:
     lines = [f"- {fact.name}: {markdown_text(fact.value)}" for fact in facts(findings)]
     if lines:
         yield "\n".join(lines)
-    name = findings.material.facts.name
+    name = findings.study.facts.name
     yield (
-        f"Everything here is drawn from `runs.csv`, {'`trials.csv`, ' if len(findings.material.trials) else ''}"
+        f"Everything here is drawn from `runs.csv`, {'`trials.csv`, ' if len(findings.study.trials) else ''}"
         "`curves.parquet` and `study.json` in this folder: "
         f"`python -m study.report reports/{name}` draws it again. `sweep.yaml` is the sweep as it was launched."
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.cell_grid import plain
+from study.analysis.cell_grid import to_level
 from study.analysis.findings import Findings
 
 STATUSES = ("done", "diverged", "failed", "missing")
@@ -56,12 +56,12 @@ def troubled(table: pd.DataFrame) -> list[tuple[str, str, str]]:
         return []
     rows = table[table["status"] != "done"]
     reasons = rows["reason"] if "reason" in rows else pd.Series("", index=rows.index)
-    return [(str(i), str(s), str(plain(r) or "")) for i, s, r in zip(rows["run_id"], rows["status"], reasons, strict=True)]
+    return [(str(i), str(s), str(to_level(r) or "")) for i, s, r in zip(rows["run_id"], rows["status"], reasons, strict=True)]
 
 
 def facts(findings: Findings) -> list[Fact]:
     """The lines of the provenance, without those that the table knows nothing about."""
-    table, study = findings.table, findings.material.facts
+    table, study = findings.table, findings.study.facts
     if table.empty:
         return []
     counts = ", ".join(f"{findings.count(status)} {status}" for status in STATUSES if findings.count(status))
@@ -85,22 +85,22 @@ def values(table: pd.DataFrame, column: str) -> list[str]:
     """The different entries of a column in words, those that are missing left out."""
     if column not in table:
         return []
-    return sorted({labels.level(plain(entry)) for entry in table[column].dropna()})
+    return sorted({labels.format_level(to_level(entry)) for entry in table[column].dropna()})
 
 
 def listed(table: pd.DataFrame, columns: Sequence[str]) -> str:
     """The entries of the first column that has any."""
-    return next((labels.enumeration(found) for name in columns if (found := values(table, name))), "")
+    return next((labels.join_words(found) for name in columns if (found := values(table, name))), "")
 
 
 def data_text(table: pd.DataFrame) -> str:
     """Data set, image size and splits."""
     sizes = [
-        f"{labels.enumeration(found)} {word}"
+        f"{labels.join_words(found)} {word}"
         for column, word in (("train_images", "training"), ("val_images", "validation"), ("test_images", "test"))
         if (found := values(table, column))
     ]
-    pixels = [f"{labels.enumeration(found)} px" for found in [values(table, "image_size")] if found]
+    pixels = [f"{labels.join_words(found)} px" for found in [values(table, "image_size")] if found]
     splits = [f"{', '.join(sizes)} images"] if sizes else []
     return ", ".join([*(part for part in [listed(table, ["data_name"])] if part), *pixels, *splits])
 
@@ -108,7 +108,9 @@ def data_text(table: pd.DataFrame) -> str:
 def recipe_text(table: pd.DataFrame) -> str:
     """The options of training that a reader asks for first."""
     names = ("epochs", "batch_size", "lr", "weight_decay", "schedule", "precision")
-    return ", ".join(f"{labels.option(name)} {labels.enumeration(found)}" for name in names if (found := values(table, name)))
+    return ", ".join(
+        f"{labels.format_option(name)} {labels.join_words(found)}" for name in names if (found := values(table, name))
+    )
 
 
 def budget_text(table: pd.DataFrame) -> str:
@@ -117,20 +119,20 @@ def budget_text(table: pd.DataFrame) -> str:
     residual = pd.to_numeric(table.get("match_residual", pd.Series(dtype=float)), errors="coerce").abs().max()
     if not ways or ways == ["none"]:
         return "not matched" if ways else ""
-    closest = f", within {labels.percent(float(residual))} %" if residual == residual else ""
-    return f"{labels.enumeration(ways)}{closest}"
+    closest = f", within {labels.format_percent(float(residual))} %" if residual == residual else ""
+    return f"{labels.join_words(ways)}{closest}"
 
 
 def training_time(table: pd.DataFrame) -> str:
     """Seconds of all recorded runs together."""
     seconds = pd.to_numeric(table.get("train_seconds", pd.Series(dtype=float)), errors="coerce").dropna()
-    return f"{labels.duration(float(seconds.sum()))} in {len(seconds)} runs" if len(seconds) else ""
+    return f"{labels.format_duration(float(seconds.sum()))} in {len(seconds)} runs" if len(seconds) else ""
 
 
 def versions(table: pd.DataFrame) -> str:
     """Versions of what trained the runs."""
     names = [str(name) for name in table.columns if str(name).endswith("_version")]
-    told = [f"{name.removesuffix('_version')} {labels.enumeration(found)}" for name in names if (found := values(table, name))]
+    told = [f"{name.removesuffix('_version')} {labels.join_words(found)}" for name in names if (found := values(table, name))]
     return ", ".join(told)
 
 
@@ -140,4 +142,4 @@ def commits(table: pd.DataFrame) -> str:
     if not names:
         return "unknown"
     changed = "dirty" in table and bool(table["dirty"].fillna(False).astype(bool).any())
-    return labels.enumeration([name[:12] for name in names]) + (" with uncommitted changes" if changed else "")
+    return labels.join_words([name[:12] for name in names]) + (" with uncommitted changes" if changed else "")

@@ -29,7 +29,7 @@ class Reference:
     def told(self) -> str:
         """The result with its source, on one line."""
         recipe = f"patch size {self.patch_size}, {self.epochs} epochs"
-        return f"{self.name}, {recipe}, {labels.percent(self.accuracy)} % ({self.source})"
+        return f"{self.name}, {recipe}, {labels.format_percent(self.accuracy)} % ({self.source})"
 
 
 KENTARO = "kentaroy47/vision-transformers-cifar10"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.analysis.findings import Findings
-from study.analysis.inputs import from_report
+from study.analysis.report_tables import read_report_folder
 from study.reporting.figures.catalog import plates
 from study.reporting.figures.figure_files import save
 from study.reporting.figures.figure_spec import Plate
@@ -31,7 +31,7 @@ def draw(folder: Path, *, look: Look = PAPER) -> Written:
 
     Report and page show the figures for paper; those in another look are drawn as well, into a folder of their own.
     """
-    findings = Findings(from_report(folder))
+    findings = Findings(read_report_folder(folder))
     drawn = plates(findings)
     for style in dict.fromkeys((PAPER, look)):
         place = folder / figures_folder(style)

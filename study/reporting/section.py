@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.cell_grid import plain
-from study.analysis.cell_means import cut_ends
-from study.analysis.findings import Missing
+from study.analysis.cell_grid import to_level
+from study.analysis.cell_means import describe_clipping
+from study.analysis.findings import Unavailable
 from study.reporting.text_tables import Column, TextTable
 
 
@@ -20,7 +20,7 @@ class Section:
 
     name: str  # for file names: "contrasts"
     title: str
-    content: TextTable | Missing
+    content: TextTable | Unavailable
     reading: str
     notes: tuple[str, ...] = ()
 
@@ -32,12 +32,12 @@ def factor_columns(names: Sequence[str]) -> list[Column]:
 
 def factor_column(name: str) -> Column:
     """The levels of one factor."""
-    return Column(labels.option(name), lambda row: labels.level(plain(row[name])), numeric=False)
+    return Column(labels.format_option(name), lambda row: labels.format_level(to_level(row[name])), numeric=False)
 
 
 def cut_notes(found: pd.DataFrame) -> tuple[str, ...]:
     """That intervals were cut where accuracies end, where that happened."""
-    ends = cut_ends(found)
+    ends = describe_clipping(found)
     return (
         (f"Intervals that run past {ends} are cut there: no accuracy lies beyond. Nothing else is computed from the cut ones.",)
         if ends
@@ -47,5 +47,5 @@ def cut_notes(found: pd.DataFrame) -> tuple[str, ...]:
 
 def with_limits(value: float, low: float, high: float, *, digits: int, signed: bool) -> str:
     """A fraction in per cent with its interval in brackets, where it has one."""
-    inside = "" if pd.isna(low) else f" ({labels.interval(low, high, digits=digits, signed=signed)})"
-    return labels.percent(value, digits=digits, signed=signed) + inside
+    inside = "" if pd.isna(low) else f" ({labels.format_interval(low, high, digits=digits, signed=signed)})"
+    return labels.format_percent(value, digits=digits, signed=signed) + inside

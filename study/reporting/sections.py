@@ -8,11 +8,11 @@ from functools import partial
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.across_budgets import CLAIMS, CONTRAST, signs
-from study.analysis.cell_grid import Cell, plain
-from study.analysis.cell_means import bounded
-from study.analysis.figure_axes import keys
-from study.analysis.findings import Findings, Missing, Part
+from study.analysis.cell_grid import CellLevels, to_level
+from study.analysis.cell_means import clip_intervals
+from study.analysis.factor_layout import read_cells
+from study.analysis.findings import Findings, StudyPart, Unavailable
+from study.analysis.study_comparison import CLAIMS, CONTRAST, compare_signs
 from study.reporting.cost_sections import cost_section, curves_sections
 from study.reporting.section import Section, cut_notes, factor_columns, with_limits
 from study.reporting.text_tables import Column, Row, count, limits, number, p_text, p_value, percent, text_table, words
@@ -56,7 +56,7 @@ def side_by_side_section(findings: Findings) -> Section:
         "it is the same wherever a difference is told from zero, turns, may turn (the other sign isn't told from zero), or is "
         "told from zero nowhere. Networks of different columns differ in size, so columns are not subtracted."
     )
-    return Section("side-by-side", "Side by side", text_table(signs(compared), columns), reading)
+    return Section("side-by-side", "Side by side", text_table(compare_signs(compared), columns), reading)
 
 
 def contrast_name(row: Row) -> str:
@@ -64,7 +64,7 @@ def contrast_name(row: Row) -> str:
     return f"{row['upper']} − {row['lower']}{', ' if row['where'] else ''}{row['where']}"
 
 
-def of_part(part: Part) -> Iterator[Section]:
+def of_part(part: StudyPart) -> Iterator[Section]:
     """The tables of one part, in the order of the report."""
     ending = f", {part.title}" if part.title else ""
     yield cells_section(part, ending)
@@ -86,7 +86,7 @@ def compute_section(findings: Findings) -> Section:
         words("device", "device"),
         count("runs", "runs"),
         *(hours_column(name) for name in ("done", "diverged")),
-        *([count("trials", "trials"), hours_column("trial")] if len(findings.material.trials) else []),
+        *([count("trials", "trials"), hours_column("trial")] if len(findings.study.trials) else []),
         hours_column("lost"),
         count("further attempts", "further_attempts"),
         count("without a time", "untimed"),
@@ -103,7 +103,7 @@ def hours_column(name: str) -> Column:
     return Column(f"{name} (h)", lambda row: "–" if pd.isna(row[f"{name}_hours"]) else f"{row[f'{name}_hours']:.3g}")
 
 
-def cells_section(part: Part, ending: str) -> Section:
+def cells_section(part: StudyPart, ending: str) -> Section:
     """Accuracy of every cell with its spread, interval and n, and what its network costs."""
     factors = list(part.levels)
     bound = limits("with diverged runs", low="worst", high="best")
@@ -128,24 +128,24 @@ def cells_section(part: Part, ending: str) -> Section:
     if part.cells["diverged"].sum():
         reading += " With diverged runs: the mean had they ended at chance, and had they done as well as the best."
     notes = tuple(sorted({str(text).capitalize() + "." for text in part.cells["note"] if text}))
-    shown = text_table(bounded(part.cells), columns)
+    shown = text_table(clip_intervals(part.cells), columns)
     return Section(f"cells{part.ending}", f"Cells{ending}", shown, reading, (*cut_notes(part.cells), *notes))
 
 
 def cost_column(table: pd.DataFrame, factors: Sequence[str], cost: str) -> Column:
     """What a cell's network costs, a dash where no run tells."""
-    known: dict[Cell, float] = {}
-    for key, value in zip(keys(table, factors), table.get(cost, pd.Series(pd.NA, index=table.index)), strict=True):
+    known: dict[CellLevels, float] = {}
+    for key, value in zip(read_cells(table, factors), table.get(cost, pd.Series(pd.NA, index=table.index)), strict=True):
         if not pd.isna(value):
             known.setdefault(key, float(value))
 
     def text(row: Row) -> str:
-        return labels.amount(known.get(tuple(plain(row[name]) for name in factors)))
+        return labels.format_amount(known.get(tuple(to_level(row[name]) for name in factors)))
 
-    return Column(labels.option(cost), text)
+    return Column(labels.format_option(cost), text)
 
 
-def contrasts_section(part: Part, ending: str) -> Section:
+def contrasts_section(part: StudyPart, ending: str) -> Section:
     """Every planned contrast: difference, interval, corrected p, pairing, what could have been seen, and the verdict."""
     reading = (
         "Differences in percentage points, paired by seed, with t intervals; pooled: by a mixed model that takes the spread of "
@@ -163,36 +163,36 @@ def contrasts_section(part: Part, ending: str) -> Section:
         p_value("p (Holm)", "p_holm"),
         count("n", "n"),
         percent("detectable", "detectable", digits=2),
-        Column("pooled", lambda row: labels.interval(row["block_low"], row["block_high"], digits=2, signed=True)),
+        Column("pooled", lambda row: labels.format_interval(row["block_low"], row["block_high"], digits=2, signed=True)),
         Column("sign flips", lambda row: f"{p_text(row['permutation_p_holm'])} ({p_text(row['attainable_p'])})"),
         number("correlation", "correlation"),
         Column("better in (%)", lambda row: with_limits(*(row[name] for name in IMPROVEMENT), digits=0, signed=False)),
-        Column("family", lambda row: labels.term(str(row["family"])), numeric=False),
+        Column("family", lambda row: labels.format_term(str(row["family"])), numeric=False),
     ]
     found = part.contrasts
-    content = found if isinstance(found, Missing) else text_table(found, columns)
+    content = found if isinstance(found, Unavailable) else text_table(found, columns)
     return Section(f"contrasts{part.ending}", f"Planned contrasts{ending}", content, reading)
 
 
-def decomposition_section(part: Part, ending: str) -> Section:
+def decomposition_section(part: StudyPart, ending: str) -> Section:
     """The share of each term with its interval and the levels that it speaks about."""
     reading = (
         "What part of the variation in test accuracy each term carries; the shares add up to 100 % and depend on the levels "
         "that were chosen."
     )
     columns = [
-        Column("part", lambda row: labels.term(str(row["term"])), numeric=False),
+        Column("part", lambda row: labels.format_term(str(row["term"])), numeric=False),
         percent("share (%)", "share"),
         limits(),
         Column("levels", lambda row: str(row["levels"]).replace(" x ", " × "), numeric=False),
     ]
     found = part.decomposition
-    content = found if isinstance(found, Missing) else text_table(found, columns)
-    notes = () if isinstance(found, Missing) else tuple({str(text).capitalize() + "." for text in found["note"] if text})
+    content = found if isinstance(found, Unavailable) else text_table(found, columns)
+    notes = () if isinstance(found, Unavailable) else tuple({str(text).capitalize() + "." for text in found["note"] if text})
     return Section(f"decomposition{part.ending}", f"Shares of the variation{ending}", content, reading, notes)
 
 
-def tuning_section(part: Part, ending: str) -> Section:
+def tuning_section(part: StudyPart, ending: str) -> Section:
     """What was chosen for every cell from how many candidates, how clearly, and whether a wider range was called for."""
     reading = (
         "Chosen on validation images, from the same candidates in every cell: mean accuracy in per cent over the trials' "
@@ -205,20 +205,20 @@ def tuning_section(part: Part, ending: str) -> Section:
         *factor_columns(part.tuned),
         percent("validation accuracy (%)", "accuracy", digits=2),
         percent("gap", "gap", digits=2, signed=True),
-        Column("at the edge", lambda row: labels.enumeration(map(labels.option, row["edge"])) or "no", numeric=False),
+        Column("at the edge", lambda row: labels.join_words(map(labels.format_option, row["edge"])) or "no", numeric=False),
         count("ties", "tied"),
         count("candidates", "candidates"),
         count("trials", "tried"),
         count("diverged", "diverged"),
     ]
     found = part.choices
-    content = found if isinstance(found, Missing) else text_table(found, columns)
+    content = found if isinstance(found, Unavailable) else text_table(found, columns)
     return Section(f"tuning{part.ending}", f"What was tuned{ending}", content, reading, tuning_notes(part))
 
 
-def tuning_notes(part: Part) -> tuple[str, ...]:
+def tuning_notes(part: StudyPart) -> tuple[str, ...]:
     """What a reader of the choices has to know besides."""
-    seeds = labels.enumeration(str(seed) for seed in sorted({int(seed) for seed in part.trials["seed"]}))
+    seeds = labels.join_words(str(seed) for seed in sorted({int(seed) for seed in part.trials["seed"]}))
     told = [f"Trials have the seeds {seeds}; no run of this report shares them, and no trial read a test image."]
     if "fit_on" in part.table and (part.table["fit_on"] == "train+val").any():
         told.append("Runs are fitted on training and validation images, so they have no validation figures.")

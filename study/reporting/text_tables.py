@@ -98,14 +98,14 @@ def count(heading: str, name: str) -> Column:
 
 def percent(heading: str, name: str, *, digits: int = 1, signed: bool = False) -> Column:
     """A column of fractions in per cent."""
-    return Column(heading, lambda row: labels.percent(row[name], digits=digits, signed=signed))
+    return Column(heading, lambda row: labels.format_percent(row[name], digits=digits, signed=signed))
 
 
 def limits(
     heading: str = "95 % interval", *, low: str = "low", high: str = "high", digits: int = 1, signed: bool = False
 ) -> Column:
     """A column of intervals of fractions, in per cent."""
-    return Column(heading, lambda row: labels.interval(row[low], row[high], digits=digits, signed=signed))
+    return Column(heading, lambda row: labels.format_interval(row[low], row[high], digits=digits, signed=signed))
 
 
 def number(heading: str, name: str) -> Column:

@@ -8,7 +8,7 @@ from simulated_study import Truth, metaformer, run_table
 from statsmodels.stats.proportion import proportion_confint
 
 from study.analysis.cell_grid import read_grid
-from study.analysis.cell_means import cells
+from study.analysis.cell_means import summarize_cells
 from study.errors import UserError
 
 BY = ["patch_size", "token_mixer"]
@@ -17,7 +17,7 @@ BY = ["patch_size", "token_mixer"]
 def test_means_and_t_intervals_are_those_of_pandas_and_scipy() -> None:
     """Law: mean, sd, n and interval of a cell are recomputed from its runs alone."""
     table = run_table(metaformer(), seeds=6)
-    found = cells(table, BY).set_index(BY)
+    found = summarize_cells(table, BY).set_index(BY)
     for key, runs in table.groupby(BY)["test_accuracy"]:
         row = found.loc[key]
         low, high = stats.t.interval(0.95, 5, loc=runs.mean(), scale=stats.sem(runs))
@@ -27,7 +27,7 @@ def test_means_and_t_intervals_are_those_of_pandas_and_scipy() -> None:
 
 def test_the_binomial_interval_is_wilsons() -> None:
     """Law: the test set's error is statsmodels' Wilson interval for the mean accuracy on its images."""
-    found = cells(run_table(metaformer()), BY)
+    found = summarize_cells(run_table(metaformer()), BY)
     low, high = proportion_confint(found["mean"] * 360, 360, method="wilson")
     np.testing.assert_allclose(found["binomial_low"], low)
     np.testing.assert_allclose(found["binomial_high"], high)
@@ -37,7 +37,7 @@ def test_the_binomial_interval_is_wilsons() -> None:
 def test_a_flawless_cell_still_has_an_error_of_the_test_set() -> None:
     """Law: at accuracy 1 the Wilson interval has a width, and equal runs give no interval over seeds but a reason."""
     table = run_table(metaformer()).assign(test_accuracy=1.0)
-    found = cells(table, BY)
+    found = summarize_cells(table, BY)
     assert (found["binomial_low"] < 0.995).all()
     assert found["low"].isna().all()
     assert found["note"].str.contains("same figure").all()
@@ -46,7 +46,7 @@ def test_a_flawless_cell_still_has_an_error_of_the_test_set() -> None:
 @pytest.mark.parametrize(("seeds", "said"), [(1, "1 seed,"), (2, "2 seeds,")])
 def test_under_three_seeds_there_is_no_interval_and_the_reason_is_told(seeds: int, said: str) -> None:
     """Law: fewer than three seeds give a mean, no interval, and why."""
-    found = cells(run_table(metaformer(), seeds=seeds), BY)
+    found = summarize_cells(run_table(metaformer(), seeds=seeds), BY)
     assert found["mean"].notna().all()
     assert found[["low", "high"]].isna().all().all()
     assert found["note"].str.contains(said).all()
@@ -55,8 +55,8 @@ def test_under_three_seeds_there_is_no_interval_and_the_reason_is_told(seeds: in
 def test_bootstrap_intervals_exist_only_from_twenty_seeds() -> None:
     """Law: nineteen runs have no bootstrap interval; twenty have one that lies near the t interval."""
     truth = Truth({"patch_size": [1, 2]}, np.array([0.9, 0.8]))
-    assert cells(run_table(truth, seeds=19), ["patch_size"])["bootstrap_low"].isna().all()
-    found = cells(run_table(truth, seeds=20), ["patch_size"])
+    assert summarize_cells(run_table(truth, seeds=19), ["patch_size"])["bootstrap_low"].isna().all()
+    found = summarize_cells(run_table(truth, seeds=20), ["patch_size"])
     np.testing.assert_allclose(found["bootstrap_low"], found["low"], atol=0.001)
     np.testing.assert_allclose(found["bootstrap_high"], found["high"], atol=0.001)
 
@@ -66,7 +66,7 @@ def test_runs_that_gave_no_accuracy_are_counted_by_what_became_of_them() -> None
     table = run_table(metaformer(), seeds=5)
     table.loc[[0, 1], "status"] = ["diverged", "failed"]
     table.loc[2, ["status", "test_accuracy"]] = ["missing", np.nan]
-    first = cells(table, BY).iloc[0]
+    first = summarize_cells(table, BY).iloc[0]
     assert first[["planned", "done", "diverged", "failed", "missing", "n"]].tolist() == [5, 2, 1, 1, 1, 2]
     assert first["mean"] == pytest.approx(table.loc[[3, 4], "test_accuracy"].mean())
     assert first["worst"] == pytest.approx((table.loc[[3, 4], "test_accuracy"].sum() + 0.1) / 3)  # holes are no outcomes
@@ -77,7 +77,7 @@ def test_diverged_runs_bound_the_mean_between_chance_and_their_best_sibling() ->
     table = run_table(metaformer(), seeds=5)
     table.loc[0, "status"] = "diverged"
     own = table.loc[1:4, "test_accuracy"]
-    first = cells(table, BY).iloc[0]
+    first = summarize_cells(table, BY).iloc[0]
     assert first["worst"] == pytest.approx((own.sum() + 0.1) / 5)
     assert first["best"] == pytest.approx((own.sum() + own.max()) / 5)
 
@@ -86,7 +86,7 @@ def test_a_cell_of_diverged_runs_alone_stays_in_the_table() -> None:
     """Law: an outcome is never dropped; such a cell has bounds and no mean."""
     table = run_table(metaformer(), seeds=3)
     table.loc[:2, "status"] = "diverged"
-    first = cells(table, BY).iloc[0]
+    first = summarize_cells(table, BY).iloc[0]
     assert first["planned"] == first["diverged"] == 3
     assert np.isnan(first["mean"])
     assert first["worst"] == pytest.approx(0.1)
@@ -96,13 +96,13 @@ def test_a_cell_of_diverged_runs_alone_stays_in_the_table() -> None:
 def test_an_axis_left_unnamed_is_refused_by_name() -> None:
     """Law: two runs of one cell and seed are never averaged in silence; the error offers the axis in which they differ."""
     with pytest.raises(UserError, match="token_mixer"):
-        cells(run_table(metaformer()), ["patch_size"])
+        summarize_cells(run_table(metaformer()), ["patch_size"])
 
 
 def test_a_misspelt_factor_is_told_with_the_nearest_column() -> None:
     """Law: an unknown column is the user's mistake and names its neighbour."""
     with pytest.raises(UserError, match="did you mean 'patch_size'"):
-        cells(run_table(metaformer()), ["patchsize"])
+        summarize_cells(run_table(metaformer()), ["patchsize"])
 
 
 def test_nullable_columns_and_options_that_a_backbone_lacks_are_read() -> None:
@@ -118,13 +118,13 @@ def test_nullable_columns_and_options_that_a_backbone_lacks_are_read() -> None:
 def test_a_study_without_factors_is_one_cell() -> None:
     """Law: nothing varied gives one row over all seeds."""
     table = run_table(Truth({"patch_size": [4]}, np.array([0.9])), seeds=4)
-    assert cells(table, [])[["planned", "n"]].to_numpy().tolist() == [[4, 4]]
+    assert summarize_cells(table, [])[["planned", "n"]].to_numpy().tolist() == [[4, 4]]
 
 
 def test_a_measurement_missing_from_a_done_run_is_missing() -> None:
     """Law: NA is not 0: the run is left out of the mean."""
     table = run_table(metaformer(), seeds=4).convert_dtypes()
     table.loc[0, "test_accuracy"] = pd.NA
-    first = cells(table, BY).iloc[0]
+    first = summarize_cells(table, BY).iloc[0]
     assert first["n"] == 3
     assert first["mean"] == pytest.approx(table.loc[1:3, "test_accuracy"].astype(float).mean())

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from study.analysis.contrasts import Contrast, planned
+from study.analysis.planned_contrasts import Contrast, plan_contrasts
 
 MIXERS = {"patch_size": [1, 2, 4], "token_mixer": ["attention", "depthwise_conv", "identity"]}
 
@@ -20,7 +20,7 @@ def value(contrast: Contrast, accuracies: dict[tuple, float]) -> float:
 
 def test_two_factors_give_five_families_in_the_order_of_the_question() -> None:
     """Law: averaged and simple effects of both factors, and their interaction, against the reference level."""
-    found = families(planned(MIXERS))
+    found = families(plan_contrasts(MIXERS))
     assert list(found) == [
         "token mixer, averaged",
         "token mixer at each patch size",
@@ -35,7 +35,7 @@ def test_two_factors_give_five_families_in_the_order_of_the_question() -> None:
 
 def test_names_are_unique_and_weights_add_to_zero() -> None:
     """Law: a name stands for one comparison, and equal cells differ by nothing."""
-    plan = planned({**MIXERS, "depth": [4, 8]})
+    plan = plan_contrasts({**MIXERS, "depth": [4, 8]})
     assert len({contrast.name for contrast in plan}) == len(plan)
     assert all(sum(weight for _, weight in contrast.weights) == pytest.approx(0) for contrast in plan)
 
@@ -45,7 +45,7 @@ def test_contrasts_of_additive_effects_are_those_effects() -> None:
     patch = dict(zip([1, 2, 4], [0.3, 0.1, 0.0], strict=True))
     mixer = dict(zip(MIXERS["token_mixer"], [0.05, 0.02, 0.0], strict=True))
     accuracies = {(p, m): patch[p] + mixer[m] for p, m in itertools.product(patch, mixer)}
-    for contrast in planned(MIXERS):
+    for contrast in plan_contrasts(MIXERS):
         if contrast.subject == "token_mixer":
             assert value(contrast, accuracies) == pytest.approx(mixer[contrast.upper] - 0.02)
         elif contrast.subject == "token_mixer x patch_size":
@@ -54,10 +54,12 @@ def test_contrasts_of_additive_effects_are_those_effects() -> None:
 
 def test_backbones_are_compared_with_convmixer_and_numbers_with_their_neighbour() -> None:
     """Law: the reference of words is the registered one or the first level; numbers go step by step."""
-    plan = planned({"patch_size": [1, 2, 4], "backbone": ["vit", "convmixer", "mlp_mixer"]})
+    plan = plan_contrasts({"patch_size": [1, 2, 4], "backbone": ["vit", "convmixer", "mlp_mixer"]})
     assert [(c.upper, c.lower) for c in plan[:2]] == [("ViT", "ConvMixer"), ("MLP-Mixer", "ConvMixer")]
-    assert [(c.upper, c.lower) for c in planned({"schedule": ["cosine", "linear"]})] == [("schedule linear", "schedule cosine")]
-    steps = [(c.upper, c.lower) for c in planned({"kernel_size": [3, 5, 7]})]
+    assert [(c.upper, c.lower) for c in plan_contrasts({"schedule": ["cosine", "linear"]})] == [
+        ("schedule linear", "schedule cosine")
+    ]
+    steps = [(c.upper, c.lower) for c in plan_contrasts({"kernel_size": [3, 5, 7]})]
     assert steps == [("kernel size 5", "kernel size 3"), ("kernel size 7", "kernel size 5")]
 
 
@@ -65,14 +67,14 @@ def test_axes_with_one_level_are_no_factors() -> None:
     """Law: a fixed option changes nothing in the plan."""
     cells = [(p, "metaformer", m) for p, m in itertools.product(MIXERS["patch_size"], MIXERS["token_mixer"])]
     levels = {"patch_size": [1, 2, 4], "backbone": ["metaformer"], "token_mixer": MIXERS["token_mixer"]}
-    assert planned(levels, cells=cells) == planned(MIXERS)
-    assert planned({"patch_size": [4]}) == []
+    assert plan_contrasts(levels, cells=cells) == plan_contrasts(MIXERS)
+    assert plan_contrasts({"patch_size": [4]}) == []
 
 
 def test_an_average_runs_over_the_combinations_that_have_both_sides() -> None:
     """Law: a combination that was never planned is left out of both sides of an average."""
     cells = [cell for cell in itertools.product(*MIXERS.values()) if cell != (4, "attention")]
-    plan = {contrast.name: contrast for contrast in planned(MIXERS, cells=cells)}
+    plan = {contrast.name: contrast for contrast in plan_contrasts(MIXERS, cells=cells)}
     average = plan["attention − depthwise conv, averaged over patch size"]
     assert {cell for cell, _ in average.weights} == {(p, m) for p in (1, 2) for m in ("attention", "depthwise_conv")}
     assert "attention − depthwise conv, at patch size 4" not in plan
@@ -81,7 +83,7 @@ def test_an_average_runs_over_the_combinations_that_have_both_sides() -> None:
 
 def test_a_third_factor_is_averaged_over() -> None:
     """Law: equal weights over the levels of the factors that a contrast doesn't mention."""
-    contrast = planned({**MIXERS, "depth": [4, 8]})[0]
+    contrast = plan_contrasts({**MIXERS, "depth": [4, 8]})[0]
     assert contrast.where == "averaged over patch size and depth"
     np.testing.assert_allclose(sorted({abs(weight) for _, weight in contrast.weights}), [1 / 6])
 
@@ -90,6 +92,6 @@ def test_options_that_some_levels_lack_are_compared_where_they_exist() -> None:
     """Law: a kernel size belongs to convolutions only; steps between its sizes are planned, steps to nothing aren't."""
     levels = {"patch_size": [1, 2], "token_mixer": ["attention", "depthwise_conv"], "kernel_size": [3, 5, None]}
     cells = [(p, "depthwise_conv", k) for p in (1, 2) for k in (3, 5)] + [(p, "attention", None) for p in (1, 2)]
-    names = [c.name for c in planned(levels, cells=cells) if c.subject == "kernel_size"]
+    names = [c.name for c in plan_contrasts(levels, cells=cells) if c.subject == "kernel_size"]
     assert "kernel size 5 − kernel size 3, at patch size 1, averaged over token mixer" in names
     assert not any("none" in name for name in names)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from study.analysis.inputs import from_report, publishable
+from study.analysis.report_tables import prepare_for_publication, read_report_folder
 from study.config.formats import FORMAT, upgrade
 from study.config.sweep_file import read_sweep
 from study.errors import UserError
@@ -60,11 +60,11 @@ def common(now: pd.DataFrame, then: pd.DataFrame) -> list[str]:
 
 def test_tables_have_the_figures_of_the_report_made_then() -> None:
     """Runs and trials: the same rows, figures and levels as in the committed tables, under the current names."""
-    then = from_report(KEPT / "report")
+    then = read_report_folder(KEPT / "report")
     for now, before in ((load_table(RUNS), then.table), (load_trials(RUNS), then.trials)):
         assert {"stem", "color_jitter", "initialization", "test_accuracy", "train_step_seconds"} <= {*common(now, before)}
         columns = common(now, before)
-        pd.testing.assert_frame_equal(publishable(now)[columns], before[columns], check_exact=True)
+        pd.testing.assert_frame_equal(prepare_for_publication(now)[columns], before[columns], check_exact=True)
         assert set(now["status"]) == {"done"} and set(now["stem"]) == {"patchify", "conv"}
     assert not {"tokeniser", "initialisation", "colour_jitter"} & {*load_table(RUNS), *then.table, *then.trials}
     assert load_trials(RUNS)["selected"].sum() == 2
@@ -72,7 +72,7 @@ def test_tables_have_the_figures_of_the_report_made_then() -> None:
 
 def test_facts_of_a_committed_table_are_those_of_the_runs() -> None:
     """Factors and tuned levels under current names, from the plan and from the report's folder."""
-    then, now = from_report(KEPT / "report"), load_study(RUNS)
+    then, now = read_report_folder(KEPT / "report"), load_study(RUNS)
     assert then.facts.factors == now.factors == {"stem": ["patchify", "conv"]}
     assert then.facts.tuned == now.tuned == {"color_jitter": [0.0, 0.2]}
     assert then.factors == ["stem"] and then.tuned == ["color_jitter"]

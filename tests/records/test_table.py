@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from study.analysis.fairness import ASPECTS
+from study.analysis.protocol_check import ASPECTS
 from study.records.record import Record
 from study.records.table import FINGERPRINT, fingerprint_entry
 from study.training.device import DeviceChoice

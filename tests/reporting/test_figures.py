@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from scipy import stats
 
-from study.analysis.comparisons import contrasts
-from study.analysis.contrasts import planned
-from study.analysis.decomposition import decomposition
-from study.analysis.figure_axes import layout
+from study.analysis.contrast_results import estimate_contrasts
+from study.analysis.factor_layout import arrange_factors
+from study.analysis.planned_contrasts import plan_contrasts
+from study.analysis.variance_shares import decompose_variance
 from study.reporting.figures.accuracy_plots import accuracy_by_level, heat_map
 from study.reporting.figures.budget_plots import budget_check, macs_by_part
 from study.reporting.figures.contrast_plots import decomposition_bars, forest_plot
@@ -82,7 +82,7 @@ def test_a_backbone_keeps_its_mark_whoever_stands_beside_it() -> None:
 def test_means_and_intervals_drawn_are_those_of_scipy() -> None:
     """The line of ViT runs through its means and its bars span scipy's t interval, in per cent."""
     table = example_sweeps.patch_size().table
-    figure = accuracy_by_level(table, places=layout(table, FACTORS))
+    figure = accuracy_by_level(table, places=arrange_factors(table, FACTORS))
     own = table[table["backbone"] == "vit"].groupby("patch_size")["test_accuracy"]
     (drawn,) = [line for line in lines_of(figure.axes[0], MARKS[KNOWN["vit"]].colour) if len(line) == 4]
     np.testing.assert_allclose(drawn[:, 1], 100 * own.mean())
@@ -95,14 +95,14 @@ def test_means_and_intervals_drawn_are_those_of_scipy() -> None:
 def test_no_interval_is_drawn_for_two_seeds() -> None:
     """With two seeds there are means and runs but no bar."""
     table = example_sweeps.patch_size(seeds=2).table
-    figure = accuracy_by_level(table, places=layout(table, FACTORS))
+    figure = accuracy_by_level(table, places=arrange_factors(table, FACTORS))
     assert not figure.axes[0].containers
 
 
 def test_every_run_is_a_point_and_a_diverged_one_a_cross() -> None:
     """60 runs of which two diverged: 58 points and two crosses, and nobody is missing."""
     table = example_sweeps.diverged(example_sweeps.patch_size(), runs=[3, 17]).table
-    ax = accuracy_by_level(table, places=layout(table, FACTORS)).axes[0]
+    ax = accuracy_by_level(table, places=arrange_factors(table, FACTORS)).axes[0]
     points = sum(len(c.get_offsets()) for c in ax.collections if not hasattr(c, "get_segments"))
     crosses = sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == "x")
     assert (points, crosses) == (58, 2)
@@ -111,7 +111,7 @@ def test_every_run_is_a_point_and_a_diverged_one_a_cross() -> None:
 def test_patch_sizes_are_evenly_spaced_categories() -> None:
     """Patch sizes 1, 2, 4, 8 stand at equal distances and are the only ticks."""
     table = example_sweeps.patch_size().table
-    ax = accuracy_by_level(table, places=layout(table, FACTORS)).axes[0]
+    ax = accuracy_by_level(table, places=arrange_factors(table, FACTORS)).axes[0]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "2", "4", "8"]
     assert set(np.diff(ax.get_xticks())) == {1}
     assert ax.get_ylabel().endswith("(%)")
@@ -121,7 +121,7 @@ def test_patch_sizes_are_evenly_spaced_categories() -> None:
 def test_factors_without_a_place_make_panels() -> None:
     """Two kernel sizes beside patch size and mixer give two panels; nothing is averaged in silence."""
     table = example_sweeps.token_mixer().table
-    places = layout(table, ["patch_size", "token_mixer", "kernel_size"])
+    places = arrange_factors(table, ["patch_size", "token_mixer", "kernel_size"])
     figure = accuracy_by_level(table, places=places)
     assert [ax.get_title() for ax in figure.axes] == ["kernel size 3", "kernel size 7"]
 
@@ -132,7 +132,7 @@ def test_an_option_that_only_some_series_have_splits_those() -> None:
     keep = (table["token_mixer"] == "depthwise_conv") | ((table["token_mixer"] == "attention") & (table["kernel_size"] == 3))
     table = table[keep].convert_dtypes().reset_index(drop=True)
     table.loc[table["token_mixer"] == "attention", "kernel_size"] = pd.NA
-    figure = accuracy_by_level(table, places=layout(table, ["patch_size", "token_mixer", "kernel_size"]))
+    figure = accuracy_by_level(table, places=arrange_factors(table, ["patch_size", "token_mixer", "kernel_size"]))
     (legend,) = figure.legends
     names = [text.get_text() for text in legend.get_texts()]
     assert names == ["depthwise conv, kernel size 3", "attention", "depthwise conv, kernel size 7"]
@@ -143,13 +143,13 @@ def test_a_factor_that_others_determine_has_no_place() -> None:
     """A learning rate zipped to the backbone asks for no panel."""
     table = example_sweeps.patch_size().table
     table["lr"] = table["backbone"].map({"convmixer": 0.01, "vit": 0.001, "mlp_mixer": 0.002})
-    assert layout(table, ["lr", "patch_size", "backbone"]).factors == ("patch_size", "backbone")
+    assert arrange_factors(table, ["lr", "patch_size", "backbone"]).factors == ("patch_size", "backbone")
 
 
 def test_cells_stand_at_their_cost() -> None:
     """Against MACs each mark's place is the cell's cost and mean accuracy."""
     table = example_sweeps.patch_size().table
-    ax = accuracy_against(table, "macs", places=layout(table, FACTORS)).axes[0]
+    ax = accuracy_against(table, "macs", places=arrange_factors(table, FACTORS)).axes[0]
     assert ax.get_xscale() == "log"
     own = table.groupby(FACTORS)[["macs", "test_accuracy"]].mean()
     drawn = {tuple(np.round(line.get_xydata()[0], 6)) for line in ax.lines if len(line.get_xdata()) == 1}
@@ -167,7 +167,7 @@ def test_log_axes_have_round_ticks(low: float, high: float) -> None:
 def test_heat_map_prints_means_and_dashes() -> None:
     """Each cell carries its mean in per cent to one digit; cells without a run carry a dash."""
     table = example_sweeps.unfinished(example_sweeps.patch_size(), missing=10).table
-    texts = [text.get_text() for text in heat_map(table, places=layout(table, FACTORS)).axes[0].texts]
+    texts = [text.get_text() for text in heat_map(table, places=arrange_factors(table, FACTORS)).axes[0].texts]
     means = table.dropna(subset="test_accuracy").groupby(FACTORS)["test_accuracy"].mean()
     assert sorted(texts) == sorted([*(f"{100 * mean:.1f}" for mean in means), "–", "–"])
 
@@ -175,7 +175,7 @@ def test_heat_map_prints_means_and_dashes() -> None:
 def test_learning_curves_are_means_over_seeds() -> None:
     """The line of a series is pandas' mean over seeds, epoch by epoch."""
     sweep = example_sweeps.patch_size()
-    figure = learning_curves(sweep.table, sweep.curves, places=layout(sweep.table, FACTORS), measure="val_accuracy")
+    figure = learning_curves(sweep.table, sweep.curves, places=arrange_factors(sweep.table, FACTORS), measure="val_accuracy")
     joined = sweep.curves.merge(sweep.table[["run_id", *FACTORS]], on="run_id")
     own = joined[(joined["patch_size"] == 1) & (joined["backbone"] == "vit")]
     (drawn,) = lines_of(figure.axes[0], MARKS[KNOWN["vit"]].colour)
@@ -188,7 +188,7 @@ def test_files_are_the_same_bytes_each_time(look: object, tmp_path: Path) -> Non
     assert look in (PAPER, TALK)
     table = example_sweeps.patch_size().table
     for folder, rows in (("a", table), ("b", table.iloc[::-1])):
-        figure = accuracy_by_level(rows, places=layout(rows, FACTORS), look=look)
+        figure = accuracy_by_level(rows, places=arrange_factors(rows, FACTORS), look=look)
         paths = save(figure, tmp_path / folder / "figure", look=look)
     for path in paths:
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
@@ -202,7 +202,7 @@ def test_drawing_leaves_matplotlib_as_it_was() -> None:
     """A figure's style doesn't leak into a user's own figures."""
     before = dict(mpl.rcParams)
     table = example_sweeps.one_factor().table
-    accuracy_by_level(table, places=layout(table, ["lr"]), look=TALK)
+    accuracy_by_level(table, places=arrange_factors(table, ["lr"]), look=TALK)
     assert dict(mpl.rcParams) == before
 
 
@@ -210,7 +210,7 @@ def test_the_stairs_are_the_pareto_front() -> None:
     """The stairs' steps are exactly the cells that no cheaper cell beats, found here by looking at every pair; costs within
     2 % count as equal."""
     table = example_sweeps.patch_size().table
-    ax = accuracy_against(table, "macs", places=layout(table, FACTORS)).axes[0]
+    ax = accuracy_against(table, "macs", places=arrange_factors(table, FACTORS)).axes[0]
     own = table.groupby(FACTORS)[["macs", "test_accuracy"]].agg({"macs": "median", "test_accuracy": "mean"})
     best = sorted(
         (row.macs, 100 * row.test_accuracy)
@@ -227,7 +227,7 @@ def test_the_stairs_are_the_pareto_front() -> None:
 def test_equal_budgets_show_no_front_and_no_trend() -> None:
     """Where all parameters are equal within 10 %, no stairs and no joined lines suggest that they differ."""
     table = example_sweeps.patch_size().table
-    ax = accuracy_against(table, "params", places=layout(table, FACTORS)).axes[0]
+    ax = accuracy_against(table, "params", places=arrange_factors(table, FACTORS)).axes[0]
     assert not [line for line in ax.lines if len(line.get_xdata()) > 1]
 
 
@@ -235,7 +235,7 @@ def test_only_differences_told_from_zero_are_filled() -> None:
     """A forest plot's filled marks are the contrasts with a verdict, each at its difference in points."""
     table = example_sweeps.patch_size(seeds=3).table
     axes = {name: sorted(table[name].unique()) for name in FACTORS}
-    found = contrasts(table, planned(axes))
+    found = estimate_contrasts(table, plan_contrasts(axes))
     ax = forest_plot(found).axes[0]
     marks_drawn = [line for line in ax.lines if line.get_marker() == "o"]
     filled = {round(float(line.get_xdata()[0]), 6) for line in marks_drawn if line.get_markerfacecolor() == INK}
@@ -248,7 +248,7 @@ def test_only_differences_told_from_zero_are_filled() -> None:
 def test_bars_of_the_shares_add_up() -> None:
     """The bars' lengths are the shares and add up to 100."""
     table = example_sweeps.patch_size().table
-    found = decomposition(table, FACTORS)
+    found = decompose_variance(table, FACTORS)
     ax = decomposition_bars(found).axes[0]
     lengths = [patch.get_width() for patch in ax.patches]
     np.testing.assert_allclose(lengths, 100 * found["share"])
@@ -258,7 +258,7 @@ def test_bars_of_the_shares_add_up() -> None:
 def test_the_budget_check_shows_each_cell_at_its_residual() -> None:
     """Marks stand at the residual in per cent, the band spans the tolerance."""
     table = example_sweeps.patch_size().table
-    ax = budget_check(table, places=layout(table, FACTORS), tolerance=0.02).axes[0]
+    ax = budget_check(table, places=arrange_factors(table, FACTORS), tolerance=0.02).axes[0]
     drawn = sorted(float(y) for line in ax.lines if line.get_marker() not in ("None", None) for y in line.get_ydata())
     first = table.groupby(FACTORS)["match_residual"].first()
     np.testing.assert_allclose(drawn, sorted(100 * first))
@@ -268,7 +268,7 @@ def test_the_budget_check_shows_each_cell_at_its_residual() -> None:
 def test_parts_of_the_macs_fill_their_bars() -> None:
     """Each network's parts add up to 100 per cent, in the order stem, token mixing, channel mixing, head."""
     table = example_sweeps.patch_size().table
-    ax = macs_by_part(table, places=layout(table, FACTORS)).axes[0]
+    ax = macs_by_part(table, places=arrange_factors(table, FACTORS)).axes[0]
     bars = np.array([patch.get_width() for patch in ax.patches if patch.get_y() > -1]).reshape(-1, 4)
     assert len(bars) == 12
     np.testing.assert_allclose(bars.sum(axis=1), 100)
@@ -279,7 +279,7 @@ def test_parts_of_the_macs_fill_their_bars() -> None:
 def test_tuning_curves_run_through_the_means() -> None:
     """Validation accuracy over learning rates: one point for each rate, at pandas' mean over seeds."""
     sweep = example_sweeps.one_factor()
-    figure = tuning_flatness(sweep.table, "lr", places=layout(sweep.table, []))
+    figure = tuning_flatness(sweep.table, "lr", places=arrange_factors(sweep.table, []))
     (drawn,) = lines_of(figure.axes[0], MARKS[KNOWN["vit"]].colour)
     own = 100 * sweep.table.groupby("lr")["val_accuracy"].mean()
     np.testing.assert_allclose(drawn, np.column_stack([own.index, own]))
@@ -290,7 +290,7 @@ def test_learning_curves_near_the_top_are_spread_by_their_error() -> None:
     """Every tenfold of the error takes the same height, the axis ends at half an image's error, its ticks lie inside."""
     sweep = example_sweeps.patch_size()
     curves = sweep.curves.assign(val_accuracy=1 - 0.5 * np.exp(-0.6 * sweep.curves["epoch"].to_numpy()))
-    figure = learning_curves(sweep.table, curves, places=layout(sweep.table, FACTORS), measure="val_accuracy")
+    figure = learning_curves(sweep.table, curves, places=arrange_factors(sweep.table, FACTORS), measure="val_accuracy")
     ax = figure.axes[0]
     height = ax.get_yaxis().get_transform().transform
     places = height(np.array([50.0, 90.0, 95.0, 99.0, 99.5]))
@@ -312,7 +312,7 @@ def test_panels_leave_few_places_empty(titles: int, columns: int) -> None:
 def test_a_legend_in_an_empty_place_covers_no_panel(look: Look) -> None:
     """With five panels the legend stands where the sixth would be, beside all others."""
     table = pd.concat([example_sweeps.patch_size(seeds=3).table.assign(depth=depth) for depth in (1, 2, 3, 4, 5)])
-    figure = accuracy_by_level(table, places=layout(table, [*FACTORS, "depth"]), look=look)
+    figure = accuracy_by_level(table, places=arrange_factors(table, [*FACTORS, "depth"]), look=look)
     assert len(figure.axes) == 5
     figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()

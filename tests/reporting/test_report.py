@@ -16,7 +16,7 @@ import pytest
 from example_sweeps import Example
 
 from study.analysis.findings import Findings
-from study.analysis.inputs import Material, compared, from_report, without_places, write_tables
+from study.analysis.report_tables import StudyTables, combine_studies, read_report_folder, without_places, write_tables
 from study.report import main
 from study.reporting.figures.catalog import plates
 from study.reporting.figures.style import PAPER
@@ -63,8 +63,8 @@ def test_the_tables_come_back_as_they_were(tmp_path: Path) -> None:
     """Types, missing entries, hashes that look like numbers and every bit of every float survive the folder."""
     sweep = example_sweeps.unfinished(example_sweeps.patch_size(), missing=7)
     table = sweep.table.assign(data_digest="123e45678", commit="0" * 40, grad_clip=pd.NA)
-    write_tables(Material(table, sweep.curves, sweep.facts), tmp_path)
-    back = from_report(tmp_path)
+    write_tables(StudyTables(table, sweep.curves, sweep.facts), tmp_path)
+    back = read_report_folder(tmp_path)
     pd.testing.assert_frame_equal(back.table, table.convert_dtypes(), check_dtype=False, check_exact=True)
     assert back.table["data_digest"].iloc[0] == "123e45678"
     assert back.facts == sweep.facts
@@ -126,7 +126,7 @@ def test_figures_that_are_linked_exist(report: Path) -> None:
 )
 def test_whatever_the_study_is_there_is_a_plain_report(sweep: Callable[[], Example], tmp_path: Path) -> None:
     """Poor and odd studies give a report that says what it lacks; none ends in a traceback or a warning."""
-    findings = Findings(from_report(example_sweeps.as_folder(sweep(), tmp_path)))
+    findings = Findings(read_report_folder(example_sweeps.as_folder(sweep(), tmp_path)))
     drawn = plates(findings)
     for plate in drawn:
         plate.draw(PAPER).draw_without_rendering()
@@ -182,7 +182,7 @@ def test_folders_of_users_are_left_out(tmp_path: Path) -> None:
     sweep.table.loc[0, "reason"] = "FileNotFoundError: [Errno 2] /home/lovelace/images/train/7.png is gone"
     yaml = "data:\n  root: /scratch/lovelace/x  # big disk\n  cache: ../lovelace/cache\nmore: {root: /home/lovelace, name: x}\n"
     facts = replace(sweep.facts, sweep_yaml=yaml, overrides=("data.root=/home/lovelace/x", "train.epochs=2"))
-    write_tables(Material(sweep.table, sweep.curves, facts), tmp_path)
+    write_tables(StudyTables(sweep.table, sweep.curves, facts), tmp_path)
     for path in tmp_path.iterdir():
         assert b"lovelace" not in path.read_bytes(), path.name
     assert "7.png is gone" in (tmp_path / "runs.csv").read_text(encoding="utf-8")
@@ -231,7 +231,7 @@ def test_two_sweeps_stand_side_by_side(tmp_path: Path) -> None:
     assert "| at equal parameters | at equal MACs | sign |" in text
     assert (compared / "figures" / "side-by-side.svg").is_file()
     assert (compared / "tables" / "side-by-side.tex").is_file()
-    assert len(from_report(compared).table) == 72
+    assert len(read_report_folder(compared).table) == 72
 
 
 def test_three_sweeps_stand_side_by_side_in_the_order_of_what_is_held_equal(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_sweeps_with_different_factors_can_be_compared(tmp_path: Path) -> None:
     """Backbones beside token mixers: no common figure, but both answers, tables and one explorer."""
     other = example_sweeps.token_mixer(seeds=2, epochs=2)
     sides = [example_sweeps.patch_size(seeds=2, epochs=2), replace(other, facts=replace(other.facts, name="mixers"))]
-    findings = Findings(compared([side.material for side in sides]))
+    findings = Findings(combine_studies([side.material for side in sides]))
     assert [part.title for part in findings.parts] == ["in example", "in mixers"]
     assert "side-by-side" not in [plate.name for plate in plates(findings)]
     points = explorer(findings)["runs"]
@@ -269,7 +269,7 @@ def test_a_study_matched_in_several_ways_is_answered_for_each() -> None:
     ways = ["macs", "none", "params"]
     table = pd.concat([sweep.table.assign(match_by=way, run_id=sweep.table["run_id"] + way) for way in ways], ignore_index=True)
     factors = {**sweep.facts.factors, "match.by": ways}
-    findings = Findings(Material(table, sweep.curves, replace(sweep.facts, factors=factors)))
+    findings = Findings(StudyTables(table, sweep.curves, replace(sweep.facts, factors=factors)))
     titles = [part.title for part in findings.parts]
     assert titles == ["at equal parameters", "at equal MACs", "at given width and depth"]
     assert [len(part.table) for part in findings.parts] == [36, 36, 36]
@@ -283,7 +283,7 @@ def test_budgets_of_one_kind_are_levels_of_a_factor() -> None:
     sizes = [30_000, 120_000]
     tables = [sweep.table.assign(match_target=size, run_id=sweep.table["run_id"] + str(size)) for size in sizes]
     factors = {**sweep.facts.factors, "match.target": sizes}
-    findings = Findings(Material(pd.concat(tables, ignore_index=True), sweep.curves, replace(sweep.facts, factors=factors)))
+    findings = Findings(StudyTables(pd.concat(tables, ignore_index=True), sweep.curves, replace(sweep.facts, factors=factors)))
     (part,) = findings.parts
     assert part.levels["match_target"] == sizes
     assert len(part.cells) == 24
@@ -317,7 +317,7 @@ def test_a_tuned_sweep_tells_what_was_chosen_and_how_flat_the_optimum_is(tmp_pat
     """Trials survive the folder; the report has their table, their figure, their hours and their number per cell."""
     sweep = example_sweeps.tuned()
     text = written(sweep, tmp_path)
-    back = from_report(tmp_path)
+    back = read_report_folder(tmp_path)
     told = ["run_id", "cell", "seed", "lr", "val_accuracy", "selected"]
     pd.testing.assert_frame_equal(back.trials[told], sweep.trials[told], check_dtype=False, check_exact=True)
     assert "## What was tuned" in text
@@ -346,7 +346,7 @@ def test_trials_of_two_sweeps_stay_with_their_own(tmp_path: Path) -> None:
     """In a comparison each side's choices rest on its own trials, and an untuned side says that nothing was tuned."""
     one, other = example_sweeps.tuned(), example_sweeps.patch_size(seeds=3, epochs=2)
     untuned = replace(other, facts=replace(other.facts, name="untuned"))
-    findings = Findings(compared([one.material, untuned.material]))
+    findings = Findings(combine_studies([one.material, untuned.material]))
     assert [len(part.trials) for part in findings.parts] == [32, 0]
     assert [part.tuned for part in findings.parts] == [["lr"], []]
 

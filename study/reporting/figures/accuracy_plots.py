@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from study.analysis import labels
-from study.analysis.cell_grid import MEASURE, Floats, Level
-from study.analysis.cell_means import bounded, cells
-from study.analysis.figure_axes import Layout, keys, levels
+from study.analysis.cell_grid import TEST_ACCURACY, FloatArray, Level
+from study.analysis.cell_means import clip_intervals, summarize_cells
+from study.analysis.factor_layout import FactorLayout, list_levels, read_cells
 from study.reporting.figures.panels import Panel, Series, edge_labels, panelled, series_legend, series_of
 from study.reporting.figures.style import GRID, MUTED, PAPER, SURFACE, Look, Mark, styled
 
@@ -37,13 +37,13 @@ class Scale:
     factor: str
     levels: tuple[Level, ...]
 
-    def places(self, table: pd.DataFrame) -> Floats:
+    def places(self, table: pd.DataFrame) -> FloatArray:
         """Where each row stands."""
-        return np.array([self.levels.index(level) for (level,) in keys(table, [self.factor])], dtype=float)
+        return np.array([self.levels.index(level) for (level,) in read_cells(table, [self.factor])], dtype=float)
 
     def ticks(self, ax: Axes) -> None:
         """One tick for each level; long words are turned, so that neighbours don't run into each other."""
-        words = [labels.short(labels.level(level)) for level in self.levels]
+        words = [labels.shorten(labels.format_level(level)) for level in self.levels]
         ax.set_xticks(range(len(words)), words)
         ax.set_xlim(-0.5, len(words) - 0.5)
         if sum(len(word) + 2 for word in words) > 36:
@@ -52,26 +52,28 @@ class Scale:
 
 
 @styled
-def accuracy_by_level(table: pd.DataFrame, *, places: Layout, baseline: float | None = None, look: Look = PAPER) -> Figure:
+def accuracy_by_level(
+    table: pd.DataFrame, *, places: FactorLayout, baseline: float | None = None, look: Look = PAPER
+) -> Figure:
     """Mean accuracy with its t interval for each level along the axis and each series, all runs as points.
 
     `baseline` is the accuracy that every cell should clear (a fraction), drawn as a dotted line.
     """
     figure, panels = panelled(table, places.panels, look=look)
     series = series_of(table, places)
-    scale = Scale(places.along, tuple(levels(table, places.along)))
+    scale = Scale(places.along, tuple(list_levels(table, places.along)))
     for panel in panels:
         series_over_levels(panel, places=places, scale=scale, series=series, look=look)
         if baseline is not None:
             baseline_line(panel.ax, baseline, look=look)
-    edge_labels(panels, x=labels.axis(places.along), y=labels.axis(MEASURE))
+    edge_labels(panels, x=labels.format_axis_label(places.along), y=labels.format_axis_label(TEST_ACCURACY))
     series_legend(figure, series, look=look)
     return figure
 
 
-def series_over_levels(panel: Panel, *, places: Layout, scale: Scale, series: Sequence[Series], look: Look) -> None:
+def series_over_levels(panel: Panel, *, places: FactorLayout, scale: Scale, series: Sequence[Series], look: Look) -> None:
     """One panel: each series a little to the side of the others, so that their intervals don't hide each other."""
-    summary = bounded(cells(panel.table, list(places.factors)))
+    summary = clip_intervals(summarize_cells(panel.table, list(places.factors)))
     sides = np.linspace(-SPREAD / 2, SPREAD / 2, len(series)) if len(series) > 1 else np.zeros(1)
     for side, one in zip(sides, series, strict=True):
         own, runs = one.within(summary), one.within(panel.table)
@@ -80,7 +82,7 @@ def series_over_levels(panel: Panel, *, places: Layout, scale: Scale, series: Se
     scale.ticks(panel.ax)
 
 
-def mean_line(ax: Axes, at: Floats, summary: pd.DataFrame, *, mark: Mark) -> None:
+def mean_line(ax: Axes, at: FloatArray, summary: pd.DataFrame, *, mark: Mark) -> None:
     """Means joined by the series' line, with their intervals where there are any. Fractions in, per cent drawn."""
     mean, low, high = (100 * summary[name].to_numpy(dtype=float) for name in ("mean", "low", "high"))
     ax.plot(at, mean, color=mark.colour, linestyle=mark.linestyle, marker=mark.marker, markeredgecolor=SURFACE, zorder=3)
@@ -90,9 +92,9 @@ def mean_line(ax: Axes, at: Floats, summary: pd.DataFrame, *, mark: Mark) -> Non
         ax.errorbar(at[known], mean[known], reach, fmt="none", ecolor=mark.colour, zorder=2.5)
 
 
-def run_points(ax: Axes, at: Floats, runs: pd.DataFrame, *, mark: Mark, look: Look) -> None:
+def run_points(ax: Axes, at: FloatArray, runs: pd.DataFrame, *, mark: Mark, look: Look) -> None:
     """Every measured run as a small pale point beside its mean; diverged ones as crosses along the panel's bottom."""
-    frame = pd.DataFrame({"x": at + 0.08, "y": 100 * measured(runs, MEASURE)}).dropna().sort_values(["x", "y"])
+    frame = pd.DataFrame({"x": at + 0.08, "y": 100 * measured(runs, TEST_ACCURACY)}).dropna().sort_values(["x", "y"])
     area = (look.marker * 0.4) ** 2
     sns.scatterplot(frame, x="x", y="y", color=mark.colour, alpha=0.5, s=area, linewidth=0, ax=ax, legend=False, zorder=2)
     diverged = (runs["status"] == "diverged").to_numpy(dtype=bool)
@@ -101,7 +103,7 @@ def run_points(ax: Axes, at: Floats, runs: pd.DataFrame, *, mark: Mark, look: Lo
         ax.plot(at[diverged], bottom, "x", color=mark.colour, markeredgewidth=look.line, transform=ax.get_xaxis_transform())
 
 
-def measured(runs: pd.DataFrame, column: str) -> Floats:
+def measured(runs: pd.DataFrame, column: str) -> FloatArray:
     """A column of the runs that are done; NaN for the others."""
     values = pd.to_numeric(runs[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     return np.where((runs["status"] == "done").to_numpy(dtype=bool), values, np.nan)
@@ -126,27 +128,27 @@ def baseline_line(ax: Axes, baseline: float, *, look: Look) -> None:
 
 
 @styled
-def heat_map(table: pd.DataFrame, *, places: Layout, look: Look = PAPER) -> Figure:
+def heat_map(table: pd.DataFrame, *, places: FactorLayout, look: Look = PAPER) -> Figure:
     """Mean accuracy of every cell as a colour with its figure in per cent; a cell without a measured run shows a dash."""
     series = series_of(table, places)
-    along = levels(table, places.along)
+    along = list_levels(table, places.along)
     lines = (look.text * (len(series) * 2.6 + 5.5)) / 72
     figure, panels = panelled(table, places.panels, look=look, height=lines)
-    means = 100 * cells(table, list(places.factors))["mean"]
+    means = 100 * summarize_cells(table, list(places.factors))["mean"]
     for panel in panels:
-        summary = cells(panel.table, list(places.factors))
+        summary = summarize_cells(panel.table, list(places.factors))
         grid = [[cell_mean(one.within(summary), places.along, level) for level in along] for one in series]
         heat_panel(panel.ax, 100 * np.array(grid), limits=(float(means.min()), float(means.max())), look=look)
-        panel.ax.set_xticks(np.arange(len(along)) + 0.5, [labels.level(level) for level in along])
+        panel.ax.set_xticks(np.arange(len(along)) + 0.5, [labels.format_level(level) for level in along])
         panel.ax.set_yticks(np.arange(len(series)) + 0.5, [one.short for one in series], rotation=0)
-    edge_labels(panels, x=labels.axis(places.along), y="")
-    figure.suptitle(f"mean {labels.axis(MEASURE)}", fontsize=look.text)
+    edge_labels(panels, x=labels.format_axis_label(places.along), y="")
+    figure.suptitle(f"mean {labels.format_axis_label(TEST_ACCURACY)}", fontsize=look.text)
     return figure
 
 
 def cell_mean(summary: pd.DataFrame, factor: str, level: Level) -> float:
     """The mean of the one cell at the level; NaN where there is none."""
-    found = summary["mean"].to_numpy(dtype=float)[[key == (level,) for key in keys(summary, [factor])]]
+    found = summary["mean"].to_numpy(dtype=float)[[key == (level,) for key in read_cells(summary, [factor])]]
     return float(found[0]) if len(found) else float("nan")
 
 

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from study.analysis import labels
-from study.analysis.cell_grid import Floats
-from study.analysis.figure_axes import Layout, groups, levels
+from study.analysis.cell_grid import FloatArray
+from study.analysis.factor_layout import FactorLayout, group_rows, list_levels
 from study.reporting.figures.accuracy_plots import SPREAD, Scale
 from study.reporting.figures.panels import edge_labels, panelled, series_legend, series_of
 from study.reporting.figures.style import GRID, INK, MUTED, PAPER, SURFACE, Look, styled
@@ -22,11 +22,11 @@ HATCHES = ("", "", "////", "")
 
 
 @styled
-def budget_check(table: pd.DataFrame, *, places: Layout, tolerance: float | None, look: Look = PAPER) -> Figure:
+def budget_check(table: pd.DataFrame, *, places: FactorLayout, tolerance: float | None, look: Look = PAPER) -> Figure:
     """How far each cell's network lies from its budget, in per cent of it; the band is the tolerance (a fraction)."""
     figure, panels = panelled(table, places.panels, look=look)
     series = series_of(table, places)
-    scale = Scale(places.along, tuple(levels(table, places.along)))
+    scale = Scale(places.along, tuple(list_levels(table, places.along)))
     sides = np.linspace(-SPREAD / 2, SPREAD / 2, len(series)) if len(series) > 1 else np.zeros(1)
     for panel in panels:
         if tolerance is not None:
@@ -48,25 +48,25 @@ def budget_check(table: pd.DataFrame, *, places: Layout, tolerance: float | None
     furthest = float(np.nanmax(np.abs(numbers(table, "match_residual"))))
     reach = 120 * max(furthest, tolerance or 0.0, 0.005)
     panels[0].ax.set_ylim(-reach, reach)
-    edge_labels(panels, x=labels.axis(places.along), y="off the budget (%)")
+    edge_labels(panels, x=labels.format_axis_label(places.along), y="off the budget (%)")
     series_legend(figure, series, look=look, line=False)
     return figure
 
 
-def numbers(table: pd.DataFrame, column: str) -> Floats:
+def numbers(table: pd.DataFrame, column: str) -> FloatArray:
     """A column as floats, NaN where it is missing."""
     return pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
 
 
 @styled
-def macs_by_part(table: pd.DataFrame, *, places: Layout, look: Look = PAPER) -> Figure:
+def macs_by_part(table: pd.DataFrame, *, places: FactorLayout, look: Look = PAPER) -> Figure:
     """The share of each network's MACs spent in its stem, token mixing, channel mixing and head; the total beside it."""
     series = series_of(table, places)
     rows = [
         (f"{one.short}{', ' if group.title else ''}{group.title}", own[group.rows].iloc[0])
         for one in series
         for own in [one.within(table)]
-        for group in groups(own, (*places.panels, places.along))
+        for group in group_rows(own, (*places.panels, places.along))
     ]
     longest = max(len(label) for label, _ in rows)
     width = look.width if longest <= 26 else look.wide
@@ -114,7 +114,7 @@ def stacked_bar(ax: Axes, at: float, row: pd.Series, *, look: Look) -> None:
             linewidth=look.line * 0.4,
         )
     ax.annotate(
-        labels.amount(parts.sum()),
+        labels.format_amount(parts.sum()),
         (100, at),
         xytext=(look.text * 0.5, 0),
         textcoords="offset points",

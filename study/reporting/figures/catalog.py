@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.cost_columns import TIMED, costs_of, is_equal, positive
-from study.analysis.figure_axes import Layout
-from study.analysis.findings import Findings, Missing, Part
-from study.analysis.intervals import FEWEST_SEEDS
+from study.analysis.cost_columns import RUN_SPEEDS, is_matched, list_costs, positive_values
+from study.analysis.factor_layout import FactorLayout
+from study.analysis.findings import Findings, StudyPart, Unavailable
+from study.analysis.intervals import MIN_SEEDS
 from study.reporting.figures.accuracy_plots import accuracy_by_level, heat_map
 from study.reporting.figures.budget_plots import PARTS, budget_check, macs_by_part, numbers
 from study.reporting.figures.contrast_plots import decomposition_bars, forest_plot
@@ -29,14 +29,14 @@ def plates(findings: Findings) -> list[Plate]:
     """Every figure that the study has something for."""
     if not findings.count("done"):
         return [named(plate, part) for part in findings.parts for plate in trials_plates(part)]
-    alike = len({part.places for part in findings.parts}) == 1
+    alike = len({part.layout for part in findings.parts}) == 1
     found = [side_by_side(findings)] if len(findings.parts) > 1 and alike else []
     for part in findings.parts:
         found += [named(plate, part) for plate in of_part(part, findings)]
     return found
 
 
-def named(plate: Plate, part: Part) -> Plate:
+def named(plate: Plate, part: StudyPart) -> Plate:
     """The plate with its part's title, where the study has several."""
     if not part.title:
         return plate
@@ -46,36 +46,36 @@ def named(plate: Plate, part: Part) -> Plate:
 def side_by_side(findings: Findings) -> Plate:
     """All parts in one figure, a panel each."""
     first = findings.parts[0]
-    places = Layout(first.places.along, first.places.series, (*findings.splits, *first.places.panels))
+    places = FactorLayout(first.layout.along, first.layout.series, (*findings.splits, *first.layout.panels))
     seeds = "; ".join(f"{part.title}: {seeds_text(part)}" for part in findings.parts)
     return Plate(
         "side-by-side",
         "Side by side",
-        f"Test accuracy by {labels.option(places.along)}, a panel for each way. Marks as in the figures below; {seeds}.",
+        f"Test accuracy by {labels.format_option(places.along)}, a panel for each way. Marks as in the figures below; {seeds}.",
         "; ".join(f"{part.title}: {means_in_words(part)}" for part in findings.parts),
         lambda look: accuracy_by_level(findings.table, places=places, look=look),
     )
 
 
-def of_part(part: Part, findings: Findings) -> Iterator[Plate]:
+def of_part(part: StudyPart, findings: Findings) -> Iterator[Plate]:
     """The figures of one part: accuracy, costs, comparison, training, budget."""
     yield level_plate(part)
-    yield from (cost_plate(part, cost) for cost in costs_of(part.table) if not is_equal(positive(part.table, cost)))
+    yield from (cost_plate(part, cost) for cost in list_costs(part.table) if not is_matched(positive_values(part.table, cost)))
     yield heat_plate(part)
-    if not isinstance(part.contrasts, Missing) and part.contrasts["difference"].notna().any():
+    if not isinstance(part.contrasts, Unavailable) and part.contrasts["difference"].notna().any():
         yield forest_plate(part.contrasts)
-    if not isinstance(part.decomposition, Missing):
+    if not isinstance(part.decomposition, Unavailable):
         yield decomposition_plate(part.decomposition)
     if references(part.table) and "params" in part.table:
         yield published_plate(part)
-    yield from training_plates(part, findings.material.curves)
+    yield from training_plates(part, findings.study.curves)
     yield from budget_plates(part, findings)
 
 
-def level_plate(part: Part) -> Plate:
+def level_plate(part: StudyPart) -> Plate:
     """Accuracy over the levels along the axis."""
-    table, places = part.table, part.places
-    along, series = labels.option(places.along), labels.option(places.series[0])
+    table, places = part.table, part.layout
+    along, series = labels.format_option(places.along), labels.format_option(places.series[0])
     return Plate(
         f"accuracy-by-{places.along.replace('_', '-')}",
         f"Test accuracy by {along}",
@@ -86,31 +86,31 @@ def level_plate(part: Part) -> Plate:
     )
 
 
-def cost_plate(part: Part, cost: str) -> Plate:
+def cost_plate(part: StudyPart, cost: str) -> Plate:
     """Accuracy against one cost."""
-    table, places, name = part.table, part.places, labels.option(cost)
+    table, places, name = part.table, part.layout, labels.format_option(cost)
     return Plate(
         f"accuracy-by-{cost.replace('_', '-')}",
         f"Test accuracy against {name}",
-        f"Test accuracy against {name}, logarithmic. Marks: cells, the figure inside is the {labels.axis(places.along)}; "
-        f"bars: {interval_text(part)}; points: runs; {seeds_text(part)}."
+        f"Test accuracy against {name}, logarithmic. Marks: cells, the figure inside is the "
+        f"{labels.format_axis_label(places.along)}; bars: {interval_text(part)}; points: runs; {seeds_text(part)}."
         f" Stairs: Pareto front of the means{band_text(part, cost)}.",
         f"Test accuracy of every cell against its {name}; the table of costs gives each.",
         lambda look: accuracy_against(table, cost, places=places, look=look),
     )
 
 
-def band_text(part: Part, cost: str) -> str:
+def band_text(part: StudyPart, cost: str) -> str:
     """What the band around the stairs is, and where speeds come from."""
-    many = bool((part.cells["n"] >= FEWEST_SEEDS).all())
+    many = bool((part.cells["n"] >= MIN_SEEDS).all())
     band = ", in the band that holds 95 % of the fronts plausible over seeds" if many else ""
-    return f"{band}; speed as these runs had it, beside whatever else the machine did" if cost in TIMED else band
+    return f"{band}; speed as these runs had it, beside whatever else the machine did" if cost in RUN_SPEEDS else band
 
 
-def heat_plate(part: Part) -> Plate:
+def heat_plate(part: StudyPart) -> Plate:
     """Means of all cells."""
-    table, places = part.table, part.places
-    along, series = labels.option(places.along), labels.option(places.series[0])
+    table, places = part.table, part.layout
+    along, series = labels.format_option(places.along), labels.format_option(places.series[0])
     return Plate(
         "heat-map",
         f"Test accuracy of every cell, {along} by {series}",
@@ -139,7 +139,7 @@ def decomposition_plate(decomposition: pd.DataFrame) -> Plate:
     """The shares of variation."""
     first = decomposition.iloc[0]
     shares = [
-        f"{labels.term(str(row['term']))} {labels.percent(row['share'], digits=0)} %"
+        f"{labels.format_term(str(row['term']))} {labels.format_percent(row['share'], digits=0)} %"
         for row in decomposition.to_dict("records")
     ]
     return Plate(
@@ -152,9 +152,9 @@ def decomposition_plate(decomposition: pd.DataFrame) -> Plate:
     )
 
 
-def published_plate(part: Part) -> Plate:
+def published_plate(part: StudyPart) -> Plate:
     """Own cells beside published results."""
-    table, places, found = part.table, part.places, references(part.table)
+    table, places, found = part.table, part.layout, references(part.table)
     told = "; ".join(f"{letter}: {one.told}" for letter, one in zip(LETTERS, found, strict=False))
     return Plate(
         "published",
@@ -169,23 +169,23 @@ def published_plate(part: Part) -> Plate:
 def tolerance_of(table: pd.DataFrame, findings: Findings) -> float | None:
     """The mismatch that was allowed (a fraction), from the runs or, for older tables, from the sweep."""
     known = numbers(table, "match_tolerance") if "match_tolerance" in table else np.array([np.nan])
-    given = findings.material.facts.match.get("tolerance")
+    given = findings.study.facts.match.get("tolerance")
     if not np.isnan(known).all():
         return float(np.nanmax(known))
     return float(given) if isinstance(given, int | float) else None
 
 
-def budget_plates(part: Part, findings: Findings) -> Iterator[Plate]:
+def budget_plates(part: StudyPart, findings: Findings) -> Iterator[Plate]:
     """How closely networks were matched, and where their MACs go."""
-    table, places = part.table, part.places
+    table, places = part.table, part.layout
     if "match_residual" in table and not np.isnan(numbers(table, "match_residual")).all():
         tolerance = tolerance_of(part.table, findings)
-        furthest = labels.percent(float(np.nanmax(np.abs(numbers(table, "match_residual")))), digits=2)
+        furthest = labels.format_percent(float(np.nanmax(np.abs(numbers(table, "match_residual")))), digits=2)
         yield Plate(
             "budget-check",
             "Who was matched how closely",
             f"Distance of the networks of {len(part.cells)} cells to their budget, at most {furthest} %."
-            f"{f' Band: the tolerance of {labels.percent(tolerance)} %.' if tolerance else ''}",
+            f"{f' Band: the tolerance of {labels.format_percent(tolerance)} %.' if tolerance else ''}",
             f"The networks lie within {furthest} % of their budget.",
             lambda look: budget_check(table, places=places, tolerance=tolerance, look=look),
         )

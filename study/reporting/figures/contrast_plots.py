@@ -72,9 +72,9 @@ def family_lines(family: str, rows: pd.DataFrame) -> list[Line]:
     found = rows.to_dict("records")
     if all(" at " in row["upper"] and " at " in row["lower"] for row in found):  # interactions
         start, end = (found[0][side].rpartition(" at ")[2] for side in ("lower", "upper"))
-        change = f"{labels.term(family)}: {end} − {start.split()[-1]}"
+        change = f"{labels.format_term(family)}: {end} − {start.split()[-1]}"
         gaps = [row["upper"].rpartition(" at ")[0].strip("()") for row in found]
-        return [Line(change), *(Line(labels.short(gap, letters=46), row) for gap, row in zip(gaps, found, strict=True))]
+        return [Line(change), *(Line(labels.shorten(gap, letters=46), row) for gap, row in zip(gaps, found, strict=True))]
     pairs = [pair_words(row) for row in found]
     wheres = [where_words(row["where"]) for row in found]
     if len(set(wheres)) == 1:
@@ -90,14 +90,14 @@ def family_lines(family: str, rows: pd.DataFrame) -> list[Line]:
 
 def pair_words(row: dict[Hashable, Any]) -> str:
     """The two sides of a contrast, the factor's name left to the heading: "ViT − ConvMixer", "4 − 2"."""
-    name = f"{labels.option(row['subject'])} "
-    return " − ".join(labels.short(row[side].removeprefix(name), letters=22) for side in ("upper", "lower"))
+    name = f"{labels.format_option(row['subject'])} "
+    return " − ".join(labels.shorten(row[side].removeprefix(name), letters=22) for side in ("upper", "lower"))
 
 
 def where_words(where: str) -> str:
     """Where a contrast was taken, the factor's name left to the heading: "at patch size 2, averaged over x" -> "at 2"."""
     place = where.split(", averaged over")[0]
-    return f"at {place.split(' ')[-1]}" if place[-1:].isdigit() else labels.short(place)
+    return f"at {place.split(' ')[-1]}" if place[-1:].isdigit() else labels.shorten(place)
 
 
 def contrast_row(ax: Axes, at: float, *, row: dict[Hashable, Any], look: Look) -> None:
@@ -125,7 +125,7 @@ def decomposition_bars(decomposition: pd.DataFrame, *, look: Look = PAPER) -> Fi
     """The share of the variation in accuracy that each term carries, in per cent, with its interval; they add up to 100."""
     figure = Figure(figsize=(look.width, (look.text * (2.2 * len(decomposition) + 4.5)) / 72))
     ax = figure.subplots()
-    terms = [labels.short(labels.term(str(term)), letters=34) for term in decomposition["term"]]
+    terms = [labels.shorten(labels.format_term(str(term)), letters=34) for term in decomposition["term"]]
     frame = pd.DataFrame({"term": terms, "share": 100 * decomposition["share"]})
     sns.barplot(frame, x="share", y="term", color=MUTED, saturation=1, width=0.62, ax=ax, edgecolor=INK, linewidth=0)
     share, low, high = (100 * decomposition[name].to_numpy(dtype=float) for name in ("share", "low", "high"))

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from study.analysis import labels
-from study.analysis.cell_grid import Cell
-from study.analysis.figure_axes import Layout, groups, keys, title
+from study.analysis.cell_grid import CellLevels
+from study.analysis.factor_layout import FactorLayout, describe_group, group_rows, read_cells
 from study.reporting.figures.style import SURFACE, Look, Mark, marks
 
 LETTER = 0.62
@@ -30,18 +30,18 @@ class Series:
     """One series of the study: its levels, its name and its mark."""
 
     factors: tuple[str, ...]
-    levels: Cell
+    levels: CellLevels
     title: str
     mark: Mark
 
     @property
     def short(self) -> str:
         """The name as figures have room for it."""
-        return labels.short(self.title)
+        return labels.shorten(self.title)
 
     def within(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows that belong to the series."""
-        return table[[key == self.levels for key in keys(table, self.factors)]]
+        return table[[key == self.levels for key in read_cells(table, self.factors)]]
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class Panel:
     bottom: bool
 
 
-def series_of(table: pd.DataFrame, places: Layout) -> list[Series]:
+def series_of(table: pd.DataFrame, places: FactorLayout) -> list[Series]:
     """The study's series, in the order of their marks."""
-    found = marks([group.levels for group in groups(table, places.series)])
-    return [Series(places.series, key, title(places.series, key), mark) for key, mark in found.items()]
+    found = marks([group.levels for group in group_rows(table, places.series)])
+    return [Series(places.series, key, describe_group(places.series, key), mark) for key, mark in found.items()]
 
 
 def panelled(
@@ -67,8 +67,8 @@ def panelled(
 
     Axes are shared, their names stand only at the figure's edge. The figure is outside pyplot's state.
     """
-    parts = groups(table, factors)
-    titles = [labels.short(part.title, letters=40) for part in parts]
+    parts = group_rows(table, factors)
+    titles = [labels.shorten(part.title, letters=40) for part in parts]
     columns = columns_for(titles, look=look)
     rows = math.ceil(len(parts) / columns)
     figure = Figure(figsize=(look.wide if columns > 1 else look.width, rows * (height or look.height)))

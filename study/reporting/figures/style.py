@@ -17,7 +17,7 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.typing import LineStyleType
 
-from study.analysis.cell_grid import Cell, Level
+from study.analysis.cell_grid import CellLevels, Level
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,13 +62,13 @@ KIN: Mapping[Level, int] = MappingProxyType(
 """Token mixers, drawn like the backbone that is known for them."""
 
 
-def marks(keys: Sequence[Cell]) -> dict[Cell, Mark]:
+def marks(keys: Sequence[CellLevels]) -> dict[CellLevels, Mark]:
     """A mark for each series, in the order of `MARKS`; a series is known by its first level.
 
     Names without a mark of their own, and further series of a known name, take what is left over: first what is nobody's.
     """
     wanted = {key: {**KIN, **KNOWN}[key[0]] for key in keys if key[0] in KNOWN or key[0] in KIN}
-    owner: dict[int, Cell] = {}
+    owner: dict[int, CellLevels] = {}
     for key in sorted(wanted, key=lambda key: (key[0] not in KNOWN, keys.index(key))):
         owner.setdefault(wanted[key], key)
     reserved = set(KNOWN.values())

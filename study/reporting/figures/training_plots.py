@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from study.analysis import labels
-from study.analysis.cell_grid import Floats
-from study.analysis.figure_axes import Layout
+from study.analysis.cell_grid import FloatArray
+from study.analysis.factor_layout import FactorLayout
 from study.reporting.figures.cost_plots import cost_axis
 from study.reporting.figures.panels import Panel, Series, edge_labels, panelled, series_legend, series_of
 from study.reporting.figures.style import PAPER, Look, styled
@@ -30,7 +30,9 @@ ROUND = (*range(0, 90, 10), 90, 95, 98, 99, 99.5, 99.8, 99.9)
 
 
 @styled
-def learning_curves(table: pd.DataFrame, curves: pd.DataFrame, *, places: Layout, measure: str, look: Look = PAPER) -> Figure:
+def learning_curves(
+    table: pd.DataFrame, curves: pd.DataFrame, *, places: FactorLayout, measure: str, look: Look = PAPER
+) -> Figure:
     """A panel for each level along the layout's axis, in it each series' mean and range of `measure` over epochs.
 
     `curves` is long: one row per run and epoch. Runs that diverged are shown as far as they came.
@@ -45,13 +47,13 @@ def learning_curves(table: pd.DataFrame, curves: pd.DataFrame, *, places: Layout
         panel.ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if measure in PERCENT:
         error_scale(panels[0].ax, closest=closest_to_perfect(table))
-    edge_labels(panels, x="epoch", y=labels.axis(measure))
+    edge_labels(panels, x="epoch", y=labels.format_axis_label(measure))
     series_legend(figure, series, look=look)
     return figure
 
 
 @styled
-def tuning_flatness(trials: pd.DataFrame, tuned: str, *, places: Layout, look: Look = PAPER) -> Figure:
+def tuning_flatness(trials: pd.DataFrame, tuned: str, *, places: FactorLayout, look: Look = PAPER) -> Figure:
     """How validation accuracy depends on a tuned option, a panel for each level along the layout's axis.
 
     A flat top says that the choice mattered little, a top at the edge that the range was too narrow. `trials` has one row
@@ -67,7 +69,7 @@ def tuning_flatness(trials: pd.DataFrame, tuned: str, *, places: Layout, look: L
     known = done[tuned].astype(float)
     if known.min() > 0 and known.max() > 5 * known.min():
         cost_axis(panels[0].ax, np.asarray(known, dtype=np.float64))
-    edge_labels(panels, x=labels.axis(tuned), y=labels.axis(JUDGED))
+    edge_labels(panels, x=labels.format_axis_label(tuned), y=labels.format_axis_label(JUDGED))
     series_legend(figure, series, look=look)
     return figure
 
@@ -82,10 +84,10 @@ def error_scale(ax: Axes, *, closest: float) -> None:
     """Accuracy in per cent, spaced by the logarithm of the error; round ticks that keep a distance from each other."""
     low, high = ax.dataLim.y0, min(ax.dataLim.y1, 100 - closest)
 
-    def place(accuracy: Floats) -> Floats:
+    def place(accuracy: FloatArray) -> FloatArray:
         return np.asarray(-np.log(np.maximum(100 - np.asarray(accuracy, dtype=float), closest)))
 
-    def accuracy(place: Floats) -> Floats:
+    def accuracy(place: FloatArray) -> FloatArray:
         return np.asarray(100 - np.exp(-np.asarray(place, dtype=float)))
 
     ax.set_yscale("function", functions=(place, accuracy))

@@ -14,15 +14,15 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from study.analysis.cell_grid import Cell, plain, rank, read_grid
-from study.analysis.cell_means import cell_label
-from study.analysis.frontier import TOLERANCE
-from study.analysis.labels import assignment, enumeration, level, option, percent
+from study.analysis.cell_grid import CellLevels, read_grid, sort_key, to_level
+from study.analysis.cell_means import describe_cell
+from study.analysis.labels import format_level, format_option, format_percent, format_setting, join_words
+from study.analysis.pareto_front import COST_TOLERANCE
 from study.config.options import AugmentOptions, TrainOptions
 
-State = Literal["under study", "equal", "differs by design", "deviates", "not recorded"]
-SEVERITY: tuple[State, ...] = ("not recorded", "equal", "differs by design", "deviates")
-SHOWN_RUNS = 4
+AspectState = Literal["under study", "equal", "differs by design", "deviates", "not recorded"]
+SEVERITY: tuple[AspectState, ...] = ("not recorded", "equal", "differs by design", "deviates")
+_SHOWN_RUNS = 4
 DIGEST = re.compile("[0-9a-f]{16,}")
 
 ASPECTS: Mapping[str, tuple[str, ...]] = {
@@ -68,15 +68,15 @@ MEASURED_ENDINGS = ("_macs", "_params", "_elements", "_seconds", "_per_second", 
 
 
 @dataclass(frozen=True)
-class Finding:
+class ColumnFinding:
     """What one column did over the done runs."""
 
     column: str
-    state: State
-    told: str
+    state: AspectState
+    detail: str
 
 
-def fairness(table: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
+def check_protocol(table: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
     """One row per aspect of the protocol: its state, what held or varied, and which runs deviate.
 
     Population: none; it is a statement about the done runs of this table. Budgets count as equal within the tolerance that
@@ -97,14 +97,16 @@ def is_model_option(name: str, factors: Sequence[str]) -> bool:
     return name not in elsewhere and not name.startswith(MEASURED_BEGINNINGS) and not name.endswith(MEASURED_ENDINGS)
 
 
-def under_study(table: pd.DataFrame, factors: Sequence[str]) -> tuple[str, State, str]:
+def under_study(table: pd.DataFrame, factors: Sequence[str]) -> tuple[str, AspectState, str]:
     """What was varied on purpose."""
     grid = read_grid(table, factors)
-    named = [f"{option(factor)} {enumeration(level(value) for value in grid.levels(factor))}" for factor in factors]
+    named = [
+        f"{format_option(factor)} {join_words(format_level(value) for value in grid.levels(factor))}" for factor in factors
+    ]
     return "under study", "under study", "; ".join(named)
 
 
-def seeds_row(table: pd.DataFrame, factors: Sequence[str]) -> tuple[str, State, str]:
+def seeds_row(table: pd.DataFrame, factors: Sequence[str]) -> tuple[str, AspectState, str]:
     """Whether every cell finished the same seeds, which is what makes the comparisons paired.
 
     Runs of one seed see the same data order and augmentation, provided that data and batch size are equal too.
@@ -113,13 +115,13 @@ def seeds_row(table: pd.DataFrame, factors: Sequence[str]) -> tuple[str, State, 
     lacking = []
     for cell, row in zip(grid.cells, grid.status, strict=True):
         seeds = [str(seed) for seed, status in zip(grid.seeds, row, strict=True) if status != "done"]
-        lacking += [f"{cell_label(grid.factors, cell)} lacks {', '.join(seeds)}"] if seeds else []
+        lacking += [f"{describe_cell(grid.factors, cell)} lacks {', '.join(seeds)}"] if seeds else []
     if not lacking:
         return "seeds, data order", "equal", f"the same {len(grid.seeds)} seeds in each of {len(grid.cells)} cells"
     return "seeds, data order", "deviates", f"seeds not done: {'; '.join(lacking)}"
 
 
-def budget_row(done: pd.DataFrame, factors: Sequence[str]) -> tuple[str, State, str]:
+def budget_row(done: pd.DataFrame, factors: Sequence[str]) -> tuple[str, AspectState, str]:
     """How closely the cells were matched, and who was not."""
     if "match_by" not in done or done["match_by"].dropna().empty:
         return "budget", "not recorded", ""
@@ -128,16 +130,16 @@ def budget_row(done: pd.DataFrame, factors: Sequence[str]) -> tuple[str, State, 
         return "budget", "differs by design", "nothing matched: width and depth as the sweep gives them"
     residual = pd.to_numeric(done["match_residual"], errors="coerce").abs().to_numpy(dtype=float, na_value=float("nan"))
     worst = float(pd.Series(residual).max())
-    head = f"{enumeration(option(kind) for kind in kinds)} matched; largest mismatch {percent(worst, digits=2)} %"
+    head = f"{join_words(format_option(kind) for kind in kinds)} matched; largest mismatch {format_percent(worst, digits=2)} %"
     known = done.get("match_tolerance", pd.Series(float("nan"), index=done.index))
-    allowed = pd.to_numeric(known, errors="coerce").astype("Float64").fillna(TOLERANCE).to_numpy(dtype=float)
+    allowed = pd.to_numeric(known, errors="coerce").astype("Float64").fillna(COST_TOLERANCE).to_numpy(dtype=float)
     beyond = done[residual > allowed]
     if beyond.empty:
         return "budget", "equal", head
-    return "budget", "deviates", f"{head}; beyond {percent(allowed.max())} %: {enumeration(labels(beyond, factors))}"
+    return "budget", "deviates", f"{head}; beyond {format_percent(allowed.max())} %: {join_words(labels(beyond, factors))}"
 
 
-def tuning_row(done: pd.DataFrame, factors: Sequence[str]) -> tuple[str, State, str]:
+def tuning_row(done: pd.DataFrame, factors: Sequence[str]) -> tuple[str, AspectState, str]:
     """Whether every cell had the same number of trials for its tuned options; equal also where none had any."""
     if "trials" not in done or done.empty:
         return "tuning trials", "not recorded", ""
@@ -146,34 +148,34 @@ def tuning_row(done: pd.DataFrame, factors: Sequence[str]) -> tuple[str, State, 
     return aspect_row("tuning trials", [finding(done.assign(trials=done["trials"].fillna(0)), "trials", factors)])
 
 
-def finding(done: pd.DataFrame, column: str, factors: Sequence[str]) -> Finding:
+def finding(done: pd.DataFrame, column: str, factors: Sequence[str]) -> ColumnFinding:
     """What the column did: equal, a function of a factor or of the cell, or different within a cell."""
     rows = [row for row in done[[*factors, column, "run_id"]].to_dict("records") if entry_words(row[column]) is not None]
-    values = sorted({plain(row[column]) for row in rows}, key=rank)
+    values = sorted({to_level(row[column]) for row in rows}, key=sort_key)
     if not values:
-        return Finding(column, "not recorded", option(column))
+        return ColumnFinding(column, "not recorded", format_option(column))
     if len(values) == 1:
-        return Finding(column, "equal", f"{option(column)} {entry_words(values[0])}")
+        return ColumnFinding(column, "equal", f"{format_option(column)} {entry_words(values[0])}")
     for factor in factors:
         found = value_by(rows, column, (factor,))
         if found is not None:
-            told = ", ".join(f"{assignment(factor, cell[0])}: {value}" for cell, value in found.items())
-            return Finding(column, "differs by design", f"{option(column)} by {option(factor)} ({told})")
+            told = ", ".join(f"{format_setting(factor, cell[0])}: {value}" for cell, value in found.items())
+            return ColumnFinding(column, "differs by design", f"{format_option(column)} by {format_option(factor)} ({told})")
     if value_by(rows, column, factors) is not None:
-        names = enumeration(option(factor) for factor in factors)
+        names = join_words(format_option(factor) for factor in factors)
         ends = f"{entry_words(values[0])} to {entry_words(values[-1])}"
-        return Finding(column, "differs by design", f"{option(column)} by {names} ({ends})")
-    return Finding(column, "deviates", deviation(rows, column))
+        return ColumnFinding(column, "differs by design", f"{format_option(column)} by {names} ({ends})")
+    return ColumnFinding(column, "deviates", deviation(rows, column))
 
 
-def value_by(rows: Sequence[Mapping[Hashable, Any]], column: str, factors: Sequence[str]) -> dict[Cell, str] | None:
+def value_by(rows: Sequence[Mapping[Hashable, Any]], column: str, factors: Sequence[str]) -> dict[CellLevels, str] | None:
     """The column's value at each level, or None where runs of one level differ in it."""
-    found: dict[Cell, str] = {}
+    found: dict[CellLevels, str] = {}
     for row in rows:
-        key = tuple(plain(row[factor]) for factor in factors)
+        key = tuple(to_level(row[factor]) for factor in factors)
         if found.setdefault(key, entry_words(row[column]) or "") != entry_words(row[column]):
             return None
-    return dict(sorted(found.items(), key=lambda item: tuple(map(rank, item[0]))))
+    return dict(sorted(found.items(), key=lambda item: tuple(map(sort_key, item[0]))))
 
 
 def deviation(rows: Sequence[Mapping[Hashable, Any]], column: str) -> str:
@@ -181,27 +183,27 @@ def deviation(rows: Sequence[Mapping[Hashable, Any]], column: str) -> str:
     values = pd.Series([entry_words(row[column]) for row in rows])
     usual = sorted(values.mode())[0]
     others = [f"{row['run_id']} ({value})" for row, value in zip(rows, values, strict=True) if value != usual]
-    shown = ", ".join(sorted(others)[:SHOWN_RUNS])
-    more = f" and {len(others) - SHOWN_RUNS} more" if len(others) > SHOWN_RUNS else ""
-    return f"{option(column)}: mostly {usual}, but {shown}{more}"
+    shown = ", ".join(sorted(others)[:_SHOWN_RUNS])
+    more = f" and {len(others) - _SHOWN_RUNS} more" if len(others) > _SHOWN_RUNS else ""
+    return f"{format_option(column)}: mostly {usual}, but {shown}{more}"
 
 
-def aspect_row(aspect: str, findings: Sequence[Finding]) -> tuple[str, State, str]:
+def aspect_row(aspect: str, findings: Sequence[ColumnFinding]) -> tuple[str, AspectState, str]:
     """An aspect is as good as the worst of its columns, and tells about those; equal columns are told by value."""
     if not findings:
         return aspect, "not recorded", ""
     state = max((found.state for found in findings), key=SEVERITY.index)
-    return aspect, state, "; ".join(found.told for found in findings if found.state == state)
+    return aspect, state, "; ".join(found.detail for found in findings if found.state == state)
 
 
-def compute_spent(table: pd.DataFrame, trials: pd.DataFrame | None = None) -> pd.DataFrame:
+def summarize_compute(table: pd.DataFrame, trials: pd.DataFrame | None = None) -> pd.DataFrame:
     """Device-hours by backbone and device: of done runs, of diverged ones, of trials, and lost to failures and restarts.
 
     Population: none; sums over the runs of these tables. Time that was not recorded is not counted: `untimed` says for how
     many runs and trials that is so, and a sum of which nothing was recorded is NaN. `further_attempts` are those after a
     run's first.
     """
-    stages = [timed(table, "final"), *([timed(trials, "trial")] if trials is not None and len(trials) else [])]
+    stages = [_stage_costs(table, "final"), *([_stage_costs(trials, "trial")] if trials is not None and len(trials) else [])]
     rows = pd.concat(stages, ignore_index=True)
     spent = [
         {"backbone": backbone, "device": device, **spending(own)}
@@ -210,7 +212,7 @@ def compute_spent(table: pd.DataFrame, trials: pd.DataFrame | None = None) -> pd
     return pd.DataFrame(spent, columns=["backbone", "device", *spending(rows.iloc[:0])])
 
 
-def timed(table: pd.DataFrame, stage: str) -> pd.DataFrame:
+def _stage_costs(table: pd.DataFrame, stage: str) -> pd.DataFrame:
     """What the runs of one stage cost, in columns of equal types for all stages."""
     devices = table["device_name"] if "device_name" in table else [None] * len(table)
     return pd.DataFrame(
@@ -255,15 +257,19 @@ def seconds(table: pd.DataFrame, column: str) -> pd.Series[float]:
 
 def labels(rows: pd.DataFrame, factors: Sequence[str]) -> list[str]:
     """The cells of some rows in words, each once."""
-    cells = {tuple(plain(row[factor]) for factor in factors) for row in rows.to_dict("records")}
-    return [cell_label(factors, cell) for cell in sorted(cells, key=lambda cell: tuple(map(rank, cell)))]
+    cells = {tuple(to_level(row[factor]) for factor in factors) for row in rows.to_dict("records")}
+    return [describe_cell(factors, cell) for cell in sorted(cells, key=lambda cell: tuple(map(sort_key, cell)))]
 
 
 def entry_words(entry: object) -> str | None:
     """An entry in words, digests cut short, None for every kind of missing."""
-    value = plain(entry)
+    value = to_level(entry)
     if value is None:
         return None
     return (
-        value[:10] if isinstance(value, str) and DIGEST.fullmatch(value) else value if isinstance(value, str) else level(value)
+        value[:10]
+        if isinstance(value, str) and DIGEST.fullmatch(value)
+        else value
+        if isinstance(value, str)
+        else format_level(value)
     )

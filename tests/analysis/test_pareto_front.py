@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from simulated_study import Truth, run_table
 
-from study.analysis.frontier import drawn_means, front, front_band
-from study.analysis.intervals import t_estimate
+from study.analysis.intervals import estimate_mean
+from study.analysis.pareto_front import drawn_means, estimate_front_band, find_pareto_front
 
 SIZES = {"backbone": ["convmixer", "vit"], "dim": [32, 64, 128]}
 
@@ -23,7 +23,7 @@ def test_the_front_is_what_brute_force_finds() -> None:
     """Law: a cell is on the front exactly if no cell that costs no more has a higher mean."""
     table = study([[0.7, 0.8, 0.9], [0.75, 0.79, 0.95]])
     means = table.groupby(["backbone", "dim"]).agg(cost=("macs", "median"), mean=("test_accuracy", "mean"))
-    found = front(table, ["backbone", "dim"], cost="macs").set_index(["backbone", "dim"])
+    found = find_pareto_front(table, ["backbone", "dim"], cost="macs").set_index(["backbone", "dim"])
     for key, row in means.iterrows():
         beaten = ((means["cost"] <= row["cost"]) & (means["mean"] > row["mean"])).any()
         assert found.loc[key, "on_front"] == (not beaten)
@@ -32,11 +32,13 @@ def test_the_front_is_what_brute_force_finds() -> None:
 
 def test_a_clear_front_is_sure_and_a_close_one_is_not() -> None:
     """Law: cells far apart are on the front with probability 0 or 1; two alike at one cost share it about evenly."""
-    clear = front(study([[0.7, 0.8, 0.9], [0.6, 0.7, 0.8]]), ["backbone", "dim"], cost="macs").set_index(["backbone", "dim"])
+    clear = find_pareto_front(study([[0.7, 0.8, 0.9], [0.6, 0.7, 0.8]]), ["backbone", "dim"], cost="macs").set_index(
+        ["backbone", "dim"]
+    )
     assert clear.loc["convmixer", "front_probability"].min() > 0.999
     assert clear.loc["vit", "front_probability"].max() < 0.001
     assert clear.loc[("vit", 64), "beaten_by"] == "ConvMixer, width 64"
-    alike = front(
+    alike = find_pareto_front(
         study([[0.7, 0.8, 0.9]] * 2, rest_sd=0.01, costs={"convmixer": 1.0, "vit": 1.0}), ["backbone", "dim"], cost="macs"
     )
     assert alike["front_probability"].between(0.001, 0.999).all()
@@ -46,8 +48,8 @@ def test_a_clear_front_is_sure_and_a_close_one_is_not() -> None:
 def test_budgets_within_the_matching_tolerance_count_as_equal() -> None:
     """Law: one percent more cost neither saves nor damns a cell; ten percent do."""
     means = [[0.70, 0.80, 0.90], [0.71, 0.81, 0.91]]
-    near = front(study(means, costs={"convmixer": 1.0, "vit": 1.01}), ["backbone", "dim"], cost="macs")
-    far = front(study(means, costs={"convmixer": 1.0, "vit": 1.1}), ["backbone", "dim"], cost="macs")
+    near = find_pareto_front(study(means, costs={"convmixer": 1.0, "vit": 1.01}), ["backbone", "dim"], cost="macs")
+    far = find_pareto_front(study(means, costs={"convmixer": 1.0, "vit": 1.1}), ["backbone", "dim"], cost="macs")
     assert near.loc[near["on_front"], "backbone"].unique().tolist() == ["vit"]
     assert far["on_front"].all()
 
@@ -56,7 +58,7 @@ def test_plausible_means_spread_as_the_t_intervals_do() -> None:
     """Law: the quantiles of the drawn means are the t limits, and cells that move together are drawn together."""
     values = Truth(SIZES, np.full((2, 3), 0.8), 0.02, 0.002).values(1, seeds=5)[0]
     drawn = drawn_means(values, draws=20000)
-    estimate = t_estimate(values)
+    estimate = estimate_mean(values)
     width = estimate.high - estimate.low
     assert np.abs(np.quantile(drawn, 0.025, axis=0) - estimate.low).max() < 0.05 * width.max()
     assert np.abs(np.quantile(drawn, 0.975, axis=0) - estimate.high).max() < 0.05 * width.max()
@@ -66,7 +68,7 @@ def test_plausible_means_spread_as_the_t_intervals_do() -> None:
 
 def test_with_two_seeds_there_is_a_front_and_no_certainty() -> None:
     """Law: under three seeds means still have places, whose certainty is missing."""
-    found = front(study([[0.7, 0.8, 0.9], [0.6, 0.7, 0.8]], seeds=2), ["backbone", "dim"], cost="macs")
+    found = find_pareto_front(study([[0.7, 0.8, 0.9], [0.6, 0.7, 0.8]], seeds=2), ["backbone", "dim"], cost="macs")
     assert found["on_front"].sum() == 3
     assert found["front_probability"].isna().all()
 
@@ -76,7 +78,7 @@ def test_cells_without_a_cost_or_an_accuracy_are_not_placed() -> None:
     table = study([[0.7, 0.8, 0.9], [0.6, 0.7, 0.8]]).astype({"macs": float})
     table.loc[(table["backbone"] == "vit") & (table["dim"] == 32), "macs"] = np.nan
     table.loc[(table["backbone"] == "vit") & (table["dim"] == 64), "status"] = "failed"
-    found = front(table, ["backbone", "dim"], cost="macs")
+    found = find_pareto_front(table, ["backbone", "dim"], cost="macs")
     assert found[found["backbone"] == "vit"]["dim"].tolist() == [128]
     assert found.loc[found["dim"] == 128, "cost"].tolist() == pytest.approx([128**2, 2 * 128**2])
 
@@ -85,12 +87,12 @@ def test_the_front_as_a_line_is_the_best_that_each_cost_buys() -> None:
     """Law: at each cell's cost the line is the best mean among cells that cost no more; the band holds it, from three seeds."""
     table = study([[0.7, 0.8, 0.9], [0.75, 0.79, 0.95]])
     by = ["backbone", "dim"]
-    found = front_band(table, by, cost="macs")
+    found = estimate_front_band(table, by, cost="macs")
     means = table.groupby(by).agg(cost=("macs", "median"), mean=("test_accuracy", "mean"))
     best = [means.loc[means["cost"] <= 1.02 * cost, "mean"].max() for cost in found["cost"]]
     np.testing.assert_allclose(found["best"], best)
     assert (found["low"] < found["high"]).all()
     assert (found["high"] >= found["best"]).all()
-    few = front_band(table[table["seed"] < 2], by, cost="macs")
+    few = estimate_front_band(table[table["seed"] < 2], by, cost="macs")
     np.testing.assert_allclose(few["cost"], found["cost"])
     assert few[["low", "high"]].isna().all(axis=None)

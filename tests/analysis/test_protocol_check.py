@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from simulated_study import metaformer, run_table
 
-from study.analysis.fairness import compute_spent, fairness
+from study.analysis.protocol_check import check_protocol, summarize_compute
 
 AXES = ["patch_size", "token_mixer"]
 
 
 def told(table: pd.DataFrame) -> pd.DataFrame:
-    return fairness(table, AXES).set_index("aspect")
+    return check_protocol(table, AXES).set_index("aspect")
 
 
 def recorded() -> pd.DataFrame:
@@ -98,7 +98,7 @@ def test_hours_add_up_by_outcome() -> None:
     table.loc[0, "status"], table.loc[1, "status"], table.loc[2, "status"] = "diverged", "failed", "missing"
     table.loc[3, "train_seconds"] = pd.NA
     table.loc[4, "attempts"] = 3
-    row = compute_spent(table.assign(lost_seconds=36.0)).iloc[0]
+    row = summarize_compute(table.assign(lost_seconds=36.0)).iloc[0]
     assert row["runs"] == 35
     assert row["diverged_hours"] == pytest.approx(10 / 3600)
     done = table[table["status"] == "done"]["train_seconds"].sum()
@@ -112,7 +112,7 @@ def test_backbones_and_devices_are_counted_apart() -> None:
     table = recorded()
     table.loc[:17, "backbone"] = "vit"
     table.loc[:3, "device_name"] = "a gpu"
-    found = compute_spent(table)
+    found = summarize_compute(table)
     assert list(zip(found["backbone"], found["device"], found["runs"], strict=True)) == [
         ("metaformer", "a cpu", 18),
         ("vit", "a cpu", 14),

@@ -10,30 +10,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated_study import metaformer, run_table
 
-from study.analysis.across_budgets import side_by_side
-from study.analysis.answer import answer
-from study.analysis.cell_means import cells
-from study.analysis.comparisons import contrasts
-from study.analysis.contrasts import planned
-from study.analysis.decomposition import decomposition
-from study.analysis.fairness import compute_spent, fairness
-from study.analysis.frontier import front
-from study.analysis.scaling import area, at_budget, power_law
+from study.analysis.answer import answer_question
+from study.analysis.cell_means import summarize_cells
+from study.analysis.contrast_results import estimate_contrasts
+from study.analysis.cost_curves import average_over_costs, fit_power_law, interpolate_at_budgets
+from study.analysis.pareto_front import find_pareto_front
+from study.analysis.planned_contrasts import plan_contrasts
+from study.analysis.protocol_check import check_protocol, summarize_compute
+from study.analysis.study_comparison import compare_studies
+from study.analysis.variance_shares import decompose_variance
 
 AXES = ["patch_size", "token_mixer"]
 
 STATISTICS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
-    "cells": lambda table: cells(table, AXES),
-    "contrasts": lambda table: contrasts(table, planned(metaformer().axes)),
-    "decomposition": lambda table: decomposition(table, AXES, draws=200),
-    "front": lambda table: front(table, AXES, cost="macs"),
-    "at_budget": lambda table: at_budget(table, AXES, along="patch_size", cost="macs", budgets=[100_000.0]),
-    "area": lambda table: area(table, AXES, along="patch_size", cost="macs"),
-    "power_law": lambda table: power_law(table, AXES, along="patch_size", cost="macs"),
-    "fairness": lambda table: fairness(table, AXES),
-    "compute_spent": compute_spent,
-    "side_by_side": lambda table: side_by_side({"a": table, "b": table}, AXES),
-    "answer": lambda table: pd.DataFrame({"sentence": answer(table, metaformer().axes).sentences}),
+    "cells": lambda table: summarize_cells(table, AXES),
+    "contrasts": lambda table: estimate_contrasts(table, plan_contrasts(metaformer().axes)),
+    "decomposition": lambda table: decompose_variance(table, AXES, draws=200),
+    "front": lambda table: find_pareto_front(table, AXES, cost="macs"),
+    "at_budget": lambda table: interpolate_at_budgets(table, AXES, along="patch_size", cost="macs", budgets=[100_000.0]),
+    "area": lambda table: average_over_costs(table, AXES, along="patch_size", cost="macs"),
+    "power_law": lambda table: fit_power_law(table, AXES, along="patch_size", cost="macs"),
+    "fairness": lambda table: check_protocol(table, AXES),
+    "compute_spent": summarize_compute,
+    "side_by_side": lambda table: compare_studies({"a": table, "b": table}, AXES),
+    "answer": lambda table: pd.DataFrame({"sentence": answer_question(table, metaformer().axes).sentences}),
 }
 
 
@@ -81,21 +81,21 @@ def test_differences_follow_a_change_of_scale(shift: float, scale: float) -> Non
     """Law: a shift changes no difference and no share; a stretch stretches differences and intervals and no p."""
     table = run_table(metaformer(), seeds=4)
     changed = table.assign(test_accuracy=table["test_accuracy"] * scale + shift)
-    plan = planned(metaformer().axes)
-    before, after = contrasts(table, plan), contrasts(changed, plan)
+    plan = plan_contrasts(metaformer().axes)
+    before, after = estimate_contrasts(table, plan), estimate_contrasts(changed, plan)
     for column in ("difference", "low", "high", "detectable"):
         np.testing.assert_allclose(after[column], scale * before[column], rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(after["p_holm"], before["p_holm"], rtol=1e-6)
-    shares = [decomposition(t, AXES, draws=200)[["share", "low", "high"]] for t in (table, changed)]
+    shares = [decompose_variance(t, AXES, draws=200)[["share", "low", "high"]] for t in (table, changed)]
     np.testing.assert_allclose(shares[0], shares[1], rtol=1e-5, atol=1e-9)
 
 
 def test_seeds_are_names() -> None:
     """Law: seeds 0 to 4 and 100 to 104 make the same study."""
     table = run_table(metaformer(), seeds=5)
-    plan = planned(metaformer().axes)
+    plan = plan_contrasts(metaformer().axes)
     renamed = table.assign(seed=table["seed"] + 100)
-    pd.testing.assert_frame_equal(contrasts(table, plan), contrasts(renamed, plan))
+    pd.testing.assert_frame_equal(estimate_contrasts(table, plan), estimate_contrasts(renamed, plan))
 
 
 def test_no_statistic_needs_torch() -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.cell_grid import Cell, Level, plain, rank
+from study.analysis.cell_grid import CellLevels, Level, sort_key, to_level
 
 ALONG = ("patch_size", "kernel_size", "kernel_pixels")
 SERIES = ("backbone", "token_mixer")
@@ -26,7 +26,7 @@ WAYS = ("params", "macs", "seconds", "none")
 
 
 @dataclass(frozen=True)
-class Layout:
+class FactorLayout:
     """Column names of the run table: one `along` the axis, the `series` told apart by marks, `panels` for the rest."""
 
     along: str
@@ -40,26 +40,26 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Group:
+class RowGroup:
     """The runs that share a series, or a panel: their levels, how they are called, and which rows they are."""
 
-    levels: Cell
+    levels: CellLevels
     title: str
     rows: npt.NDArray[np.bool_]
 
 
-def layout(table: pd.DataFrame, factors: Sequence[str]) -> Layout:
+def arrange_factors(table: pd.DataFrame, factors: Sequence[str]) -> FactorLayout:
     """The places of the factors; with fewer than two that vary, patch size and backbone fill in."""
-    varied = independent(table, factors)
+    varied = find_independent_factors(table, factors)
     numbers = [name for name in ALONG if name in varied] + [name for name in varied if name not in SERIES]
     along = next(iter([*numbers, "patch_size"]))
     rest = [name for name in varied if name != along]
     series = next(iter([*(name for name in SERIES if name in rest), *rest, "backbone"]))
-    partial = [name for name in rest if name != series and None in levels(table, name)]
-    return Layout(along, (series, *partial), tuple(name for name in rest if name not in (series, *partial)))
+    partial = [name for name in rest if name != series and None in list_levels(table, name)]
+    return FactorLayout(along, (series, *partial), tuple(name for name in rest if name not in (series, *partial)))
 
 
-def independent(table: pd.DataFrame, factors: Sequence[str]) -> list[str]:
+def find_independent_factors(table: pd.DataFrame, factors: Sequence[str]) -> list[str]:
     """The factors that vary in the table and are no function of the others, in their order.
 
     Where two determine each other, the usual inhabitants of series and axis stay, in this order: a kernel size that only
@@ -68,34 +68,34 @@ def independent(table: pd.DataFrame, factors: Sequence[str]) -> list[str]:
     usual = [name for name in (*SERIES, *ALONG) if name in factors]
     kept: list[str] = []
     for name in [*usual, *(name for name in factors if name not in usual)]:
-        if name in table and len(set(keys(table, [*kept, name]))) > len(set(keys(table, kept))):
+        if name in table and len(set(read_cells(table, [*kept, name]))) > len(set(read_cells(table, kept))):
             kept.append(name)
     return [name for name in factors if name in kept]
 
 
-def levels(table: pd.DataFrame, factor: str) -> list[Level]:
+def list_levels(table: pd.DataFrame, factor: str) -> list[Level]:
     """The levels of a factor that occur, numbers by size, then words."""
-    return sorted({plain(entry) for entry in table[factor]}, key=lambda level: place_of(factor, level))
+    return sorted({to_level(entry) for entry in table[factor]}, key=lambda level: _level_order(factor, level))
 
 
-def place_of(factor: str, level: Level) -> tuple[int, float, str]:
+def _level_order(factor: str, level: Level) -> tuple[int, float, str]:
     """A sorting key for the levels of a factor."""
-    return (0, WAYS.index(level), "") if factor == "match_by" and level in WAYS else rank(level)
+    return (0, WAYS.index(level), "") if factor == "match_by" and level in WAYS else sort_key(level)
 
 
-def keys(table: pd.DataFrame, factors: Sequence[str]) -> list[Cell]:
+def read_cells(table: pd.DataFrame, factors: Sequence[str]) -> list[CellLevels]:
     """Each row's levels of the factors."""
-    columns = [[plain(entry) for entry in table[name]] for name in factors]
+    columns = [[to_level(entry) for entry in table[name]] for name in factors]
     return list(zip(*columns, strict=True)) if columns else [()] * len(table)
 
 
-def groups(table: pd.DataFrame, factors: Sequence[str]) -> list[Group]:
+def group_rows(table: pd.DataFrame, factors: Sequence[str]) -> list[RowGroup]:
     """The rows by their levels of the factors, sorted; one untitled group where there is no factor."""
-    own = keys(table, factors)
-    ordered = sorted(set(own), key=lambda key: tuple(map(place_of, factors, key)))
-    return [Group(key, title(factors, key), np.array([found == key for found in own])) for key in ordered]
+    own = read_cells(table, factors)
+    ordered = sorted(set(own), key=lambda key: tuple(map(_level_order, factors, key)))
+    return [RowGroup(key, describe_group(factors, key), np.array([found == key for found in own])) for key in ordered]
 
 
-def title(factors: Sequence[str], key: Cell) -> str:
+def describe_group(factors: Sequence[str], key: CellLevels) -> str:
     """A group in words; options that it hasn't got go unsaid."""
-    return ", ".join(labels.assignment(name, level) for name, level in zip(factors, key, strict=True) if level is not None)
+    return ", ".join(labels.format_setting(name, level) for name, level in zip(factors, key, strict=True) if level is not None)

@@ -10,10 +10,10 @@ from scipy import stats
 from simulated_study import Truth, metaformer, run_table
 from statsmodels.stats.multitest import multipletests
 
-from study.analysis.cell_grid import axes_of
-from study.analysis.comparisons import contrasts, paired_differences
-from study.analysis.contrasts import planned
-from study.analysis.intervals import detectable, t_estimate
+from study.analysis.cell_grid import collect_levels
+from study.analysis.contrast_results import compute_paired_differences, estimate_contrasts
+from study.analysis.intervals import estimate_mean, solve_detectable_difference
+from study.analysis.planned_contrasts import plan_contrasts
 from study.rng import stream
 
 AXES = ["patch_size", "token_mixer"]
@@ -22,14 +22,14 @@ STUDIES = 2000
 
 
 def compared(table: pd.DataFrame) -> pd.DataFrame:
-    return contrasts(table, planned(axes_of(table, AXES))).set_index("contrast")
+    return estimate_contrasts(table, plan_contrasts(collect_levels(table, AXES))).set_index("contrast")
 
 
 def pair(gap: float, *, seeds: int, seed_sd: float = 0.01, rest_sd: float = 0.002, key: str = "") -> pd.DataFrame:
     """A study of two mixers, attention ahead by `gap`."""
     truth = Truth(PAIR, np.array([0.9 + gap, 0.9]), seed_sd, rest_sd)
     table = run_table(truth, seeds=seeds, key=key)
-    return contrasts(table, planned(truth.axes)).iloc[0]
+    return estimate_contrasts(table, plan_contrasts(truth.axes)).iloc[0]
 
 
 def test_simple_differences_are_scipys_paired_t() -> None:
@@ -110,13 +110,13 @@ def test_sign_flip_tests_hold_their_level() -> None:
 def test_holm_holds_the_level_of_the_family() -> None:
     """Law: with no true difference anywhere, at most 5 % of studies declare one of a family of six."""
     truth = Truth(metaformer().axes, np.full((3, 3), 0.9))
-    plan = [contrast for contrast in planned(truth.axes) if contrast.family == "token mixer at each patch size"]
+    plan = [contrast for contrast in plan_contrasts(truth.axes) if contrast.family == "token mixer at each patch size"]
     cells = truth.cells()
     weights = np.zeros((len(plan), len(cells)))
     for row, contrast in enumerate(plan):
         for cell, weight in contrast.weights:
             weights[row, cells.index(cell)] = weight
-    p = t_estimate(paired_differences(truth.values(STUDIES, seeds=5, key="family"), weights)).p
+    p = estimate_mean(compute_paired_differences(truth.values(STUDIES, seeds=5, key="family"), weights)).p
     declared = (p.min(axis=1) * len(plan) <= 0.05).mean()  # Holm declares anything exactly where Bonferroni does
     assert declared < 0.05 + 3.5 * np.sqrt(0.05 * 0.95 / STUDIES)
 
@@ -147,7 +147,7 @@ def test_no_difference_is_claimed_only_where_it_could_have_been_seen() -> None:
     assert many["detectable"] <= 0.005
     table = run_table(Truth(PAIR, np.array([0.9, 0.9])), seeds=3)
     table["test_accuracy"] = [0.9017, 0.9, 0.8983, 0.9, 0.9, 0.9]
-    narrow = contrasts(table, planned(PAIR)).iloc[0]
+    narrow = estimate_contrasts(table, plan_contrasts(PAIR)).iloc[0]
     assert narrow["high"] < 0.005 < narrow["detectable"]  # inside the margin, by luck
     assert narrow["verdict"] == "undecided"
 
@@ -155,8 +155,8 @@ def test_no_difference_is_claimed_only_where_it_could_have_been_seen() -> None:
 def test_a_difference_of_the_margin_is_rarely_called_none() -> None:
     """Law: where the true difference equals the margin, "no difference" is claimed in at most 2.5 % of studies."""
     gaps = stream(0, "margin").normal(0.005, 0.004, (STUDIES, 10))
-    estimate = t_estimate(gaps)
-    able = detectable(1.0, 10) * estimate.sd <= 0.005
+    estimate = estimate_mean(gaps)
+    able = solve_detectable_difference(1.0, 10) * estimate.sd <= 0.005
     claimed = (estimate.high <= 0.005) & (estimate.low >= -0.005) & able
     assert claimed.mean() < 0.025 + 3.5 * np.sqrt(0.025 * 0.975 / STUDIES)
 
@@ -174,7 +174,7 @@ def test_diverged_runs_bound_the_difference_and_can_undo_a_verdict() -> None:
     truth = Truth(PAIR, np.array([0.92, 0.9]), 0.01, 0.001)
     table = run_table(truth, seeds=6)
     table.loc[0, "status"] = "diverged"  # attention, seed 0
-    row = contrasts(table, planned(truth.axes)).iloc[0]
+    row = estimate_contrasts(table, plan_contrasts(truth.axes)).iloc[0]
     a = table["test_accuracy"][:6].to_numpy()
     b = table["test_accuracy"][6:].to_numpy()
     assert row["difference"] == pytest.approx((a - b)[1:].mean())
@@ -186,7 +186,7 @@ def test_diverged_runs_bound_the_difference_and_can_undo_a_verdict() -> None:
 def test_equal_differences_give_no_interval() -> None:
     """Law: accuracies come in steps, so differences equal in all seeds show no spread, and no certainty."""
     table = run_table(Truth(PAIR, np.array([0.92, 0.9]), 0.0, 0.0), seeds=5)
-    row = contrasts(table, planned(PAIR)).iloc[0]
+    row = estimate_contrasts(table, plan_contrasts(PAIR)).iloc[0]
     assert row["verdict"] == "no spread"
     assert np.isnan([row["low"], row["p"], row["detectable"]]).all()
 
@@ -210,6 +210,6 @@ def test_the_block_model_pools_the_spread_of_all_cells() -> None:
 
 def test_an_empty_plan_is_an_empty_table() -> None:
     """Law: nothing to compare gives no rows, with the columns in place."""
-    found = contrasts(run_table(metaformer()), [])
+    found = estimate_contrasts(run_table(metaformer()), [])
     assert len(found) == 0
     assert "verdict" in found.columns

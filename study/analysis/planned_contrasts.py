@@ -19,12 +19,12 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from study.analysis.cell_grid import Cell, Level
-from study.analysis.labels import assignment, enumeration, option
+from study.analysis.cell_grid import CellLevels, Level
+from study.analysis.labels import format_option, format_setting, join_words
 
 REFERENCES: tuple[tuple[str, Level], ...] = (("token_mixer", "depthwise_conv"), ("backbone", "convmixer"), ("stem", "patchify"))
 
-Weights = tuple[tuple[Cell, float], ...]
+Weights = tuple[tuple[CellLevels, float], ...]
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,18 @@ class Contrast:
 
 
 @dataclass(frozen=True)
-class Axes:
+class PlannedAxes:
     """The factors that vary, each with its levels in the sweep's order, and the cells that were planned."""
 
     levels: dict[str, tuple[Level, ...]]
-    planned: frozenset[Cell]
+    planned: frozenset[CellLevels]
 
-    def places(self, fixed: Mapping[str, Level]) -> Iterator[Cell]:
+    def places(self, fixed: Mapping[str, Level]) -> Iterator[CellLevels]:
         """All cells at the fixed levels, planned or not."""
         yield from itertools.product(*((fixed[f],) if f in fixed else levels for f, levels in self.levels.items()))
 
 
-def planned(levels: Mapping[str, Sequence[Level]], *, cells: Collection[Cell] | None = None) -> list[Contrast]:
+def plan_contrasts(levels: Mapping[str, Sequence[Level]], *, cells: Collection[CellLevels] | None = None) -> list[Contrast]:
     """The contrasts that follow from the axes and their levels; all further factors are crossed with the first.
 
     `cells` (levels in the order of the axes) names the combinations that were planned where the sweep leaves some out:
@@ -70,60 +70,60 @@ def planned(levels: Mapping[str, Sequence[Level]], *, cells: Collection[Cell] | 
     axes = varying(levels, cells)
     factors = list(axes.levels)
     if len(factors) == 1:
-        return list(steps(axes, factors[0], at={}, family=option(factors[0])))
+        return list(steps(axes, factors[0], at={}, family=format_option(factors[0])))
     return [contrast for second in factors[1:] for contrast in crossed(axes, factors[0], second)]
 
 
-def varying(levels: Mapping[str, Sequence[Level]], cells: Collection[Cell] | None) -> Axes:
+def varying(levels: Mapping[str, Sequence[Level]], cells: Collection[CellLevels] | None) -> PlannedAxes:
     """The axes that have more than one level, with the planned cells reduced to them."""
     kept = {factor: tuple(dict.fromkeys(values)) for factor, values in levels.items() if len(set(values)) > 1}
     everywhere = frozenset(itertools.product(*kept.values()))
     if cells is None:
-        return Axes(kept, everywhere)
+        return PlannedAxes(kept, everywhere)
     places = [place for place, factor in enumerate(levels) if factor in kept]
-    return Axes(kept, everywhere & {tuple(cell[place] for place in places) for cell in cells})
+    return PlannedAxes(kept, everywhere & {tuple(cell[place] for place in places) for cell in cells})
 
 
-def crossed(axes: Axes, first: str, second: str) -> list[Contrast]:
+def crossed(axes: PlannedAxes, first: str, second: str) -> list[Contrast]:
     """The five families of one pair of factors."""
     others = [factor for factor in axes.levels if factor != first]
-    found = list(steps(axes, second, at={}, family=f"{option(second)}, averaged"))
+    found = list(steps(axes, second, at={}, family=f"{format_option(second)}, averaged"))
     for level in axes.levels[first]:
-        found += steps(axes, second, at={first: level}, family=f"{option(second)} at each {option(first)}")
+        found += steps(axes, second, at={first: level}, family=f"{format_option(second)} at each {format_option(first)}")
     if second == others[0]:
-        found += steps(axes, first, at={}, family=f"{option(first)}, averaged")
+        found += steps(axes, first, at={}, family=f"{format_option(first)}, averaged")
     for level in axes.levels[second]:
-        found += steps(axes, first, at={second: level}, family=f"{option(first)} within each {option(second)}")
+        found += steps(axes, first, at={second: level}, family=f"{format_option(first)} within each {format_option(second)}")
     return found + list(interactions(axes, first, second))
 
 
-def steps(axes: Axes, factor: str, *, at: Mapping[str, Level], family: str) -> Iterator[Contrast]:
+def steps(axes: PlannedAxes, factor: str, *, at: Mapping[str, Level], family: str) -> Iterator[Contrast]:
     """The differences between levels of one factor, at fixed levels of some others and averaged over the rest."""
-    rest = [option(other) for other in axes.levels if other != factor and other not in at]
-    places = [f"at {assignment(name, level)}" for name, level in at.items()]
-    where = ", ".join([*places, *([f"averaged over {enumeration(rest)}"] if rest else [])])
-    for upper, lower in pairs(factor, axes.levels[factor]):
+    rest = [format_option(other) for other in axes.levels if other != factor and other not in at]
+    places = [f"at {format_setting(name, level)}" for name, level in at.items()]
+    where = ", ".join([*places, *([f"averaged over {join_words(rest)}"] if rest else [])])
+    for upper, lower in choose_pairs(factor, axes.levels[factor]):
         weights = difference(axes, {factor: upper, **at}, {factor: lower, **at})
         if weights:
-            sides = assignment(factor, upper), assignment(factor, lower)
+            sides = format_setting(factor, upper), format_setting(factor, lower)
             yield Contrast(family, factor, *sides, where, tuple(axes.levels), weights)
 
 
-def interactions(axes: Axes, first: str, second: str) -> Iterator[Contrast]:
+def interactions(axes: PlannedAxes, first: str, second: str) -> Iterator[Contrast]:
     """How much each difference to the reference changes from the first factor's first level to its last."""
     start, end = axes.levels[first][0], axes.levels[first][-1]
-    for upper, lower in pairs(second, axes.levels[second]):
+    for upper, lower in choose_pairs(second, axes.levels[second]):
         late = difference(axes, {second: upper, first: end}, {second: lower, first: end})
         early = difference(axes, {second: upper, first: start}, {second: lower, first: start})
         if late and early:
             weights = late + tuple((cell, -weight) for cell, weight in early)
-            gap = f"({assignment(second, upper)} − {assignment(second, lower)})"
-            sides = f"{gap} at {assignment(first, end)}", f"{gap} at {assignment(first, start)}"
-            family = f"{option(second)} x {option(first)}"
+            gap = f"({format_setting(second, upper)} − {format_setting(second, lower)})"
+            sides = f"{gap} at {format_setting(first, end)}", f"{gap} at {format_setting(first, start)}"
+            family = f"{format_option(second)} x {format_option(first)}"
             yield Contrast(family, f"{second} x {first}", *sides, "", tuple(axes.levels), weights)
 
 
-def pairs(factor: str, levels: Sequence[Level]) -> list[tuple[Level, Level]]:
+def choose_pairs(factor: str, levels: Sequence[Level]) -> list[tuple[Level, Level]]:
     """Which levels are compared: each number with the one before it, each word with the reference."""
     numbers = [level for level in levels if isinstance(level, int | float) and not isinstance(level, bool)]
     if numbers and set(levels) <= {*numbers, None}:
@@ -133,7 +133,7 @@ def pairs(factor: str, levels: Sequence[Level]) -> list[tuple[Level, Level]]:
     return [(level, reference) for level in levels if level != reference]
 
 
-def difference(axes: Axes, upper: Mapping[str, Level], lower: Mapping[str, Level]) -> Weights:
+def difference(axes: PlannedAxes, upper: Mapping[str, Level], lower: Mapping[str, Level]) -> Weights:
     """Weights of "mean of the upper cells minus mean of the lower ones" over the combinations that have both.
 
     An option that some levels lack (a kernel size, beside attention) can't be held equal between the sides: within each
@@ -150,10 +150,10 @@ def difference(axes: Axes, upper: Mapping[str, Level], lower: Mapping[str, Level
     )
 
 
-def sorted_by(axes: Axes, fixed: Mapping[str, Level], shared: Sequence[str]) -> dict[Cell, list[Cell]]:
+def sorted_by(axes: PlannedAxes, fixed: Mapping[str, Level], shared: Sequence[str]) -> dict[CellLevels, list[CellLevels]]:
     """The planned cells at the fixed levels, by their levels of the shared factors."""
     places = [list(axes.levels).index(factor) for factor in shared]
-    found: dict[Cell, list[Cell]] = {}
+    found: dict[CellLevels, list[CellLevels]] = {}
     for cell in axes.places(fixed):
         if cell in axes.planned:
             found.setdefault(tuple(cell[place] for place in places), []).append(cell)

@@ -23,26 +23,26 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from study.analysis.cell_grid import Floats, Grid, Mask, axes_of, joined_options, measured, read_grid
-from study.analysis.cell_means import cell_label
-from study.analysis.factorial import RESIDUAL, SEED, Sums, complete_part, sums_of_squares
-from study.analysis.intervals import CONFIDENCE, FEWEST_SEEDS
-from study.analysis.labels import level
+from study.analysis.cell_grid import BoolArray, FloatArray, Grid, collect_levels, is_measured, merge_partial_options, read_grid
+from study.analysis.cell_means import describe_cell
+from study.analysis.intervals import CONFIDENCE, MIN_SEEDS
+from study.analysis.labels import format_level
+from study.analysis.sums_of_squares import RESIDUAL, SEED, SumsOfSquares, complete_part, compute_sums_of_squares
 from study.errors import Problem, UserError
 from study.rng import stream
 
-DRAWS = 4000
+SHARE_DRAWS = 4000
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class CompletePart:
     """The complete factorial that is decomposed, and in words what of the study is not in it."""
 
     grid: Grid
     left_out: str
 
 
-def decomposition(table: pd.DataFrame, by: Sequence[str], *, draws: int = DRAWS) -> pd.DataFrame:
+def decompose_variance(table: pd.DataFrame, by: Sequence[str], *, draws: int = SHARE_DRAWS) -> pd.DataFrame:
     """One row per term (factors, interactions, seed, residual): its share of the variation, which add up to 1.
 
     Population of `share`, `low`, `high`: runs whose cell is drawn evenly from the levels named in `levels` and whose
@@ -53,7 +53,7 @@ def decomposition(table: pd.DataFrame, by: Sequence[str], *, draws: int = DRAWS)
     part = complete(factorial_grid(table, by))
     sums = decomposed(part.grid)
     components = sums.components()[0]
-    low, high = limits(sums, seeds=len(part.grid.seeds), draws=draws)
+    low, high = _share_limits(sums, seeds=len(part.grid.seeds), draws=draws)
     frame = pd.DataFrame(
         {
             "term": [*sums.terms, RESIDUAL],
@@ -68,10 +68,10 @@ def decomposition(table: pd.DataFrame, by: Sequence[str], *, draws: int = DRAWS)
     )
     frame["worst"] = diverged_shares(table, by, case="worst")
     frame["best"] = diverged_shares(table, by, case="best")
-    return frame.assign(n=len(part.grid.seeds), runs=int(measured(part.grid.values).sum()), note=part.left_out)
+    return frame.assign(n=len(part.grid.seeds), runs=int(is_measured(part.grid.values).sum()), note=part.left_out)
 
 
-def share_gap(table: pd.DataFrame, by: Sequence[str], *, first: str, second: str) -> tuple[float, float, float]:
+def compare_shares(table: pd.DataFrame, by: Sequence[str], *, first: str, second: str) -> tuple[float, float, float]:
     """Share of the term `first` minus share of `second`, with its limits: whether one carries more than the other.
 
     Population as in `decomposition`; drawn jointly, since shares of one whole are not independent. Limits are NaN below
@@ -81,9 +81,9 @@ def share_gap(table: pd.DataFrame, by: Sequence[str], *, first: str, second: str
     sums = decomposed(part.grid)
     here, there = (sums.terms.index(name) for name in (first, second))
     point = shares(sums.components()[0])
-    if len(part.grid.seeds) < FEWEST_SEEDS or not sums.residual[0] > 0:
+    if len(part.grid.seeds) < MIN_SEEDS or not sums.residual[0] > 0:
         return float(point[here] - point[there]), float("nan"), float("nan")
-    drawn = drawn_shares(sums, draws=DRAWS)[0]
+    drawn = drawn_shares(sums, draws=SHARE_DRAWS)[0]
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn[:, here] - drawn[:, there], [tail, 1 - tail])
     return float(point[here] - point[there]), float(low), float(high)
@@ -91,43 +91,43 @@ def share_gap(table: pd.DataFrame, by: Sequence[str], *, first: str, second: str
 
 def factorial_grid(table: pd.DataFrame, by: Sequence[str]) -> Grid:
     """The table as a grid over those of the factors that vary, options that some levels lack joined to their factor."""
-    table, joined = joined_options(table, by)
-    varied = [factor for factor, levels in axes_of(table, joined).items() if len(levels) > 1]
+    table, joined = merge_partial_options(table, by)
+    varied = [factor for factor, levels in collect_levels(table, joined).items() if len(levels) > 1]
     if not varied:
         raise UserError(Problem("have no two levels between them", key=", ".join(by)))
     return read_grid(table, varied)
 
 
-def complete(grid: Grid) -> Part:
+def complete(grid: Grid) -> CompletePart:
     """The largest complete sub-factorial of cells with a measured run, and the seeds that it has runs of."""
-    filled: Mask = np.asarray(measured(grid.values).any(axis=1))
+    filled: BoolArray = np.asarray(is_measured(grid.values).any(axis=1))
     present = [cell for cell, some in zip(grid.cells, filled, strict=True) if some]
     kept = set(complete_part(present, grid.factors))
     inside = np.array([cell in kept for cell in grid.cells])
-    reduced = grid.take([int(place) for place in np.flatnonzero(inside)])
-    seeds: Mask = np.asarray(measured(reduced.values).any(axis=0))
+    reduced = grid.select([int(place) for place in np.flatnonzero(inside)])
+    seeds: BoolArray = np.asarray(is_measured(reduced.values).any(axis=0))
     numbers = tuple(seed for seed, stays in zip(grid.seeds, seeds, strict=True) if stays)
     smaller = replace(reduced, seeds=numbers, values=reduced.values[:, seeds], status=reduced.status[:, seeds])
-    return Part(smaller, what_is_left_out(grid, smaller, inside=inside))
+    return CompletePart(smaller, what_is_left_out(grid, smaller, inside=inside))
 
 
-def decomposed(grid: Grid) -> Sums:
+def decomposed(grid: Grid) -> SumsOfSquares:
     """The sums of squares of one study; a UserError where its finished runs don't suffice for any."""
     key = ", ".join(grid.factors)
     if grid.values.size == 0:
         raise UserError(Problem("have no two levels each at which every combination finished a run", key=key))
-    sums = sums_of_squares(grid.values[None], grid.cells, grid.factors)
+    sums = compute_sums_of_squares(grid.values[None], grid.cells, grid.factors)
     if sums.residual_df < 1:
         raise UserError(Problem("can't be told from chance with fewer than two finished seeds per cell", key=key))
     return sums
 
 
-def what_is_left_out(grid: Grid, kept: Grid, *, inside: Mask) -> str:
+def what_is_left_out(grid: Grid, kept: Grid, *, inside: BoolArray) -> str:
     """In words: cells outside the complete part, and runs inside it that gave no accuracy; empty where all are in."""
     told = []
     if not inside.all():
         levels = "; ".join(f"{factor} {levels_of(factor, kept)}" for factor in kept.factors)
-        outside = [cell_label(grid.factors, cell) for cell, stays in zip(grid.cells, inside, strict=True) if not stays]
+        outside = [describe_cell(grid.factors, cell) for cell, stays in zip(grid.cells, inside, strict=True) if not stays]
         told.append(f"only the complete part ({levels}) is decomposed, without {'; '.join(outside)}")
     for status in ("diverged", "failed", "missing"):
         number = int((kept.status == status).sum())
@@ -136,23 +136,23 @@ def what_is_left_out(grid: Grid, kept: Grid, *, inside: Mask) -> str:
     return "; ".join(told)
 
 
-def shares(components: Floats) -> Floats:
+def shares(components: FloatArray) -> FloatArray:
     """Components over their sum along the last axis, negative ones as zero."""
     positive = np.maximum(components, 0.0)
     total = positive.sum(axis=-1, keepdims=True)
     return np.where(total > 0, positive / np.where(total > 0, total, 1.0), np.nan)
 
 
-def limits(sums: Sums, *, seeds: int, draws: int) -> tuple[Floats, Floats]:
+def _share_limits(sums: SumsOfSquares, *, seeds: int, draws: int) -> tuple[FloatArray, FloatArray]:
     """Limits of the shares of one study; NaN below three seeds or without any spread."""
-    if seeds < FEWEST_SEEDS or not sums.residual[0] > 0:
+    if seeds < MIN_SEEDS or not sums.residual[0] > 0:
         nothing = np.full(len(sums.terms) + 1, np.nan)
         return nothing, nothing
     low, high = share_limits(sums, draws=draws)
     return low[0], high[0]
 
 
-def share_limits(sums: Sums, *, draws: int) -> tuple[Floats, Floats]:
+def share_limits(sums: SumsOfSquares, *, draws: int) -> tuple[FloatArray, FloatArray]:
     """Limits of every share (`studies (terms + residual)`).
 
     Where all other shares may be zero, the residual may be everything: its upper limit then is 1, which no draw reaches.
@@ -164,7 +164,7 @@ def share_limits(sums: Sums, *, draws: int) -> tuple[Floats, Floats]:
     return low, high
 
 
-def drawn_shares(sums: Sums, *, draws: int) -> Floats:
+def drawn_shares(sums: SumsOfSquares, *, draws: int) -> FloatArray:
     """Generalised draws of the shares, `studies draws (terms + residual)`.
 
     Drawn at a Latin hypercube for each study: every component has one draw in each of `draws` equal parts of its
@@ -184,7 +184,7 @@ def drawn_shares(sums: Sums, *, draws: int) -> Floats:
     return shares(np.stack([*drawn, noise], axis=-1))
 
 
-def noncentrality(observed: Floats, df: float, *, below: Floats) -> Floats:
+def noncentrality(observed: FloatArray, df: float, *, below: FloatArray) -> FloatArray:
     """The noncentrality under which a chi-squared variable lies under `observed` with probability `below`, or 0.
 
     Exact up to 100 df; beyond, where the exact series is slow, from the first terms of the root's expansion, whose error
@@ -203,10 +203,10 @@ def noncentrality(observed: Floats, df: float, *, below: Floats) -> Floats:
     return found
 
 
-def diverged_shares(table: pd.DataFrame, by: Sequence[str], *, case: Literal["worst", "best"]) -> Floats:
+def diverged_shares(table: pd.DataFrame, by: Sequence[str], *, case: Literal["worst", "best"]) -> FloatArray:
     """The shares with every diverged run given the accuracy of the case."""
     grid = factorial_grid(table, by)
-    return shares(decomposed(complete(replace(grid, values=grid.filled(case))).grid).components()[0])
+    return shares(decomposed(complete(replace(grid, values=grid.fill_diverged(case))).grid).components()[0])
 
 
 def levels_of(term: str, grid: Grid) -> str:
@@ -216,4 +216,4 @@ def levels_of(term: str, grid: Grid) -> str:
     if term == RESIDUAL:
         return "run to run"
     named = [factor for factor in grid.factors if factor in term.split(" x ")] or list(grid.factors)
-    return " x ".join(", ".join(map(level, grid.levels(factor))) for factor in named)
+    return " x ".join(", ".join(map(format_level, grid.levels(factor))) for factor in named)

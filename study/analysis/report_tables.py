@@ -35,7 +35,7 @@ ABSOLUTE = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:\\|/|~/)[\w.~@+-]+(?:[/\\][\w.~@
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class StudyTables:
     """All that a report is made of; `trials` is empty where nothing was tuned."""
 
     table: pd.DataFrame
@@ -46,7 +46,7 @@ class Material:
     @property
     def factors(self) -> list[str]:
         """The varied options as columns of the table, in the sweep's order."""
-        return [column for column in map(column_of, self.facts.factors) if column in self.table]
+        return [column for column in map(to_column_name, self.facts.factors) if column in self.table]
 
     @property
     def tuned(self) -> list[str]:
@@ -54,13 +54,13 @@ class Material:
         return [name for name in self.facts.tuned if name in self.trials]
 
 
-def column_of(key: str) -> str:
+def to_column_name(key: str) -> str:
     """The run table's column of an option key: "model.patch_size" -> "patch_size", "match.by" or "by" -> "match_by"."""
     section, _, name = key.rpartition(".")
     return RENAMED.get(name, f"match_{name}" if section == "match" else name)
 
 
-def compared(sides: Sequence[Material]) -> Material:
+def combine_studies(sides: Sequence[StudyTables]) -> StudyTables:
     """Several sweeps as one study with the factor `study`, so that everything stands side by side and can be redrawn.
 
     A run that several share is in each. What only one of them varies is a factor of the comparison too, and so is what they
@@ -70,11 +70,13 @@ def compared(sides: Sequence[Material]) -> Material:
     for name in names:
         if names.count(name) > 1:
             raise UserError(Problem("two sweeps of one name can't be told apart in a comparison", value=name))
-    tables = [side.table.assign(study=side.facts.name, run_id=renamed(side, side.table)) for side in sides]
+    tables = [side.table.assign(study=side.facts.name, run_id=_prefix_run_ids(side, side.table)) for side in sides]
     trials = [
-        side.trials.assign(study=side.facts.name, run_id=renamed(side, side.trials)) for side in sides if len(side.trials)
+        side.trials.assign(study=side.facts.name, run_id=_prefix_run_ids(side, side.trials))
+        for side in sides
+        if len(side.trials)
     ]
-    curves = [side.curves.assign(run_id=renamed(side, side.curves)) for side in sides]
+    curves = [side.curves.assign(run_id=_prefix_run_ids(side, side.curves)) for side in sides]
     factors = {key: levels for side in sides for key, levels in side.facts.factors.items()}
     ways = sorted({str(way) for table in tables if "match_by" in table for way in table["match_by"].dropna()})
     facts = replace(
@@ -90,7 +92,7 @@ def compared(sides: Sequence[Material]) -> Material:
         sweep_yaml="\n".join(f"# {side.facts.name}\n{side.facts.sweep_yaml}" for side in sides),
         overrides=tuple(f"{side.facts.name}: {word}" for side in sides for word in side.facts.overrides),
     )
-    return Material(
+    return StudyTables(
         pd.concat(tables, ignore_index=True),
         pd.concat(curves, ignore_index=True),
         facts,
@@ -98,17 +100,17 @@ def compared(sides: Sequence[Material]) -> Material:
     )
 
 
-def renamed(side: Material, table: pd.DataFrame) -> pd.Series[str]:
+def _prefix_run_ids(side: StudyTables, table: pd.DataFrame) -> pd.Series[str]:
     """Run ids that tell the sweeps apart, since two sweeps may share a run."""
     return side.facts.name + "/" + table["run_id"].astype("string")
 
 
-def from_runs(folder: Path) -> Material:
+def read_run_folder(folder: Path) -> StudyTables:
     """The material of a sweep's folder of runs, as recorded so far."""
-    return Material(load_table(folder), load_curves(folder), load_study(folder), load_trials(folder))
+    return StudyTables(load_table(folder), load_curves(folder), load_study(folder), load_trials(folder))
 
 
-def from_report(folder: Path) -> Material:
+def read_report_folder(folder: Path) -> StudyTables:
     """The material of a report's folder."""
     lacking = [name for name in ("study.json", "runs.csv", "curves.parquet") if not (folder / name).is_file()]
     if lacking:
@@ -117,13 +119,13 @@ def from_report(folder: Path) -> Material:
         document: dict[str, Any] = upgrade(json.loads((folder / "study.json").read_text(encoding="utf-8")))
     document.pop("format", None)
     columns, of_trials = document.pop("columns"), document.pop("trial_columns", {})
-    table = read_table(folder / "runs.csv", columns) if columns else pd.DataFrame()
-    trials = read_table(folder / "trials.csv", of_trials) if of_trials else pd.DataFrame()
+    table = read_typed_table(folder / "runs.csv", columns) if columns else pd.DataFrame()
+    trials = read_typed_table(folder / "trials.csv", of_trials) if of_trials else pd.DataFrame()
     document |= {name: tuple(document[name]) for name in ("seeds", "overrides")}
-    return Material(table, pd.read_parquet(folder / "curves.parquet"), StudyFacts(**document), trials)
+    return StudyTables(table, pd.read_parquet(folder / "curves.parquet"), StudyFacts(**document), trials)
 
 
-def read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
+def read_typed_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     """The table with the types that it was written with; figures come back to the last bit, hashes stay text."""
     raw = pd.read_csv(path, dtype=str, keep_default_na=False).rename(columns=current_name)
     raw = raw.assign(**{name: [current_level(name, text) for text in raw[name]] for name in FORMER_LEVELS if name in raw})
@@ -138,10 +140,14 @@ def entries(texts: pd.Series[str], kind: str) -> list[float | int | bool | str |
     return [read(text) if text else pd.NA for text in texts]
 
 
-def write_tables(material: Material, folder: Path) -> None:
+def write_tables(material: StudyTables, folder: Path) -> None:
     """Writes all tables; what is in the folder already is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
-    table, trials, facts = publishable(material.table), publishable(material.trials), without_places(material.facts)
+    table, trials, facts = (
+        prepare_for_publication(material.table),
+        prepare_for_publication(material.trials),
+        without_places(material.facts),
+    )
     types = {"columns": types_of(table), "trial_columns": types_of(trials)}
     document = json.dumps({"format": FORMAT, **asdict(facts), **types}, indent=1, ensure_ascii=False) + "\n"
     (folder / "study.json").write_text(document, encoding="utf-8")
@@ -159,7 +165,7 @@ def types_of(table: pd.DataFrame) -> dict[str, str]:
     return {str(name): str(kind) for name, kind in table.dtypes.items()}
 
 
-def publishable(table: pd.DataFrame) -> pd.DataFrame:
+def prepare_for_publication(table: pd.DataFrame) -> pd.DataFrame:
     """The table with one nullable type per column, and reasons without absolute paths."""
     if table.columns.empty:
         return table

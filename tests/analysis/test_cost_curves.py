@@ -6,7 +6,7 @@ import pytest
 from scipy import integrate, stats
 from simulated_study import Truth, run_table
 
-from study.analysis.scaling import area, at_budget, common_budgets, power_law
+from study.analysis.cost_curves import average_over_costs, choose_budgets, fit_power_law, interpolate_at_budgets
 
 BY = ["backbone", "dim"]
 WIDTHS = [32, 64, 128, 256, 512]
@@ -31,7 +31,7 @@ def by_seed(table: pd.DataFrame, backbone: str) -> tuple[np.ndarray, np.ndarray]
 def test_interpolation_at_a_budget_is_numpys_seed_by_seed() -> None:
     """Law: each seed's own interpolation in log cost, then Student's t over seeds; differences are paired."""
     table = study()
-    found = at_budget(table, BY, along="dim", cost="macs", budgets=[20_000.0]).set_index("backbone")
+    found = interpolate_at_budgets(table, BY, along="dim", cost="macs", budgets=[20_000.0]).set_index("backbone")
     read = {}
     for backbone in COSTS:
         cost, values = by_seed(table, backbone)
@@ -45,7 +45,7 @@ def test_interpolation_at_a_budget_is_numpys_seed_by_seed() -> None:
 
 def test_nothing_is_read_off_beyond_the_sizes_measured() -> None:
     """Law: a budget outside a curve's costs gives no figure and the reason."""
-    found = at_budget(study(), BY, along="dim", cost="macs", budgets=[1500.0]).set_index("backbone")
+    found = interpolate_at_budgets(study(), BY, along="dim", cost="macs", budgets=[1500.0]).set_index("backbone")
     assert found.loc["convmixer", "accuracy"] == pytest.approx(0.62, abs=0.03)
     assert np.isnan(found.loc["vit", "accuracy"])
     assert "outside the costs measured" in found.loc["vit", "note"]
@@ -53,15 +53,15 @@ def test_nothing_is_read_off_beyond_the_sizes_measured() -> None:
 
 def test_budgets_are_chosen_from_the_common_range() -> None:
     """Law: the ends and the geometric middle of the costs that every curve covers; none where they have none in common."""
-    budgets = common_budgets(study(), BY, along="dim", cost="macs")
+    budgets = choose_budgets(study(), BY, along="dim", cost="macs")
     np.testing.assert_allclose(budgets, [3 * 32**2, np.sqrt(3) * 32 * 512, 512**2])
-    assert common_budgets(study().iloc[:0], BY, along="dim", cost="macs") == []
+    assert choose_budgets(study().iloc[:0], BY, along="dim", cost="macs") == []
 
 
 def test_the_area_is_the_trapezoid_over_log_cost() -> None:
     """Law: numpy's trapezoid over the common range, divided by its width, seed by seed."""
     table = study()
-    found = area(table, BY, along="dim", cost="macs").set_index("backbone")
+    found = average_over_costs(table, BY, along="dim", cost="macs").set_index("backbone")
     start, end = 3 * 32**2, 512**2
     for backbone in COSTS:
         cost, values = by_seed(table, backbone)
@@ -74,7 +74,7 @@ def test_the_area_is_the_trapezoid_over_log_cost() -> None:
 def test_a_flat_curve_has_its_accuracy_as_area() -> None:
     """Law: the area is normalised, so a constant accuracy is its own area."""
     table = study().assign(test_accuracy=0.75)
-    np.testing.assert_allclose(area(table, BY, along="dim", cost="macs")["accuracy"], 0.75)
+    np.testing.assert_allclose(average_over_costs(table, BY, along="dim", cost="macs")["accuracy"], 0.75)
 
 
 def test_the_exponent_of_a_power_law_is_recovered_and_covered() -> None:
@@ -85,7 +85,7 @@ def test_the_exponent_of_a_power_law_is_recovered_and_covered() -> None:
     for number in range(150):
         truth = Truth({"backbone": ["vit"], "dim": WIDTHS}, (1 - errors)[None], 0.0, 0.002)
         table = run_table(truth, seeds=5, key=f"power {number}").assign(test_images=100_000)
-        row = power_law(table.assign(macs=table["dim"] ** 2), BY, along="dim", cost="macs").iloc[0]
+        row = fit_power_law(table.assign(macs=table["dim"] ** 2), BY, along="dim", cost="macs").iloc[0]
         covered.append(row["low"] <= 0.25 <= row["high"])
         assert row["misfit"] < 0.06
     assert abs(np.mean(covered) - 0.95) < 3.5 * np.sqrt(0.95 * 0.05 / 150)
@@ -97,12 +97,14 @@ def test_the_exponent_is_that_of_least_squares() -> None:
     cost, values = by_seed(table, "vit")
     errors = np.log(((1 - values) * 360 + 0.5) / 361)
     slope = stats.linregress(np.log(cost), errors.mean(axis=0)).slope
-    assert power_law(table, BY, along="dim", cost="macs").set_index("backbone").loc["vit", "exponent"] == pytest.approx(-slope)
+    assert fit_power_law(table, BY, along="dim", cost="macs").set_index("backbone").loc["vit", "exponent"] == pytest.approx(
+        -slope
+    )
 
 
 def test_three_sizes_are_too_few_for_a_law() -> None:
     """Law: below four sizes nothing is fitted, and the note says so."""
-    found = power_law(study(widths=[32, 64, 128]), BY, along="dim", cost="macs")
+    found = fit_power_law(study(widths=[32, 64, 128]), BY, along="dim", cost="macs")
     assert found["exponent"].isna().all()
     assert found["note"].str.contains("4 are the fewest").all()
 
@@ -110,15 +112,15 @@ def test_three_sizes_are_too_few_for_a_law() -> None:
 def test_a_cost_that_hardly_varies_makes_no_curve() -> None:
     """Law: cells matched on parameters have no curve over parameters."""
     table = study().assign(params=50_000)
-    found = at_budget(table, BY, along="dim", cost="params", budgets=[50_000.0])
+    found = interpolate_at_budgets(table, BY, along="dim", cost="params", budgets=[50_000.0])
     assert found["accuracy"].isna().all()
     assert found["note"].str.contains("hardly differs").all()
-    assert common_budgets(table, BY, along="dim", cost="params") == []
+    assert choose_budgets(table, BY, along="dim", cost="params") == []
 
 
 def test_a_flawless_run_has_a_logarithm() -> None:
     """Law: accuracy 1 counts as half a wrong image, so the fit stays finite."""
     means = np.stack([np.linspace(0.9, 1.0, 5)] * 2)
     table = study(means)
-    found = power_law(table.assign(test_accuracy=table["test_accuracy"].clip(upper=1.0)), BY, along="dim", cost="macs")
+    found = fit_power_law(table.assign(test_accuracy=table["test_accuracy"].clip(upper=1.0)), BY, along="dim", cost="macs")
     assert np.isfinite(found["exponent"]).all()

@@ -15,35 +15,35 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from study.analysis.cell_grid import Cell, Floats, Level, measured
+from study.analysis.cell_grid import CellLevels, FloatArray, Level, is_measured
 
 SEED, RESIDUAL, HIGHER = "seed", "residual", "higher interactions"
 
 
 @dataclass(frozen=True)
-class Term:
+class DesignTerm:
     """A main effect (one factor), an interaction (two), or all higher interactions pooled."""
 
     name: str
     factors: tuple[tuple[str, ...], ...]  # the effects it is made of, each as its factors
 
-    def within(self, other: Term) -> bool:
+    def within(self, other: DesignTerm) -> bool:
         """Whether `other` contains this term, so that this one isn't adjusted for it."""
         return self != other and any(set(mine) <= set(theirs) for mine in self.factors for theirs in other.factors)
 
 
 @dataclass(frozen=True, eq=False)
-class Sums:
+class SumsOfSquares:
     """Sums of squares of many studies with the same runs measured; `studies terms`, terms in order, seeds last."""
 
     terms: tuple[str, ...]
-    squares: Floats  # studies terms
-    df: Floats  # terms
-    gain: Floats  # terms; what a component of 1 adds to the expected sum of squares
-    residual: Floats  # studies
+    squares: FloatArray  # studies terms
+    df: FloatArray  # terms
+    gain: FloatArray  # terms; what a component of 1 adds to the expected sum of squares
+    residual: FloatArray  # studies
     residual_df: int
 
-    def components(self) -> Floats:
+    def components(self) -> FloatArray:
         """Unbiased components of variance, `studies (terms + residual)`; small ones may come out below zero.
 
         For a factor it is the mean squared effect over its levels in the study (levels are fixed), for seeds and the
@@ -54,20 +54,20 @@ class Sums:
         return np.concatenate([effects, noise[:, None]], axis=1)
 
 
-def terms_of(factors: Sequence[str]) -> tuple[Term, ...]:
+def terms_of(factors: Sequence[str]) -> tuple[DesignTerm, ...]:
     """Main effects, then interactions of two; those of three and more are one term, so that shares stay readable."""
-    single = [Term(factor, ((factor,),)) for factor in factors]
-    double = [Term(" x ".join(pair), (pair,)) for pair in itertools.combinations(factors, 2)]
+    single = [DesignTerm(factor, ((factor,),)) for factor in factors]
+    double = [DesignTerm(" x ".join(pair), (pair,)) for pair in itertools.combinations(factors, 2)]
     many = [c for size in range(3, len(factors) + 1) for c in itertools.combinations(factors, size)]
-    return (*single, *double, *([Term(HIGHER if len(many) > 1 else " x ".join(many[0]), tuple(many))] if many else []))
+    return (*single, *double, *([DesignTerm(HIGHER if len(many) > 1 else " x ".join(many[0]), tuple(many))] if many else []))
 
 
-def sums_of_squares(values: Floats, cells: Sequence[Cell], factors: Sequence[str]) -> Sums:
+def compute_sums_of_squares(values: FloatArray, cells: Sequence[CellLevels], factors: Sequence[str]) -> SumsOfSquares:
     """Type II sums of squares with seeds as blocks (`studies cells seeds`); every cell needs a measured run.
 
     NaN marks runs that weren't measured, the same ones in all studies. Asserts that no term is lost to missing runs.
     """
-    rows, columns = np.nonzero(measured(values).all(axis=0))
+    rows, columns = np.nonzero(is_measured(values).all(axis=0))
     observed = values[:, rows, columns]
     observed = observed - observed.mean(axis=1, keepdims=True)
     terms = terms_of(factors)
@@ -83,10 +83,10 @@ def sums_of_squares(values: Floats, cells: Sequence[Cell], factors: Sequence[str
     gain = np.append(trace[:-1] / np.maximum(df[:-1], 1), trace[-1])
     residual = ((observed - projected(observed, everything)) ** 2).sum(axis=1)
     names = (*(term.name for term in terms), SEED)
-    return Sums(names, squares.T, df, gain, residual, len(rows) - int(np.linalg.matrix_rank(everything)))
+    return SumsOfSquares(names, squares.T, df, gain, residual, len(rows) - int(np.linalg.matrix_rank(everything)))
 
 
-def adjusted(observed: Floats, columns: Floats, others: Floats) -> tuple[Floats, float, float]:
+def adjusted(observed: FloatArray, columns: FloatArray, others: FloatArray) -> tuple[FloatArray, float, float]:
     """Sum of squares of `columns` after `others` (one per study), its df, and the squared length of what they leave."""
     own = columns - projected(columns.T, others).T
     df = int(np.linalg.matrix_rank(own)) if own.size else 0
@@ -94,7 +94,7 @@ def adjusted(observed: Floats, columns: Floats, others: Floats) -> tuple[Floats,
     return (projected(observed, own) ** 2).sum(axis=1), float(df), float((own**2).sum())
 
 
-def projected(vectors: Floats, columns: Floats) -> Floats:
+def projected(vectors: FloatArray, columns: FloatArray) -> FloatArray:
     """The part of each row of `vectors` (`k runs`) that lies in the span of `columns` (`runs m`)."""
     if columns.shape[1] == 0:
         return np.zeros_like(vectors)
@@ -102,12 +102,12 @@ def projected(vectors: Floats, columns: Floats) -> Floats:
     return np.asarray((vectors @ basis) @ basis.T)
 
 
-def term_columns(term: Term, cells: Sequence[Cell], factors: Sequence[str]) -> Floats:
+def term_columns(term: DesignTerm, cells: Sequence[CellLevels], factors: Sequence[str]) -> FloatArray:
     """The term's columns over cells (`cells df`), scaled so that a squared coefficient is a mean squared effect."""
     return np.hstack([effect_columns(effect, cells, factors) for effect in term.factors])
 
 
-def effect_columns(effect: Sequence[str], cells: Sequence[Cell], factors: Sequence[str]) -> Floats:
+def effect_columns(effect: Sequence[str], cells: Sequence[CellLevels], factors: Sequence[str]) -> FloatArray:
     """Products of the factors' orthonormal contrasts, times the root of the number of combinations."""
     columns = np.ones((len(cells), 1))
     for factor in effect:
@@ -118,12 +118,12 @@ def effect_columns(effect: Sequence[str], cells: Sequence[Cell], factors: Sequen
     return columns
 
 
-def sum_to_zero(levels: int) -> Floats:
+def sum_to_zero(levels: int) -> FloatArray:
     """Orthonormal contrasts between `levels` (`levels levels-1`), each orthogonal to the mean (Helmert's)."""
     return np.asarray(linalg.helmert(levels), dtype=np.float64).T
 
 
-def complete_part(present: Sequence[Cell], factors: Sequence[str]) -> tuple[Cell, ...]:
+def complete_part(present: Sequence[CellLevels], factors: Sequence[str]) -> tuple[CellLevels, ...]:
     """The largest set of levels per factor at which every combination is present, as the cells it holds.
 
     Two levels of each factor at least, where that is possible at all; otherwise (). Of equally large ones the first in
@@ -132,7 +132,7 @@ def complete_part(present: Sequence[Cell], factors: Sequence[str]) -> tuple[Cell
     levels = [list(dict.fromkeys(cell[place] for cell in present)) for place in range(len(factors))]
     widest = max(range(len(factors)), key=lambda place: len(levels[place]))
     there = set(present)
-    best: tuple[Cell, ...] = ()
+    best: tuple[CellLevels, ...] = ()
     for chosen in itertools.product(*(subsets(own) if p != widest else [own] for p, own in enumerate(levels))):
         others = list(itertools.product(*(own if p != widest else (None,) for p, own in enumerate(chosen))))
         kept = [

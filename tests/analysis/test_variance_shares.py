@@ -10,8 +10,8 @@ import statsmodels.formula.api as smf
 from scipy import stats
 from simulated_study import Truth, metaformer, run_table
 
-from study.analysis.decomposition import decomposition, drawn_shares, noncentrality, share_gap, share_limits, shares
-from study.analysis.factorial import complete_part, sums_of_squares
+from study.analysis.sums_of_squares import complete_part, compute_sums_of_squares
+from study.analysis.variance_shares import compare_shares, decompose_variance, drawn_shares, noncentrality, share_limits, shares
 from study.errors import UserError
 
 AXES = ["patch_size", "token_mixer"]
@@ -30,7 +30,7 @@ def balanced() -> Truth:
 def test_true_shares_are_recovered(seeds: int) -> None:
     """Law: over a thousand studies the mean components are the true ones, so the shares aim at the truth."""
     truth = balanced()
-    sums = sums_of_squares(truth.values(STUDIES, seeds=seeds, key=f"shares {seeds}"), truth.cells(), AXES)
+    sums = compute_sums_of_squares(truth.values(STUDIES, seeds=seeds, key=f"shares {seeds}"), truth.cells(), AXES)
     components = sums.components()
     error = components.std(axis=0) / np.sqrt(STUDIES)
     expected = np.array(list(truth.shares().values()))
@@ -46,7 +46,7 @@ def test_true_shares_are_recovered_where_runs_are_missing() -> None:
     values = truth.values(STUDIES, seeds=5, key="holes")
     for cell, seed in [(0, 0), (1, 4), (3, 2), (8, 1), (8, 3)]:
         values[:, cell, seed] = np.nan
-    components = sums_of_squares(values, truth.cells(), AXES).components()
+    components = compute_sums_of_squares(values, truth.cells(), AXES).components()
     expected = np.array(list(truth.shares().values()))
     expected = expected * truth.rest_sd**2 / expected[-1]
     error = components.std(axis=0) / np.sqrt(STUDIES)
@@ -58,7 +58,7 @@ def test_true_shares_are_recovered_where_runs_are_missing() -> None:
 def test_intervals_of_shares_cover(seeds: int) -> None:
     """Law: 95 % intervals cover each true share in 93 to 98 % of a thousand studies."""
     truth = balanced()
-    sums = sums_of_squares(truth.values(STUDIES, seeds=seeds, key=f"cover {seeds}"), truth.cells(), AXES)
+    sums = compute_sums_of_squares(truth.values(STUDIES, seeds=seeds, key=f"cover {seeds}"), truth.cells(), AXES)
     low, high = share_limits(sums, draws=DRAWS)
     expected = np.array(list(truth.shares().values()))
     covered = ((low <= expected) & (expected <= high)).mean(axis=0)
@@ -73,7 +73,7 @@ def test_intervals_keep_most_of_their_coverage_where_cells_spread_unequally() ->
     values = truth.values(STUDIES, seeds=5, key="unequal")
     typical = truth.means.reshape(1, -1, 1)
     common = (values - typical).mean(axis=1, keepdims=True)
-    sums = sums_of_squares(typical + common + (values - typical - common) * spread, truth.cells(), AXES)
+    sums = compute_sums_of_squares(typical + common + (values - typical - common) * spread, truth.cells(), AXES)
     low, high = share_limits(sums, draws=DRAWS)
     expected = np.array(list(truth.shares().values()))
     assert ((low <= expected) & (expected <= high)).mean(axis=0).min() > 0.87
@@ -82,7 +82,7 @@ def test_intervals_keep_most_of_their_coverage_where_cells_spread_unequally() ->
 def test_where_nothing_matters_the_residual_may_be_everything() -> None:
     """Law: without any effect the residual's interval reaches its true share of 1 in most studies."""
     truth = Truth(balanced().axes, np.full((3, 3), 0.8), seed_sd=0.0, rest_sd=0.006)
-    sums = sums_of_squares(truth.values(STUDIES, seeds=3, key="null"), truth.cells(), AXES)
+    sums = compute_sums_of_squares(truth.values(STUDIES, seeds=3, key="null"), truth.cells(), AXES)
     _, high = share_limits(sums, draws=DRAWS)
     assert (high[:, -1] == 1).mean() > 0.85
 
@@ -102,7 +102,7 @@ def test_a_gap_between_shares_holds_its_level() -> None:
     """Law: where two factors carry the same, "one carries more" is claimed in about 5 % of studies at most."""
     effects = np.array([0.01, 0.0, -0.01])
     truth = Truth(balanced().axes, 0.8 + effects[:, None] + effects[None, :], seed_sd=0.003, rest_sd=0.01)
-    sums = sums_of_squares(truth.values(STUDIES, seeds=5, key="gap"), truth.cells(), AXES)
+    sums = compute_sums_of_squares(truth.values(STUDIES, seeds=5, key="gap"), truth.cells(), AXES)
     drawn = drawn_shares(sums, draws=DRAWS)
     low, high = np.quantile(drawn[:, :, 0] - drawn[:, :, 1], [0.025, 0.975], axis=1)
     assert ((low > 0) | (high < 0)).mean() < 0.05 + MONTE_CARLO
@@ -113,7 +113,7 @@ def test_sums_of_squares_are_statsmodels_type_ii() -> None:
     table = run_table(balanced(), seeds=5).drop(index=[0, 9, 16, 17, 43])
     model = smf.ols("test_accuracy ~ C(patch_size) * C(token_mixer) + C(seed)", table).fit()
     anova = sm.stats.anova_lm(model, typ=2)
-    found = decomposition(table, AXES).set_index("term")
+    found = decompose_variance(table, AXES).set_index("term")
     names = ["C(patch_size)", "C(token_mixer)", "C(patch_size):C(token_mixer)", "C(seed)", "Residual"]
     np.testing.assert_allclose(found["sum_squares"], anova.loc[names, "sum_sq"], rtol=1e-9)
     np.testing.assert_array_equal(found["df"], anova.loc[names, "df"])
@@ -122,7 +122,7 @@ def test_sums_of_squares_are_statsmodels_type_ii() -> None:
 def test_components_of_a_complete_table_are_those_of_the_textbook() -> None:
     """Law: (SS - df MSE) / N for factors, (MS - MSE) / cells for seeds, MSE for the rest."""
     table = run_table(balanced(), seeds=5)
-    found = decomposition(table, AXES).set_index("term")
+    found = decompose_variance(table, AXES).set_index("term")
     noise = found.loc["residual", "sum_squares"] / found.loc["residual", "df"]
     effects = found.loc[["patch_size", "token_mixer", "patch_size x token_mixer"]]
     np.testing.assert_allclose(effects["component"], (effects["sum_squares"] - effects["df"] * noise) / 45)
@@ -134,7 +134,7 @@ def test_shares_add_up_and_lie_within_their_limits() -> None:
     """Law: shares are at least 0 and sum to 1, also where components come out negative, and also at the bounds."""
     table = run_table(Truth(balanced().axes, np.full((3, 3), 0.8), 0.0, 0.01), seeds=5)
     table.loc[7, "status"] = "diverged"
-    found = decomposition(table, AXES)
+    found = decompose_variance(table, AXES)
     for column in ("share", "worst", "best"):
         assert found[column].sum() == pytest.approx(1)
         assert (found[column] >= 0).all()
@@ -143,7 +143,7 @@ def test_shares_add_up_and_lie_within_their_limits() -> None:
 
 def test_the_levels_and_seeds_are_named() -> None:
     """Law: a share speaks of levels, and every row says of which."""
-    found = decomposition(run_table(metaformer(), seeds=4), AXES).set_index("term")
+    found = decompose_variance(run_table(metaformer(), seeds=4), AXES).set_index("term")
     assert found.loc["patch_size", "levels"] == "1, 2, 4"
     assert found.loc["token_mixer", "levels"] == "attention, depthwise conv, identity"
     assert found.loc["seed", "levels"] == "4 seeds"
@@ -154,7 +154,7 @@ def test_an_empty_cell_leaves_the_largest_complete_part_and_says_so() -> None:
     """Law: of a 3 x 3 design without one cell, the first largest complete 2 x 3 part is decomposed and named."""
     table = run_table(metaformer(), seeds=4)
     table.loc[(table["patch_size"] == 4) & (table["token_mixer"] == "attention"), "status"] = "failed"
-    found = decomposition(table, AXES).set_index("term")
+    found = decompose_variance(table, AXES).set_index("term")
     assert found.loc["patch_size", "levels"] == "1, 2"
     assert found.loc["token_mixer", "levels"] == "attention, depthwise conv, identity"
     assert "only the complete part" in found["note"].iloc[0]
@@ -182,7 +182,7 @@ def test_diverged_runs_are_left_out_by_name_and_bounded() -> None:
     """Law: the note counts them; the worst case gives their variation to the rest, the best case hardly changes."""
     table = run_table(metaformer(), seeds=5)
     table.loc[3, "status"] = "diverged"
-    found = decomposition(table, AXES).set_index("term")
+    found = decompose_variance(table, AXES).set_index("term")
     assert "1 diverged run" in found["note"].iloc[0]
     assert found.loc["residual", "worst"] > 0.5
     np.testing.assert_allclose(found["best"], found["share"], atol=0.02)
@@ -197,7 +197,7 @@ def test_an_option_that_some_levels_lack_joins_its_factor() -> None:
     attention = table["token_mixer"] == "attention"
     table = table[~(attention & (table["kernel_size"] == 5))].copy()
     table["kernel_size"] = table["kernel_size"].astype("Int64").mask(table["token_mixer"] == "attention")
-    found = decomposition(table, list(truth.axes)).set_index("term")
+    found = decompose_variance(table, list(truth.axes)).set_index("term")
     assert found.loc["token_mixer", "levels"] == "attention, depthwise conv (kernel size 3), depthwise conv (kernel size 5)"
     assert "kernel_size" not in found.index
 
@@ -205,7 +205,7 @@ def test_an_option_that_some_levels_lack_joins_its_factor() -> None:
 def test_three_factors_have_one_term_of_all() -> None:
     """Law: main effects, pairs and the triple; df are products of levels less one."""
     truth = Truth({"p": [1, 2], "m": ["a", "b", "c"], "k": [3, 5]}, np.zeros((2, 3, 2)) + 0.9)
-    found = decomposition(run_table(truth, seeds=3), ["p", "m", "k"]).set_index("term")
+    found = decompose_variance(run_table(truth, seeds=3), ["p", "m", "k"]).set_index("term")
     assert list(found.index) == ["p", "m", "k", "p x m", "p x k", "m x k", "p x m x k", "seed", "residual"]
     assert found["df"].tolist() == [1, 2, 1, 2, 1, 2, 2, 2, 22]
     assert found["share"].sum() == pytest.approx(1)
@@ -214,21 +214,21 @@ def test_three_factors_have_one_term_of_all() -> None:
 def test_a_factor_that_does_not_vary_is_no_term() -> None:
     """Law: a fixed option takes no share, and a single factor is shared out among itself, seeds and the rest."""
     table = run_table(metaformer(), seeds=3)
-    constant = decomposition(table.assign(depth=4), ["depth", *AXES])
-    pd.testing.assert_frame_equal(constant, decomposition(table, AXES))
-    single = decomposition(table[table["token_mixer"] == "identity"], ["patch_size"])
+    constant = decompose_variance(table.assign(depth=4), ["depth", *AXES])
+    pd.testing.assert_frame_equal(constant, decompose_variance(table, AXES))
+    single = decompose_variance(table[table["token_mixer"] == "identity"], ["patch_size"])
     assert single["term"].tolist() == ["patch_size", "seed", "residual"]
     with pytest.raises(UserError, match="no two levels between them"):
-        decomposition(table.assign(depth=4), ["depth"])
+        decompose_variance(table.assign(depth=4), ["depth"])
 
 
 def test_two_seeds_give_shares_without_limits_and_one_gives_none() -> None:
     """Law: under three seeds no interval; with one, chance can't be told from interaction."""
-    found = decomposition(run_table(metaformer(), seeds=2), AXES)
+    found = decompose_variance(run_table(metaformer(), seeds=2), AXES)
     assert found["share"].notna().all()
     assert found[["low", "high"]].isna().all().all()
     with pytest.raises(UserError, match="two finished seeds"):
-        decomposition(run_table(metaformer(), seeds=1), AXES)
+        decompose_variance(run_table(metaformer(), seeds=1), AXES)
 
 
 def test_a_study_without_complete_cells_is_refused() -> None:
@@ -236,15 +236,15 @@ def test_a_study_without_complete_cells_is_refused() -> None:
     table = run_table(metaformer(), seeds=3)
     diagonal = table["token_mixer"].map({"attention": 1, "depthwise_conv": 2, "identity": 4}) == table["patch_size"]
     with pytest.raises(UserError, match="no two levels"):
-        decomposition(table[diagonal], AXES)
+        decompose_variance(table[diagonal], AXES)
 
 
 def test_the_gap_is_the_difference_of_the_shares() -> None:
     """Law: its point is the difference of the table's shares, and turning it round turns its sign."""
     table = run_table(metaformer(), seeds=5)
-    found = decomposition(table, AXES).set_index("term")["share"]
-    there = share_gap(table, AXES, first="patch_size", second="token_mixer")
-    back = share_gap(table, AXES, first="token_mixer", second="patch_size")
+    found = decompose_variance(table, AXES).set_index("term")["share"]
+    there = compare_shares(table, AXES, first="patch_size", second="token_mixer")
+    back = compare_shares(table, AXES, first="token_mixer", second="patch_size")
     assert there[0] == pytest.approx(found["patch_size"] - found["token_mixer"])
     assert there[1] < there[0] < there[2]
     np.testing.assert_allclose(there, [-back[0], -back[2], -back[1]])
@@ -252,6 +252,6 @@ def test_the_gap_is_the_difference_of_the_shares() -> None:
 
 def test_flawless_studies_have_no_spread_to_share() -> None:
     """Law: where all runs agree there is no variation and no share."""
-    found = decomposition(run_table(metaformer(), seeds=3).assign(test_accuracy=1.0), AXES)
+    found = decompose_variance(run_table(metaformer(), seeds=3).assign(test_accuracy=1.0), AXES)
     assert found["share"].isna().all()
     assert isinstance(found, pd.DataFrame)

@@ -10,7 +10,7 @@ from scipy import stats
 from simulated_study import metaformer, run_table
 
 from study.analysis.cell_grid import read_grid
-from study.analysis.intervals import block_estimate, detectable, t_estimate
+from study.analysis.intervals import block_estimate, estimate_mean, solve_detectable_difference
 from study.rng import stream
 
 STUDIES = 4000
@@ -29,7 +29,7 @@ def contrast_of(first: int, second: int, cells: int = 9) -> np.ndarray:
 def test_t_intervals_of_cells_cover_nominally(seeds: int) -> None:
     """Law: 95 % t intervals of cell means cover the expected accuracy in 95 % of studies."""
     truth = metaformer()
-    estimate = t_estimate(truth.values(STUDIES, seeds=seeds, key=f"cells {seeds}"))
+    estimate = estimate_mean(truth.values(STUDIES, seeds=seeds, key=f"cells {seeds}"))
     covered = (estimate.low <= truth.means.ravel()) & (truth.means.ravel() <= estimate.high)
     assert np.abs(covered.mean(axis=0) - 0.95).max() < MONTE_CARLO
 
@@ -40,10 +40,10 @@ def test_paired_intervals_cover_nominally_and_hold_their_level(seeds: int, seed_
     """Law: whether seeds share much or nothing, paired t covers in 95 % of studies and rejects a true null in 5 %."""
     truth = metaformer(seed_sd=seed_sd)
     values = truth.values(STUDIES, seeds=seeds, key=f"paired {seeds} {seed_sd}")
-    estimate = t_estimate(values[:, 0] - values[:, 1])
+    estimate = estimate_mean(values[:, 0] - values[:, 1])
     real = truth.means.ravel()[0] - truth.means.ravel()[1]
     assert abs(((estimate.low <= real) & (real <= estimate.high)).mean() - 0.95) < MONTE_CARLO
-    null = t_estimate(values[:, 0] - values[:, 1] - real)
+    null = estimate_mean(values[:, 0] - values[:, 1] - real)
     assert abs((null.p < 0.05).mean() - 0.05) < MONTE_CARLO
 
 
@@ -58,7 +58,7 @@ def test_block_intervals_cover_nominally_and_are_narrower(seeds: int, seed_sd: f
     real = float((weights @ truth.means.ravel())[0])
     covered = (estimate.low <= real) & (real <= estimate.high)
     assert abs(covered.mean() - 0.95) < MONTE_CARLO
-    paired = t_estimate(values[:, 0] - values[:, 1])
+    paired = estimate_mean(values[:, 0] - values[:, 1])
     assert np.mean(estimate.high - estimate.low) < np.mean(paired.high - paired.low)
 
 
@@ -111,21 +111,23 @@ def test_contrasts_of_an_empty_cell_have_no_block_estimate() -> None:
 @pytest.mark.parametrize(("seeds", "alpha"), list(itertools.product(SEEDS, [0.05, 0.01])))
 def test_the_detectable_difference_is_seen_in_four_of_five_studies(seeds: int, alpha: float) -> None:
     """Law: simulated studies with just this difference reject in 80 % of cases."""
-    difference = detectable(1.0, seeds, alpha=alpha)
+    difference = solve_detectable_difference(1.0, seeds, alpha=alpha)
     drawn = stream(0, "power", seeds).normal(difference, 1.0, (STUDIES, seeds))
-    power = (t_estimate(drawn).p < alpha).mean()
+    power = (estimate_mean(drawn).p < alpha).mean()
     assert abs(power - 0.8) < 3.5 * np.sqrt(0.8 * 0.2 / STUDIES)
 
 
 def test_without_three_seeds_or_a_spread_nothing_is_detectable() -> None:
     """Law: no claim about what could have been seen without a spread to judge by."""
-    assert np.isnan([detectable(1.0, 2), detectable(0.0, 5), detectable(float("nan"), 5)]).all()
+    assert np.isnan(
+        [solve_detectable_difference(1.0, 2), solve_detectable_difference(0.0, 5), solve_detectable_difference(float("nan"), 5)]
+    ).all()
 
 
 def test_p_and_interval_agree_with_scipy() -> None:
     """Law: the p is that of scipy's one-sample t test, and is below 5 % exactly where the interval leaves out zero."""
     drawn = stream(0, "t test").normal(0.5, 1.0, (200, 6))
-    estimate = t_estimate(drawn)
+    estimate = estimate_mean(drawn)
     np.testing.assert_allclose(estimate.p, stats.ttest_1samp(drawn, 0, axis=1).pvalue)
     np.testing.assert_array_equal(estimate.p < 0.05, (estimate.low > 0) | (estimate.high < 0))
 
@@ -135,7 +137,7 @@ def test_missing_values_are_left_out_row_by_row() -> None:
     drawn = stream(0, "holes").normal(size=(3, 8))
     drawn[1, [0, 5]] = np.nan
     frame = pd.DataFrame(drawn)
-    estimate = t_estimate(drawn)
+    estimate = estimate_mean(drawn)
     np.testing.assert_allclose(estimate.mean, frame.mean(axis=1))
     np.testing.assert_allclose(estimate.sd, frame.std(axis=1))
     np.testing.assert_array_equal(estimate.n, frame.notna().sum(axis=1))
