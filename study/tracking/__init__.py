@@ -1,6 +1,6 @@
-"""Trackers: learning curves and final figures in TensorBoard, Weights & Biases or MLflow, through their own libraries.
+"""Trackers: learning curves and final metrics in TensorBoard, Weights & Biases or MLflow, through their own libraries.
 
-`track: [tensorboard]` in a sweep turns one on. Records stay the truth: a tracker only shows what they will hold, a run's
-identity knows nothing of it, and whatever goes wrong with one stops no run. `libraries` says what each tracker needs,
-`following` keeps them away from training, and each library has one file.
+`track: [tensorboard]` in a sweep enables one. Records are the source of truth and trackers mirror them: a run's identity
+does not depend on its trackers, and no failure of a tracker stops a run. `base` is the interface, `libraries` says what
+each tracker needs, `tracking_thread` keeps them away from training, and each library has one file.
 """

@@ -1,7 +1,7 @@
-"""Keeps trackers away from training: each has a thread of its own, and what it raises or how long it takes stops no run.
+"""Runs each tracker in a thread, so that neither its errors nor its delays stop a run.
 
-A tracker that fails, or keeps a run waiting for longer than a minute at its beginning or end, is told once on stderr and is
-off for the rest of the worker's life; the notes of each record from then on say so.
+A tracker that fails, or delays the beginning or end of a run by more than a minute, is reported once on stderr and disabled
+for the rest of the worker's process; the notes of each later record say so.
 """
 
 from __future__ import annotations
@@ -9,129 +9,122 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
 
-from study.tracking.libraries import Figures, Tracker
+from study.tracking.base import Metrics, Tracker
 
-PATIENCE_S = 60.0  # how long a run waits at its two ends
-HURRY_S = 5.0  # the same for one that was stopped: a scheduler may kill the worker half a minute after its signal
-LOOK_EVERY_S = 0.02
+_TIMEOUT_S = 60.0  # of a run's beginning and end
+_STOPPED_TIMEOUT_S = 5.0  # of a stopped run's end: a scheduler may kill the worker half a minute after its signal
+_POLL_S = 0.02
 
-Curves = Mapping[str, Sequence[float | None]]
-
-
-@dataclass
-class Shown:
-    """A tracker with how many epochs it holds of each open run, so that none is shown twice."""
-
-    tracker: Tracker
-    epochs: dict[str, int] = field(default_factory=dict)
-
-    def open(self, run_id: str, facts: Mapping[str, Any]) -> None:
-        self.epochs[run_id] = self.tracker.open(run_id, facts)
-
-    def log(self, run_id: str, epoch: int, figures: Figures) -> None:
-        if epoch > self.epochs[run_id]:
-            self.tracker.log(run_id, epoch, figures)
-            self.epochs[run_id] = epoch
-
-    def close(self, run_id: str, status: str, figures: Figures) -> None:
-        self.tracker.close(run_id, status, figures)
-        del self.epochs[run_id]
+CurvesByName = Mapping[str, Sequence[float | None]]
 
 
-class Guarded:
-    """One tracker behind a thread of its own. `fault` says why it is off; empty while it works."""
+class ResumableTracker:
+    """A tracker with the number of epochs it has of each open run, so that no epoch is logged twice."""
 
-    def __init__(self, name: str, opens: Callable[[], Tracker]):
+    def __init__(self, tracker: Tracker):
+        self._tracker = tracker
+        self._epochs: dict[str, int] = {}
+
+    def open(self, run_id: str, config: Mapping[str, Any]) -> None:
+        self._epochs[run_id] = self._tracker.open(run_id, config)
+
+    def log(self, run_id: str, epoch: int, metrics: Metrics) -> None:
+        if epoch > self._epochs[run_id]:
+            self._tracker.log(run_id, epoch, metrics)
+            self._epochs[run_id] = epoch
+
+    def close(self, run_id: str, status: str, metrics: Metrics) -> None:
+        self._tracker.close(run_id, status, metrics)
+        del self._epochs[run_id]
+
+
+class TrackerThread:
+    """One tracker in its own thread. `fault` is the reason why it is disabled, or empty."""
+
+    def __init__(self, name: str, open_tracker: Callable[[], Tracker]):
         self.name, self.fault = name, ""
-        self._jobs: SimpleQueue[Callable[[Shown], None]] = SimpleQueue()
-        Thread(target=self._work, args=(opens,), daemon=True, name=f"tracker {name}").start()
+        self._jobs: SimpleQueue[Callable[[ResumableTracker], None]] = SimpleQueue()
+        Thread(target=self._work, args=(open_tracker,), daemon=True, name=f"tracker {name}").start()
 
-    def ask(self, job: Callable[[Shown], None]) -> None:
-        """Hands a job over and returns at once; a tracker that is off gets none."""
+    def submit(self, job: Callable[[ResumableTracker], None]) -> None:
+        """Queue a job and return at once; a disabled tracker gets none."""
         if not self.fault:
             self._jobs.put(job)
 
-    def settle(self, *, patience_s: float) -> None:
-        """Returns when all that was asked is done, or the tracker is off."""
-        done, deadline = Event(), time.monotonic() + patience_s
-        self.ask(lambda _: done.set())
-        while not self.fault and not done.wait(LOOK_EVERY_S):
+    def wait(self, *, timeout_s: float) -> None:
+        """Return once all submitted jobs are done or the tracker is disabled, which a timeout does."""
+        done, deadline = Event(), time.monotonic() + timeout_s
+        self.submit(lambda _: done.set())
+        while not self.fault and not done.wait(_POLL_S):
             if time.monotonic() > deadline:
-                self._switch_off(f"it did not answer for {patience_s:g} s")
+                self._disable(f"it did not answer for {timeout_s:g} s")
 
-    def _work(self, opens: Callable[[], Tracker]) -> None:
+    def _work(self, open_tracker: Callable[[], Tracker]) -> None:
         try:
-            shown = Shown(opens())
+            tracker = ResumableTracker(open_tracker())
             while not self.fault:
-                self._jobs.get()(shown)
+                self._jobs.get()(tracker)
         except BaseException as error:  # libraries may call sys.exit, or raise what is no Exception
-            self._switch_off(f"{type(error).__name__}: {error}".strip().splitlines()[0])
+            self._disable(f"{type(error).__name__}: {error}".strip().splitlines()[0])
 
-    def _switch_off(self, reason: str) -> None:
+    def _disable(self, reason: str) -> None:
         if not self.fault:
             self.fault = f"the tracker {self.name} is off: {reason}"
-            print(f"{self.fault} (training goes on)", file=sys.stderr, flush=True)
+            print(f"{self.fault} (training continues)", file=sys.stderr, flush=True)
 
 
 class Tracking:
-    """What a worker tells its trackers of its runs; several runs may be under way at a time."""
+    """A worker's trackers; several runs may be open at a time."""
 
-    def __init__(self, trackers: Mapping[str, Callable[[], Tracker]], *, patience_s: float = PATIENCE_S):
-        self._trackers = [Guarded(name, opens) for name, opens in trackers.items()]
-        self._patience_s = patience_s
-        self._handed: dict[str, int] = {}  # how many epochs of each open run
+    def __init__(self, trackers: Mapping[str, Callable[[], Tracker]], *, timeout_s: float = _TIMEOUT_S):
+        self._threads = [TrackerThread(name, open_tracker) for name, open_tracker in trackers.items()]
+        self._timeout_s = timeout_s
+        self._submitted: dict[str, int] = {}  # number of epochs of each open run
 
-    def begin(self, run_id: str, facts: Mapping[str, Any]) -> None:
-        """A run begins or goes on; `facts` are its options and costs by column name, missing ones None.
+    def begin_run(self, run_id: str, config: Mapping[str, Any]) -> None:
+        """Open a new or resumed run; `config` has its options and costs by column name, missing ones None.
 
-        Waits until it is open, so that loading a library takes no time from the training. One that is open stays so.
+        Waits until it is open, so that the import of a library doesn't slow the training down. An open run stays open.
         """
-        if run_id in self._handed:
+        if run_id in self._submitted:
             return
-        self._handed[run_id] = 0
-        known = {name: value for name, value in facts.items() if value is not None}
-        self._ask(lambda shown: shown.open(run_id, known))
-        self._settle(self._patience_s)
+        self._submitted[run_id] = 0
+        present = {name: value for name, value in config.items() if value is not None}
+        self._submit(lambda tracker: tracker.open(run_id, present))
+        self._wait(self._timeout_s)
 
-    def follow(self, run_id: str, curves: Curves) -> None:
-        """Hands over the epochs that are new; returns at once."""
-        rows, first = rows_of(curves), self._handed[run_id]
-        self._handed[run_id] = len(rows)
-        for epoch, figures in enumerate(rows[first:], start=first + 1):
-            self._ask(partial(Shown.log, run_id=run_id, epoch=epoch, figures=figures))
+    def log_curves(self, run_id: str, curves: CurvesByName) -> None:
+        """Log the epochs that are new; returns at once."""
+        rows, first = split_epochs(curves), self._submitted[run_id]
+        self._submitted[run_id] = len(rows)
+        for epoch, metrics in enumerate(rows[first:], start=first + 1):
+            self._submit(partial(ResumableTracker.log, run_id=run_id, epoch=epoch, metrics=metrics))
 
-    def end(self, run_id: str, status: str, *, figures: Mapping[str, float | None]) -> tuple[str, ...]:
-        """Closes a run, waits until all is handed over, and returns notes for its record: which trackers are off."""
-        if self._handed.pop(run_id, None) is not None:  # else it never began
-            final = {f"final/{name}": float(value) for name, value in figures.items() if value is not None}
-            self._ask(lambda shown: shown.close(run_id, status, final))
-            self._settle(min(HURRY_S, self._patience_s) if status == "stopped" else self._patience_s)
-        return self.notes
+    def end_run(self, run_id: str, status: str, *, metrics: Mapping[str, float | None]) -> tuple[str, ...]:
+        """Close a run, wait until everything is logged, and return notes for its record: why trackers are disabled."""
+        if self._submitted.pop(run_id, None) is not None:  # otherwise it never began
+            final = {f"final/{name}": float(value) for name, value in metrics.items() if value is not None}
+            self._submit(lambda tracker: tracker.close(run_id, status, final))
+            self._wait(min(_STOPPED_TIMEOUT_S, self._timeout_s) if status == "stopped" else self._timeout_s)
+        return tuple(thread.fault for thread in self._threads if thread.fault)
 
-    def _ask(self, job: Callable[[Shown], None]) -> None:
-        for tracker in self._trackers:
-            tracker.ask(job)
+    def _submit(self, job: Callable[[ResumableTracker], None]) -> None:
+        for thread in self._threads:
+            thread.submit(job)
 
-    def _settle(self, patience_s: float) -> None:
-        for tracker in self._trackers:
-            tracker.settle(patience_s=patience_s)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Why trackers are off; none where all work."""
-        return tuple(tracker.fault for tracker in self._trackers if tracker.fault)
+    def _wait(self, timeout_s: float) -> None:
+        for thread in self._threads:
+            thread.wait(timeout_s=timeout_s)
 
 
-def rows_of(curves: Curves) -> list[dict[str, float]]:
-    """The figures of each finished epoch by name, without those that weren't measured."""
-    epochs = len(curves["epoch"])
+def split_epochs(curves: CurvesByName) -> list[dict[str, float]]:
+    """The metrics of each finished epoch by name, without those that were not measured."""
     return [
         {name: float(value) for name, values in curves.items() if name != "epoch" and (value := values[epoch]) is not None}
-        for epoch in range(epochs)
+        for epoch in range(len(curves["epoch"]))
     ]

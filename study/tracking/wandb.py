@@ -1,6 +1,6 @@
 """Weights & Biases: one project per sweep, one run per run id; WANDB_MODE=offline writes to disk for `wandb sync`.
 
-Which server, whose account and whether online is read from the environment and settings by the library itself.
+The library reads the server, the account and whether to be online from the environment and its settings.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from typing import Any
 
 import wandb
 
-from study.tracking.libraries import Figures
+from study.tracking.base import Metrics
 
 
 class WeightsAndBiases:
-    """Runs that lie in `<folder>/wandb/` and are named by their run ids."""
+    """Runs in `<folder>/wandb/`, named by their run ids."""
 
     def __init__(self, folder: Path, *, study: str):
         self._folder, self._study = folder, study
         self._runs: dict[str, wandb.Run] = {}
 
-    def open(self, run_id: str, facts: Mapping[str, Any]) -> int:
-        """Online an interrupted run goes on where the server has it. Offline there is nobody to ask, so it's written anew
-        and what was written of it before is removed, else `wandb sync` would send its epochs twice."""
+    def open(self, run_id: str, config: Mapping[str, Any]) -> int:
+        """Online an interrupted run is resumed where the server has it. Offline no server can be asked: the run is rewritten
+        and its earlier files are removed, otherwise `wandb sync` would send its epochs twice."""
         earlier = list((self._folder / "wandb").glob(f"offline-run-*-{run_id}"))
         self._folder.mkdir(parents=True, exist_ok=True)
         run = wandb.init(
             project=self._study,
             id=run_id,
             name=run_id,
-            group=str(facts["backbone"]),
-            config=dict(facts),
+            group=str(config["backbone"]),
+            config=dict(config),
             dir=str(self._folder),
             resume="allow",
             reinit="create_new",  # several runs may be open at a time
@@ -44,10 +44,10 @@ class WeightsAndBiases:
                 shutil.rmtree(folder, ignore_errors=True)
         return max(0, int(run.starting_step) - 1)  # the step after the last that was logged
 
-    def log(self, run_id: str, epoch: int, figures: Figures) -> None:
-        self._runs[run_id].log(dict(figures), step=epoch)
+    def log(self, run_id: str, epoch: int, metrics: Metrics) -> None:
+        self._runs[run_id].log(dict(metrics), step=epoch)
 
-    def close(self, run_id: str, status: str, figures: Figures) -> None:
+    def close(self, run_id: str, status: str, metrics: Metrics) -> None:
         run = self._runs.pop(run_id)
-        run.summary.update({**figures, "status": status})
+        run.summary.update({**metrics, "status": status})
         run.finish(exit_code=0 if status in ("done", "diverged") else 1)

@@ -27,7 +27,7 @@ from study.records.ledger import Launch
 from study.records.progress_file import ProgressFile
 from study.records.record import Record
 from study.records.sweep_folder import SweepFolder, Writer
-from study.tracking.libraries import trackers_named
+from study.tracking.libraries import select_trackers
 from study.tracking.tracking_thread import Tracking
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice, choose_device
@@ -73,7 +73,7 @@ class Trainer:
         torch.set_num_threads(threads)
         with crew.opening():
             device = equipped(choose_device(launch.device, environment, deterministic=launch.deterministic), environment)
-            tracking = Tracking(trackers_named(launch.track, folder=folder.trackers, study=folder.path.name))
+            tracking = Tracking(select_trackers(launch.track, folder=folder.trackers, study=folder.path.name))
             trainer = Trainer(folder, writer, launch, device, tracking, crew)
             for planned in share:
                 trainer._load(Run.from_json(planned["run"]).data)
@@ -88,22 +88,22 @@ class Trainer:
         """Trains a run to its record; None where `stop()` interrupted it, with its state saved."""
         run = Run.from_json(planned["run"])
         assert run.run_id == planned["run_id"], "the code that plans and the code that trains differ in identities"
-        self.tracking.begin(run.run_id, planned_columns(planned))
+        self.tracking.begin_run(run.run_id, planned_columns(planned))
         progress_file = ProgressFile(self.folder, self.writer, self.launch.cluster, device=self.device.kind)
 
         def report(progress: Progress) -> None:
             progress_file.update({name: value for name, value in vars(progress).items() if name != "curves"})
-            self.tracking.follow(run.run_id, progress.curves)
+            self.tracking.log_curves(run.run_id, progress.curves)
 
         outcome = self._trained(planned, stop=stop, report=report)
         if isinstance(outcome, Interrupted):
-            self.tracking.end(run.run_id, "stopped", figures={})
+            self.tracking.end_run(run.run_id, "stopped", metrics={})
             return None
         return self._kept(planned, run, outcome, log)
 
     def _kept(self, planned: dict[str, Any], run: Run, outcome: Outcome, log: str | None) -> Record:
         """The record of an outcome, after all that the run was asked to leave is left."""
-        self.tracking.follow(run.run_id, outcome.curves)
+        self.tracking.log_curves(run.run_id, outcome.curves)
         if run.train.keep == "last" and outcome.weights:
             self._keep(run, outcome)
         if run.data.predictions and outcome.predictions is not None:
@@ -155,7 +155,7 @@ class Trainer:
             run=planned["run"],
             cost=planned["cost"],
             match=planned["match"],
-            provenance=self._provenance() | {"notes": self.tracking.end(planned["run_id"], "failed", figures={})},
+            provenance=self._provenance() | {"notes": self.tracking.end_run(planned["run_id"], "failed", metrics={})},
             reason=reason,
             log=log,
         )
@@ -208,7 +208,7 @@ class Trainer:
         resumes = [asdict(resume) for resume in outcome.resumes]
         result = {name: finite(getattr(outcome, name)) for name in RESULTS}
         measured = {name: finite(getattr(outcome, name)) for name in MEASURED}
-        untracked = self.tracking.end(planned["run_id"], outcome.status, figures={**result, **measured})
+        untracked = self.tracking.end_run(planned["run_id"], outcome.status, metrics={**result, **measured})
         return Record(
             run_id=planned["run_id"],
             status=outcome.status,

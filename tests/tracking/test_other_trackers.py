@@ -1,4 +1,4 @@
-"""Weights & Biases offline and MLflow with a local store, read back from what they leave on disk. `make test-trackers`."""
+"""Weights & Biases offline and MLflow with a local store, read back from disk. `make test-trackers`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from study.tracking.libraries import trackers_named
+from study.tracking.libraries import select_trackers
 from study.tracking.tracking_thread import Tracking
 
-pytestmark = [pytest.mark.trackers, pytest.mark.filterwarnings("default")]  # these libraries warn of their own parts
-FACTS = {"backbone": "vit", "lr": 0.001, "kernel_size": None, "flip": True}
+pytestmark = [pytest.mark.trackers, pytest.mark.filterwarnings("default")]  # the libraries' own warnings
+CONFIG = {"backbone": "vit", "lr": 0.001, "kernel_size": None, "flip": True}
 
 
 def curves(epochs: int) -> dict[str, list[float | None]]:
@@ -21,25 +21,25 @@ def curves(epochs: int) -> dict[str, list[float | None]]:
     return {"epoch": [*map(float, numbers)], "train_loss": [1 / n for n in numbers], "val_accuracy": [n / 10 for n in numbers]}
 
 
-def interrupted_and_resumed(name: str, folder: Path) -> None:
-    """Two lives of one worker: the first is stopped after four epochs, the second goes on from the third and ends at six."""
-    first = Tracking(trackers_named([name], folder=folder, study="traced"))
-    first.begin("vit-p2-d8-s0-abc", FACTS)
+def interrupt_and_resume(name: str, folder: Path) -> None:
+    """One run in two processes: the first is stopped after four epochs, the second resumes from the third and ends at six."""
+    first = Tracking(select_trackers([name], folder=folder, study="traced"))
+    first.begin_run("vit-p2-d8-s0-abc", CONFIG)
     for epochs in (1, 2, 4):
-        first.follow("vit-p2-d8-s0-abc", curves(epochs))
-    assert first.end("vit-p2-d8-s0-abc", "stopped", figures={}) == ()
-    second = Tracking(trackers_named([name], folder=folder, study="traced"))
-    second.begin("vit-p2-d8-s0-abc", FACTS)
-    second.follow("vit-p2-d8-s0-abc", curves(3))
-    second.follow("vit-p2-d8-s0-abc", curves(6))
-    assert second.end("vit-p2-d8-s0-abc", "done", figures={"test_accuracy": 0.75, "val_accuracy": 0.6}) == ()
+        first.log_curves("vit-p2-d8-s0-abc", curves(epochs))
+    assert first.end_run("vit-p2-d8-s0-abc", "stopped", metrics={}) == ()
+    second = Tracking(select_trackers([name], folder=folder, study="traced"))
+    second.begin_run("vit-p2-d8-s0-abc", CONFIG)
+    second.log_curves("vit-p2-d8-s0-abc", curves(3))
+    second.log_curves("vit-p2-d8-s0-abc", curves(6))
+    assert second.end_run("vit-p2-d8-s0-abc", "done", metrics={"test_accuracy": 0.75, "val_accuracy": 0.6}) == ()
 
 
 def offline_lines(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
     """The history and summary of an offline run, in the library's own messages.
 
     The file is a LevelDB log: blocks of 32 KiB, in them chunks of 4 bytes checksum, 2 bytes length, 1 byte kind (1: whole,
-    2, 3, 4: begins, goes on, ends) and data; the first block begins with 7 bytes of its own.
+    2, 3, 4: first, middle, last part) and data; the first block begins with 7 bytes of its own.
     """
     from wandb.proto import wandb_internal_pb2
 
@@ -59,9 +59,9 @@ def offline_lines(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
 
 
 def test_weights_and_biases_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One offline run is left, under the run's own id, holding epochs 1 to 6 once each and the final figures."""
+    """One offline run is left, under the run's own id, holding epochs 1 to 6 once each and the final metrics."""
     monkeypatch.setenv("WANDB_MODE", "offline")
-    interrupted_and_resumed("wandb", tmp_path)
+    interrupt_and_resume("wandb", tmp_path)
     (path,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
     assert path.name == "run-vit-p2-d8-s0-abc.wandb"
     lines = list(offline_lines(path))
@@ -73,12 +73,12 @@ def test_weights_and_biases_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("store", ["sqlite:///{}/mlflow.db", "file://{}/mlruns"])
 def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str) -> None:
-    """One run of the experiment, named by the run id, holds epochs 1 to 6 once each, the options and the final figures."""
+    """One run of the experiment, named by the run id, holds epochs 1 to 6 once each, the options and the final metrics."""
     from mlflow import MlflowClient
 
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.format(tmp_path))
-    interrupted_and_resumed("mlflow", tmp_path)
+    interrupt_and_resume("mlflow", tmp_path)
     client = MlflowClient()
     experiment = client.get_experiment_by_name("traced")
     assert experiment is not None
