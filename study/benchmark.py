@@ -22,8 +22,9 @@ from rich.table import Table
 
 from study.benchmarking.timing import time_input
 from study.benchmarking.workloads import VARIANTS, Subject, distinct, input_of, input_speed, speed_of, take_turn
-from study.cli.arguments import add_sweep_arguments, command_parser, open_console, positive, sweep_folder
-from study.errors import Problem, UserError, exit_status
+from study.cli.arguments import add_sweep_arguments, command_parser, positive_int, sweep_folder
+from study.cli.console import open_console
+from study.errors import Problem, UserError, handle_user_errors
 from study.launcher.code_snapshot import origin
 from study.planning.sweep_plan import Plan, make_plan, read_to_plan
 from study.records.benchmark_file import Benchmark, median, spread
@@ -40,18 +41,18 @@ ROUNDS = 5
 def parser() -> argparse.ArgumentParser:
     parser = command_parser("benchmark", __doc__)
     add_sweep_arguments(parser)
-    parser.add_argument("--rounds", type=positive, default=ROUNDS, help=f"over all architectures (default: {ROUNDS})")
-    parser.add_argument("--batch-size", type=positive, metavar="N", help="instead of each run's own")
+    parser.add_argument("--rounds", type=positive_int, default=ROUNDS, help=f"over all architectures (default: {ROUNDS})")
+    parser.add_argument("--batch-size", type=positive_int, metavar="N", help="instead of each run's own")
     parser.add_argument(
         "--variants",
         action="store_true",
         help="each architecture in both memory layouts, plain and compiled: launches then train in the fastest",
     )
-    parser.add_argument("--threads", type=positive, metavar="N", help="of a CPU (default: all that are allotted)")
+    parser.add_argument("--threads", type=positive_int, metavar="N", help="of a CPU (default: all that are allotted)")
     return parser
 
 
-@exit_status
+@handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console = open_console()
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_whole(path, benchmark.model_dump_json(indent=1) + "\n")
     console.print(speed_table(benchmark))
     for told in benchmark.left_out:
-        console.print(f"[red]left out:[/red] {told}", highlight=False)
+        console.print(f"left out: {told}", style="red")
     console.print(f"written to {path}", highlight=False, soft_wrap=True)
     return 1 if benchmark.left_out else 0
 

@@ -15,14 +15,13 @@ from rich.console import Console
 from study.cli.arguments import (
     add_sweep_arguments,
     command_parser,
-    counted,
-    launched,
-    open_console,
-    read_asked,
+    format_command,
+    read_sweep_argument,
+    suggest_launch,
     sweep_folder,
-    typed,
 )
-from study.errors import Problem, UserError, exit_status
+from study.cli.console import open_console, pluralize
+from study.errors import Problem, UserError, handle_user_errors
 from study.launcher.cancellation import Cancellation, carry_out, propose, still_held
 from study.launcher.liveness import life_of
 from study.launcher.run_filter import pairs, selected
@@ -33,16 +32,16 @@ from study.records.table import completed, load_plan
 SHOWN = 8
 
 
-@exit_status
+@handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("cancel", __doc__)
     add_sweep_arguments(parser)
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only runs like this")
     parser.add_argument("--yes", action="store_true", help="don't ask")
     arguments = parser.parse_intermixed_args(argv)
-    sweep, console = read_asked(arguments), open_console()
+    sweep, console = read_sweep_argument(arguments), open_console()
     folder, where = sweep_folder(arguments, sweep.name), pairs(arguments.where)
-    with launched(sweep, runs=arguments.runs):
+    with suggest_launch(sweep, runs=arguments.runs):
         wanted = selected(planned_runs(folder), where)
     life = life_of(folder)
     proposed, followers = propose(folder, wanted, life), frozenset() if where else life.followers
@@ -62,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     held = still_held(folder, done.run_ids)
     if held:
         console.print(f"{len(held)} are still being let go of by their workers, e.g. {min(held)}", highlight=False)
-    again = typed("launch", sweep, sweep.overrides, runs=arguments.runs)
+    again = format_command("launch", sweep, sweep.overrides, runs=arguments.runs)
     console.print(f"Records and checkpoints are kept. To go on: {again}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
@@ -78,8 +77,10 @@ def told(what: Cancellation) -> str:
     """A cancellation in one line."""
     jobs = f"; jobs {', '.join(job.id for job in what.jobs[:SHOWN])}" if what.jobs else ""
     more = f" and {len(what.jobs) - SHOWN} more" if len(what.jobs) > SHOWN else ""
-    spared = f"; {counted(what.spared, 'job')} {'goes' if what.spared == 1 else 'go'} on with other runs" if what.spared else ""
-    return f"{counted(len(what.run_ids), 'run')}, {what.training} of them in training{jobs}{more}{spared}"
+    spared = (
+        f"; {pluralize(what.spared, 'job')} {'goes' if what.spared == 1 else 'go'} on with other runs" if what.spared else ""
+    )
+    return f"{pluralize(len(what.run_ids), 'run')}, {what.training} of them in training{jobs}{more}{spared}"
 
 
 def show(run_ids: Sequence[str], console: Console) -> None:

@@ -23,11 +23,12 @@ from torch import Tensor
 from study.backbones import build_spec, names, specify, variants
 from study.backbones.specification import BackboneSpec
 from study.backbones.weight_files import load_weights
-from study.cli.arguments import command_parser, open_console, positive
+from study.cli.arguments import command_parser, positive_int
+from study.cli.console import open_console
 from study.config.yaml_source import read_pair
 from study.data.evaluation_folder import EvaluationFolder, FolderBatches, scan_evaluation_folder
 from study.data.preprocessing import PUBLISHED_PREPROCESSING, Interpolation, Preprocessing
-from study.errors import Problem, UserError, exit_status
+from study.errors import Problem, UserError, handle_user_errors
 from study.training.device import DeviceChoice, autocast, choose_device, execution_mode
 from study.training.evaluation import Evaluation, evaluate
 from study.training.memory_layout import memory_format
@@ -55,9 +56,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--std", type=triple, metavar="R,G,B", help="instead of the published one")
     parser.add_argument("--crop", type=share, metavar="F", help="share of the resized shorter side that is kept")
     parser.add_argument("--interpolation", choices=("bicubic", "bilinear"), help="instead of the published one")
-    parser.add_argument("--batch-size", type=positive, default=64, metavar="N")
+    parser.add_argument("--batch-size", type=positive_int, default=64, metavar="N")
     parser.add_argument(
-        "--workers", type=positive, default=len(os.sched_getaffinity(0)), metavar="N", help="threads that decode images"
+        "--workers", type=positive_int, default=len(os.sched_getaffinity(0)), metavar="N", help="threads that decode images"
     )
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
@@ -65,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-@exit_status
+@handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console, path = open_console(), Path(arguments.weights)

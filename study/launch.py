@@ -13,22 +13,13 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
-from study.cli.arguments import (
-    add_sweep_arguments,
-    command_parser,
-    cost_cache,
-    counted,
-    open_console,
-    positive,
-    sweep_folder,
-    typed,
-)
+from study.cli.arguments import add_sweep_arguments, command_parser, cost_cache, format_command, positive_int, sweep_folder
+from study.cli.console import open_console, pluralize
 from study.config.sweep import Sweep
 from study.data import NotPrepared
 from study.data.linear_baseline import fit_linear_baseline
-from study.errors import Problem, UserError, exit_status
+from study.errors import Problem, UserError, handle_user_errors
 from study.launcher.assignment import enter, keep_plan, new_launch, not_kept, to_do
 from study.launcher.liveness import life_of
 from study.launcher.local_workers import LocalWorkers, machine_for, worker_environment
@@ -72,9 +63,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="override a key of the profile, e.g. --set partition=gpu",
     )
-    parser.add_argument("--workers", type=positive, help="how many workers share the runs")
+    parser.add_argument("--workers", type=positive_int, help="how many workers share the runs")
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only runs like this")
-    parser.add_argument("--limit", type=positive, metavar="N", help="at most N runs, in plan order")
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="at most N runs, in plan order")
     parser.add_argument("--retry", action="append", choices=("failed",), default=[], help="try failed runs again")
     parser.add_argument("--dry-run", action="store_true", help="show the plan and the sbatch script; start nothing")
     parser.add_argument(
@@ -91,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-@exit_status
+@handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console = open_console()
@@ -285,13 +276,13 @@ def _here(plan: Plan, folder: SweepFolder, selection: Selection, *, arguments: a
         draft = new_launch(plan, folder, cluster="local", workers=machine.workers)
         launcher_sign(folder, draft.id).hold()
         entered = enter(draft, plan, folder, runs=left.runs)
-    told = f"{counted(entered.tasks, 'worker')}, {counted(machine.threads, 'thread')} each"
+    told = f"{pluralize(entered.tasks, 'worker')}, {pluralize(machine.threads, 'thread')} each"
     console.print(f"launch {entered.id}: {told}{', one GPU each' if machine.gpus else ''}", highlight=False)
     workers = LocalWorkers(folder, entered, machine, worker_environment(folder, entered, machine))
     with LaunchView(folder, {entered.id}, frozenset(p.run_id for p in left.runs), console) as view:
         problems = workers.run(view.update)
     for problem in problems:
-        console.print(f"[red]gave up:[/red] {escape(problem)}", highlight=False)
+        console.print(f"worker failed: {problem}", style="red")
     return 1 if problems else 0
 
 
@@ -306,10 +297,10 @@ def _say_next(plan: Plan, console: Console, *, runs: str, by_hand: bool) -> None
     """What to type next; `by_hand` where no job was submitted that launches the final runs."""
     sweep = plan.sweep
     if plan.pending and by_hand:
-        again = typed("launch", sweep, sweep.overrides, runs=runs)
+        again = format_command("launch", sweep, sweep.overrides, runs=runs)
         waiting = f"{len(plan.pending)} final runs wait until all trials are recorded; typed again, this goes on with them:"
         console.print(f"{waiting} {again}", markup=False, highlight=False, soft_wrap=True)
-    status, report = (typed(command, sweep, sweep.overrides, runs=runs) for command in ("status", "report"))
+    status, report = (format_command(command, sweep, sweep.overrides, runs=runs) for command in ("status", "report"))
     console.print(f"next: {status}\n      {report}", markup=False, highlight=False, soft_wrap=True)
 
 

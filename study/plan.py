@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from study.cli.arguments import add_sweep_arguments, command_parser, cost_cache, counted, open_console, sweep_folder
+from study.cli.arguments import add_sweep_arguments, command_parser, cost_cache, sweep_folder
+from study.cli.console import open_console, pluralize
 from study.config.sweep import Tuning
-from study.errors import Problem, UserError, exit_status
+from study.errors import Problem, UserError, handle_user_errors
 from study.planning.planned_run import PlannedRun, representatives
 from study.planning.runtime_estimate import forecast
 from study.planning.sweep_plan import Plan, read_to_plan, verify_plan
@@ -41,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-@exit_status
+@handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console = open_console()
@@ -78,26 +80,26 @@ def check(plan: Plan, console: Console) -> None:
     if problems:
         raise UserError(*problems)
     images = f" (on random images: {', '.join(sorted(invented))} is not prepared)" if invented else ""
-    console.print(f"checked: {checked} runs take a training step and are evaluated on {device.kind}{images}", highlight=False)
+    console.print(f"checked: {checked} runs take a training step and are evaluated on {device.kind}{images}")
 
 
 def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS, benchmark: Benchmark | None = None) -> None:
     """Question, one row per cell, totals: what a user checks before queueing."""
     sweep = plan.sweep
-    console.print(f"[bold]{sweep.name}[/bold]: {sweep.question}", highlight=False)
+    console.print(Text.assemble((sweep.name, "bold"), f": {sweep.question}"))
     if sweep.recipe is not None:
-        console.print(f"recipe {sweep.recipe.name}: {sweep.recipe.expected}", highlight=False)
-    console.print(_held_equal(plan.finals), highlight=False)
+        console.print(f"recipe {sweep.recipe.name}: {sweep.recipe.expected}")
+    console.print(_held_equal(plan.finals))
     if sweep.tuning is not None:
-        console.print(_trials(plan, sweep.tuning), highlight=False)
+        console.print(_trials(plan, sweep.tuning))
     cells = list({id(p.cost): p for p in plan.finals}.values())
     console.print(_cell_table(cells[:rows], pending=plan.pending[0].tuned if plan.pending else ()))
     if len(cells) > rows:
         console.print(f"... and {len(cells) - rows} more rows (python -m study.plan {sweep.path} --all)")
     for line in _totals(plan):
-        console.print(line, highlight=False)
+        console.print(line)
     if benchmark is not None and (told := forecast(plan.whole, benchmark)).seconds:
-        console.print(told.told(), highlight=False)
+        console.print(told.told())
 
 
 def _held_equal(finals: Sequence[PlannedRun]) -> str:
@@ -170,13 +172,13 @@ def _totals(plan: Plan) -> list[str]:
     """A line for each stage, and one for both together where there are two."""
     convention = "(2 FLOPs per MAC, 3 x forward)"
     merged = f" ({plan.merged} equal ones merged)" if plan.merged else ""
-    seeds = counted(len(plan.sweep.seeds), "seed")
+    seeds = pluralize(len(plan.sweep.seeds), "seed")
     if not plan.trials:
-        return [f"{counted(len(plan.runs), 'run')}{merged}, {seeds}, {_size(plan.runs)} in training {convention}"]
+        return [f"{pluralize(len(plan.runs), 'run')}{merged}, {seeds}, {_size(plan.runs)} in training {convention}"]
     return [
-        f"{counted(len(plan.trials), 'trial')}, {_size(plan.trials)}",
-        f"{counted(len(plan.finals), 'final run')}, {seeds}, {_size(plan.finals)}",
-        f"{counted(len(plan.whole), 'run')}{merged} in all, {_size(plan.whole)} in training {convention}",
+        f"{pluralize(len(plan.trials), 'trial')}, {_size(plan.trials)}",
+        f"{pluralize(len(plan.finals), 'final run')}, {seeds}, {_size(plan.finals)}",
+        f"{pluralize(len(plan.whole), 'run')}{merged} in all, {_size(plan.whole)} in training {convention}",
     ]
 
 

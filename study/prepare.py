@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from study.cli.arguments import add_sweep_arguments, command_parser, open_console
+from study.cli.arguments import add_sweep_arguments, command_parser
+from study.cli.console import open_console
 from study.config.sweep import Sweep
 from study.data import DatasetInfo, prepare_dataset
-from study.errors import exit_status
+from study.errors import handle_user_errors
 from study.planning.resolver import data_options
 from study.planning.sweep_plan import read_to_plan
 
 
-@exit_status
+@handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("prepare", __doc__)
     add_sweep_arguments(parser)
@@ -29,8 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sizes = f"{found.train_images:,} train, {found.val_images:,} val, {found.test_images:,} test images"
         console.print(
             f"{found.name}: {sizes}, {found.num_classes} classes, {found.channels} x {found.image_size} x "
-            f"{found.image_size}, digest {found.digest[:12]}",
-            highlight=False,
+            f"{found.image_size}, digest {found.digest[:12]}"
         )
     return 0
 

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from study.analysis.report_tables import StudyTables, combine_studies, read_report_folder, read_run_folder, write_tables
-from study.cli.arguments import add_sweep_arguments, command_parser, launched, open_console, sweep_folder
+from study.cli.arguments import add_sweep_arguments, command_parser, suggest_launch, sweep_folder
+from study.cli.console import open_console
 from study.config.sweep_file import read_sweep
-from study.errors import Problem, UserError, exit_status
+from study.errors import Problem, UserError, handle_user_errors
 from study.reporting.figures.style import LOOKS
 from study.reporting.provenance import standing
 from study.reporting.report_folder import Written, draw
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-@exit_status
+@handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     show(draw(tables_folder(arguments), look=LOOKS[arguments.style]), open_console())
@@ -73,7 +73,7 @@ def material_of(word: str, arguments: argparse.Namespace) -> StudyTables:
         return read_run_folder(asked)
     if asked.suffix in (".yaml", ".yml"):
         sweep = read_sweep(asked, arguments.overrides)
-        with launched(sweep, runs=arguments.runs):
+        with suggest_launch(sweep, runs=arguments.runs):
             return read_run_folder(sweep_folder(arguments, sweep.name).path)
     there = sorted(str(path) for place in ("sweeps/*.yaml", "runs/*", "reports/*") for path in Path().glob(place))
     raise UserError(Problem("neither a sweep's YAML file, nor a folder of runs or of a report", value=word, choices=there))
@@ -99,9 +99,9 @@ def terminal_table(table: TextTable) -> Table:
     """A table of texts for the terminal."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for heading, numeric in zip(table.headings, table.numeric, strict=True):
-        shown.add_column(escape(heading), justify="right" if numeric else "left")
+        shown.add_column(heading, justify="right" if numeric else "left")
     for row in table.rows:
-        shown.add_row(*map(escape, row))
+        shown.add_row(*row)
     return shown
 
 

@@ -16,15 +16,14 @@ from rich.text import Text
 from study.cli.arguments import (
     add_sweep_arguments,
     command_parser,
-    counted,
-    launched,
-    open_console,
-    read_asked,
+    format_command,
+    read_sweep_argument,
+    suggest_launch,
     sweep_folder,
-    typed,
 )
+from study.cli.console import open_console, pluralize
 from study.config.sweep import Sweep
-from study.errors import UserError, exit_status
+from study.errors import UserError, handle_user_errors
 from study.launcher.liveness import life_of
 from study.launcher.sweep_status import Gap, Running, Standing, last_lines, standing
 from study.records.record import Attempts, Stage
@@ -39,16 +38,16 @@ SILENT_S = 300  # a worker says something every 15 s
 INDENT = " " * 11
 
 
-@exit_status
+@handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("status", __doc__)
     add_sweep_arguments(parser)
     parser.add_argument("--json", action="store_true", help="for scripts")
     parser.add_argument("--watch", action="store_true", help=f"again every {REFRESH_S} s until nothing is under way")
     arguments = parser.parse_intermixed_args(argv)
-    sweep = read_asked(arguments)
+    sweep = read_sweep_argument(arguments)
     folder, console = sweep_folder(arguments, sweep.name), open_console()
-    with launched(sweep, runs=arguments.runs):
+    with suggest_launch(sweep, runs=arguments.runs):
         plan, now = look(folder)
     if arguments.json:
         console.print_json(json.dumps(document(sweep.name, now) | {"stages": stages(plan, now)}))
@@ -75,7 +74,7 @@ def watch(sweep: Sweep, folder: SweepFolder, console: Console, *, runs: str) -> 
                 lines = screen(sweep, plan, now, runs=runs)
                 under_way = now.under_way
             except UserError as error:  # a busy controller is no reason to stop watching
-                lines, under_way = [*lines, *error.screen().splitlines()], True
+                lines, under_way = [*lines, *error.summary().splitlines()], True
             if not under_way:
                 break
             if console.is_terminal:
@@ -127,10 +126,10 @@ def screen(sweep: Sweep, plan: dict[str, Any], now: Standing, *, runs: str) -> l
     lines += cut([_running(run) for run in now.running], "running")
     if now.queued:
         reasons = ", ".join(f"{reason} {count}" for reason, count in now.pending.items())
-        jobs = f"; {counted(sum(now.pending.values()), 'job')} in Slurm's queue: {reasons}" if reasons else ""
-        lines.append(f"  queued   {counted(len(now.queued), 'run')}{jobs}")
+        jobs = f"; {pluralize(sum(now.pending.values()), 'job')} in Slurm's queue: {reasons}" if reasons else ""
+        lines.append(f"  queued   {pluralize(len(now.queued), 'run')}{jobs}")
     if now.settling:
-        lines.append(f"  settling {counted(len(now.settling), 'run')}: their worker has ended, its last files may show late")
+        lines.append(f"  settling {pluralize(len(now.settling), 'run')}: their worker has ended, its last files may show late")
     lines += cut([f"  diverged {run_id}" for run_id in now.diverged], "diverged")
     lines += [line for attempts in now.failed[:SHOWN] for line in _failure(attempts)]
     lines += [f"  ... and {len(now.failed) - SHOWN} more failed"] if len(now.failed) > SHOWN else []
@@ -205,7 +204,7 @@ def _log(path: str) -> list[str]:
 def _next(sweep: Sweep, plan: dict[str, Any], now: Standing, *, runs: str) -> list[str]:
     """What to type: the launch whose plan this is, with the settings that it was given."""
     retry = ["--retry", "failed"] if now.failed and not now.missing else []
-    words = typed("launch", sweep, plan["study"]["overrides"], runs=runs, more=retry)
+    words = format_command("launch", sweep, plan["study"]["overrides"], runs=runs, more=retry)
     if not (now.missing or now.failed):
         if not plan["pending"] or now.under_way:
             return []

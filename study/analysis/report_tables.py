@@ -24,7 +24,7 @@ import pandas as pd
 from pandas.api.typing import NAType
 
 from study.config.formats import FORMAT, FORMER_LEVELS, current_level, current_name, upgrade
-from study.errors import Problem, UserError, told_at
+from study.errors import Problem, UserError, add_location
 from study.records import StudyFacts, load_curves, load_study, load_table, load_trials
 
 RENAMED = {"name": "data_name", "digest": "data_digest", "by": "match_by", "target": "match_target"}
@@ -115,7 +115,7 @@ def read_report_folder(folder: Path) -> StudyTables:
     lacking = [name for name in ("study.json", "runs.csv", "curves.parquet") if not (folder / name).is_file()]
     if lacking:
         raise UserError(Problem("is not the folder of a report: it lacks " + ", ".join(lacking), place=str(folder)))
-    with told_at(str(folder / "study.json")):
+    with add_location(str(folder / "study.json")):
         document: dict[str, Any] = upgrade(json.loads((folder / "study.json").read_text(encoding="utf-8")))
     document.pop("format", None)
     columns, of_trials = document.pop("columns"), document.pop("trial_columns", {})

@@ -1,4 +1,4 @@
-"""What all commands share: the sweep's file, its overrides, and where its runs lie."""
+"""Arguments that the commands share: the sweep's file, its overrides, and the folder of its runs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from study import __version__
 from study.config.sweep import Sweep
 from study.config.sweep_file import read_sweep
@@ -19,75 +17,63 @@ from study.records.sweep_folder import SweepFolder
 from study.records.table import NotLaunched
 
 DEFAULT_RUNS = "runs"
-LOG_WIDTH = 160  # columns of tables where no terminal says how wide it is
-
-
-def open_console() -> Console:
-    """Standard output: as wide as the terminal; in a log long lines stay whole."""
-    console = Console()
-    return console if console.is_terminal else Console(width=LOG_WIDTH, soft_wrap=True)
 
 
 def command_parser(name: str, doc: str) -> argparse.ArgumentParser:
-    """The parser of `python -m study.NAME`; the first paragraph of the command's own text says what it does."""
-    prog = f"python -m study.{name}"
-    parser = argparse.ArgumentParser(prog=prog, description=doc.split("\n\n")[0].removeprefix(prog).strip())
+    """The parser of `python -m study.NAME`, described by what follows the usage in the module's docstring."""
+    summary = doc.split("\n\n")[0].partition(": ")[2].strip()
+    parser = argparse.ArgumentParser(prog=f"python -m study.{name}", description=summary[:1].upper() + summary[1:])
     parser.add_argument("--version", action="version", version=f"patch or attention? {__version__}")
     return parser
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 seed`, `2,000 seeds`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
-    """SWEEP, overrides and --runs, the same everywhere."""
+    """Add SWEEP, overrides and --runs."""
     parser.add_argument("sweep", metavar="SWEEP", help="a sweep's YAML file, e.g. sweeps/patch_size.yaml")
     parser.add_argument(
         "overrides",
         nargs="*",
         default=[],
         metavar="key=value",
-        help="settings of the sweep, e.g. train.epochs=2 seeds=[0,1] data.root=/scratch/images",
+        help="settings of the sweep, e.g. train.epochs=2 seeds=5 data.root=/scratch/images",
     )
-    parser.add_argument("--runs", default=DEFAULT_RUNS, metavar="DIR", help="folder that holds runs/<sweep> (default: runs)")
+    parser.add_argument("--runs", default=DEFAULT_RUNS, metavar="DIR", help="folder of all sweeps' runs (default: runs)")
 
 
-def positive(word: str) -> int:
-    """A whole number from 1 up, for argparse."""
+def positive_int(word: str) -> int:
+    """A positive integer, for argparse."""
     number = int(word)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{word} is not a number from 1 up")
+        raise argparse.ArgumentTypeError(f"{word} is not a positive integer")
     return number
 
 
-def read_asked(arguments: argparse.Namespace) -> Sweep:
+def read_sweep_argument(arguments: argparse.Namespace) -> Sweep:
     """The sweep that the arguments name, overrides applied."""
     return read_sweep(Path(arguments.sweep), arguments.overrides)
 
 
 def sweep_folder(arguments: argparse.Namespace, name: str) -> SweepFolder:
-    """Where the sweep's runs lie."""
+    """The folder of the sweep's runs."""
     return SweepFolder(Path(arguments.runs) / name)
 
 
-def typed(command: str, sweep: Sweep, overrides: Sequence[str], *, runs: str, more: Sequence[str] = ()) -> str:
-    """A command as a shell takes it, for the line that says what to type next."""
+def format_command(command: str, sweep: Sweep, overrides: Sequence[str], *, runs: str, more: Sequence[str] = ()) -> str:
+    """A command for the shell, quoted where needed."""
     place = [] if runs == DEFAULT_RUNS else ["--runs", runs]
     return shlex.join(["python", "-m", f"study.{command}", sweep.path, *overrides, *more, *place])
 
 
 @contextlib.contextmanager
-def launched(sweep: Sweep, *, runs: str) -> Iterator[None]:
-    """Where nothing has been launched, the command that does it is told."""
+def suggest_launch(sweep: Sweep, *, runs: str) -> Iterator[None]:
+    """Add the command to an error that says that nothing has been launched."""
     try:
         yield
     except NotLaunched as error:
-        following = typed("launch", sweep, sweep.overrides, runs=runs)
-        raise UserError(*(replace(one, rule=f"{one.rule}; next: {following}") for one in error.problems)) from None
+        command = format_command("launch", sweep, sweep.overrides, runs=runs)
+        raise UserError(*(replace(one, rule=f"{one.rule}; next: {command}") for one in error.problems)) from None
 
 
 def cost_cache(arguments: argparse.Namespace) -> Path:
-    """Where it is remembered which architectures' costs were verified; shared by all sweeps."""
+    """The folder, shared by all sweeps, that lists the architectures whose costs were verified."""
     return Path(arguments.runs) / ".costs"

@@ -64,7 +64,7 @@ def read_draft(path: Path, overrides: Sequence[str] = ()) -> Draft:
         return Draft(None, tuple(problems), lost=True)
     recipe = Setting(likely.meant.recipe, places.get(("recipe",), str(path)))
     unknown = [] if recipe.value in (None, *RECIPES) else [unknown_recipe(recipe.value, place=recipe.place)]
-    document = likely.meant.model_copy(update={"recipe": unknown[0].meant}) if unknown else likely.meant
+    document = likely.meant.model_copy(update={"recipe": unknown[0].suggestion}) if unknown else likely.meant
     sweep = _sweep_of(document, places, path=path, text=text, overrides=tuple(overrides))
     problems += [*unknown, *_misplaced_keys(sweep), *_unfair_trials(sweep)]
     sweep = replace(sweep, tuning=_tunable(sweep.tuning))
@@ -129,7 +129,7 @@ def _misplaced_keys(sweep: Sweep) -> list[Problem]:
     varied = [(key, levels[0].place) for group in groups for key, levels in group.items()]
     form = f"an axis varies `backbone` or `section.option` with a section of {', '.join(SECTIONS)}"
     options = ["backbone", *(f"{section}.{name}" for section, group in OPTIONS.items() for name in group.model_fields)]
-    problems = [Problem(form, place=place, key=key, near=options) for key, place in varied if not is_option_key(key)]
+    problems = [Problem(form, place=place, key=key, candidates=options) for key, place in varied if not is_option_key(key)]
     seen: set[str] = set()
     for key, place in varied:
         fixed = [overlay[key].place for overlay in (sweep.base, *sweep.overlays.values(), sweep.final) if key in overlay]

@@ -151,7 +151,7 @@ def problems_of(
         place = next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), file)
         key = prefix + ".".join(str(part) for part in path if part != KEY_MARK)
         found.append(_problem(detail, model, place=place, key=key.rstrip(".")))
-    misspelt = {problem.meant for problem in found if problem.rule == UNKNOWN}
+    misspelt = {problem.suggestion for problem in found if problem.rule == UNKNOWN}
     return [problem for problem in found if problem.rule != MISSING or problem.key not in misspelt]
 
 
@@ -161,7 +161,9 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], *, place: str, key: s
         stem = key.rpartition(".")[0]
         choices = [f"{stem}.{name}" if stem else name for name in model.model_fields]
         near = [f"{section}.{name}" for section, group in OPTIONS.items() for name in group.model_fields]
-        return Problem(UNKNOWN, place=place, key=key, choices=choices, near=near if model is Document and not stem else ())
+        return Problem(
+            UNKNOWN, place=place, key=key, choices=choices, candidates=near if model is Document and not stem else ()
+        )
     if kind == "missing":
         return Problem(MISSING, place=place, key=key)
     if kind == "literal_error":

@@ -76,7 +76,7 @@ class Resolver:
             place = next((setting.place for setting in overlay.values()), self.sweep.path)
             wrong = Problem("no backbone of this name", place, "backbones", name, names())
             self.tell(*([] if name in names() else [wrong]))
-            overlays[name if name in names() else wrong.meant or name] = overlay
+            overlays[name if name in names() else wrong.suggestion or name] = overlay
         self.sweep = replace(self.sweep, overlays=overlays)
 
     def resolve(self, cell: Cell, *, imposed: Cell) -> ResolvedCell | None:
@@ -125,9 +125,9 @@ class Resolver:
             return cell, specification(backbone.value)
         problem = Problem("no backbone of this name", backbone.place, "backbone", backbone.value, names())
         self.tell(problem)
-        if problem.meant is None:
+        if problem.suggestion is None:
             return cell, None
-        return {**cell, "backbone": Setting(problem.meant, backbone.place)}, specification(problem.meant)
+        return {**cell, "backbone": Setting(problem.suggestion, backbone.place)}, specification(problem.suggestion)
 
     def _read(self, kind: type[OptionsT], settings: Cell, section: str) -> Read[OptionsT]:
         own = _section(settings, section)
@@ -231,7 +231,7 @@ class Resolver:
                 rule = f"no option of {kind.backbone}" if name in overlay else "no backbone of this sweep has this option"
                 choices = sorted(f"model.{option}" for option in valid - FROM_DATA.keys())
                 problems.append(Problem(rule, setting.place, f"model.{name}", choices=choices))
-                meant = (problems[-1].meant or "").removeprefix("model.")
+                meant = (problems[-1].suggestion or "").removeprefix("model.")
                 kept |= {meant: setting} if meant in kind.model_fields and meant not in own else {}
         self.tell(*problems)
         return kept, not problems

@@ -20,7 +20,7 @@ from study.config.sweep import Cell, Sweep, Tuning
 from study.config.sweep_file import read_draft
 from study.config.yaml_source import MISSING
 from study.data import NotPrepared
-from study.errors import Problem, UserError, in_file_order
+from study.errors import Problem, UserError, sort_by_line
 from study.planning.cost_check import verify
 from study.planning.planned_run import PendingRun, PlannedRun, architectures
 from study.planning.resolver import ResolvedCell, Resolver
@@ -100,7 +100,7 @@ def read_to_plan(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
         except UserError as error:
             problems += [problem for problem in error.problems if not (draft.lost and problem.rule in (MISSING, NO_RUN))]
     if problems:
-        raise UserError(*in_file_order(problems))
+        raise UserError(*sort_by_line(problems))
     assert draft.sweep is not None
     return draft.sweep
 
@@ -118,7 +118,7 @@ def make_plan(sweep: Sweep, selection: Selection | None = None) -> Plan:
         else:
             asked += tuned_runs(cell, resolver, tuning=sweep.tuning, selection=selection)
     if resolver.problems:
-        raise UserError(*in_file_order([*resolver.problems, *resolver.unprepared]))
+        raise UserError(*sort_by_line([*resolver.problems, *resolver.unprepared]))
     if resolver.unprepared:
         raise NotPrepared(*resolver.unprepared)
     if not asked:

@@ -10,7 +10,7 @@ from typing import Any
 
 from study.backbones.specification import BackboneSpec
 from study.config.options import MatchOptions, TrainOptions
-from study.errors import Problem, UserError, told_at
+from study.errors import Problem, UserError, add_location
 from study.planning.seconds_budget import paces, solve_pace
 from study.planning.width_search import Match, Unreachable, named_budget, solve
 from study.records.benchmark_file import read_benchmark
@@ -74,10 +74,10 @@ class Sizer:
             return kind.model_validate(values), Matched("none", None, None, None, None)
         template = kind.model_validate({**values, "dim": match.head_dim})
         if match.by == "seconds":
-            with told_at(places["benchmark"], "match.benchmark"):
+            with add_location(places["benchmark"], "match.benchmark"):
                 target, solved = match.target, solve_pace(template, measured=self._measured(match, train), match=match)
         else:
-            with told_at(places["target"], "match.target"):
+            with add_location(places["target"], "match.target"):
                 target, solved = _counted(template, match)
         assert not isinstance(target, str)
         return solved.spec, Matched(match.by, target, solved.residual, match.head_dim, match.tolerance)

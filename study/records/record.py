@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from study.config.formats import FORMAT, upgrade
-from study.errors import Problem, UserError, told_at
+from study.errors import Problem, UserError, add_location
 from study.records.sweep_folder import Line, Writer, read_lines
 
 Stage = Literal["trial", "final"]  # trials choose options, final runs answer the question
@@ -81,7 +81,7 @@ def read_records(folder: Path, *, of: Set[tuple[str, int]] | None = None) -> dic
 
 def _record_of(line: Line) -> Record:
     try:
-        with told_at(line.place):
+        with add_location(line.place):
             return Record(**{**upgrade(line.document), "format": FORMAT})
     except TypeError:
         raise UserError(Problem("this line is not a record of this version of the project", place=line.place)) from None

@@ -38,7 +38,7 @@ from typing import Any, TextIO
 
 from study.atomic_io import flush, whole_file
 from study.config.formats import upgrade
-from study.errors import Problem, UserError, told_at
+from study.errors import Problem, UserError, add_location
 
 LEAVE_LAUNCH = "once none of its jobs lives, move the launch's folder away and launch again (records and checkpoints stay)"
 MEND_LAUNCH = f"restore it; or, {LEAVE_LAUNCH}"
@@ -158,7 +158,7 @@ def kept_text(document: Any) -> str:
 def read_kept(path: Path, *, mend: str) -> Any:
     """The document of an immutable JSON file; where it is gone or damaged a UserError that says how to `mend` that."""
     try:
-        with told_at(str(path)):
+        with add_location(str(path)):
             return upgrade(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UserError(Problem(f"this file is gone: {mend}", place=str(path))) from None

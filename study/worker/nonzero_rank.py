@@ -25,7 +25,7 @@ def work_as_mate(task: Task, launch: Launch, *, stop: Stop, environment: Mapping
             folder, crew.writer, quiet, share=crew.share, threads=task.threads, environment=environment, crew=crew
         )
     except UserError as error:
-        print(error.screen(), file=sys.stderr, flush=True)
+        print(error.summary(), file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED)
     while (planned := crew.next()) is not None:
         trainer.assist(planned, stop=stop)

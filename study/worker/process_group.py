@@ -123,7 +123,7 @@ class Company:
             yield
         except UserError as error:
             refused = error
-        self.store.set(f"opened {self.seat.rank}", refused.screen() if refused else "")
+        self.store.set(f"opened {self.seat.rank}", refused.summary() if refused else "")
         told = [self.store.get(f"opened {rank}").decode() for rank in range(self.seat.size)]
         if refused:
             raise refused

@@ -165,7 +165,7 @@ class Trainer:
         if isinstance(error, torch.OutOfMemoryError):
             return f"out of memory: {str(error).splitlines()[0]}"
         if isinstance(error, UserError):
-            return error.screen()
+            return error.summary()
         return f"{type(error).__name__}: {error}".splitlines()[0]
 
     def saved_step(self, run_id: str) -> int:

@@ -76,8 +76,8 @@ def work(task: Task) -> str:
         worker = _ready(folder, writer, journal, share=share, log=log, stop=stop)
         trainer = _trainer(worker, launch, share=share, threads=task.threads, environment=environment)
     except UserError as error:
-        journal.note("refused", reason=error.screen())
-        print(error.screen(), file=sys.stderr, flush=True)
+        journal.note("refused", reason=error.summary())
+        print(error.summary(), file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED)
     worker.train_share(share, trainer)
     trainer.close()

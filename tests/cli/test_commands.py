@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,8 @@ from study import benchmark, launch, plan, prepare, report, status
 from study.__main__ import COMMANDS
 from study.__main__ import main as study
 
+PROJECT = Path(__file__).parents[2]
+SCRIPTS = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
 MODULES = {"plan": plan, "prepare": prepare, "benchmark": benchmark, "launch": launch, "status": status, "report": report}
 
 
@@ -27,13 +32,31 @@ def test_a_wrong_sweep_is_no_traceback(name, words, capsys, tmp_path, monkeypatc
 
 
 def test_every_command_explains_itself():
-    """--help of each command names it and its arguments."""
+    """--help of each command names it and describes it in a sentence."""
     for name in COMMANDS:
         answer = subprocess.run([sys.executable, "-m", f"study.{name}", "--help"], capture_output=True, text=True, check=True)
-        assert f"study.{name}" in answer.stdout
+        usage, description, _ = answer.stdout.split("\n\n", 2)
+        assert f"study.{name}" in usage
+        assert description[0].isupper() and description.endswith(".") and "key=value" not in description
 
 
-def test_the_console_script_hands_on(capsys):
+def test_three_spellings_of_a_command_are_one(tmp_path):
+    """`python -m study.plan`, `python -m study plan` and `study plan` give the same answer and status."""
+    module, _, function = SCRIPTS["study"].partition(":")
+    script = f"import sys; from {module} import {function}; sys.exit({function}())"  # what an installer writes
+    spellings = (["-m", "study.plan"], ["-m", "study", "plan"], ["-c", script, "plan"])
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    answers = [
+        subprocess.run(
+            [sys.executable, *words, "no/such.yaml"], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+        )
+        for words in spellings
+    ]
+    assert [answer.returncode for answer in answers] == [2, 2, 2]
+    assert "no/such.yaml" in answers[0].stderr and len({answer.stderr for answer in answers}) == 1
+
+
+def test_a_misspelt_command_gets_a_suggestion(capsys):
     """`study pln` finds plan; `study` alone lists the commands."""
     assert study(["pln"]) == 2
     assert "did you mean plan?" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from study.backbones import build_spec, specify, variants
 from study.backbones.weight_files import load_weights, to_timm
-from study.cli.arguments import open_console
+from study.cli.console import open_console
 from study.config.sweep_file import read_sweep
 from study.data import describe_dataset
 from study.data.evaluation_folder import scan_evaluation_folder

@@ -102,7 +102,7 @@ def planned_run(tmp_path: Path, text: str, *overrides: str) -> Run:
 def mistakes(tmp_path: Path, text: str, *overrides: str) -> str:
     with pytest.raises(UserError) as caught:
         make_plan(read_sweep(written(tmp_path, text), overrides))
-    return caught.value.screen()
+    return caught.value.summary()
 
 
 @pytest.mark.parametrize("name", RECIPES)

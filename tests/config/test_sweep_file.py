@@ -94,7 +94,7 @@ def test_a_missing_file_names_the_sweeps_that_exist(tmp_path):
     path = write(tmp_path, GOOD)
     with pytest.raises(UserError) as caught:
         read_sweep(path.with_name("swep.yaml"))
-    assert str(path) in caught.value.screen()
+    assert str(path) in caught.value.summary()
 
 
 def test_overrides_are_part_of_the_document(tmp_path):

@@ -34,7 +34,7 @@ def test_every_bad_image_is_named_with_its_reason_and_counted(tmp_path: Path) ->
     Image.fromarray(np.full((40, 40), 40_000, dtype=np.uint16)).save(bad[3], format="PNG")
     for workers in (1, 2):
         error = refusal(folder_options(root), workers)
-        assert "4 of 78 images can't be used" in error.screen()
+        assert "4 of 78 images can't be used" in error.summary()
         reasons = ("empty file", "truncated", "cannot identify", "pixel format I;16")
         for path, reason in zip(bad, reasons, strict=True):
             assert any(problem.place == str(path) and reason in problem.rule for problem in error.problems), reason
@@ -47,11 +47,11 @@ def test_files_of_another_size_need_image_size(tmp_path: Path) -> None:
     odd = root / "train" / CLASSES[2] / "005.png"
     Image.new("RGB", (13, 12)).save(odd)
     error = refusal(folder_options(root))
-    assert f"{odd}: is 13x12, others 12x12; set data.image_size to resize all" in error.screen()
+    assert f"{odd}: is 13x12, others 12x12; set data.image_size to resize all" in error.summary()
     assert prepare_dataset(folder_options(root, image_size=12), workers=1, report=silent).image_size == 12
     for path in root.rglob("*.png"):
         Image.new("RGB", (13, 12)).save(path)
-    assert "images of 13x12 are not square; set data.image_size" in refusal(folder_options(root)).screen()
+    assert "images of 13x12 are not square; set data.image_size" in refusal(folder_options(root)).summary()
 
 
 def test_missing_and_empty_classes_are_reported_at_once(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_missing_and_empty_classes_are_reported_at_once(tmp_path: Path) -> None:
     shutil.copy(root / "train" / CLASSES[1] / "000.png", root / "test" / "dog" / "000.png")
     for path in (root / "train" / CLASSES[2]).iterdir():
         path.unlink()
-    message = refusal(folder_options(root)).screen()
+    message = refusal(folder_options(root)).summary()
     assert "class 'ant' is missing in test/" in message
     assert "class 'dog' is missing in train/" in message
     assert "class 'cat' has no images in train/" in message
@@ -74,7 +74,7 @@ def test_a_folder_of_another_layout_raises_an_error_with_the_layout(tmp_path: Pa
     root = tmp_path / "set"
     for part in parts:
         (root / part / "ant").mkdir(parents=True)
-    message = refusal(folder_options(root)).screen()
+    message = refusal(folder_options(root)).summary()
     assert "an image folder holds train/<class>/* and test/<class>/* (or val/<class>/*)" in message
     assert (str(list(parts)) if parts else "no such folder") in message
 
@@ -84,7 +84,7 @@ def test_a_broken_link_is_named(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "set")
     link = root / "train" / CLASSES[0] / "gone.png"
     link.symlink_to(tmp_path / "nowhere.png")
-    assert refusal(folder_options(root)).screen() == f"{link}: data.root: No such file or directory"
+    assert refusal(folder_options(root)).summary() == f"{link}: data.root: No such file or directory"
 
 
 def test_a_class_too_small_for_the_validation_split_is_named(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_class_too_small_for_the_validation_split_is_named(tmp_path: Path) -> 
     root = write_folder(tmp_path / "set", train=40)
     for path in sorted((root / "train" / CLASSES[1]).iterdir())[2:]:
         path.unlink()
-    message = refusal(folder_options(root)).screen()
+    message = refusal(folder_options(root)).summary()
     assert "data.val_fraction: the val split has no image of 1 class (bee) (got 8)" in message
 
 
@@ -101,7 +101,7 @@ def test_a_disk_that_is_too_small_is_reported_before_decoding(tmp_path: Path, mo
     root = write_folder(tmp_path / "set")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     monkeypatch.setattr("study.data.folder_decoder.decode_chunk", None)
-    message = refusal(folder_options(root, image_size=64)).screen()
+    message = refusal(folder_options(root, image_size=64)).summary()
     assert "not enough disk space: the decoded images take 0.00 GB, and 0.00 GB are free" in message
 
 
@@ -113,14 +113,14 @@ def test_a_full_disk_or_quota_is_reported(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    assert "the disk is full (Disk quota exceeded)" in refusal(folder_options(root)).screen()
+    assert "the disk is full (Disk quota exceeded)" in refusal(folder_options(root)).summary()
 
 
 def test_a_cache_that_cannot_be_written_is_reported_with_its_key(tmp_path: Path) -> None:
     """A cache below a file (root may write anywhere else) is reported with the option that changes it."""
     root = write_folder(tmp_path / "set")
     (tmp_path / "file").write_text("")
-    message = refusal(folder_options(root, cache=str(tmp_path / "file" / "cache"))).screen()
+    message = refusal(folder_options(root, cache=str(tmp_path / "file" / "cache"))).summary()
     assert "data.cache: cannot be written to; choose another folder with data.cache=..." in message
 
 

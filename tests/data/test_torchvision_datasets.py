@@ -115,7 +115,7 @@ def test_without_network_the_file_to_download_is_named(tmp_path: Path, monkeypat
     monkeypatch.setattr(datasets.CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
     with pytest.raises(UserError) as refused:
         prepare_dataset(options_for("cifar10", tmp_path), workers=1, report=silent)
-    message = refused.value.screen()
+    message = refused.value.summary()
     assert message.startswith(f"{tmp_path / 'root'}: data.root: cifar10 can be neither read nor downloaded here")
     assert "put cifar-10-python.tar.gz there and run the command again" in message
     assert not list((tmp_path / "cache").glob("cifar10-*"))
@@ -127,7 +127,7 @@ def test_a_root_that_cannot_be_written_is_reported_with_its_key(tmp_path: Path, 
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError) as refused:
         prepare_dataset(options_for("cifar10", tmp_path, root=str(tmp_path / "file" / "root")), workers=1, report=silent)
-    assert refused.value.screen().startswith(f"{tmp_path / 'file' / 'root'}: data.root: cifar10 can be neither read nor")
+    assert refused.value.summary().startswith(f"{tmp_path / 'file' / 'root'}: data.root: cifar10 can be neither read nor")
 
 
 def test_a_truncated_archive_is_refused(tmp_path: Path, serve: Serve) -> None:

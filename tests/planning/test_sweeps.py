@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from study.cli.arguments import open_console
+from study.cli.console import open_console
 from study.config.sweep_file import read_sweep
 from study.data import DatasetInfo
 from study.planning.sweep_plan import Plan, make_plan

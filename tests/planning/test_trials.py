@@ -43,7 +43,7 @@ def planned(tmp_path: Path, *overrides: str, text: str = SWEEP, selection: Selec
 def mistakes(tmp_path: Path, *overrides: str, text: str = SWEEP, selection: Selection | None = None) -> str:
     with pytest.raises(UserError) as caught:
         planned(tmp_path, *overrides, text=text, selection=selection)
-    return caught.value.screen()
+    return caught.value.summary()
 
 
 def invented(plan: Plan, *, level: float) -> Selection:

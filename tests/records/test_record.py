@@ -52,9 +52,9 @@ def test_unequal_duplicates_are_refused_by_name(tmp_path, change):
     write(tmp_path, "b-0-0", replace(DONE, **change))
     with pytest.raises(UserError) as caught:
         read_records(tmp_path)
-    assert "vit-s0" in caught.value.screen()
-    assert "a-0-0.jsonl:1" in caught.value.screen()
-    assert "b-0-0.jsonl:1" in caught.value.screen()
+    assert "vit-s0" in caught.value.summary()
+    assert "a-0-0.jsonl:1" in caught.value.summary()
+    assert "b-0-0.jsonl:1" in caught.value.summary()
 
 
 def test_success_wins_over_failure_in_any_order(tmp_path):

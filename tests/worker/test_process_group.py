@@ -57,7 +57,7 @@ def refused(crew: Company, problem: str) -> str:
             if problem:
                 raise UserError(Problem(problem))
     except UserError as error:
-        return error.screen()
+        return error.summary()
     return ""
 
 
@@ -103,7 +103,7 @@ def test_a_batch_is_cut_evenly_or_refused(tmp_path):
     check_batches(runs, 2)
     with pytest.raises(UserError) as caught:
         check_batches(runs, 8)
-    assert "8 ranks x 2 micro-batches" in caught.value.screen() and "valid: 96, 112" in caught.value.screen()
+    assert "8 ranks x 2 micro-batches" in caught.value.summary() and "valid: 96, 112" in caught.value.summary()
     assert check_batches(planned(tmp_path, "batch_size: 101"), 1) is None
 
 

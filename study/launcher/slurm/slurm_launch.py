@@ -197,7 +197,7 @@ def _add_follower(asked: Asked, placed: Sequence[Placed], life: Life, console: C
     try:
         job_id = submit_follower(asked.folder, newest, asked.profile, follower, after=after)
     except UserError as error:  # the workers are in the queue all the same
-        console.print(f"{error.screen()}\ntype the launch again later", highlight=False, markup=False)
+        console.print(f"{error.summary()}\ntype the launch again later", highlight=False, markup=False)
         return
     told = f"the {len(asked.plan.pending)} final runs" if follower.following == "final" else "the report"
     console.print(f"submitted {job_id}: {told}, when these have ended: {', '.join(after)}", highlight=False)
