@@ -1,4 +1,4 @@
-"""The guide names what there is: every option of a sweep file, and no page that doesn't exist."""
+"""The documentation is complete and up to date: every option, room and page, and nothing that doesn't exist."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+import study
 from study.backbones import names, specification
 from study.config.options import AugmentOptions, DataOptions, MatchOptions, TrainOptions
 from study.config.sweep import Document, FinalSection, TuneSection
 from study.config.sweep_file import read_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "slurm" / "README.md", ROOT / "benchmarks" / "README.md"])
 GUIDE = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
 SECTIONS: dict[str, type[BaseModel]] = {
     "Top level": Document,
@@ -22,6 +24,10 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "augment": AugmentOptions,
     "match": MatchOptions,
 }
+
+
+def page_name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 def first_cells(section: str) -> str:
@@ -64,9 +70,40 @@ def test_the_example_can_be_read(tmp_path: Path) -> None:
     assert len(list(sweep.cells())) * len(sweep.seeds) == 18
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    """A relative link of the guide names a file that exists."""
+    """A relative link names a file that exists; `make docs` checks the anchors as well."""
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert not missing, f"{page.name} links to {missing}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_named_files_exist(page: Path) -> None:
+    """A path of the project between backticks exists; the log and the changelog may name what is gone."""
+    named = re.findall(r"`((?:study|tests|sweeps|slurm|examples|benchmarks|docs)/[\w./-]*)`", page.read_text(encoding="utf-8"))
+    missing = [path for path in named if not (ROOT / path).exists() and path != "slurm/my_cluster.yaml"]
+    assert not missing or page.name in ("LOG.md", "CHANGELOG.md"), f"{page.name} names {missing}"
+
+
+def test_every_room_is_described() -> None:
+    """The tree of the README and the table of the architecture page have a line for each folder of the package."""
+    folders = {path.parent.name for path in (ROOT / "study").glob("*/__init__.py")}
+    tree = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert folders <= set(re.findall(r"^    (\w+)/  ", tree, flags=re.MULTILINE))
+    rooms = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert folders <= set(re.findall(r"^\| `study/(\w+)/` \|", rooms, flags=re.MULTILINE))
+
+
+def test_the_site_has_every_page() -> None:
+    """The navigation of the documentation site lists each page of docs/ once."""
+    listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    """The package, its citation and the newest entry of the changelog name one version."""
+    citation = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    newest = re.search(r"^## ([\d.]+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert citation is not None and newest is not None
+    assert citation[1] == newest[1] == study.__version__
