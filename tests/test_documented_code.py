@@ -115,7 +115,7 @@ def parse_arguments(main: Callable[[Sequence[str]], int], words: Sequence[str]) 
 
 @cache
 def check_sweep(path: str, overrides: Sequence[str]) -> None:
-    """The sweep exists and can be planned with the overrides; sweeps over folders are only read, as their images aren't here."""
+    """The sweep exists and can be planned with the overrides; of image folders, which aren't here, it is only read."""
     sweep = read_sweep(ROOT / path, overrides)
     if sweep.base["data.name"].value != "folder":
         make_plan(sweep)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from study.errors import Problem, UserError
-from study.tracking.base import Tracker
+from study.tracking.tracker import Tracker
 
 OpenTracker = Callable[[], Tracker]
 

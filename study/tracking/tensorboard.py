@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from study.tracking.base import Metrics
+from study.tracking.tracker import Metrics
 
 
 class TensorBoard:

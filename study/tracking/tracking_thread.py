@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
 
-from study.tracking.base import Metrics, Tracker
+from study.tracking.tracker import Metrics, Tracker
 
 _TIMEOUT_S = 60.0  # of a run's beginning and end
 _STOPPED_TIMEOUT_S = 5.0  # of a stopped run's end: a scheduler may kill the worker half a minute after its signal

@@ -12,7 +12,7 @@ from typing import Any
 
 import wandb
 
-from study.tracking.base import Metrics
+from study.tracking.tracker import Metrics
 
 
 class WeightsAndBiases:

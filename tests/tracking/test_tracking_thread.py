@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from study.tracking.base import Metrics, Tracker
+from study.tracking.tracker import Metrics, Tracker
 from study.tracking.tracking_thread import Tracking, split_epochs
 
 
