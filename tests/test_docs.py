@@ -1,4 +1,4 @@
-"""The documentation is complete and up to date: every option, room and page, and nothing that doesn't exist."""
+"""The documentation is complete and up to date: every option, folder and page, and nothing that doesn't exist."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def test_named_files_exist(page: Path) -> None:
     assert not missing or page.name in ("LOG.md", "CHANGELOG.md"), f"{page.name} names {missing}"
 
 
-def test_every_room_is_described() -> None:
+def test_every_folder_is_described() -> None:
     """The tree of the README and the table of the architecture page have a line for each folder of the package."""
     folders = {path.parent.name for path in (ROOT / "study").glob("*/__init__.py")}
     tree = (ROOT / "README.md").read_text(encoding="utf-8")
     assert folders <= set(re.findall(r"^    (\w+)/  ", tree, flags=re.MULTILINE))
-    rooms = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    assert folders <= set(re.findall(r"^\| `study/(\w+)/` \|", rooms, flags=re.MULTILINE))
+    table = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert folders <= set(re.findall(r"^\| `study/(\w+)/` \|", table, flags=re.MULTILINE))
 
 
 def test_the_site_has_every_page() -> None:
