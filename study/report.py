@@ -1,8 +1,9 @@
-"""python -m study.report SWEEP: draws reports/<sweep>/ from what is recorded so far, or again from its committed tables.
+"""python -m study.report SWEEP: draws the report of what is recorded so far, or redraws a report from its own tables.
 
-SWEEP is a sweep's YAML file (its runs are sought in runs/<sweep>), a folder of runs, or the folder of a report. From the
-latter everything is redrawn from runs.csv, curves.parquet and study.json alone: same bytes, and no torch needed.
-`--compare OTHER`, as often as wanted, writes reports/<sweep>-vs-<other>/, in which all stand side by side.
+SWEEP is a sweep's YAML file, a folder of runs, or the folder of a report. The report of a sweep is written to
+runs/<sweep>/report; `--out reports/<sweep>` writes it to a folder to be committed instead. A report's folder is redrawn in
+place, from runs.csv, curves.parquet and study.json alone: same bytes, and no torch needed. `--compare OTHER`, which may be
+repeated, puts several sweeps side by side in one report, in runs/<sweep>/report-vs-<other>.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from study.cli.arguments import add_sweep_arguments, command_parser, suggest_lau
 from study.cli.console import open_console
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, handle_user_errors
-from study.reporting.figures.style import LOOKS
-from study.reporting.provenance import standing
-from study.reporting.report_folder import Written, draw
-from study.reporting.sections import cells_section
+from study.reporting.figures.figure_files import FORMATS
+from study.reporting.figures.style import STYLES
+from study.reporting.provenance import describe_progress
+from study.reporting.report_folder import DrawnReport, draw_report
+from study.reporting.sections import build_cells
 from study.reporting.text_tables import TextTable
 
 
@@ -35,72 +37,85 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="OTHER",
-        help="another sweep, folder of runs or report to stand beside the first; may be given several times",
+        help="another sweep, folder of runs or report to put side by side with the first; may be repeated",
     )
-    parser.add_argument("--out", default="reports", metavar="DIR", help="folder for reports/<sweep> (default: reports)")
+    parser.add_argument("--out", metavar="DIR", help="folder of the report (default: runs/<sweep>/report)")
     parser.add_argument(
-        "--style", choices=tuple(LOOKS), default="paper", help="talk: the figures in slide size too, in figures-talk/"
+        "--style", choices=tuple(STYLES), default="paper", help="talk: the figures in slide size as well, in figures-talk/"
+    )
+    parser.add_argument(
+        "--formats",
+        type=_parse_formats,
+        default=tuple(FORMATS),
+        metavar="LIST",
+        help=f"formats of the figures, separated by commas (default: {','.join(FORMATS)}); SVG is always written",
     )
     return parser
+
+
+def _parse_formats(word: str) -> tuple[str, ...]:
+    formats = tuple(word.split(","))
+    for name in formats:
+        if name not in FORMATS:
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(FORMATS)}")
+    return formats
 
 
 @handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
-    show(draw(tables_folder(arguments), look=LOOKS[arguments.style]), open_console())
+    folder = _prepare_folder(arguments)
+    _print_summary(draw_report(folder, style=STYLES[arguments.style], formats=arguments.formats), open_console())
     return 0
 
 
-def tables_folder(arguments: argparse.Namespace) -> Path:
-    """The report's folder, its tables written anew unless SWEEP is that folder."""
-    asked = Path(arguments.sweep)
-    if (asked / "study.json").is_file() and not arguments.compare:
-        return asked
-    material = material_of(arguments.sweep, arguments)
+def _prepare_folder(arguments: argparse.Namespace) -> Path:
+    """The report's folder, with its tables written anew unless SWEEP is that folder."""
+    tables, folder = _read_study(arguments.sweep, arguments)
     if arguments.compare:
-        material = combine_studies([material, *(material_of(word, arguments) for word in arguments.compare)])
-    folder = Path(arguments.out) / material.facts.name
-    write_tables(material, folder)
+        others = [_read_study(word, arguments)[0] for word in arguments.compare]
+        folder = folder.with_name("-vs-".join([folder.name, *(other.facts.name for other in others)]))
+        tables = combine_studies([tables, *others])
+    if arguments.out:
+        folder = Path(arguments.out)
+    if folder != Path(arguments.sweep):
+        write_tables(tables, folder)
     return folder
 
 
-def material_of(word: str, arguments: argparse.Namespace) -> StudyTables:
-    """What a sweep's file, a folder of runs or a folder of a report stands for."""
-    asked = Path(word)
-    if (asked / "study.json").is_file():
-        return read_report_folder(asked)
-    if any((asked / kind).is_dir() for kind in ("launches", "records")):
-        return read_run_folder(asked)
-    if asked.suffix in (".yaml", ".yml"):
-        sweep = read_sweep(asked, arguments.overrides)
+def _read_study(word: str, arguments: argparse.Namespace) -> tuple[StudyTables, Path]:
+    """The tables of a sweep's file, a folder of runs or a folder of a report, and where its report is by default."""
+    path = Path(word)
+    if (path / "study.json").is_file():
+        return read_report_folder(path), path
+    if any((path / kind).is_dir() for kind in ("launches", "records")):
+        return read_run_folder(path), path / "report"
+    if path.suffix in (".yaml", ".yml"):
+        sweep = read_sweep(path, arguments.overrides)
+        runs = sweep_folder(arguments, sweep.name).path
         with suggest_launch(sweep, runs=arguments.runs):
-            return read_run_folder(sweep_folder(arguments, sweep.name).path)
-    there = sorted(str(path) for place in ("sweeps/*.yaml", "runs/*", "reports/*") for path in Path().glob(place))
-    raise UserError(Problem("neither a sweep's YAML file, nor a folder of runs or of a report", value=word, choices=there))
+            return read_run_folder(runs), runs / "report"
+    choices = sorted(str(path) for place in ("sweeps/*.yaml", "runs/*", "reports/*") for path in Path().glob(place))
+    raise UserError(Problem("neither a sweep's YAML file, nor a folder of runs or of a report", value=word, choices=choices))
 
 
-def show(written: Written, console: Console) -> None:
-    """What the report says, in the terminal: table of cells, standing, answer, place."""
-    for part in written.findings.parts:
-        content = cells_section(part, part.ending).content
-        console.print(terminal_table(content) if isinstance(content, TextTable) else content.reason)
-    if first := standing(written.findings):
-        console.print(first, style="bold", markup=False, highlight=False)
-    for sentence in written.findings.across[:2]:
-        console.print(sentence, markup=False, highlight=False)
-    for part in written.findings.parts:
-        head = f"{part.heading}: " if part.title else ""
-        console.print(f"{head}{part.sentences[0]}", markup=False, highlight=False)
-    place = written.folder / "report.md"
-    console.print(f"{len(written.plates)} figures, {place}", markup=False, highlight=False)
+def _print_summary(report: DrawnReport, console: Console) -> None:
+    """The report in the terminal: table of cells, progress, answer, and where its files are."""
+    lines = [describe_progress(report.findings), *report.findings.across[:2]]
+    for part in report.findings.parts:
+        content = build_cells(part).content
+        console.print(_format_table(content) if isinstance(content, TextTable) else content.reason)
+        lines.append(f"{part.heading}: {part.sentences[0]}" if part.title else part.sentences[0])
+    lines.append(f"{len(report.figures)} figures, {report.folder / 'report.md'}")
+    for line in filter(None, lines):
+        console.print(line, style="bold" if line.startswith("Provisional:") else None)
 
 
-def terminal_table(table: TextTable) -> Table:
-    """A table of texts for the terminal."""
+def _format_table(table: TextTable) -> Table:
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, numeric in zip(table.headings, table.numeric, strict=True):
+    for heading, numeric in zip(table.frame.columns, table.numeric, strict=True):
         shown.add_column(heading, justify="right" if numeric else "left")
-    for row in table.rows:
+    for row in table.frame.itertuples(index=False, name=None):
         shown.add_row(*row)
     return shown
 

@@ -24,7 +24,7 @@ SHARES = {"convmixer": (0.02, 0.08, 0.88), "vit": (0.02, 0.36, 0.60), "mlp_mixer
 
 @dataclass(frozen=True)
 class Example:
-    """What one sweep hands to the report."""
+    """A sweep with all its tables."""
 
     table: pd.DataFrame
     curves: pd.DataFrame
@@ -32,8 +32,8 @@ class Example:
     trials: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
-    def material(self) -> StudyTables:
-        """The sweep as the report takes it."""
+    def tables(self) -> StudyTables:
+        """The sweep as the input of a report."""
         return StudyTables(self.table, self.curves, self.facts, self.trials)
 
 
@@ -139,7 +139,7 @@ def example(table: pd.DataFrame, *, axes: dict[str, list[object]], epochs: int) 
     facts = StudyFacts(
         name="example",
         question="Is it the patch or the attention?",
-        expected="Nobody knows.",
+        expected="No expectation.",
         factors=axes,
         seeds=tuple(sorted({int(seed) for seed in table["seed"]})),
         match={"by": "params", "target": BUDGET, "tolerance": 0.02},
@@ -201,5 +201,5 @@ def diverged(example: Example, *, runs: list[int]) -> Example:
 
 def as_folder(example: Example, folder: Path) -> Path:
     """The sweep as the committed folder of tables that a report is redrawn from."""
-    write_tables(example.material, folder)
+    write_tables(example.tables, folder)
     return folder

@@ -1,169 +1,170 @@
-"""The tables of accuracy per cost: who is on the front, curves over a cost, and what they reach where all cost the same."""
+"""The tables of accuracy and cost: the Pareto front, curves over a cost, and accuracy at equal cost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.cell_grid import CellLevels, to_level
 from study.analysis.cell_means import clip_intervals
 from study.analysis.cost_columns import list_costs, to_column_units
-from study.analysis.factor_layout import read_cells
 from study.analysis.findings import StudyPart, Unavailable
-from study.reporting.section import Section, cut_notes, factor_columns, with_limits
-from study.reporting.text_tables import Column, Row, limits, percent, text_table
+from study.reporting.text_tables import (
+    Column,
+    Section,
+    TableRow,
+    build_table,
+    factor_columns,
+    format_estimate,
+    index_rows,
+    interval_column,
+    list_notes,
+    percent_column,
+)
 
 
-def cost_section(part: StudyPart, ending: str) -> Section:
+def build_costs(part: StudyPart) -> Section:
     """Every cell's costs, and whether it is on the Pareto front of each."""
     reading = (
-        "On the front: no cell that costs as much or less is more accurate, judged by the means; in brackets the share of "
-        "plausible means (new seeds) under which the cell is on it."
+        "On the front: no cell of equal or lower cost has a higher mean accuracy; in parentheses the share of plausible means "
+        "(over new seeds) for which the cell is on the front."
     )
     fronts = {cost: found for cost in list_costs(part.table) if isinstance(found := part.front(cost), pd.DataFrame)}
-    title, name = f"Accuracy per cost{ending}", f"cost{part.ending}"
     if not fronts:
-        return Section(name, title, Unavailable("No run has both an accuracy and a cost."), reading)
+        return Section("cost", "Accuracy and cost", Unavailable("No run has both an accuracy and a cost."), reading)
     factors = list(part.levels)
-    columns = [*factor_columns(factors), percent("test accuracy (%)", "mean")]
+    columns = [*factor_columns(factors), percent_column("test accuracy (%)", "mean")]
     for cost, found in fronts.items():
-        columns += front_columns(cost, found, factors)
-    return Section(name, title, text_table(part.cells[part.cells["n"] > 0], columns), reading)
+        columns += _list_front_columns(cost, found, factors)
+    return Section("cost", "Accuracy and cost", build_table(part.cells[part.cells["n"] > 0], columns), reading)
 
 
-def front_columns(cost: str, found: pd.DataFrame, factors: Sequence[str]) -> list[Column]:
-    """A cost and the place on its front."""
-    rows = dict(zip(read_cells(found, factors), found.to_dict("records"), strict=True))
+def _list_front_columns(cost: str, found: pd.DataFrame, factors: list[str]) -> list[Column]:
+    """A cost, and whether the cell is on its front."""
+    find = index_rows(found, factors)
 
-    def of(row: Row) -> Row | None:
-        return rows.get(tuple(to_level(row[name]) for name in factors))
+    def format_cost(row: TableRow) -> str:
+        return _format_cost(own["cost"], cost) if (own := find(row)) else "–"
 
-    def price(row: Row) -> str:
-        return labels.format_amount(float(to_column_units(own["cost"], cost))) if (own := of(row)) else "–"
-
-    def place(row: Row) -> str:
-        own = of(row)
-        if own is None:
+    def format_front(row: TableRow) -> str:
+        if not (own := find(row)):
             return "–"
-        sure = own["front_probability"]
-        return ("yes" if own["on_front"] else "no") + ("" if pd.isna(sure) else f" ({labels.format_percent(sure, digits=0)} %)")
+        share = own["front_probability"]
+        return ("yes" if own["on_front"] else "no") + (
+            "" if pd.isna(share) else f" ({labels.format_percent(share, digits=0)} %)"
+        )
 
-    return [Column(labels.format_axis_label(cost), price), Column("on the front", place)]
+    return [Column(labels.format_axis_label(cost), format_cost), Column("on the front", format_front)]
 
 
-def curves_sections(part: StudyPart, ending: str) -> Iterator[Section]:
+def _format_cost(price: float, cost: str) -> str:
+    """A price (less is better) as an amount in the units of the cost's column."""
+    return labels.format_amount(float(to_column_units(np.array([price]), cost)[0]))
+
+
+def build_cost_curves(part: StudyPart) -> Iterator[Section]:
     """Accuracy over every cost that varies along the layout's axis: over its whole range, and at equal cost."""
-    found = {cost: part.area(cost) for cost in list_costs(part.table)}
-    known = [cost for cost, area in found.items() if not isinstance(area, Unavailable) and has_figures(area)]
-    for cost in known:
-        yield curves_section(part, cost, ending)
-        yield budget_section(part, cost, ending)
+    areas = {cost: part.area(cost) for cost in list_costs(part.table)}
+    reason = Unavailable("No curve of accuracy over a cost was measured: no cost varies along one.")
+    known = False
+    for cost, area in areas.items():
+        if isinstance(area, Unavailable):
+            reason = area
+        elif not area.empty and area["accuracy"].notna().any():
+            known = True
+            yield _build_curve_means(part, cost, area)
+            yield _build_equal_costs(part, cost)
     if not known:
-        missing = next((area for area in found.values() if isinstance(area, Unavailable)), None)
-        reason = missing or Unavailable("No curve of accuracy over a cost has been measured: none varies along one.")
-        yield Section(f"curves{part.ending}", f"Accuracy over cost{ending}", reason, "")
+        yield Section("curves", "Accuracy over cost", reason, "")
 
 
-def has_figures(area: pd.DataFrame) -> bool:
-    """Whether some curve has a mean over the common range."""
-    return not area.empty and bool(area["accuracy"].notna().any())
-
-
-def curves_section(part: StudyPart, cost: str, ending: str) -> Section:
-    """Accuracy over one cost as curves along the layout's axis: mean over the common range, and a power law."""
+def _build_curve_means(part: StudyPart, cost: str, area: pd.DataFrame) -> Section:
+    """The mean of each curve over the common range of one cost, and its power law."""
     name = labels.format_option(cost)
-    title = f"Accuracy over {name}{ending}"
     reading = (
-        f"Curves run along the {labels.format_option(part.layout.along)}. Mean: the area under accuracy over the logarithm "
-        f"of the {name}, divided by the width of the range that all curves cover; its difference (points, paired by seed) is "
-        "to the reference. Exponent: of error as a power of the cost, fitted from four sizes on; misfit: how far the worst "
-        "size lies off that line."
+        f"One curve per row, along the {labels.format_option(part.layout.along)}. Mean: area under accuracy over the logarithm "
+        f"of the {name}, divided by the width of the range that all curves cover; difference: to the reference, in percentage "
+        "points, paired by seed."
     )
-    found, fit = part.area(cost), part.power_law(cost)
-    assert isinstance(found, pd.DataFrame)
     others = [factor for factor in part.levels if factor != part.layout.along]
-    law = [] if isinstance(fit, Unavailable) else law_columns(fit, others)
 
-    def covered(row: Row) -> str:
-        ends = (labels.format_amount(float(to_column_units(row[end], cost))) for end in ("start", "end"))
-        return " to ".join(ends)
+    def format_range(row: TableRow) -> str:
+        return "–" if pd.isna(row["accuracy"]) else f"{_format_cost(row['start'], cost)} to {_format_cost(row['end'], cost)}"
 
     columns = [
         *factor_columns(others),
-        Column(f"range ({labels.UNITS.get(cost, name)})", covered),
-        percent("mean accuracy (%)", "accuracy"),
-        limits(),
-        percent("difference", "difference", digits=2, signed=True),
-        limits(low="difference_low", high="difference_high", digits=2, signed=True),
-        *law,
+        Column(f"range ({labels.UNITS.get(cost, name)})", format_range),
+        percent_column("mean accuracy (%)", "accuracy"),
+        interval_column(),
+        percent_column("difference", "difference", digits=2, signed=True),
+        interval_column(low="difference_low", high="difference_high", digits=2, signed=True),
     ]
-    shown = clip_intervals(found).assign(start=np.where(found["accuracy"].isna(), np.nan, found["start"]))
-    notes = tuple(sorted({str(text).capitalize() + "." for text in found["note"] if text}))
-    return Section(file_name("curves", cost, part), title, text_table(shown, columns), reading, (*cut_notes(found), *notes))
+    if not isinstance(fit := part.power_law(cost), Unavailable):
+        columns += _list_power_law_columns(fit, others)
+        reading += (
+            " Exponent: of the error as a power of the cost, fitted to four sizes or more; misfit: the largest deviation of a "
+            "size from the fit."
+        )
+    content = build_table(clip_intervals(area), columns)
+    return Section(_name_file("curves", cost), f"Accuracy over {name}", content, reading, list_notes(area))
 
 
-def budget_section(part: StudyPart, cost: str, ending: str) -> Section:
-    """What each curve reaches where all cost the same, read between the cells that were measured."""
-    name = labels.format_option(cost)
-    title = f"Accuracy at equal {name}{ending}"
-    reading = (
-        f"Read off the lines between cells, linear in the logarithm of the {name}, at the ends and in the middle of the range "
-        "that all curves cover: per cent with 95 % intervals over seeds; behind it, in points and paired by seed, the "
-        "difference to the reference. That the true curve is straight between two cells is assumed and in no interval."
-    )
-    found = part.at_budget(cost)
-    if found.empty:
-        return Section(file_name("equal", cost, part), title, Unavailable("The curves have no cost in common."), reading)
-    others = [factor for factor in part.levels if factor != part.layout.along]
-    rows = {(*keys_of(row, others), row["budget"]): row for row in clip_intervals(found).to_dict("records")}
+def _list_power_law_columns(fit: pd.DataFrame, factors: list[str]) -> list[Column]:
+    """The exponent of each curve with its interval, and its misfit."""
+    find = index_rows(fit, factors)
 
-    def accuracy(row: Row, budget: float) -> str:
-        own = rows[(*keys_of(row, others), budget)]
-        return with_limits(own["accuracy"], own["low"], own["high"], digits=1, signed=False)
-
-    def gap(row: Row, budget: float) -> str:
-        own = rows[(*keys_of(row, others), budget)]
-        if own["reference"]:
-            return "reference"
-        return with_limits(own["difference"], own["difference_low"], own["difference_high"], digits=2, signed=True)
-
-    columns = factor_columns(others)
-    for budget in dict.fromkeys(found["budget"]):
-        columns += [
-            Column(f"at {labels.format_amount(float(to_column_units(budget, cost)))}", partial(accuracy, budget=budget)),
-            Column("difference", partial(gap, budget=budget)),
-        ]
-    shown = text_table(found.drop_duplicates(others), columns)
-    return Section(file_name("equal", cost, part), title, shown, reading, cut_notes(found))
-
-
-def file_name(kind: str, cost: str, part: StudyPart) -> str:
-    """The name of a table on one cost."""
-    return f"{kind}-{cost.replace('_', '-')}{part.ending}"
-
-
-def keys_of(row: Row, factors: Sequence[str]) -> CellLevels:
-    """A row's levels."""
-    return tuple(to_level(row[name]) for name in factors)
-
-
-def law_columns(fit: pd.DataFrame, factors: Sequence[str]) -> list[Column]:
-    """The exponent of each curve with its interval and misfit."""
-    rows = dict(zip(read_cells(fit, factors), fit.to_dict("records"), strict=True))
-
-    def exponent(row: Row) -> str:
-        own = rows[tuple(to_level(row[name]) for name in factors)]
+    def format_exponent(row: TableRow) -> str:
+        own = find(row)
         if pd.isna(own["exponent"]):
             return "–"
-        spread = "" if pd.isna(own["low"]) else f" ({own['low']:.2f} to {own['high']:.2f})"
-        return f"{own['exponent']:.2f}{spread}".replace("-", "−")
+        interval = "" if pd.isna(own["low"]) else f" ({own['low']:.2f} to {own['high']:.2f})"
+        return f"{own['exponent']:.2f}{interval}".replace("-", "−")
 
-    def misfit(row: Row) -> str:
-        value = rows[tuple(to_level(row[name]) for name in factors)]["misfit"]
-        return f"{labels.format_percent(value, digits=0)} %" if not pd.isna(value) else "–"
+    def format_misfit(row: TableRow) -> str:
+        misfit = find(row)["misfit"]
+        return "–" if pd.isna(misfit) else f"{labels.format_percent(misfit, digits=0)} %"
 
-    return [Column("exponent (95 % interval)", exponent), Column("misfit", misfit)]
+    return [Column("exponent (95 % interval)", format_exponent), Column("misfit", format_misfit)]
+
+
+def _build_equal_costs(part: StudyPart, cost: str) -> Section:
+    """The accuracy of each curve at equal cost, interpolated between the cells that were measured."""
+    name = labels.format_option(cost)
+    reading = (
+        f"Interpolated between cells, linearly in the logarithm of the {name}, at both ends and in the middle of the range "
+        "that all curves cover: percent with 95 % intervals over seeds, and the difference to the reference in percentage "
+        "points, paired by seed. The intervals do not cover the error of the interpolation."
+    )
+    section = (_name_file("equal", cost), f"Accuracy at equal {name}")
+    found = part.at_budget(cost)
+    if found.empty:
+        return Section(*section, Unavailable("The curves have no range of costs in common."), reading)
+    others = [factor for factor in part.levels if factor != part.layout.along]
+    columns = factor_columns(others)
+    clipped = clip_intervals(found)
+    for budget in clipped["budget"].unique():
+        columns += _list_budget_columns(_format_cost(float(budget), cost), clipped[clipped["budget"] == budget], others)
+    return Section(*section, build_table(found.drop_duplicates(others), columns), reading, list_notes(found))
+
+
+def _list_budget_columns(budget: str, rows: pd.DataFrame, factors: list[str]) -> list[Column]:
+    """The accuracy at one cost, and its difference to the reference."""
+    find = index_rows(rows, factors)
+
+    def format_accuracy(row: TableRow) -> str:
+        own = find(row)
+        return format_estimate(own["accuracy"], own["low"], own["high"], digits=1)
+
+    def format_difference(row: TableRow) -> str:
+        own = find(row)
+        if own["reference"]:
+            return "reference"
+        return format_estimate(own["difference"], own["difference_low"], own["difference_high"], digits=2, signed=True)
+
+    return [Column(f"at {budget}", format_accuracy), Column("difference", format_difference)]
+
+
+def _name_file(kind: str, cost: str) -> str:
+    return f"{kind}-{cost.replace('_', '-')}"

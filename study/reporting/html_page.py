@@ -1,41 +1,76 @@
-"""index.html: the whole report as one file that works offline, for reading, exploring and sending around.
+"""index.html: the whole report as one file that works offline, for reading, exploring and sharing.
 
-Rendered with Jinja2, whose autoescaping covers every word of a user. The page forbids itself any request (Content
-Security Policy), so that it is as self-contained as it claims.
+Rendered with Jinja2, whose autoescaping covers every text of a user. The page's Content Security Policy forbids any
+request, so that it is as self-contained as it claims.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from study.analysis import labels
-from study.analysis.cell_grid import Level, to_level
+from study.analysis.cell_grid import to_level
 from study.analysis.findings import Findings
-from study.reporting.figures.figure_spec import Plate
+from study.reporting.figures.figure_spec import FigureSpec
 from study.reporting.figures.style import PAPER
-from study.reporting.html_assets import COLOURS, datatables, figure, vega
-from study.reporting.html_explorer import explorer
-from study.reporting.provenance import facts, standing
-from study.reporting.sections import all_sections
+from study.reporting.html_assets import COLORS, bundle_datatables, bundle_vega, inline_svg
+from study.reporting.html_explorer import build_explorer
+from study.reporting.provenance import describe_progress, list_facts
+from study.reporting.sections import list_sections
 from study.reporting.text_tables import TextTable
 
-RUN_COLUMNS = ("test_accuracy", "val_accuracy", "params", "macs", "train_seconds", "images_per_second")
-WIDE = 1.5 * 72 * PAPER.width
-"""Points; a figure wider than this has several panels and takes the page's whole width."""
+_MEASUREMENTS: Mapping[str, Callable[[float | None], str]] = MappingProxyType(
+    {
+        **dict.fromkeys(("test_accuracy", "val_accuracy"), partial(labels.format_percent, digits=2)),
+        **dict.fromkeys(("params", "macs", "train_seconds", "images_per_second"), labels.format_amount),
+    }
+)
+"""Columns of the table of runs that are measured, in its order, and how they are written."""
 
-FILTERED = 12
-"""A factor with more levels than this gets no filter of its own; the search field finds its levels too."""
+_WIDE = 1.5 * 72 * PAPER.width
+"""Points; a figure wider than this has several panels and takes the full width of the page."""
+
+_MAX_LEVELS = 12
+"""A factor with more levels has no filter of its own; the search field finds its levels as well."""
 
 
-def page(findings: Findings, plates: Sequence[Plate], figures: Path) -> str:
-    """The page as HTML; `figures` is the folder that holds the plates' SVG files."""
+@dataclass(frozen=True)
+class PageFigure:
+    """A figure of the page with its picture."""
+
+    spec: FigureSpec
+    svg: Markup
+    wide: bool
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """An entry of the table of runs: its text, and the number to sort it by if not by the text."""
+
+    text: str
+    order: float | None = None
+
+
+@dataclass(frozen=True)
+class RunColumn:
+    """A column of the table of runs; `levels` are the choices of its filter, none where it has no filter."""
+
+    title: str
+    numeric: bool
+    entries: list[RunEntry]
+    levels: list[str]
+
+
+def render_page(findings: Findings, figures: Sequence[FigureSpec], folder: Path, *, formats: Sequence[str]) -> str:
+    """The page as HTML; `folder` holds the figures' SVG files, in the `formats` that the page names."""
     environment = Environment(
         loader=PackageLoader("study.reporting", "templates"),
         autoescape=True,
@@ -43,84 +78,67 @@ def page(findings: Findings, plates: Sequence[Plate], figures: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    module, style = datatables()
+    datatables, datatables_style = bundle_datatables()
     return environment.get_template("page.html").render(
         study=findings.study.facts,
-        standing=standing(findings),
+        progress=describe_progress(findings),
         parts=[(part.heading, part.sentences) for part in findings.parts],
         across=findings.across,
-        figures=[drawn(plate, figures, place) for place, plate in enumerate(plates)],
-        explorer=explorer(findings),
-        runs=run_table(findings),
-        sections=all_sections(findings),
+        figures=[_load_figure(spec, folder, place) for place, spec in enumerate(figures)],
+        formats=formats,
+        explorer=build_explorer(findings),
+        runs=_list_run_columns(findings),
+        sections=list_sections(findings),
         is_table=lambda content: isinstance(content, TextTable),
-        facts=facts(findings),
-        colours=COLOURS,
-        vega=vega(),
-        datatables=module,
-        datatables_style=style,
-        page_style=source(environment, "page.css"),
-        page_script=source(environment, "page.js"),
+        facts=list_facts(findings),
+        colors=COLORS,
+        vega=bundle_vega(),
+        datatables=datatables,
+        datatables_style=datatables_style,
+        page_style=_load_source(environment, "page.css"),
+        page_script=_load_source(environment, "page.js"),
     )
 
 
-def source(environment: Environment, name: str) -> Markup:
-    """A file of this package that becomes part of the page as it is."""
+def _load_source(environment: Environment, name: str) -> Markup:
+    """A file of this package that becomes part of the page unchanged."""
     assert environment.loader is not None
     return Markup(environment.loader.get_source(environment, name)[0])
 
 
-def drawn(plate: Plate, figures: Path, place: int) -> dict[str, Any]:
-    """A plate with its picture, for the template."""
-    svg = (figures / f"{plate.name}.svg").read_text(encoding="utf-8")
+def _load_figure(spec: FigureSpec, folder: Path, place: int) -> PageFigure:
+    """A figure with its picture."""
+    svg = (folder / f"{spec.name}.svg").read_text(encoding="utf-8")
     width = re.search(r'viewBox="0 0 ([\d.]+)', svg)
-    assert width, f"{plate.name}.svg has no viewBox"
-    return {"plate": plate, "svg": figure(svg, place=place), "wide": float(width[1]) > WIDE}
+    assert width, f"{spec.name}.svg has no viewBox"
+    return PageFigure(spec, inline_svg(svg, place=place), wide=float(width[1]) > _WIDE)
 
 
-def run_table(findings: Findings) -> dict[str, Any]:
-    """Headings, filters and rows of the table of all runs; each entry with its text and what it is sorted by."""
+def _list_run_columns(findings: Findings) -> list[RunColumn]:
+    """The columns of the table of all runs; none where no run is planned."""
     table = findings.table
     if table.empty:
-        return {"headings": [], "filters": [], "rows": []}
+        return []
     factors = list(dict.fromkeys([*findings.splits, *(name for part in findings.parts for name in part.levels)]))
-    measured = [name for name in RUN_COLUMNS if name in table]
-    names = ["run_id", "status", *factors, "seed", *measured, *(["reason"] if has_any(table, "reason") else [])]
-    headings = [{"name": name, "title": heading(name), "numeric": name in measured} for name in names]
-    filters = [
-        {"title": heading(name), "column": place + 1, "levels": sorted({str(entry(name, one)["text"]) for one in table[name]})}
-        for place, name in enumerate(names)
-        if name in ("status", *factors) and 1 < table[name].nunique(dropna=False) <= FILTERED
-    ]
-    rows = [[entry(name, row[name]) for name in names] for row in table[names].to_dict("records")]
-    return {"headings": headings, "filters": filters, "rows": rows}
+    names = ["run_id", "status", *factors, "seed", *(name for name in _MEASUREMENTS if name in table)]
+    if "reason" in table and table["reason"].notna().any():
+        names.append("reason")
+    columns = []
+    for name in names:
+        entries = [_format_entry(name, entry) for entry in table[name]]
+        filtered = name in ("status", *factors) and 1 < table[name].nunique(dropna=False) <= _MAX_LEVELS
+        levels = sorted({entry.text for entry in entries}) if filtered else []
+        title = {"run_id": "run", "seed": "seed"}.get(name, labels.format_axis_label(name))
+        columns.append(RunColumn(title, name in _MEASUREMENTS, entries, levels))
+    return columns
 
 
-def has_any(table: pd.DataFrame, column: str) -> bool:
-    """Whether the column exists and says anything."""
-    return column in table and bool(table[column].notna().any())
-
-
-def heading(name: str) -> str:
-    """The heading of a column of runs."""
-    return {"run_id": "run", "seed": "seed"}.get(name, labels.format_axis_label(name))
-
-
-def entry(name: str, value: object) -> dict[str, Level]:
-    """One entry: the text to be read and the value to be sorted by."""
-    known = to_level(value)
-    if name in ("test_accuracy", "val_accuracy"):
-        return {
-            "text": labels.format_percent(known if isinstance(known, float | int) else None, digits=2),
-            "order": number(known),
-        }
-    if name in ("params", "macs", "images_per_second", "train_seconds"):
-        return {"text": labels.format_amount(known if isinstance(known, float | int) else None), "order": number(known)}
+def _format_entry(name: str, value: object) -> RunEntry:
+    """One entry. A missing measurement sorts before all others."""
+    level = to_level(value)
+    number = level if isinstance(level, int | float) else None
+    if name in _MEASUREMENTS:
+        return RunEntry(_MEASUREMENTS[name](number), -1.0 if number is None else number)
     if name in ("run_id", "reason", "study"):
-        return {"text": "" if known is None else str(known), "order": None}
-    return {"text": labels.format_level(known), "order": known if isinstance(known, float | int) else None}
-
-
-def number(value: Level) -> float:
-    """What a figure is sorted by; missing ones come before all others."""
-    return float(value) if isinstance(value, int | float) else -1.0
+        return RunEntry("" if level is None else str(level))
+    return RunEntry(labels.format_level(level), number)

@@ -1,4 +1,4 @@
-"""report.md: the answer first, then the figures and tables that it rests on, then where they come from.
+"""report.md: the answer first, then the figures and tables that it rests on, then their provenance.
 
 The first line of an unfinished study says how many of how many runs it shows. Texts of users are escaped.
 """
@@ -7,100 +7,101 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import pandas as pd
-
 from study.analysis.findings import Findings, Unavailable
-from study.reporting.figures.figure_spec import Plate
-from study.reporting.provenance import facts, standing, troubled
-from study.reporting.section import Section
-from study.reporting.sections import all_sections
-from study.reporting.text_tables import markdown_text
+from study.reporting.figures.figure_spec import FigureSpec
+from study.reporting.provenance import describe_progress, list_facts, list_incomplete_runs
+from study.reporting.sections import list_sections
+from study.reporting.text_tables import Section, escape_markdown
 
-SHOWN_RUNS = 50
+_MAX_RUNS = 50
 
 
-def document(findings: Findings, plates: Sequence[Plate]) -> str:
-    """The whole report as Markdown; figures are linked in `figures/`."""
+def write_markdown(findings: Findings, figures: Sequence[FigureSpec], *, formats: Sequence[str]) -> str:
+    """The whole report as Markdown; it links the figures in `figures/`, in each of the formats."""
     study = findings.study.facts
-    first = standing(findings)
+    progress = describe_progress(findings)
     blocks = [
-        *([f"**{markdown_text(first)}**"] if first else []),
-        f"# {markdown_text(study.name)}",
-        f"Question: {markdown_text(study.question)}",
-        *([f"Expected: {markdown_text(study.expected)}"] if study.expected else []),
-        *answer_blocks(findings),
-        *figure_blocks(plates),
-        *(block for section in all_sections(findings) for block in section_blocks(section)),
-        *run_blocks(findings.table),
-        *provenance_blocks(findings),
+        *([f"**{escape_markdown(progress)}**"] if progress else []),
+        f"# {escape_markdown(study.name)}",
+        f"Question: {escape_markdown(study.question)}",
+        *([f"Expected: {escape_markdown(study.expected)}"] if study.expected else []),
+        *_write_answer(findings),
+        *_write_figures(figures, formats),
+        *(block for section in list_sections(findings) for block in _write_section(section)),
+        *_write_incomplete_runs(findings),
+        *_write_provenance(findings),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def answer_blocks(findings: Findings) -> Iterator[str]:
-    """The answer of each part as a list of sentences; how the parts' answers relate comes first."""
+def _write_answer(findings: Findings) -> Iterator[str]:
+    """The answer of each part as a list of sentences; how the parts' answers compare comes first."""
     if not findings.parts:
         return
     yield "## Answer"
     if findings.across:
-        yield from headed(findings.across)
+        yield from _write_sentences(findings.across)
     for part in findings.parts:
         if part.title:
-            yield f"### {markdown_text(part.heading)}"
-        yield from headed(part.sentences)
+            yield f"### {escape_markdown(part.heading)}"
+        yield from _write_sentences(part.sentences)
 
 
-def headed(sentences: Sequence[str]) -> Iterator[str]:
+def _write_sentences(sentences: Sequence[str]) -> Iterator[str]:
     """The first sentence in bold, the others as a list."""
-    head, *rest = sentences
-    yield f"**{markdown_text(head)}**"
+    head, *rest = map(escape_markdown, sentences)
+    yield f"**{head}**"
     if rest:
-        yield "\n".join(f"- {markdown_text(sentence)}" for sentence in rest)
+        yield _write_list(rest)
 
 
-def figure_blocks(plates: Sequence[Plate]) -> Iterator[str]:
+def _write_list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _write_figures(figures: Sequence[FigureSpec], formats: Sequence[str]) -> Iterator[str]:
     """Every figure with its caption and its files."""
-    if plates:
+    if figures:
         yield "## Figures"
-    for plate in plates:
-        stem = f"figures/{plate.name}"
-        yield f"### {markdown_text(plate.title)}"
-        yield f"![{markdown_text(plate.alt)}]({stem}.svg)"
-        yield f"{markdown_text(plate.caption)} ([SVG]({stem}.svg), [PNG]({stem}.png), [PDF]({stem}.pdf))"
+    for spec in figures:
+        stem = f"figures/{spec.name}"
+        links = ", ".join(f"[{ending.upper()}]({stem}.{ending})" for ending in formats)
+        yield f"### {escape_markdown(spec.title)}"
+        yield f"![{escape_markdown(spec.alt)}]({stem}.svg)"
+        yield f"{escape_markdown(spec.caption)} ({links})"
 
 
-def section_blocks(section: Section) -> Iterator[str]:
-    """One table with its heading and how to read it."""
-    yield f"## {markdown_text(section.title)}"
+def _write_section(section: Section) -> Iterator[str]:
+    """One table with its heading and explanation."""
+    yield f"## {escape_markdown(section.title)}"
     if isinstance(section.content, Unavailable):
-        yield markdown_text(section.content.reason)
+        yield escape_markdown(section.content.reason)
         return
-    yield section.content.markdown()
-    yield markdown_text(section.reading)
+    yield section.content.to_markdown()
+    yield escape_markdown(section.reading)
     if section.notes:
-        yield "\n".join(f"- {markdown_text(text)}" for text in section.notes)
+        yield _write_list(list(map(escape_markdown, section.notes)))
 
 
-def run_blocks(table: pd.DataFrame) -> Iterator[str]:
+def _write_incomplete_runs(findings: Findings) -> Iterator[str]:
     """Every run without an accuracy, with the reason."""
-    rows = troubled(table)
-    if not rows:
+    runs = list_incomplete_runs(findings.table)
+    if not runs:
         return
     yield "## Runs without an accuracy"
-    lines = [f"- `{run}`: {status}{f' ({markdown_text(reason)})' if reason else ''}" for run, status, reason in rows]
-    more = [f"- and {len(lines) - SHOWN_RUNS} more, all in `runs.csv`"] if len(lines) > SHOWN_RUNS else []
-    yield "\n".join([*lines[:SHOWN_RUNS], *more])
+    lines = [f"`{run}`: {status}{f' ({escape_markdown(reason)})' if reason else ''}" for run, status, reason in runs]
+    more = [f"and {len(lines) - _MAX_RUNS} more, all in `runs.csv`"] if len(lines) > _MAX_RUNS else []
+    yield _write_list([*lines[:_MAX_RUNS], *more])
 
 
-def provenance_blocks(findings: Findings) -> Iterator[str]:
-    """Where the figures come from and how to draw them again."""
+def _write_provenance(findings: Findings) -> Iterator[str]:
+    """The basis of the report, and how to redraw it."""
     yield "## Provenance"
-    lines = [f"- {fact.name}: {markdown_text(fact.value)}" for fact in facts(findings)]
+    lines = [f"{fact.name}: {escape_markdown(fact.value)}" for fact in list_facts(findings)]
     if lines:
-        yield "\n".join(lines)
-    name = findings.study.facts.name
+        yield _write_list(lines)
+    trials = "`trials.csv`, " if len(findings.study.trials) else ""
     yield (
-        f"Everything here is drawn from `runs.csv`, {'`trials.csv`, ' if len(findings.study.trials) else ''}"
-        "`curves.parquet` and `study.json` in this folder: "
-        f"`python -m study.report reports/{name}` draws it again. `sweep.yaml` is the sweep as it was launched."
+        f"Everything here is computed from `runs.csv`, {trials}`curves.parquet` and `study.json` in this folder. To redraw it, "
+        "run `python -m study.report .` in this folder. `sweep.yaml` is the sweep as it was launched."
     )

@@ -1,68 +1,66 @@
-"""A report's folder, written whole: tables first, then everything that is drawn from them as they are read back."""
+"""A report's folder: its tables are read back, and figures, LaTeX tables, report.md and index.html drawn from them alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from study.analysis.findings import Findings
 from study.analysis.report_tables import read_report_folder
-from study.reporting.figures.catalog import plates
-from study.reporting.figures.figure_files import save
-from study.reporting.figures.figure_spec import Plate
-from study.reporting.figures.style import PAPER, Look
-from study.reporting.html_page import page
-from study.reporting.markdown import document
-from study.reporting.sections import all_sections
+from study.reporting.figures.catalog import list_figures
+from study.reporting.figures.figure_files import FORMATS, save_figure
+from study.reporting.figures.figure_spec import FigureSpec
+from study.reporting.figures.style import PAPER, Style
+from study.reporting.html_page import render_page
+from study.reporting.markdown import write_markdown
+from study.reporting.sections import list_sections
 from study.reporting.text_tables import TextTable
 
 
 @dataclass(frozen=True)
-class Written:
-    """What was drawn, for those who report about it."""
+class DrawnReport:
+    """What was drawn, for a command to summarize."""
 
     findings: Findings
-    plates: list[Plate]
+    figures: list[FigureSpec]
     folder: Path
 
 
-def draw(folder: Path, *, look: Look = PAPER) -> Written:
-    """Draws the report of a folder that holds its tables; files of an earlier drawing are replaced.
+def draw_report(folder: Path, *, style: Style = PAPER, formats: Sequence[str] = tuple(FORMATS)) -> DrawnReport:
+    """Draws the report of a folder that holds its tables; files of an earlier report are replaced.
 
-    Report and page show the figures for paper; those in another look are drawn as well, into a folder of their own.
+    Report and page show the figures in paper style; another style is drawn in addition, into a folder of its own. `formats`
+    are those of `FORMATS` in which to write the figures; SVG, which report and page show, is always written.
     """
     findings = Findings(read_report_folder(folder))
-    drawn = plates(findings)
-    for style in dict.fromkeys((PAPER, look)):
-        place = folder / figures_folder(style)
-        remove_old(place)
-        for plate in drawn:
-            save(plate.draw(style), place / plate.name, look=style)
-    write_latex(findings, folder / "tables")
-    (folder / "report.md").write_text(document(findings, drawn), encoding="utf-8")
-    (folder / "index.html").write_text(page(findings, drawn, folder / figures_folder(PAPER)), encoding="utf-8")
-    return Written(findings, drawn, folder)
+    figures = list_figures(findings)
+    formats = [ending for ending in FORMATS if ending == "svg" or ending in formats]
+    for each in dict.fromkeys((PAPER, style)):
+        place = folder / ("figures" if each == PAPER else f"figures-{each.name}")
+        _remove_files(place, tuple(FORMATS))
+        for spec in figures:
+            save_figure(spec.plot(each), place / spec.name, style=each, formats=formats)
+    _write_latex_tables(findings, folder / "tables")
+    (folder / "report.md").write_text(write_markdown(findings, figures, formats=formats), encoding="utf-8")
+    page = render_page(findings, figures, folder / "figures", formats=formats)
+    (folder / "index.html").write_text(page, encoding="utf-8")
+    return DrawnReport(findings, figures, folder)
 
 
-def figures_folder(look: Look) -> str:
-    """Where figures of a look lie."""
-    return "figures" if look == PAPER else f"figures-{look.name}"
-
-
-def remove_old(place: Path) -> None:
-    """Removes figures that an earlier report drew: one that isn't drawn any more must not seem to belong."""
+def _remove_files(place: Path, endings: Sequence[str]) -> None:
+    """Removes what an earlier report wrote: a file that isn't drawn any more must not seem to be part of this one."""
     for path in sorted(place.glob("*")) if place.is_dir() else []:
-        if path.suffix in (".svg", ".png", ".pdf"):
+        if path.suffix[1:] in endings:
             path.unlink()
 
 
-def write_latex(findings: Findings, place: Path) -> None:
+def _write_latex_tables(findings: Findings, place: Path) -> None:
     """The report's tables for a paper, one file each."""
     place.mkdir(exist_ok=True)
-    for path in place.glob("*.tex"):
-        path.unlink()
-    for section in all_sections(findings):
+    _remove_files(place, ("tex",))
+    for section in list_sections(findings):
         if isinstance(section.content, TextTable):
             caption = f"{section.title}. {section.reading}"
-            text = section.content.latex(caption=caption, label=f"tab:{section.name}")
-            (place / f"{section.name}.tex").write_text(text, encoding="utf-8")
+            text = section.content.to_latex(caption=caption, label=f"tab:{section.name}")
+            (place / f"{section.name}.tex").write_text(f"% needs \\usepackage{{booktabs}}\n{text}", encoding="utf-8")

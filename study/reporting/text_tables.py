@@ -1,6 +1,6 @@
-"""Tables of a report as text: what stands in each column is decided once, then printed as Markdown, LaTeX or HTML.
+"""Tables of a report as text: the text of each entry is decided once, then printed as Markdown, LaTeX or HTML.
 
-Fractions become per cent here. A missing figure is a dash, never 0.
+Fractions become percentages here. A missing number is a dash, never 0.
 """
 
 from __future__ import annotations
@@ -8,67 +8,56 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from study.analysis import labels
+from study.analysis.cell_grid import to_level
+from study.analysis.cell_means import describe_clipping
+from study.analysis.factor_layout import read_cells
+from study.analysis.findings import Unavailable
 
-Row = Mapping[Hashable, Any]
+TableRow = Mapping[Hashable, Any]
 
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "−": "$-$",
-    "–": "--",
-    "×": r"$\times$",
-    "±": r"$\pm$",
-    "<": "$<$",
-    ">": "$>$",
-}
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "–": "--",
+        "×": r"$\times$",
+        "−": "$-$",
+        **{letter: f"${letter}$" for letter in "<>"},
+        **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    }
+)
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table of texts; `numeric` tells which columns are set flush right."""
+    """A table of texts; `numeric` says which columns are aligned right. Headings may repeat."""
 
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    frame: pd.DataFrame
     numeric: tuple[bool, ...]
 
-    def markdown(self) -> str:
-        """The table for Markdown."""
-        rule = ["---:" if number else ":---" for number in self.numeric]
-        lines = [list(map(markdown_text, line)) for line in (self.headings, *self.rows)]
-        return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], rule, *lines[1:]])
+    def to_markdown(self) -> str:
+        """The table in GitHub's Markdown."""
+        escaped = self.frame.map(escape_markdown).set_axis(list(map(escape_markdown, self.frame.columns)), axis="columns")
+        sides = ["right" if number else "left" for number in self.numeric]
+        return escaped.to_markdown(index=False, disable_numparse=True, colalign=sides)
 
-    def latex(self, *, caption: str, label: str) -> str:
-        """The table for a paper, in a float, ruled by booktabs."""
-        body = [" & ".join(map(latex_text, row)) + r" \\" for row in self.rows]
-        lines = [
-            r"% needs \usepackage{booktabs}",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{latex_text(caption)}}}",
-            rf"\label{{{label}}}",
-            rf"\begin{{tabular}}{{{''.join('r' if number else 'l' for number in self.numeric)}}}",
-            r"\toprule",
-            " & ".join(map(latex_text, self.headings)) + r" \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
-        return "\n".join(lines) + "\n"
+    def to_latex(self, *, caption: str, label: str) -> str:
+        """The table for a paper, in a float, with the rules of the package booktabs."""
+        escaped = self.frame.map(_escape_latex).set_axis(list(map(_escape_latex, self.frame.columns)), axis="columns")
+        return escaped.style.hide(axis="index").to_latex(
+            hrules=True,
+            position_float="centering",
+            caption=_escape_latex(caption),
+            label=label,
+            column_format="".join("r" if number else "l" for number in self.numeric),
+        )
 
 
 @dataclass(frozen=True)
@@ -76,59 +65,88 @@ class Column:
     """A column of a table: its heading, and the text of a row's entry."""
 
     heading: str
-    text: Callable[[Row], str]
+    text: Callable[[TableRow], str]
     numeric: bool = True
 
 
-def text_table(frame: pd.DataFrame, columns: Sequence[Column]) -> TextTable:
+@dataclass(frozen=True)
+class Section:
+    """One table with its heading. `content` gives the reason where there is none; `reading` explains the columns."""
+
+    name: str  # for file names: "contrasts"
+    title: str
+    content: TextTable | Unavailable
+    reading: str
+    notes: tuple[str, ...] = ()
+
+
+def build_table(frame: pd.DataFrame, columns: Sequence[Column]) -> TextTable:
     """The frame's rows in the given columns."""
-    rows = tuple(tuple(column.text(row) for column in columns) for row in frame.to_dict("records"))
-    return TextTable(tuple(column.heading for column in columns), rows, tuple(column.numeric for column in columns))
+    rows = [[column.text(row) for column in columns] for row in frame.to_dict("records")]
+    texts = pd.DataFrame(rows, columns=[column.heading for column in columns], dtype=object)
+    return TextTable(texts, tuple(column.numeric for column in columns))
 
 
-def words(heading: str, name: str) -> Column:
-    """A column of words as they stand in the frame."""
-    return Column(heading, lambda row: str(row[name]), numeric=False)
+def factor_columns(names: Sequence[str]) -> list[Column]:
+    """The columns that name a cell: the level of each factor."""
+
+    def format_level(name: str, row: TableRow) -> str:
+        return labels.format_level(to_level(row[name]))
+
+    return [Column(labels.format_option(name), partial(format_level, name), numeric=False) for name in names]
 
 
-def count(heading: str, name: str) -> Column:
-    """A column of whole numbers."""
-    return Column(heading, lambda row: f"{row[name]}")
+def text_column(heading: str, name: str, *, numeric: bool = False) -> Column:
+    """A column of the frame's entries as they are."""
+    return Column(heading, lambda row: str(row[name]), numeric=numeric)
 
 
-def percent(heading: str, name: str, *, digits: int = 1, signed: bool = False) -> Column:
-    """A column of fractions in per cent."""
+def percent_column(heading: str, name: str, *, digits: int = 1, signed: bool = False) -> Column:
+    """A column of fractions in percent."""
     return Column(heading, lambda row: labels.format_percent(row[name], digits=digits, signed=signed))
 
 
-def limits(
+def interval_column(
     heading: str = "95 % interval", *, low: str = "low", high: str = "high", digits: int = 1, signed: bool = False
 ) -> Column:
-    """A column of intervals of fractions, in per cent."""
+    """A column of intervals of fractions, in percent."""
     return Column(heading, lambda row: labels.format_interval(row[low], row[high], digits=digits, signed=signed))
 
 
-def number(heading: str, name: str) -> Column:
-    """A column of plain numbers to two digits."""
-    return Column(heading, lambda row: "–" if pd.isna(row[name]) else f"{round(row[name], 2) + 0.0:.2f}".replace("-", "−"))
+def format_estimate(value: float, low: float, high: float, *, digits: int, signed: bool = False) -> str:
+    """A fraction in percent with its interval, if it has one, in parentheses."""
+    interval = "" if pd.isna(low) else f" ({labels.format_interval(low, high, digits=digits, signed=signed)})"
+    return labels.format_percent(value, digits=digits, signed=signed) + interval
 
 
-def p_value(heading: str, name: str) -> Column:
-    """A column of p values."""
-    return Column(heading, lambda row: p_text(row[name]))
+def format_number(value: float) -> str:
+    """A number to two digits."""
+    return "–" if pd.isna(value) else f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # + 0.0: no negative zero
 
 
-def p_text(p: float) -> str:
-    """A p as it is printed."""
+def format_p_value(p: float) -> str:
+    """A p value to three digits."""
     return "–" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def markdown_text(text: str) -> str:
-    """A text that Markdown leaves as it is, in a cell of a table or a paragraph."""
-    flat = re.sub(r"\s+", " ", text)
-    return re.sub(r"([\\`*_\[\]|])", r"\\\1", flat).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def escape_markdown(text: str) -> str:
+    """A text that Markdown leaves unchanged, in a cell of a table or a paragraph."""
+    escaped = re.sub(r"([\\`*_\[\]|])", r"\\\1", re.sub(r"\s+", " ", text))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def latex_text(text: str) -> str:
-    """A text that LaTeX prints as it is."""
-    return "".join(LATEX.get(letter, letter) for letter in text)
+def _escape_latex(text: str) -> str:
+    return text.translate(_LATEX)
+
+
+def index_rows(frame: pd.DataFrame, factors: Sequence[str]) -> Callable[[TableRow], TableRow]:
+    """A function that finds the frame's row with the same levels of the factors as another table's row; {} if none has."""
+    found = dict(zip(read_cells(frame, factors), frame.to_dict("records"), strict=True))
+    return lambda row: found.get(tuple(to_level(row[name]) for name in factors), {})
+
+
+def list_notes(frame: pd.DataFrame) -> tuple[str, ...]:
+    """The remarks on single rows of a table, and on intervals that were clipped."""
+    ends = describe_clipping(frame)
+    clipped = [f"Intervals are clipped at {ends}, the end of the scale, for display only."] if ends else []
+    return (*clipped, *sorted({f"{text[0].upper()}{text[1:]}." for text in frame["note"] if text}))

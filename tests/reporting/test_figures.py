@@ -19,14 +19,14 @@ from study.analysis.contrast_results import estimate_contrasts
 from study.analysis.factor_layout import arrange_factors
 from study.analysis.planned_contrasts import plan_contrasts
 from study.analysis.variance_shares import decompose_variance
-from study.reporting.figures.accuracy_plots import accuracy_by_level, heat_map
-from study.reporting.figures.budget_plots import budget_check, macs_by_part
-from study.reporting.figures.contrast_plots import decomposition_bars, forest_plot
-from study.reporting.figures.cost_plots import accuracy_against, round_ticks
-from study.reporting.figures.figure_files import save
-from study.reporting.figures.panels import columns_for
-from study.reporting.figures.style import INK, KNOWN, LOOKS, MARKS, PAPER, TALK, Look, marks
-from study.reporting.figures.training_plots import learning_curves, tuning_flatness
+from study.reporting.figures.accuracy_plots import plot_accuracy_by_level, plot_heat_map
+from study.reporting.figures.budget_plots import plot_budget_error, plot_macs_by_component
+from study.reporting.figures.contrast_plots import plot_contrasts, plot_variance_shares
+from study.reporting.figures.cost_plots import choose_log_ticks, plot_accuracy_by_cost
+from study.reporting.figures.figure_files import save_figure
+from study.reporting.figures.panels import count_columns
+from study.reporting.figures.style import BACKBONE_MARKS, INK, MARKS, PAPER, STYLES, TALK, Style, assign_marks
+from study.reporting.figures.training_plots import plot_learning_curves, plot_sensitivity
 
 FACTORS = ["patch_size", "backbone"]
 
@@ -35,9 +35,9 @@ PROTANOPIA = np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.0
 """Machado, Oliveira, Fernandes, "A physiologically-based model for simulation of color vision deficiency", 2009, severity 1."""
 
 
-def linear(colour: str) -> np.ndarray:
-    """Linear light of an sRGB colour (IEC 61966-2-1)."""
-    values = np.array(to_rgb(colour))
+def linear(color: str) -> np.ndarray:
+    """Linear light of an sRGB color (IEC 61966-2-1)."""
+    values = np.array(to_rgb(color))
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
@@ -48,43 +48,43 @@ def lab(light: np.ndarray) -> np.ndarray:
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-def lines_of(ax: Axes, colour: str) -> list[np.ndarray]:
-    """Points of every joined line of a colour."""
-    return [line.get_xydata() for line in ax.lines if to_hex(line.get_color()) == colour and line.get_linestyle() != "None"]
+def lines_of(ax: Axes, color: str) -> list[np.ndarray]:
+    """Points of every joined line of a color."""
+    return [line.get_xydata() for line in ax.lines if to_hex(line.get_color()) == color and line.get_linestyle() != "None"]
 
 
-def test_colours_of_the_three_backbones_keep_apart_for_everyone() -> None:
-    """The three main colours differ clearly in normal, red-blind and green-blind sight, and in lightness alone."""
-    main = [MARKS[place].colour for place in sorted(KNOWN.values())[:3]]
+def test_colors_of_the_three_backbones_keep_apart_for_everyone() -> None:
+    """The three main colors differ clearly in normal, red-blind and green-blind sight, and in lightness alone."""
+    main = [MARKS[place].color for place in sorted(BACKBONE_MARKS.values())[:3]]
     for one, other in itertools.combinations(main, 2):
         for sight in (np.eye(3), DEUTERANOPIA, PROTANOPIA):
             assert np.linalg.norm(lab(sight @ linear(one)) - lab(sight @ linear(other))) > 20
         assert abs(lab(linear(one))[0] - lab(linear(other))[0]) > 10
 
 
-def test_every_colour_is_seen_on_its_page() -> None:
+def test_every_color_is_seen_on_its_page() -> None:
     """Marks have a contrast of at least 3 : 1 on white, and their dark variants on a dark page (WCAG 2, 1.4.11)."""
     for mark, page in itertools.product(MARKS, ("#ffffff", "#14171c")):
-        colour = mark.colour if page == "#ffffff" else mark.dark
-        light = [float(np.array([0.2126, 0.7152, 0.0722]) @ linear(name)) for name in (colour, page)]
+        color = mark.color if page == "#ffffff" else mark.dark
+        light = [float(np.array([0.2126, 0.7152, 0.0722]) @ linear(name)) for name in (color, page)]
         assert (max(light) + 0.05) / (min(light) + 0.05) >= 3
 
 
 def test_a_backbone_keeps_its_mark_whoever_stands_beside_it() -> None:
     """A known name's mark doesn't depend on the other series; no two series of a figure share one."""
-    alone = marks([("vit",)])[("vit",)]
-    together = marks([("a_new_one",), ("convmixer",), ("vit",), ("another",)])
-    assert together[("vit",)] == alone == MARKS[KNOWN["vit"]]
+    alone = assign_marks([("vit",)])[("vit",)]
+    together = assign_marks([("a_new_one",), ("convmixer",), ("vit",), ("another",)])
+    assert together[("vit",)] == alone == MARKS[BACKBONE_MARKS["vit"]]
     assert len(set(together.values())) == 4
-    assert marks([("another",), ("a_new_one",), ("vit",)])[("vit",)] == alone
+    assert assign_marks([("another",), ("a_new_one",), ("vit",)])[("vit",)] == alone
 
 
 def test_means_and_intervals_drawn_are_those_of_scipy() -> None:
     """The line of ViT runs through its means and its bars span scipy's t interval, in per cent."""
     table = example_sweeps.patch_size().table
-    figure = accuracy_by_level(table, places=arrange_factors(table, FACTORS))
+    figure = plot_accuracy_by_level(table, layout=arrange_factors(table, FACTORS))
     own = table[table["backbone"] == "vit"].groupby("patch_size")["test_accuracy"]
-    (drawn,) = [line for line in lines_of(figure.axes[0], MARKS[KNOWN["vit"]].colour) if len(line) == 4]
+    (drawn,) = [line for line in lines_of(figure.axes[0], MARKS[BACKBONE_MARKS["vit"]].color) if len(line) == 4]
     np.testing.assert_allclose(drawn[:, 1], 100 * own.mean())
     half = 100 * own.sem() * stats.t.ppf(0.975, 4)
     spans = [c.get_segments() for c in figure.axes[0].collections if hasattr(c, "get_segments") and len(c.get_segments()) == 4]
@@ -95,14 +95,14 @@ def test_means_and_intervals_drawn_are_those_of_scipy() -> None:
 def test_no_interval_is_drawn_for_two_seeds() -> None:
     """With two seeds there are means and runs but no bar."""
     table = example_sweeps.patch_size(seeds=2).table
-    figure = accuracy_by_level(table, places=arrange_factors(table, FACTORS))
+    figure = plot_accuracy_by_level(table, layout=arrange_factors(table, FACTORS))
     assert not figure.axes[0].containers
 
 
 def test_every_run_is_a_point_and_a_diverged_one_a_cross() -> None:
     """60 runs of which two diverged: 58 points and two crosses, and nobody is missing."""
     table = example_sweeps.diverged(example_sweeps.patch_size(), runs=[3, 17]).table
-    ax = accuracy_by_level(table, places=arrange_factors(table, FACTORS)).axes[0]
+    ax = plot_accuracy_by_level(table, layout=arrange_factors(table, FACTORS)).axes[0]
     points = sum(len(c.get_offsets()) for c in ax.collections if not hasattr(c, "get_segments"))
     crosses = sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == "x")
     assert (points, crosses) == (58, 2)
@@ -111,7 +111,7 @@ def test_every_run_is_a_point_and_a_diverged_one_a_cross() -> None:
 def test_patch_sizes_are_evenly_spaced_categories() -> None:
     """Patch sizes 1, 2, 4, 8 stand at equal distances and are the only ticks."""
     table = example_sweeps.patch_size().table
-    ax = accuracy_by_level(table, places=arrange_factors(table, FACTORS)).axes[0]
+    ax = plot_accuracy_by_level(table, layout=arrange_factors(table, FACTORS)).axes[0]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "2", "4", "8"]
     assert set(np.diff(ax.get_xticks())) == {1}
     assert ax.get_ylabel().endswith("(%)")
@@ -122,7 +122,7 @@ def test_factors_without_a_place_make_panels() -> None:
     """Two kernel sizes beside patch size and mixer give two panels; nothing is averaged in silence."""
     table = example_sweeps.token_mixer().table
     places = arrange_factors(table, ["patch_size", "token_mixer", "kernel_size"])
-    figure = accuracy_by_level(table, places=places)
+    figure = plot_accuracy_by_level(table, layout=places)
     assert [ax.get_title() for ax in figure.axes] == ["kernel size 3", "kernel size 7"]
 
 
@@ -132,7 +132,7 @@ def test_an_option_that_only_some_series_have_splits_those() -> None:
     keep = (table["token_mixer"] == "depthwise_conv") | ((table["token_mixer"] == "attention") & (table["kernel_size"] == 3))
     table = table[keep].convert_dtypes().reset_index(drop=True)
     table.loc[table["token_mixer"] == "attention", "kernel_size"] = pd.NA
-    figure = accuracy_by_level(table, places=arrange_factors(table, ["patch_size", "token_mixer", "kernel_size"]))
+    figure = plot_accuracy_by_level(table, layout=arrange_factors(table, ["patch_size", "token_mixer", "kernel_size"]))
     (legend,) = figure.legends
     names = [text.get_text() for text in legend.get_texts()]
     assert names == ["depthwise conv, kernel size 3", "attention", "depthwise conv, kernel size 7"]
@@ -149,7 +149,7 @@ def test_a_factor_that_others_determine_has_no_place() -> None:
 def test_cells_stand_at_their_cost() -> None:
     """Against MACs each mark's place is the cell's cost and mean accuracy."""
     table = example_sweeps.patch_size().table
-    ax = accuracy_against(table, "macs", places=arrange_factors(table, FACTORS)).axes[0]
+    ax = plot_accuracy_by_cost(table, "macs", layout=arrange_factors(table, FACTORS)).axes[0]
     assert ax.get_xscale() == "log"
     own = table.groupby(FACTORS)[["macs", "test_accuracy"]].mean()
     drawn = {tuple(np.round(line.get_xydata()[0], 6)) for line in ax.lines if len(line.get_xdata()) == 1}
@@ -159,7 +159,7 @@ def test_cells_stand_at_their_cost() -> None:
 @pytest.mark.parametrize(("low", "high"), [(4e4, 6e4), (1e6, 8e7), (3, 5e9), (9.7e5, 1.02e6)])
 def test_log_axes_have_round_ticks(low: float, high: float) -> None:
     """At most six ticks, all inside the axis; at least three where the axis spans a factor of 1.5."""
-    ticks = round_ticks(low, high)
+    ticks = choose_log_ticks(low, high)
     assert all(low <= tick <= high for tick in ticks)
     assert (3 if high > 1.5 * low else 0) <= len(ticks) <= 6
 
@@ -167,7 +167,7 @@ def test_log_axes_have_round_ticks(low: float, high: float) -> None:
 def test_heat_map_prints_means_and_dashes() -> None:
     """Each cell carries its mean in per cent to one digit; cells without a run carry a dash."""
     table = example_sweeps.unfinished(example_sweeps.patch_size(), missing=10).table
-    texts = [text.get_text() for text in heat_map(table, places=arrange_factors(table, FACTORS)).axes[0].texts]
+    texts = [text.get_text() for text in plot_heat_map(table, layout=arrange_factors(table, FACTORS)).axes[0].texts]
     means = table.dropna(subset="test_accuracy").groupby(FACTORS)["test_accuracy"].mean()
     assert sorted(texts) == sorted([*(f"{100 * mean:.1f}" for mean in means), "–", "–"])
 
@@ -175,26 +175,27 @@ def test_heat_map_prints_means_and_dashes() -> None:
 def test_learning_curves_are_means_over_seeds() -> None:
     """The line of a series is pandas' mean over seeds, epoch by epoch."""
     sweep = example_sweeps.patch_size()
-    figure = learning_curves(sweep.table, sweep.curves, places=arrange_factors(sweep.table, FACTORS), measure="val_accuracy")
+    figure = plot_learning_curves(
+        sweep.table, sweep.curves, layout=arrange_factors(sweep.table, FACTORS), measure="val_accuracy"
+    )
     joined = sweep.curves.merge(sweep.table[["run_id", *FACTORS]], on="run_id")
     own = joined[(joined["patch_size"] == 1) & (joined["backbone"] == "vit")]
-    (drawn,) = lines_of(figure.axes[0], MARKS[KNOWN["vit"]].colour)
+    (drawn,) = lines_of(figure.axes[0], MARKS[BACKBONE_MARKS["vit"]].color)
     np.testing.assert_allclose(drawn[:, 1], 100 * own.groupby("epoch")["val_accuracy"].mean())
 
 
-@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
-def test_files_are_the_same_bytes_each_time(look: object, tmp_path: Path) -> None:
+@pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
+def test_files_are_the_same_bytes_each_time(style: Style, tmp_path: Path) -> None:
     """Drawn twice, rows in another order: SVG, PNG and PDF are equal; the SVG holds no text that needs a font."""
-    assert look in (PAPER, TALK)
     table = example_sweeps.patch_size().table
     for folder, rows in (("a", table), ("b", table.iloc[::-1])):
-        figure = accuracy_by_level(rows, places=arrange_factors(rows, FACTORS), look=look)
-        paths = save(figure, tmp_path / folder / "figure", look=look)
+        figure = plot_accuracy_by_level(rows, layout=arrange_factors(rows, FACTORS), style=style)
+        paths = save_figure(figure, tmp_path / folder / "figure", style=style)
     for path in paths:
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
     tree = ElementTree.parse(tmp_path / "a" / "figure.svg")
     assert not list(tree.iter("{http://www.w3.org/2000/svg}text"))
-    assert tree.getroot().get("width") == f"{72 * look.width:g}pt"
+    assert tree.getroot().get("width") == f"{72 * style.width:g}pt"
     assert b"/Type3" not in (tmp_path / "a" / "figure.pdf").read_bytes()
 
 
@@ -202,7 +203,7 @@ def test_drawing_leaves_matplotlib_as_it_was() -> None:
     """A figure's style doesn't leak into a user's own figures."""
     before = dict(mpl.rcParams)
     table = example_sweeps.one_factor().table
-    accuracy_by_level(table, places=arrange_factors(table, ["lr"]), look=TALK)
+    plot_accuracy_by_level(table, layout=arrange_factors(table, ["lr"]), style=TALK)
     assert dict(mpl.rcParams) == before
 
 
@@ -210,7 +211,7 @@ def test_the_stairs_are_the_pareto_front() -> None:
     """The stairs' steps are exactly the cells that no cheaper cell beats, found here by looking at every pair; costs within
     2 % count as equal."""
     table = example_sweeps.patch_size().table
-    ax = accuracy_against(table, "macs", places=arrange_factors(table, FACTORS)).axes[0]
+    ax = plot_accuracy_by_cost(table, "macs", layout=arrange_factors(table, FACTORS)).axes[0]
     own = table.groupby(FACTORS)[["macs", "test_accuracy"]].agg({"macs": "median", "test_accuracy": "mean"})
     best = sorted(
         (row.macs, 100 * row.test_accuracy)
@@ -227,7 +228,7 @@ def test_the_stairs_are_the_pareto_front() -> None:
 def test_equal_budgets_show_no_front_and_no_trend() -> None:
     """Where all parameters are equal within 10 %, no stairs and no joined lines suggest that they differ."""
     table = example_sweeps.patch_size().table
-    ax = accuracy_against(table, "params", places=arrange_factors(table, FACTORS)).axes[0]
+    ax = plot_accuracy_by_cost(table, "params", layout=arrange_factors(table, FACTORS)).axes[0]
     assert not [line for line in ax.lines if len(line.get_xdata()) > 1]
 
 
@@ -236,7 +237,7 @@ def test_only_differences_told_from_zero_are_filled() -> None:
     table = example_sweeps.patch_size(seeds=3).table
     axes = {name: sorted(table[name].unique()) for name in FACTORS}
     found = estimate_contrasts(table, plan_contrasts(axes))
-    ax = forest_plot(found).axes[0]
+    ax = plot_contrasts(found).axes[0]
     marks_drawn = [line for line in ax.lines if line.get_marker() == "o"]
     filled = {round(float(line.get_xdata()[0]), 6) for line in marks_drawn if line.get_markerfacecolor() == INK}
     claimed = found[found["verdict"].isin(["higher", "lower"])]
@@ -249,7 +250,7 @@ def test_bars_of_the_shares_add_up() -> None:
     """The bars' lengths are the shares and add up to 100."""
     table = example_sweeps.patch_size().table
     found = decompose_variance(table, FACTORS)
-    ax = decomposition_bars(found).axes[0]
+    ax = plot_variance_shares(found).axes[0]
     lengths = [patch.get_width() for patch in ax.patches]
     np.testing.assert_allclose(lengths, 100 * found["share"])
     assert sum(lengths) == pytest.approx(100)
@@ -258,7 +259,7 @@ def test_bars_of_the_shares_add_up() -> None:
 def test_the_budget_check_shows_each_cell_at_its_residual() -> None:
     """Marks stand at the residual in per cent, the band spans the tolerance."""
     table = example_sweeps.patch_size().table
-    ax = budget_check(table, places=arrange_factors(table, FACTORS), tolerance=0.02).axes[0]
+    ax = plot_budget_error(table, layout=arrange_factors(table, FACTORS), tolerance=0.02).axes[0]
     drawn = sorted(float(y) for line in ax.lines if line.get_marker() not in ("None", None) for y in line.get_ydata())
     first = table.groupby(FACTORS)["match_residual"].first()
     np.testing.assert_allclose(drawn, sorted(100 * first))
@@ -268,7 +269,7 @@ def test_the_budget_check_shows_each_cell_at_its_residual() -> None:
 def test_parts_of_the_macs_fill_their_bars() -> None:
     """Each network's parts add up to 100 per cent, in the order stem, token mixing, channel mixing, head."""
     table = example_sweeps.patch_size().table
-    ax = macs_by_part(table, places=arrange_factors(table, FACTORS)).axes[0]
+    ax = plot_macs_by_component(table, layout=arrange_factors(table, FACTORS)).axes[0]
     bars = np.array([patch.get_width() for patch in ax.patches if patch.get_y() > -1]).reshape(-1, 4)
     assert len(bars) == 12
     np.testing.assert_allclose(bars.sum(axis=1), 100)
@@ -279,8 +280,8 @@ def test_parts_of_the_macs_fill_their_bars() -> None:
 def test_tuning_curves_run_through_the_means() -> None:
     """Validation accuracy over learning rates: one point for each rate, at pandas' mean over seeds."""
     sweep = example_sweeps.one_factor()
-    figure = tuning_flatness(sweep.table, "lr", places=arrange_factors(sweep.table, []))
-    (drawn,) = lines_of(figure.axes[0], MARKS[KNOWN["vit"]].colour)
+    figure = plot_sensitivity(sweep.table, "lr", layout=arrange_factors(sweep.table, []))
+    (drawn,) = lines_of(figure.axes[0], MARKS[BACKBONE_MARKS["vit"]].color)
     own = 100 * sweep.table.groupby("lr")["val_accuracy"].mean()
     np.testing.assert_allclose(drawn, np.column_stack([own.index, own]))
     assert figure.axes[0].get_xscale() == "log"
@@ -290,7 +291,7 @@ def test_learning_curves_near_the_top_are_spread_by_their_error() -> None:
     """Every tenfold of the error takes the same height, the axis ends at half an image's error, its ticks lie inside."""
     sweep = example_sweeps.patch_size()
     curves = sweep.curves.assign(val_accuracy=1 - 0.5 * np.exp(-0.6 * sweep.curves["epoch"].to_numpy()))
-    figure = learning_curves(sweep.table, curves, places=arrange_factors(sweep.table, FACTORS), measure="val_accuracy")
+    figure = plot_learning_curves(sweep.table, curves, layout=arrange_factors(sweep.table, FACTORS), measure="val_accuracy")
     ax = figure.axes[0]
     height = ax.get_yaxis().get_transform().transform
     places = height(np.array([50.0, 90.0, 95.0, 99.0, 99.5]))
@@ -304,15 +305,15 @@ def test_learning_curves_near_the_top_are_spread_by_their_error() -> None:
 @pytest.mark.parametrize(("titles", "columns"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3), (7, 2), (8, 2), (9, 3)])
 def test_panels_leave_few_places_empty(titles: int, columns: int) -> None:
     """Two or three beside each other, whichever leaves fewer holes; long titles get the room of two."""
-    assert columns_for(["patch size 4"] * titles, look=PAPER) == columns
-    assert columns_for(["kernel size 3, width 64, depth 12, width 9"] * titles, look=PAPER) == min(titles, 2)
+    assert count_columns(["patch size 4"] * titles, style=PAPER) == columns
+    assert count_columns(["kernel size 3, width 64, depth 12, width 9"] * titles, style=PAPER) == min(titles, 2)
 
 
-@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
-def test_a_legend_in_an_empty_place_covers_no_panel(look: Look) -> None:
+@pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
+def test_a_legend_in_an_empty_place_covers_no_panel(style: Style) -> None:
     """With five panels the legend stands where the sixth would be, beside all others."""
     table = pd.concat([example_sweeps.patch_size(seeds=3).table.assign(depth=depth) for depth in (1, 2, 3, 4, 5)])
-    figure = accuracy_by_level(table, places=arrange_factors(table, [*FACTORS, "depth"]), look=look)
+    figure = plot_accuracy_by_level(table, layout=arrange_factors(table, [*FACTORS, "depth"]), style=style)
     assert len(figure.axes) == 5
     figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()

@@ -1,4 +1,4 @@
-"""The page in a real browser: it asks nobody for anything, and sorting, filtering, hovering and choosing do what they say.
+"""The page in a real browser: it requests nothing, and sorting, filtering, hovering and selecting work.
 
 Chromium is Debian's (tests/install_packages.sh chromium), driven by Playwright. Without it these tests are skipped, and
 with REQUIRE_ALL=1 they fail.
@@ -18,7 +18,7 @@ import pytest
 from example_sweeps import Example
 from playwright.sync_api import Browser, Page, Response, sync_playwright
 
-from study.reporting.report_folder import draw
+from study.reporting.report_folder import draw_report
 
 pytestmark = pytest.mark.xdist_group("page")
 
@@ -27,11 +27,11 @@ HACK = '<img src=x onerror="window.hacked = 1"><script>window.hacked = 1</script
 
 @dataclass
 class Visit:
-    """A page that was opened, with all that it asked for and complained about since."""
+    """An open page, with its requests and its console messages so far."""
 
     page: Page
     requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     def shown_runs(self) -> list[str]:
         """The runs in the table, in the order shown."""
@@ -43,19 +43,19 @@ class Visit:
         place = next(n for n, text in enumerate(headings) if text.strip().startswith(title))
         return self.page.locator(f"#run-table tbody tr td:nth-child({place + 1})").all_inner_texts()
 
-    def chosen(self) -> str:
-        """What the page says is chosen."""
-        return self.page.locator("#chosen").inner_text()
+    def selection(self) -> str:
+        """The line of the page that lists the selected runs."""
+        return self.page.locator("#selected").inner_text()
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     program = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
     if program is None:
-        told = "!!!! chromium is missing: the page's tests are SKIPPED (tests/install_packages.sh chromium)"
+        message = "!!!! chromium is missing: the page's tests are SKIPPED (tests/install_packages.sh chromium)"
         if os.environ.get("REQUIRE_ALL") == "1":
-            pytest.fail(told)
-        pytest.skip(told)
+            pytest.fail(message)
+        pytest.skip(message)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"] if os.geteuid() == 0 else [])
         yield browser
@@ -75,8 +75,8 @@ def sweep() -> Example:
 @pytest.fixture(scope="module")
 def address(sweep: Example, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = example_sweeps.as_folder(sweep, tmp_path_factory.mktemp("page") / "report")
-    draw(folder)
-    alone = folder.parent / "alone" / "index.html"  # away from its folder: it has to do without
+    draw_report(folder, formats=("svg",))
+    alone = folder.parent / "alone" / "index.html"  # without the other files of its folder
     alone.parent.mkdir()
     shutil.copy(folder / "index.html", alone)
     return alone.as_uri()
@@ -87,25 +87,25 @@ def visit(browser: Browser, address: str) -> Iterator[Visit]:
     page = browser.new_page(viewport={"width": 1100, "height": 900}, color_scheme="light")
     visit = Visit(page)
     page.on("request", lambda request: visit.requests.append(request.url))
-    page.on("console", lambda message: visit.complaints.append(message.text))
-    page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+    page.on("console", lambda message: visit.messages.append(message.text))
+    page.on("pageerror", lambda error: visit.messages.append(str(error)))
     page.goto(address)
     page.wait_for_selector("html[data-ready=yes]", timeout=30_000)
     yield visit
-    assert not visit.complaints
+    assert not visit.messages
     page.close()
 
 
-def test_the_page_asks_nobody_and_complains_about_nothing(visit: Visit, address: str) -> None:
-    """Opened from a disk, alone: no request but for itself, no error, no warning, and no way to ask."""
+def test_page_makes_no_request_and_reports_no_error(visit: Visit, address: str) -> None:
+    """Opened from a disk, without its folder: it requests itself alone, logs no error or warning, and can't fetch."""
     others = [url for url in visit.requests if url != address and not url.startswith("blob:")]
     assert not others
     outcome = visit.page.evaluate("fetch('https://example.org').then(() => 'allowed', () => 'refused')")
     assert outcome == "refused"
-    visit.complaints.clear()  # the browser tells of the refusal
+    visit.messages.clear()  # the browser logs the refusal
 
 
-def test_words_of_users_stay_words(visit: Visit, sweep: Example) -> None:
+def test_texts_of_users_are_escaped(visit: Visit, sweep: Example) -> None:
     """Markup in question, backbone, device, reason and sweep is shown as typed and runs nowhere, tooltips included."""
     assert visit.page.locator("h1").inner_text() == sweep.facts.question
     visit.page.locator("#scatter [aria-roledescription=circle]").last.hover(force=True)
@@ -114,7 +114,7 @@ def test_words_of_users_stay_words(visit: Visit, sweep: Example) -> None:
     assert visit.page.locator("img").count() == 0
 
 
-def test_the_answer_comes_first_and_all_figures_are_there(visit: Visit) -> None:
+def test_answer_comes_first_and_all_figures_are_shown(visit: Visit) -> None:
     """The first section holds the answer; each figure is a picture with a description and a caption with n."""
     assert visit.page.locator("main > section").first.get_attribute("id") == "answer"
     figures = visit.page.locator("figure")
@@ -126,52 +126,52 @@ def test_the_answer_comes_first_and_all_figures_are_there(visit: Visit) -> None:
     assert "n = 2 to 3 seeds per cell" in figures.first.locator("figcaption").inner_text()
 
 
-def test_identifiers_are_unique_and_all_references_hold(visit: Visit) -> None:
-    """No two elements share an id, although every figure was drawn on its own; every #reference has its element."""
-    doubled = "ids => ids.filter((id, at) => ids.indexOf(id) !== at)"
+def test_ids_are_unique_and_references_resolve(visit: Visit) -> None:
+    """No two elements share an id, although each figure is an SVG of its own; every #reference has its element."""
+    duplicates = "ids => ids.filter((id, at) => ids.indexOf(id) !== at)"
     ids = visit.page.locator("[id]").evaluate_all("all => all.map(one => one.id)")
-    assert visit.page.evaluate(doubled, ids) == []
+    assert visit.page.evaluate(duplicates, ids) == []
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', visit.page.content()))
     assert used <= set(ids)
 
 
-def test_the_pointer_shows_the_run_under_it(visit: Visit, sweep: Example) -> None:
+def test_hovering_shows_the_run(visit: Visit, sweep: Example) -> None:
     """Hovering a small point names its run, its cell, seed, accuracy and cost."""
     first = sweep.table.iloc[0]
     point = visit.page.locator(f"#scatter [aria-roledescription=circle][aria-label*='{first['run_id']}']")
     point.hover(force=True)
-    told = visit.page.locator("#vg-tooltip-element.visible").inner_text()
+    tooltip = visit.page.locator("#vg-tooltip-element.visible").inner_text()
     for word in (first["run_id"], "patch size 1", "ConvMixer", f"{100 * first['test_accuracy']:.2f}"):
-        assert word in told
+        assert word in tooltip
 
 
-def test_a_click_on_a_point_chooses_its_run_everywhere(visit: Visit, sweep: Example) -> None:
-    """The run is ticked in the table and its curve is drawn; a second click takes it back."""
+def test_clicking_a_point_selects_its_run_in_chart_table_and_curves(visit: Visit, sweep: Example) -> None:
+    """The run is ticked in the table and its curve is drawn; a second click deselects it."""
     run = sweep.table["run_id"].iloc[2]
     point = f"#scatter [aria-roledescription=circle][aria-label*='{run}']"
-    before = visit.chosen()
+    before = visit.selection()
     assert run not in before
     visit.page.locator(point).click(force=True)
-    visit.page.wait_for_function("run => document.getElementById('chosen').textContent.includes(run)", arg=run)
+    visit.page.wait_for_function("run => document.getElementById('selected').textContent.includes(run)", arg=run)
     assert visit.page.locator(f"tr[data-run='{run}'].selected").count() == 1
     assert visit.page.locator(f"#curves [aria-label*='{run}']").count() == 4  # a line and three epochs
     visit.page.locator(point).click(force=True)
-    visit.page.wait_for_function("text => document.getElementById('chosen').textContent === text", arg=before)
+    visit.page.wait_for_function("text => document.getElementById('selected').textContent === text", arg=before)
     assert visit.page.locator(f"tr[data-run='{run}'].selected").count() == 0
 
 
-def test_a_tick_in_the_table_draws_the_curve(visit: Visit, sweep: Example) -> None:
-    """Choosing works from the table with the keyboard alone."""
+def test_selecting_in_the_table_draws_the_curve(visit: Visit, sweep: Example) -> None:
+    """Selecting works from the table with the keyboard alone."""
     run = sweep.table["run_id"].iloc[1]
     box = visit.page.locator(f"tr[data-run='{run}'] input[type=checkbox]")
     box.focus()
     visit.page.keyboard.press("Space")
-    visit.page.wait_for_function("run => document.getElementById('chosen').textContent.includes(run)", arg=run)
+    visit.page.wait_for_function("run => document.getElementById('selected').textContent.includes(run)", arg=run)
     assert visit.page.locator(f"#curves [aria-label*='{run}']").count() == 4
 
 
 def test_headings_sort_by_value(visit: Visit) -> None:
-    """Accuracies and MACs sort as numbers, both ways, by pointer and by keyboard; missing ones gather at one end."""
+    """Accuracies and MACs sort as numbers, both ways, by pointer and by keyboard; missing ones are at one end."""
     heading = visit.page.locator("#run-table thead th", has_text="test accuracy")
     heading.click()
     visit.page.wait_for_selector("#run-table thead th[aria-sort=ascending]")
@@ -204,7 +204,7 @@ def test_filters_and_search_narrow_the_table(visit: Visit, sweep: Example) -> No
     assert visit.shown_runs() == [table["run_id"].iloc[5]]
 
 
-def test_the_cost_and_the_curve_are_the_readers_choice(visit: Visit) -> None:
+def test_reader_chooses_cost_and_curve(visit: Visit) -> None:
     """Another cost changes the axis; another measure changes what the curves show."""
     visit.page.get_by_label("Accuracy against").select_option(label="parameters")
     visit.page.wait_for_selector("#scatter [aria-label*=\"titled 'parameters'\"]")
@@ -212,21 +212,21 @@ def test_the_cost_and_the_curve_are_the_readers_choice(visit: Visit) -> None:
     visit.page.wait_for_selector("#curves [aria-label*=\"titled 'training loss'\"]")
 
 
-def test_light_and_dark_are_followed_and_can_be_changed(visit: Visit) -> None:
+def test_page_follows_and_changes_the_color_scheme(visit: Visit) -> None:
     """The button turns page, figures and plots dark; so does the system's setting."""
-    ground = "getComputedStyle(document.body).backgroundColor"
+    background = "getComputedStyle(document.body).backgroundColor"
     ink = "getComputedStyle(document.querySelector('#figure-0 [style*=\"--ink\"]')).stroke"
-    light = visit.page.evaluate(f"[{ground}, {ink}]")
-    visit.page.get_by_role("button", name="Change to dark colours").click()
-    assert all(one != other for one, other in zip(visit.page.evaluate(f"[{ground}, {ink}]"), light, strict=True))
-    visit.page.get_by_role("button", name="Change to light colours").click()
-    assert visit.page.evaluate(f"[{ground}, {ink}]") == light
+    light = visit.page.evaluate(f"[{background}, {ink}]")
+    visit.page.get_by_role("button", name="Change to dark colors").click()
+    assert all(one != other for one, other in zip(visit.page.evaluate(f"[{background}, {ink}]"), light, strict=True))
+    visit.page.get_by_role("button", name="Change to light colors").click()
+    assert visit.page.evaluate(f"[{background}, {ink}]") == light
     visit.page.evaluate("document.documentElement.style.colorScheme = ''")
     visit.page.emulate_media(color_scheme="dark")
-    assert visit.page.evaluate(ground) != light[0]
+    assert visit.page.evaluate(background) != light[0]
 
 
-def test_a_phone_shows_all_of_it(visit: Visit) -> None:
+def test_page_fits_a_phone(visit: Visit) -> None:
     """At 360 pixels nothing makes the page itself scroll sideways; wide tables scroll in their own frames."""
     visit.page.set_viewport_size({"width": 360, "height": 740})
     visit.page.reload()
@@ -234,8 +234,8 @@ def test_a_phone_shows_all_of_it(visit: Visit) -> None:
     assert visit.page.evaluate("document.documentElement.scrollWidth") == 360
 
 
-def test_without_javascript_everything_but_the_plots_is_there(browser: Browser, address: str) -> None:
-    """Answer, figures and all tables are part of the page and no script's doing."""
+def test_everything_but_the_charts_works_without_javascript(browser: Browser, address: str) -> None:
+    """Answer, figures and all tables are part of the page and need no script."""
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     response = page.goto(address)
@@ -246,16 +246,16 @@ def test_without_javascript_everything_but_the_plots_is_there(browser: Browser, 
     context.close()
 
 
-def test_a_page_without_a_single_run_opens_too(browser: Browser, tmp_path: Path) -> None:
+def test_page_without_runs_opens(browser: Browser, tmp_path: Path) -> None:
     """A sweep of which nothing is done gives a page that says so, without an error."""
     sweep = example_sweeps.unfinished(example_sweeps.one_factor(), missing=12)
-    draw(example_sweeps.as_folder(sweep, tmp_path))
+    draw_report(example_sweeps.as_folder(sweep, tmp_path), formats=("svg",))
     page = browser.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto((tmp_path / "index.html").as_uri())
     page.wait_for_selector("html[data-ready=yes]")
-    assert "shows 0 of 12 runs" in page.locator(".standing").inner_text()
-    assert not complaints
+    assert "shows 0 of 12 runs" in page.locator(".progress").inner_text()
+    assert not messages
     page.close()

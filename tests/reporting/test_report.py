@@ -1,4 +1,4 @@
-"""The report says the answer first, tells what is missing, and is redrawn from its folder byte for byte."""
+"""The report gives the answer first, lists what is missing, and is redrawn from its folder byte for byte."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from example_sweeps import Example
 from study.analysis.findings import Findings
 from study.analysis.report_tables import StudyTables, combine_studies, read_report_folder, without_places, write_tables
 from study.report import main
-from study.reporting.figures.catalog import plates
+from study.reporting.figures.catalog import list_figures
 from study.reporting.figures.style import PAPER
-from study.reporting.html_explorer import explorer
-from study.reporting.markdown import document
+from study.reporting.html_explorer import build_explorer
+from study.reporting.markdown import write_markdown
 from study.reporting.text_tables import TextTable
 
 WITHOUT_TORCH = """
@@ -38,10 +38,10 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def written(example: Example, folder: Path) -> str:
-    """The report of an example, drawn through the command."""
+def draw(example: Example, folder: Path, *options: str, formats: str = "svg") -> str:
+    """The report of an example, drawn by the command; returns report.md."""
     example_sweeps.as_folder(example, folder)
-    assert main([str(folder)]) == 0
+    assert main([str(folder), "--formats", formats, *options]) == 0
     return (folder / "report.md").read_text(encoding="utf-8")
 
 
@@ -55,11 +55,11 @@ def digests(folder: Path) -> dict[str, str]:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report on learning rates, drawn once for the tests that only read."""
     folder = tmp_path_factory.mktemp("report") / "a"
-    written(example_sweeps.one_factor(), folder)
+    draw(example_sweeps.one_factor(), folder, formats="svg,png,pdf")
     return folder
 
 
-def test_the_tables_come_back_as_they_were(tmp_path: Path) -> None:
+def test_tables_survive_writing_and_reading(tmp_path: Path) -> None:
     """Types, missing entries, hashes that look like numbers and every bit of every float survive the folder."""
     sweep = example_sweeps.unfinished(example_sweeps.patch_size(), missing=7)
     table = sweep.table.assign(data_digest="123e45678", commit="0" * 40, grad_clip=pd.NA)
@@ -71,7 +71,7 @@ def test_the_tables_come_back_as_they_were(tmp_path: Path) -> None:
     assert (tmp_path / "sweep.yaml").read_text(encoding="utf-8") == sweep.facts.sweep_yaml
 
 
-def test_a_report_is_redrawn_byte_for_byte_without_torch(report: Path, tmp_path: Path) -> None:
+def test_report_is_redrawn_byte_for_byte_without_torch(report: Path, tmp_path: Path) -> None:
     """From the tables alone, in a process that can't import torch, every file comes out the same."""
     example_sweeps.as_folder(example_sweeps.one_factor(), tmp_path / "b")
     subprocess.run([sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "b")], check=True, capture_output=True)
@@ -81,7 +81,7 @@ def test_a_report_is_redrawn_byte_for_byte_without_torch(report: Path, tmp_path:
     assert {*made, "runs.csv", "curves.parquet", "sweep.yaml", "study.json"} <= set(first)
 
 
-def test_the_answer_stands_before_everything_else(report: Path) -> None:
+def test_answer_comes_before_everything_else(report: Path) -> None:
     """Title, question, then the answer; figures and tables follow; provenance ends it."""
     text = (report / "report.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
@@ -92,21 +92,49 @@ def test_the_answer_stands_before_everything_else(report: Path) -> None:
     assert "torch 2.13.0" in text
 
 
-def test_an_unfinished_study_says_so_in_its_first_line(tmp_path: Path) -> None:
+def test_unfinished_study_is_marked_in_the_first_line(tmp_path: Path) -> None:
     """How many of how many runs, and which are missing, by name."""
     sweep = example_sweeps.unfinished(example_sweeps.one_factor(), missing=2)
-    first = written(sweep, tmp_path / "r").splitlines()[0]
+    first = draw(sweep, tmp_path / "r").splitlines()[0]
     assert "10 of 12 runs" in first
     for run in sweep.table["run_id"].iloc[-2:]:
         assert run in first
 
 
-def test_figures_that_are_linked_exist(report: Path) -> None:
-    """Every figure stands in the report as SVG, PNG and PDF, and no file lies there that isn't linked."""
+def test_linked_figures_are_the_files_of_the_folder(report: Path) -> None:
+    """Every figure is linked as SVG, PNG and PDF; no link is dead and no file is unlinked."""
     text = (report / "report.md").read_text(encoding="utf-8")
     files = {f"figures/{path.name}" for path in (report / "figures").iterdir()}
-    assert files
-    assert files == {name for name in files if f"({name})" in text}
+    assert files == set(re.findall(r"\]\((figures/[^)]+)\)", text))
+    assert {Path(name).suffix for name in files} == {".svg", ".png", ".pdf"}
+
+
+def test_formats_limit_what_is_drawn_and_linked(tmp_path: Path) -> None:
+    """With two formats, files of the third are removed and it is linked nowhere; SVG is always there, for the page."""
+    draw(example_sweeps.one_factor(), tmp_path, formats="svg,png,pdf")
+    text = draw(example_sweeps.one_factor(), tmp_path, formats="png")
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".svg", ".png"}
+    assert {Path(name).suffix for name in re.findall(r"\]\((figures/[^)]+)\)", text)} == {".svg", ".png"}
+
+
+def test_unknown_format_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--formats", "svg,gif"])
+    assert "'gif' is not one of svg, png, pdf" in capsys.readouterr().err
+
+
+def test_report_of_runs_is_written_next_to_them_unless_out_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default the report is in the (ignored) folder of the runs; --out names another one, such as reports/<sweep>."""
+    runs = tmp_path / "runs/example"
+    (runs / "records").mkdir(parents=True)
+    tables = example_sweeps.one_factor().tables
+    monkeypatch.setattr("study.report.read_run_folder", lambda folder: tables)
+    monkeypatch.chdir(tmp_path)
+    assert main(["runs/example", "--formats", "svg"]) == 0
+    assert (runs / "report/report.md").is_file()
+    assert not Path("reports").exists()
+    assert main(["runs/example", "--formats", "svg", "--out", "reports/example"]) == 0
+    assert digests(Path("reports/example")) == digests(runs / "report")
 
 
 @pytest.mark.parametrize(
@@ -124,13 +152,13 @@ def test_figures_that_are_linked_exist(report: Path) -> None:
         pytest.param(lambda: long_names(example_sweeps.patch_size(seeds=2, epochs=2)), id="long names"),
     ],
 )
-def test_whatever_the_study_is_there_is_a_plain_report(sweep: Callable[[], Example], tmp_path: Path) -> None:
-    """Poor and odd studies give a report that says what it lacks; none ends in a traceback or a warning."""
+def test_poor_and_odd_studies_have_a_report(sweep: Callable[[], Example], tmp_path: Path) -> None:
+    """The report says what is missing; none ends in a traceback or a warning."""
     findings = Findings(read_report_folder(example_sweeps.as_folder(sweep(), tmp_path)))
-    drawn = plates(findings)
-    for plate in drawn:
-        plate.draw(PAPER).draw_without_rendering()
-    text = document(findings, drawn)
+    drawn = list_figures(findings)
+    for spec in drawn:
+        spec.plot(PAPER).draw_without_rendering()
+    text = write_markdown(findings, drawn, formats=["svg"])
     assert not re.search(r"\bnan\b|<NA>|NotImplemented", text, re.IGNORECASE)
     assert "# example" in text
 
@@ -162,13 +190,13 @@ def long_names(sweep: Example) -> Example:
     return replace(sweep, table=sweep.table.replace({"backbone": names}))
 
 
-def test_words_of_users_are_escaped(tmp_path: Path) -> None:
+def test_texts_of_users_are_escaped(tmp_path: Path) -> None:
     """Markup in a question, a name or a reason is shown as it was typed and never becomes markup."""
     sweep = example_sweeps.diverged(example_sweeps.one_factor(), runs=[0])
     table = sweep.table.assign(device_name="<img src=x onerror=alert(1)>|*gpu*")
     table.loc[0, "reason"] = "a | pipe, <b>bold</b> and [link](javascript:x)"
     facts = replace(sweep.facts, question="Is 1 < 2? <script>alert(1)</script> | `code`")
-    text = written(Example(table, sweep.curves, facts), tmp_path / "r")
+    text = draw(Example(table, sweep.curves, facts), tmp_path / "r")
     assert "<script" not in text
     assert "<img" not in text
     assert "<b>" not in text
@@ -176,7 +204,7 @@ def test_words_of_users_are_escaped(tmp_path: Path) -> None:
     assert r"\| \`code\`" in text
 
 
-def test_folders_of_users_are_left_out(tmp_path: Path) -> None:
+def test_folders_of_users_are_omitted(tmp_path: Path) -> None:
     """Neither data roots nor absolute paths in reasons reach the committed tables."""
     sweep = example_sweeps.diverged(example_sweeps.one_factor(), runs=[0])
     sweep.table.loc[0, "reason"] = "FileNotFoundError: [Errno 2] /home/lovelace/images/train/7.png is gone"
@@ -190,51 +218,55 @@ def test_folders_of_users_are_left_out(tmp_path: Path) -> None:
     assert "root: data  # big disk" in (tmp_path / "sweep.yaml").read_text(encoding="utf-8")
 
 
-def test_a_place_that_is_neither_is_told_on_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit status 2 and the three things that it could have been."""
+def test_unknown_sweep_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit status 2, and the three things that SWEEP can be."""
     assert main([str(tmp_path / "nothing")]) == 2
-    told = capsys.readouterr().err
-    assert "neither a sweep's YAML file, nor a folder of runs or of a report" in told
+    assert "neither a sweep's YAML file, nor a folder of runs or of a report" in capsys.readouterr().err
 
 
 def test_latex_tables_are_escaped_and_ruled() -> None:
-    """Special letters are printed, not run; booktabs' rules frame the table."""
-    text = TextTable(("a_b", "50 %"), (("x & y", "−1.5"),), (False, True)).latex(caption="100 % & more", label="tab:x")
-    assert r"a\_b & 50 \% \\" in text
-    assert r"x \& y & $-$1.5 \\" in text
+    """Special letters are printed literally; the rules of booktabs frame the table; headings may repeat."""
+    frame = pd.DataFrame([["x & y", "−1.5", "\\~^"]], columns=["a_b", "50 %", "a_b"])
+    text = TextTable(frame, (False, True, True)).to_latex(caption="100 % & more", label="tab:x")
+    assert r"a\_b & 50 \% & a\_b \\" in text
+    assert r"x \& y & $-$1.5 & \textbackslash{}\textasciitilde{}\textasciicircum{} \\" in text
+    assert r"\begin{tabular}{lrr}" in text
     assert r"\caption{100 \% \& more}" in text
     assert re.findall(r"\\\w+rule", text) == [r"\toprule", r"\midrule", r"\bottomrule"]
 
 
-def test_figures_for_slides_stand_beside_the_report(tmp_path: Path) -> None:
+def test_talk_style_adds_figures_for_slides(tmp_path: Path) -> None:
     """`--style talk` adds a folder of figures; report and page are the same bytes as without."""
-    example_sweeps.as_folder(example_sweeps.one_factor(), tmp_path)
-    assert main([str(tmp_path)]) == 0
+    draw(example_sweeps.one_factor(), tmp_path)
     before = digests(tmp_path)
-    assert main([str(tmp_path), "--style", "talk"]) == 0
+    draw(example_sweeps.one_factor(), tmp_path, "--style", "talk")
     after = digests(tmp_path)
     assert before.items() <= after.items()
     assert {Path(name).parent.name for name in after.keys() - before.keys()} == {"figures-talk"}
 
 
-def test_two_sweeps_stand_side_by_side(tmp_path: Path) -> None:
+def test_two_sweeps_are_compared(tmp_path: Path) -> None:
     """A comparison keeps both sweeps' runs, answers each, says where a sign differs, and can be redrawn."""
     one = example_sweeps.patch_size(seeds=3, epochs=2)
     table = one.table.assign(test_accuracy=1.8 - one.table["test_accuracy"], match_by="macs")
     other = replace(one, table=table, facts=replace(one.facts, name="other"))
     folders = [example_sweeps.as_folder(sweep, tmp_path / sweep.facts.name) for sweep in (one, other)]
-    assert main([str(folders[0]), "--compare", str(folders[1]), "--out", str(tmp_path)]) == 0
+    assert main([str(folders[0]), "--compare", str(folders[1]), "--formats", "svg"]) == 0
     compared = tmp_path / "example-vs-other"
     text = (compared / "report.md").read_text(encoding="utf-8")
     assert ": the sign turns with what is held equal." in text
-    assert text.index("## Side by side") < text.index("## Cells, at equal parameters") < text.index("## Cells, at equal MACs")
-    assert "| at equal parameters | at equal MACs | sign |" in text
+    assert (
+        text.index("## Contrasts side by side")
+        < text.index("## Cells, at equal parameters")
+        < text.index("## Cells, at equal MACs")
+    )
+    assert re.search(r"\| +at equal parameters +\| +at equal MACs +\| sign +\|", text)
     assert (compared / "figures" / "side-by-side.svg").is_file()
     assert (compared / "tables" / "side-by-side.tex").is_file()
     assert len(read_report_folder(compared).table) == 72
 
 
-def test_three_sweeps_stand_side_by_side_in_the_order_of_what_is_held_equal(tmp_path: Path) -> None:
+def test_three_sweeps_are_compared_in_the_order_of_what_is_held_equal(tmp_path: Path) -> None:
     """Equal parameters, equal MACs and neither come in this order, whatever the order of the command line."""
     one = example_sweeps.patch_size(seeds=3, epochs=2)
     folders = [
@@ -244,21 +276,21 @@ def test_three_sweeps_stand_side_by_side_in_the_order_of_what_is_held_equal(tmp_
         for way in ("none", "macs", "params")
     ]
     others = [word for folder in folders[1:] for word in ("--compare", str(folder))]
-    assert main([str(folders[0]), *others, "--out", str(tmp_path)]) == 0
-    text = (tmp_path / "none-vs-macs-vs-params" / "report.md").read_text(encoding="utf-8")
-    assert "| at equal parameters | at equal MACs | at given width and depth | sign |" in text
+    assert main([str(folders[0]), *others, "--formats", "svg", "--out", str(tmp_path / "all")]) == 0
+    text = (tmp_path / "all" / "report.md").read_text(encoding="utf-8")
+    assert re.search(r"\| +at equal parameters +\| +at equal MACs +\| +at given width and depth +\| sign +\|", text)
     assert "**The patch size carries more than the backbone at equal parameters (" in text
     assert "; n = 3 seeds in each.**" in text
 
 
 def test_sweeps_with_different_factors_can_be_compared(tmp_path: Path) -> None:
-    """Backbones beside token mixers: no common figure, but both answers, tables and one explorer."""
+    """Backbones and token mixers: no common figure, but both answers and tables, and one explorer."""
     other = example_sweeps.token_mixer(seeds=2, epochs=2)
     sides = [example_sweeps.patch_size(seeds=2, epochs=2), replace(other, facts=replace(other.facts, name="mixers"))]
-    findings = Findings(combine_studies([side.material for side in sides]))
+    findings = Findings(combine_studies([side.tables for side in sides]))
     assert [part.title for part in findings.parts] == ["in example", "in mixers"]
-    assert "side-by-side" not in [plate.name for plate in plates(findings)]
-    points = explorer(findings)["runs"]
+    assert "side-by-side" not in [spec.name for spec in list_figures(findings)]
+    points = build_explorer(findings)["runs"]
     assert len(points) == 24 + 48
     assert {"ConvMixer", "MetaFormer, attention"} <= {point["series"] for point in points}
 
@@ -274,7 +306,7 @@ def test_a_study_matched_in_several_ways_is_answered_for_each() -> None:
     assert titles == ["at equal parameters", "at equal MACs", "at given width and depth"]
     assert [len(part.table) for part in findings.parts] == [36, 36, 36]
     assert all("patch size carries" in part.sentences[0] for part in findings.parts)
-    assert len({plate.name for plate in plates(findings)}) == len(plates(findings))
+    assert len({spec.name for spec in list_figures(findings)}) == len(list_figures(findings))
 
 
 def test_budgets_of_one_kind_are_levels_of_a_factor() -> None:
@@ -289,55 +321,55 @@ def test_budgets_of_one_kind_are_levels_of_a_factor() -> None:
     assert len(part.cells) == 24
     assert isinstance(part.contrasts, pd.DataFrame)
     assert "budget 120 k − budget 30 k, averaged over" in "; ".join(part.contrasts["contrast"])
-    assert "accuracy-by-patch-size" in [plate.name for plate in plates(findings)]
+    assert "accuracy-by-patch-size" in [spec.name for spec in list_figures(findings)]
 
 
-def test_published_results_stand_apart_and_name_their_source() -> None:
+def test_published_results_are_separate_and_name_their_source() -> None:
     """On CIFAR-10 there is a figure with hollow marks and sources; elsewhere there is none, and never in another figure."""
     sweep = example_sweeps.patch_size(seeds=2, epochs=2)
     cifar = replace(sweep, table=sweep.table.assign(data_name="cifar10", image_size=32))
     for example, there in ((sweep, False), (cifar, True)):
-        drawn = plates(Findings(example.material))
-        names = [plate.name for plate in drawn]
+        drawn = list_figures(Findings(example.tables))
+        names = [spec.name for spec in drawn]
         assert ("published" in names) == there
-        told = [plate.name for plate in drawn if "locuslab" in plate.caption]
-        assert told == (["published"] if there else [])
+        citing = [spec.name for spec in drawn if "locuslab" in spec.caption]
+        assert citing == (["published"] if there else [])
 
 
-def test_the_budget_figure_shows_the_tolerance_that_widths_were_solved_within() -> None:
+def test_budget_figure_shows_the_tolerance() -> None:
     """The plan's tolerance is the band, and the caption says so."""
     sweep = example_sweeps.patch_size(seeds=2, epochs=2)
-    drawn = {plate.name: plate for plate in plates(Findings(sweep.material))}
-    assert "Band: the tolerance of 2.0 %." in drawn["budget-check"].caption
-    (band,) = drawn["budget-check"].draw(PAPER).axes[0].patches
+    drawn = {spec.name: spec for spec in list_figures(Findings(sweep.tables))}
+    assert "Band: tolerance of 2.0 %." in drawn["budget-match-error"].caption
+    (band,) = drawn["budget-match-error"].plot(PAPER).axes[0].patches
     assert band.get_extents().height > 0
 
 
-def test_a_tuned_sweep_tells_what_was_chosen_and_how_flat_the_optimum_is(tmp_path: Path) -> None:
+def test_tuned_sweep_reports_the_choices_and_the_sensitivity(tmp_path: Path) -> None:
     """Trials survive the folder; the report has their table, their figure, their hours and their number per cell."""
     sweep = example_sweeps.tuned()
-    text = written(sweep, tmp_path)
+    text = draw(sweep, tmp_path)
     back = read_report_folder(tmp_path)
-    told = ["run_id", "cell", "seed", "lr", "val_accuracy", "selected"]
-    pd.testing.assert_frame_equal(back.trials[told], sweep.trials[told], check_dtype=False, check_exact=True)
-    assert "## What was tuned" in text
-    assert "How flat the learning rate is" in text
+    columns = ["run_id", "cell", "seed", "lr", "val_accuracy", "selected"]
+    pd.testing.assert_frame_equal(back.trials[columns], sweep.trials[columns], check_dtype=False, check_exact=True)
+    assert "## Hyperparameter tuning" in text
+    assert "Sensitivity to learning rate" in text
     assert "trials per cell 8" in text
-    assert "drawn from `runs.csv`, `trials.csv`" in text
+    assert "computed from `runs.csv`, `trials.csv`" in text
     spent = Findings(back).spent
     assert spent["trials"].sum() == 32
     assert spent["trial_hours"].sum() == pytest.approx(sweep.trials["train_seconds"].sum() / 3600)
     ours = digests(tmp_path)
-    assert main([str(tmp_path)]) == 0
+    assert main([str(tmp_path), "--formats", "svg"]) == 0
     assert digests(tmp_path) == ours
 
 
 def test_without_validation_images_learning_curves_are_those_of_the_loss() -> None:
     """Runs fitted on training and validation images have no validation curve; the figure says so and isn't empty."""
-    drawn = {plate.name: plate for plate in plates(Findings(example_sweeps.tuned().material))}
-    plate = drawn["learning-curves"]
-    assert "There are no validation curves: these runs were fitted on the validation images too." in plate.caption
-    ax = plate.draw(PAPER).axes[0]
+    drawn = {spec.name: spec for spec in list_figures(Findings(example_sweeps.tuned().tables))}
+    spec = drawn["learning-curves"]
+    assert "There are no validation curves: these runs were trained on the validation images as well." in spec.caption
+    ax = spec.plot(PAPER).axes[0]
     assert ax.get_ylabel() == "training loss"
     assert all(len(line.get_xdata()) == 4 for line in ax.lines)
 
@@ -346,23 +378,23 @@ def test_trials_of_two_sweeps_stay_with_their_own(tmp_path: Path) -> None:
     """In a comparison each side's choices rest on its own trials, and an untuned side says that nothing was tuned."""
     one, other = example_sweeps.tuned(), example_sweeps.patch_size(seeds=3, epochs=2)
     untuned = replace(other, facts=replace(other.facts, name="untuned"))
-    findings = Findings(combine_studies([one.material, untuned.material]))
+    findings = Findings(combine_studies([one.tables, untuned.tables]))
     assert [len(part.trials) for part in findings.parts] == [32, 0]
     assert [part.tuned for part in findings.parts] == [["lr"], []]
 
 
-def test_intervals_are_not_shown_beyond_all_images_right(tmp_path: Path) -> None:
+def test_intervals_are_clipped_at_100_percent(tmp_path: Path) -> None:
     """A cell near 100 % is printed and drawn up to 100 % and the report says so; the statistic keeps its t interval."""
     sweep = example_sweeps.one_factor()
     near = sweep.table["test_accuracy"].where(sweep.table["lr"] != 0.003, 0.997 + 0.001 * (sweep.table["seed"] - 1))
-    findings = Findings(replace(sweep, table=sweep.table.assign(test_accuracy=near + (near > 0.99) * 0.0015)).material)
+    findings = Findings(replace(sweep, table=sweep.table.assign(test_accuracy=near + (near > 0.99) * 0.0015)).tables)
     (part,) = findings.parts
     assert part.cells["high"].max() > 1
-    (plate, *_), text = plates(findings), document(findings, [])
-    assert "cut at 100 %" in plate.caption
-    assert "to 100.0 |" in text
-    assert "Intervals that run past 100 % are cut there" in text
-    bars = [line for line in plate.draw(PAPER).axes[0].collections if hasattr(line, "get_segments")]
+    (spec, *_), text = list_figures(findings), write_markdown(findings, [], formats=["svg"])
+    assert "clipped at 100 %" in spec.caption
+    assert re.search(r"to 100.0 +\|", text)
+    assert "Intervals are clipped at 100 %" in text
+    bars = [line for line in spec.plot(PAPER).axes[0].collections if hasattr(line, "get_segments")]
     assert max(end[1] for bar in bars for segment in bar.get_segments() for end in segment) == 100
-    assert max(cell["high"] for cell in explorer(findings)["cells"]) == 100
-    assert "cut at" not in plates(Findings(sweep.material))[0].caption
+    assert max(cell["high"] for cell in build_explorer(findings)["cells"]) == 100
+    assert "clipped at" not in list_figures(Findings(sweep.tables))[0].caption

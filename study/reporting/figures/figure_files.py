@@ -5,29 +5,28 @@ No dates, no random identifiers; fonts as outlines (SVG) or embedded TrueType (P
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from study.reporting.figures.style import Look
+from study.reporting.figures.style import Style
 
-UNDATED: Mapping[str, Mapping[str, str | None]] = MappingProxyType(
+FORMATS: Mapping[str, Mapping[str, str | None]] = MappingProxyType(
     {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}}
 )
-"""Per format what is left out of its metadata, because it would differ from day to day or version to version."""
+"""Each format with the metadata to leave out, because they differ from day to day or version to version."""
 
 
-def save(figure: Figure, stem: Path, *, look: Look) -> list[Path]:
-    """Writes `stem` with each format's ending; the files, in the order of `UNDATED`."""
+def save_figure(figure: Figure, stem: Path, *, style: Style, formats: Sequence[str] = tuple(FORMATS)) -> list[Path]:
+    """Writes `stem` with the ending of each format; returns the files in the order of `formats`."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = []
-    with mpl.rc_context(look.settings()):
-        figure.draw_without_rendering()  # the layout is solved once and not for each format
+    paths = [stem.with_name(f"{stem.name}.{ending}") for ending in formats]
+    with mpl.rc_context(style.rc_params()):
+        figure.draw_without_rendering()  # solve the layout once, not again for each format
         figure.set_layout_engine("none")
-        for ending, metadata in UNDATED.items():
-            paths.append(stem.with_name(f"{stem.name}.{ending}"))
-            figure.savefig(paths[-1], format=ending, metadata=dict(metadata))
+        for path, ending in zip(paths, formats, strict=True):
+            figure.savefig(path, format=ending, metadata=dict(FORMATS[ending]))
     return paths

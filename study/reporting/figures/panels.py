@@ -1,7 +1,7 @@
-"""Panels and series: the frame that every figure of runs is drawn into.
+"""Panels, series and the legend: the frame that every figure of runs is drawn into.
 
-One panel for each combination of the layout's remaining factors, two or three beside each other; the series keep their mark
-in all of them, and one legend stands above, or in the place that the last row leaves.
+One panel for each combination of the layout's remaining factors, two or three in a row; a series keeps its mark in all of
+them. The single legend is above the panels, or in the cell that the last row leaves empty.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -17,11 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from study.analysis import labels
-from study.analysis.cell_grid import CellLevels
+from study.analysis.cell_grid import TEST_ACCURACY, CellLevels, FloatArray
 from study.analysis.factor_layout import FactorLayout, describe_group, group_rows, read_cells
-from study.reporting.figures.style import SURFACE, Look, Mark, marks
+from study.reporting.figures.style import SURFACE, Mark, Style, assign_marks
 
-LETTER = 0.62
+_LETTER = 0.62
 """Mean width of a letter of DejaVu Sans, in text sizes."""
 
 
@@ -35,18 +36,18 @@ class Series:
     mark: Mark
 
     @property
-    def short(self) -> str:
+    def short_title(self) -> str:
         """The name as figures have room for it."""
         return labels.shorten(self.title)
 
-    def within(self, table: pd.DataFrame) -> pd.DataFrame:
+    def select(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows that belong to the series."""
         return table[[key == self.levels for key in read_cells(table, self.factors)]]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel and the runs that it shows. `left` and `bottom`: it stands at that edge of the figure."""
+    """One panel and the runs that it shows. `left` and `bottom`: whether it is at that edge of the figure."""
 
     ax: Axes
     table: pd.DataFrame
@@ -54,68 +55,106 @@ class Panel:
     bottom: bool
 
 
-def series_of(table: pd.DataFrame, places: FactorLayout) -> list[Series]:
+def list_series(table: pd.DataFrame, layout: FactorLayout) -> list[Series]:
     """The study's series, in the order of their marks."""
-    found = marks([group.levels for group in group_rows(table, places.series)])
-    return [Series(places.series, key, describe_group(places.series, key), mark) for key, mark in found.items()]
+    marks = assign_marks([group.levels for group in group_rows(table, layout.series)])
+    return [Series(layout.series, key, describe_group(layout.series, key), mark) for key, mark in marks.items()]
 
 
-def panelled(
-    table: pd.DataFrame, factors: Sequence[str], *, look: Look, height: float | None = None
+def create_panels(
+    table: pd.DataFrame, factors: Sequence[str], *, style: Style, height: float | None = None
 ) -> tuple[Figure, list[Panel]]:
-    """A figure with a panel for each combination of the factors; `height` of one row in inches where it isn't usual.
+    """A figure with a panel for each combination of the factors; `height` of one row in inches, by default the style's.
 
-    Axes are shared, their names stand only at the figure's edge. The figure is outside pyplot's state.
+    The panels share their axes. The figure is outside pyplot's state.
     """
-    parts = group_rows(table, factors)
-    titles = [labels.shorten(part.title, letters=40) for part in parts]
-    columns = columns_for(titles, look=look)
-    rows = math.ceil(len(parts) / columns)
-    figure = Figure(figsize=(look.wide if columns > 1 else look.width, rows * (height or look.height)))
+    groups = group_rows(table, factors)
+    titles = [labels.shorten(group.title, letters=40) for group in groups]
+    columns = count_columns(titles, style=style)
+    rows = math.ceil(len(groups) / columns)
+    figure = Figure(figsize=(style.wide if columns > 1 else style.width, rows * (height or style.height)))
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for ax, title_text in zip(axes, titles, strict=False):
-        ax.set_title(title_text)
+    for ax, title in zip(axes, titles, strict=False):
+        ax.set_title(title)
         sns.despine(ax=ax)
-    for ax in axes[len(parts) - columns : (rows - 1) * columns]:  # those above a place that stays empty
+    for ax in axes[len(groups) - columns : (rows - 1) * columns]:  # those above an empty cell
         ax.xaxis.set_tick_params(labelbottom=True)
-    for ax in axes[len(parts) :]:
+    for ax in axes[len(groups) :]:
         ax.remove()
     panels = [
-        Panel(ax, table[part.rows], left=place % columns == 0, bottom=place + columns >= len(parts))
-        for place, (ax, part) in enumerate(zip(axes, parts, strict=False))
+        Panel(ax, table[group.rows], left=place % columns == 0, bottom=place + columns >= len(groups))
+        for place, (ax, group) in enumerate(zip(axes, groups, strict=False))
     ]
     return figure, panels
 
 
-def columns_for(titles: Sequence[str], *, look: Look) -> int:
-    """How many panels stand beside each other: three where that leaves fewer places empty and titles have the room."""
-    room = look.wide * 72 / 3 > LETTER * look.text * max(map(len, titles), default=0)
+def count_columns(titles: Sequence[str], *, style: Style) -> int:
+    """How many panels are in a row: three where that leaves fewer cells empty and titles have the room."""
+    room = style.wide * 72 / 3 > _LETTER * style.text * max(map(len, titles), default=0)
     if len(titles) < 3 or not room:
         return min(len(titles), 2)
     return 3 if len(titles) % 3 == 0 or (len(titles) % 2 and len(titles) % 3 == 2) else 2
 
 
-def edge_labels(panels: Sequence[Panel], *, x: str, y: str) -> None:
+def label_axes(panels: Sequence[Panel], *, x: str, y: str) -> None:
     """Names the axes at the figure's left and lower edge."""
     for panel in panels:
         panel.ax.set_ylabel(y if panel.left else "")
         panel.ax.set_xlabel(x if panel.bottom else "")
 
 
-def series_legend(figure: Figure, series: Sequence[Series], *, look: Look, line: bool = True) -> None:
-    """One legend for all panels: in the last row's empty place, or above, in as many columns as there is room for."""
-    handles = [Line2D([], [], color=one.mark.colour, marker=one.mark.marker, label=one.short) for one in series]
-    for handle, one in zip(handles, series, strict=True):
-        handle.set_markeredgecolor(SURFACE)
-        handle.set_linestyle(one.mark.linestyle if line else "none")
+def add_legend(figure: Figure, series: Sequence[Series], *, style: Style, line: bool = True) -> None:
+    """One legend for all panels: in the last row's empty cell, or above, in as many columns as there is room for."""
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=one.mark.color,
+            marker=one.mark.marker,
+            markeredgecolor=SURFACE,
+            linestyle=one.mark.linestyle if line else "none",
+            label=one.short_title,
+        )
+        for one in series
+    ]
     grid = figure.axes[0].get_gridspec()
-    assert grid is not None, "panels stand in a grid"
+    assert grid is not None, "panels are cells of a grid"
     empty = grid.nrows * grid.ncols - len(figure.axes)
     if empty:
-        place = (1 - empty / grid.ncols / 2, 0.5 / grid.nrows)
-        figure.legend(handles=handles, loc="center", bbox_to_anchor=place)
+        figure.legend(handles=handles, loc="center", bbox_to_anchor=(1 - empty / grid.ncols / 2, 0.5 / grid.nrows))
         return
-    letters = 72 * figure.get_figwidth() / (LETTER * look.small)
-    widest = max(len(one.short) for one in series) + (6 if line else 4)
-    columns = max(1, min(len(handles), int(letters / widest)))
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns)
+    letters = 72 * figure.get_figwidth() / (_LETTER * style.small)
+    widest = max(len(one.short_title) for one in series) + (6 if line else 4)
+    figure.legend(handles=handles, loc="outside upper center", ncols=max(1, min(len(handles), int(letters / widest))))
+
+
+def annotate_right(ax: Axes, text: str, at: tuple[float, float], *, style: Style, color: str, gap: float) -> None:
+    """A small text to the right of a point, `gap` points away."""
+    ax.annotate(
+        text,
+        at,
+        xytext=(gap, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=style.small,
+        color=color,
+        annotation_clip=False,
+    )
+
+
+def read_floats(table: pd.DataFrame, column: str) -> FloatArray:
+    """A numeric column as floats, NaN where an entry is missing."""
+    return table[column].to_numpy(dtype=float, na_value=np.nan)
+
+
+def read_done(runs: pd.DataFrame, column: str) -> FloatArray:
+    """A numeric column of the runs that are done; NaN for the others."""
+    return np.where((runs["status"] == "done").to_numpy(dtype=bool), read_floats(runs, column), np.nan)
+
+
+def scatter_runs(ax: Axes, at: FloatArray, runs: pd.DataFrame, *, mark: Mark, style: Style) -> None:
+    """Every run that is done as a small pale point at its test accuracy in percent."""
+    frame = pd.DataFrame({"x": at, "y": 100 * read_done(runs, TEST_ACCURACY)}).dropna().sort_values(["x", "y"])
+    sns.scatterplot(
+        frame, x="x", y="y", color=mark.color, alpha=0.5, s=style.point_area, linewidth=0, ax=ax, legend=False, zorder=2
+    )

@@ -1,8 +1,8 @@
-"""How every figure looks: two sizes (paper column, slide), one colour, marker and dash per name, deterministic files.
+"""How every figure looks: two sizes (paper column, slide), one color, marker and dash per name, deterministic files.
 
-A backbone keeps its colour and marker in all figures of all reports: the well-known names have theirs by table, further
-names take the entries left over, in sorted order. The colours keep apart under the common forms of colour blindness and
-the first three also in greyscale (lightness 29, 46, 61); marker and dash say the same again.
+A backbone keeps its color and marker in all figures of all reports: known names have theirs by table, other names take
+the remaining ones in sorted order. The colors stay distinct under the common forms of color blindness, the first three
+also in grayscale (lightness 29, 46, 61); marker and dash repeat the distinction.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from matplotlib.typing import LineStyleType
 
 from study.analysis.cell_grid import CellLevels, Level
 
-P = ParamSpec("P")
-R = TypeVar("R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 INK, MUTED, GRID, SURFACE = "#1f2329", "#6b7280", "#dde1e7", "#ffffff"
-"""Text and axes, secondary text and reference lines, grid, background; a page may put its own in their place."""
+"""Text and axes, secondary text and reference lines, grid, background; the HTML page replaces them by CSS variables."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How one series is drawn. `dark` stands for `colour` on a dark page."""
+    """How one series is drawn. `dark` replaces `color` on a dark page."""
 
-    colour: str
+    color: str
     dark: str
-    marker: str  # matplotlib's
-    shape: str  # the same in Vega's words
+    marker: str  # matplotlib's name
+    shape: str  # Vega's name of the same marker
     dash: tuple[int, ...]  # on and off in line widths; () is solid
 
     @property
@@ -53,39 +53,42 @@ MARKS = (
     Mark("#6b7280", "#a8afba", ">", "triangle-right", (4, 4)),
 )
 
-KNOWN: Mapping[Level, int] = MappingProxyType({"convmixer": 0, "vit": 1, "mlp_mixer": 2, "convnext": 3, "metaformer": 6})
-"""Backbones by their place in `MARKS`."""
+BACKBONE_MARKS: Mapping[Level, int] = MappingProxyType(
+    {"convmixer": 0, "vit": 1, "mlp_mixer": 2, "convnext": 3, "metaformer": 6}
+)
+"""Known backbones: index into `MARKS`."""
 
-KIN: Mapping[Level, int] = MappingProxyType(
+TOKEN_MIXER_MARKS: Mapping[Level, int] = MappingProxyType(
     {"depthwise_conv": 0, "attention": 1, "mlp": 2, "pooling": 4, "random": 5, "identity": 7}
 )
-"""Token mixers, drawn like the backbone that is known for them."""
+"""Token mixers: index into `MARKS`, shared with the backbone that is known for the mixer."""
 
 
-def marks(keys: Sequence[CellLevels]) -> dict[CellLevels, Mark]:
-    """A mark for each series, in the order of `MARKS`; a series is known by its first level.
+def assign_marks(keys: Sequence[CellLevels]) -> dict[CellLevels, Mark]:
+    """A mark for each series, in the order of `MARKS`; a series is recognized by its first level.
 
-    Names without a mark of their own, and further series of a known name, take what is left over: first what is nobody's.
+    Unknown names, and further series of a known name, take the remaining marks, those of no known backbone first.
     """
-    wanted = {key: {**KIN, **KNOWN}[key[0]] for key in keys if key[0] in KNOWN or key[0] in KIN}
+    known = {**TOKEN_MIXER_MARKS, **BACKBONE_MARKS}
     owner: dict[int, CellLevels] = {}
-    for key in sorted(wanted, key=lambda key: (key[0] not in KNOWN, keys.index(key))):
-        owner.setdefault(wanted[key], key)
-    reserved = set(KNOWN.values())
+    wanted = [key for key in keys if key[0] in known]
+    for key in sorted(wanted, key=lambda key: (key[0] not in BACKBONE_MARKS, keys.index(key))):
+        owner.setdefault(known[key[0]], key)
+    reserved = set(BACKBONE_MARKS.values())
     free = [place for place in sorted(range(len(MARKS)), key=lambda place: (place in reserved, place)) if place not in owner]
     rest = [key for key in keys if key not in owner.values()]
-    turns = free or list(range(len(MARKS)))
-    places = {key: place for place, key in owner.items()} | {key: turns[n % len(turns)] for n, key in enumerate(rest)}
+    cycle = free or list(range(len(MARKS)))
+    places = {key: place for place, key in owner.items()} | {key: cycle[n % len(cycle)] for n, key in enumerate(rest)}
     return {key: MARKS[places[key]] for key in sorted(keys, key=lambda key: places[key])}
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """Sizes of a figure in inches and points."""
 
     name: str
     width: float  # inches, of a figure with one panel
-    wide: float  # inches, of a figure with several panels side by side
+    wide: float  # inches, of a figure with several panels in a row
     height: float
     text: float  # points
     line: float
@@ -96,18 +99,24 @@ class Look:
         """Points, of ticks and legends."""
         return self.text - (1 if self.text < 12 else 3)
 
-    def settings(self) -> dict[Any, Any]:
-        """matplotlib's settings; fonts are those that matplotlib brings, so that files are equal everywhere."""
+    @property
+    def point_area(self) -> float:
+        """Square points, of the small point of a single run."""
+        return (self.marker * 0.4) ** 2
+
+    def rc_params(self) -> dict[Any, Any]:
+        """matplotlib's settings. The fonts are those that matplotlib ships, so that files are equal on all machines."""
+        ticks = {"major.width": self.line * 0.6, "major.size": self.text * 0.35, "minor.size": 0, "major.pad": self.text * 0.35}
+        colors = dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK)
+        small = ("xtick.labelsize", "ytick.labelsize", "legend.fontsize", "legend.title_fontsize")
         return {
             **sns.axes_style("ticks"),
+            **colors,
+            **{f"{axis}tick.{name}": value for axis in "xy" for name, value in ticks.items()},
+            **dict.fromkeys(small, self.small),
+            **dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize"), self.text),
+            **dict.fromkeys(("figure.facecolor", "axes.facecolor"), SURFACE),
             "font.family": "DejaVu Sans",
-            "font.size": self.text,
-            "axes.labelsize": self.text,
-            "axes.titlesize": self.text,
-            "xtick.labelsize": self.small,
-            "ytick.labelsize": self.small,
-            "legend.fontsize": self.small,
-            "legend.title_fontsize": self.small,
             "legend.frameon": False,
             "legend.handlelength": 2.2,
             "legend.columnspacing": 1.2,
@@ -117,31 +126,17 @@ class Look:
             "lines.markeredgewidth": self.line * 0.5,
             "errorbar.capsize": self.marker * 0.4,
             "axes.linewidth": self.line * 0.6,
-            "grid.linewidth": self.line * 0.5,
-            "grid.color": GRID,
             "axes.grid": True,
             "axes.grid.axis": "y",
             "axes.axisbelow": True,
-            "axes.edgecolor": INK,
-            "axes.labelcolor": INK,
-            "text.color": INK,
-            "xtick.color": INK,
-            "ytick.color": INK,
-            "xtick.major.width": self.line * 0.6,
-            "ytick.major.width": self.line * 0.6,
-            "xtick.major.size": self.text * 0.35,
-            "ytick.major.size": self.text * 0.35,
-            "xtick.minor.size": 0,
-            "xtick.major.pad": self.text * 0.35,
-            "ytick.major.pad": self.text * 0.35,
             "axes.labelpad": self.text * 0.4,
             "axes.titlepad": self.text * 0.6,
+            "axes.unicode_minus": True,
+            "grid.linewidth": self.line * 0.5,
+            "grid.color": GRID,
+            "figure.constrained_layout.use": True,
             "figure.constrained_layout.w_pad": self.text * 0.006,
             "figure.constrained_layout.h_pad": self.text * 0.006,
-            "figure.facecolor": SURFACE,
-            "axes.facecolor": SURFACE,
-            "figure.constrained_layout.use": True,
-            "axes.unicode_minus": True,
             "svg.hashsalt": "study",
             "svg.fonttype": "path",
             "pdf.fonttype": 42,
@@ -150,19 +145,19 @@ class Look:
         }
 
 
-PAPER = Look("paper", width=3.25, wide=6.75, height=2.35, text=8, line=1.2, marker=5.5)
-TALK = Look("talk", width=8.0, wide=12.0, height=5.2, text=19, line=2.8, marker=12)
-LOOKS: Mapping[str, Look] = MappingProxyType({look.name: look for look in (PAPER, TALK)})
+PAPER = Style("paper", width=3.25, wide=6.75, height=2.35, text=8, line=1.2, marker=5.5)
+TALK = Style("talk", width=8.0, wide=12.0, height=5.2, text=19, line=2.8, marker=12)
+STYLES: Mapping[str, Style] = MappingProxyType({style.name: style for style in (PAPER, TALK)})
 
 
-def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """A drawing function whose `look` keyword (paper unless given) is in force while it draws."""
+def apply_style(plot: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Decorates a plotting function: the settings of its keyword `style` (paper by default) apply while it draws."""
 
-    @functools.wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
-        look = kwargs.get("look", PAPER)
-        assert isinstance(look, Look)
-        with mpl.rc_context(look.settings()):
-            return draw(*args, **kwargs)
+    @functools.wraps(plot)
+    def plot_in_style(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        style = kwargs.get("style", PAPER)
+        assert isinstance(style, Style)
+        with mpl.rc_context(style.rc_params()):
+            return plot(*args, **kwargs)
 
-    return drawn
+    return plot_in_style

@@ -1,13 +1,10 @@
-"""Learning curves and tuning: means over seeds and the band between the lowest and the highest of them.
+"""Learning curves and tuning: means over seeds, in the band from the lowest to the highest seed.
 
-The band is a range and no interval: it shows every seed there is and says nothing about others. Accuracies over epochs
-stand on a scale on which every halving of the error takes the same room: so the first epochs and the last tenths of a point
-can be read in one figure.
+The band is a range, not an interval: it covers the seeds that were run and says nothing about others. Accuracies over
+epochs are on the log scale of the error, so that the first epochs and the last tenths of a point are legible in one figure.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,127 +16,122 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from study.analysis import labels
 from study.analysis.cell_grid import FloatArray
 from study.analysis.factor_layout import FactorLayout
-from study.reporting.figures.cost_plots import cost_axis
-from study.reporting.figures.panels import Panel, Series, edge_labels, panelled, series_legend, series_of
-from study.reporting.figures.style import PAPER, Look, styled
+from study.analysis.tuning_choices import VALIDATION_ACCURACY
+from study.reporting.figures.cost_plots import set_log_axis
+from study.reporting.figures.panels import Panel, Series, add_legend, create_panels, label_axes, list_series, read_floats
+from study.reporting.figures.style import PAPER, Style, apply_style
 
-PERCENT = ("val_accuracy", "train_accuracy")
-JUDGED = "val_accuracy"  # what trials are chosen by
-ROUND = (*range(0, 90, 10), 90, 95, 98, 99, 99.5, 99.8, 99.9)
-"""Ticks of accuracies, per cent."""
+ACCURACY_CURVES = (VALIDATION_ACCURACY, "train_accuracy")
+_TICKS = (*range(0, 90, 10), 90, 95, 98, 99, 99.5, 99.8, 99.9)
+"""Ticks of accuracies, percent."""
 
 
-@styled
-def learning_curves(
-    table: pd.DataFrame, curves: pd.DataFrame, *, places: FactorLayout, measure: str, look: Look = PAPER
+@apply_style
+def plot_learning_curves(
+    table: pd.DataFrame, curves: pd.DataFrame, *, layout: FactorLayout, measure: str, style: Style = PAPER
 ) -> Figure:
     """A panel for each level along the layout's axis, in it each series' mean and range of `measure` over epochs.
 
-    `curves` is long: one row per run and epoch. Runs that diverged are shown as far as they came.
+    `curves` is long: one row per run and epoch. Runs that diverged are shown up to their last epoch.
     """
     joined = curves[["run_id", "epoch", measure]].merge(table, on="run_id", suffixes=("", "_final"))
-    factors = (places.along, *places.panels)
-    figure, panels = panelled(joined, factors, look=look, height=look.height * 0.75)
-    series = series_of(table, places)
+    figure, panels = create_panels(joined, (layout.along, *layout.panels), style=style, height=style.height * 0.75)
+    series = list_series(table, layout)
     for panel in panels:
         for one in series:
-            mean_and_range(panel, one, measure=measure)
+            _plot_mean_and_range(panel, one, measure=measure, over="epoch")
         panel.ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    if measure in PERCENT:
-        error_scale(panels[0].ax, closest=closest_to_perfect(table))
-    edge_labels(panels, x="epoch", y=labels.format_axis_label(measure))
-    series_legend(figure, series, look=look)
+    if measure in ACCURACY_CURVES:
+        _set_error_scale(panels[0].ax, resolution=_find_resolution(table))
+    label_axes(panels, x="epoch", y=labels.format_axis_label(measure))
+    add_legend(figure, series, style=style)
     return figure
 
 
-@styled
-def tuning_flatness(trials: pd.DataFrame, tuned: str, *, places: FactorLayout, look: Look = PAPER) -> Figure:
+@apply_style
+def plot_sensitivity(trials: pd.DataFrame, tuned: str, *, layout: FactorLayout, style: Style = PAPER) -> Figure:
     """How validation accuracy depends on a tuned option, a panel for each level along the layout's axis.
 
-    A flat top says that the choice mattered little, a top at the edge that the range was too narrow. `trials` has one row
-    per trial and seed; the layout names the other factors. Rings mark what was chosen, where a column `selected` tells.
+    A flat maximum says that the choice mattered little, one at the boundary that the search range was too narrow. `trials`
+    has one row per trial and seed; circles mark the level that its column `selected`, if any, marks as chosen.
     """
-    done = trials[(trials["status"] == "done").to_numpy(dtype=bool) & trials[JUDGED].notna().to_numpy(dtype=bool)]
-    figure, panels = panelled(done, (places.along, *places.panels), look=look, height=look.height * 0.75)
-    series = series_of(trials, places)
+    done = trials[(trials["status"] == "done").to_numpy(dtype=bool) & trials[VALIDATION_ACCURACY].notna()]
+    figure, panels = create_panels(done, (layout.along, *layout.panels), style=style, height=style.height * 0.75)
+    series = list_series(trials, layout)
     for panel in panels:
         for one in series:
-            mean_and_range(panel, one, measure=JUDGED, over=tuned)
-        chosen_rings(panel, series, tuned=tuned, look=look)
-    known = done[tuned].astype(float)
+            _plot_mean_and_range(panel, one, measure=VALIDATION_ACCURACY, over=tuned)
+            if "selected" in panel.table:
+                _circle_selected(panel, one, tuned=tuned, style=style)
+                panel.ax.margins(y=0.2)  # room for the circles
+    known = read_floats(done, tuned)
     if known.min() > 0 and known.max() > 5 * known.min():
-        cost_axis(panels[0].ax, np.asarray(known, dtype=np.float64))
-    edge_labels(panels, x=labels.format_axis_label(tuned), y=labels.format_axis_label(JUDGED))
-    series_legend(figure, series, look=look)
+        set_log_axis(panels[0].ax, known)
+    label_axes(panels, x=labels.format_axis_label(tuned), y=labels.format_axis_label(VALIDATION_ACCURACY))
+    add_legend(figure, series, style=style)
     return figure
 
 
-def closest_to_perfect(table: pd.DataFrame) -> float:
-    """Half a validation image, per cent: what stands for no error at all, which has no logarithm."""
-    images = pd.to_numeric(table.get("val_images", pd.Series(dtype=float)), errors="coerce").max()
-    return 50 / float(images) if images > 0 else 0.05
+def _find_resolution(table: pd.DataFrame) -> float:
+    """Half a validation image in percent: it replaces an error of zero, which has no logarithm."""
+    images = read_floats(table, "val_images") if "val_images" in table else np.zeros(1)
+    most = float(np.max(images, initial=0.0, where=images > 0))
+    return 50 / most if most else 0.05
 
 
-def error_scale(ax: Axes, *, closest: float) -> None:
-    """Accuracy in per cent, spaced by the logarithm of the error; round ticks that keep a distance from each other."""
-    low, high = ax.dataLim.y0, min(ax.dataLim.y1, 100 - closest)
+def _set_error_scale(ax: Axes, *, resolution: float) -> None:
+    """Accuracy in percent on the log scale of the error, with round ticks that keep a distance."""
+    low, high = ax.dataLim.y0, min(ax.dataLim.y1, 100 - resolution)
 
-    def place(accuracy: FloatArray) -> FloatArray:
-        return np.asarray(-np.log(np.maximum(100 - np.asarray(accuracy, dtype=float), closest)))
+    def to_height(accuracy: FloatArray) -> FloatArray:
+        return np.asarray(-np.log(np.maximum(100 - np.asarray(accuracy, dtype=float), resolution)))
 
-    def accuracy(place: FloatArray) -> FloatArray:
-        return np.asarray(100 - np.exp(-np.asarray(place, dtype=float)))
+    def to_accuracy(height: FloatArray) -> FloatArray:
+        return np.asarray(100 - np.exp(-np.asarray(height, dtype=float)))
 
-    ax.set_yscale("function", functions=(place, accuracy))
-    start, end = place(np.array([low, high]))
+    ax.set_yscale("function", functions=(to_height, to_accuracy))
+    start, end = to_height(np.array([low, high]))
     pad = 0.04 * (end - start)
-    ax.set_ylim(*map(float, accuracy(np.array([start - pad, end + pad]))))
-    inside = np.array([tick for tick in ROUND if low <= tick <= high], dtype=np.float64)
-    shown: list[int] = []
-    for tick, at in enumerate(place(inside)):
-        if not shown or at - place(inside)[shown[-1]] > 0.12 * (end - start):
+    ax.set_ylim(*map(float, to_accuracy(np.array([start - pad, end + pad]))))
+    shown: list[float] = []
+    for tick in (tick for tick in _TICKS if low <= tick <= high):
+        if not shown or np.diff(to_height(np.array([shown[-1], tick])))[0] > 0.12 * (end - start):
             shown.append(tick)
-    ax.yaxis.set_major_locator(FixedLocator(inside[shown].tolist()))
+    ax.yaxis.set_major_locator(FixedLocator(shown))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def chosen_rings(panel: Panel, series: Sequence[Series], *, tuned: str, look: Look) -> None:
-    """A ring around the mean of each series' chosen level."""
-    if "selected" not in panel.table:
-        return
-    picked = panel.table[panel.table["selected"].fillna(False).to_numpy(dtype=bool)]
-    for one in series:
-        own = one.within(picked)
-        if len(own):
-            at, mean = float(own[tuned].iloc[0]), 100 * float(own[JUDGED].astype(float).mean())
-            panel.ax.plot(
-                [at],
-                [mean],
-                "o",
-                markerfacecolor="none",
-                markeredgecolor=one.mark.colour,
-                markersize=look.marker * 2.2,
-                markeredgewidth=look.line,
-            )
-    panel.ax.margins(y=0.2)  # room for the rings
-
-
-def mean_and_range(panel: Panel, one: Series, *, measure: str, over: str = "epoch") -> None:
-    """One series' mean line over its range in one panel."""
-    own = one.within(panel.table)
+def _circle_selected(panel: Panel, one: Series, *, tuned: str, style: Style) -> None:
+    """A circle around the mean of the series' selected level."""
+    own = one.select(panel.table[panel.table["selected"].fillna(False).to_numpy(dtype=bool)])
     if own.empty:
         return
-    scale = 100 if measure in PERCENT else 1
-    frame = pd.DataFrame({"at": own[over].astype(float), "value": scale * own[measure].astype(float)}).dropna()
-    marker = None if over == "epoch" else one.mark.marker
+    panel.ax.plot(
+        [float(own[tuned].iloc[0])],
+        [100 * read_floats(own, VALIDATION_ACCURACY).mean()],
+        "o",
+        markerfacecolor="none",
+        markeredgecolor=one.mark.color,
+        markersize=style.marker * 2.2,
+        markeredgewidth=style.line,
+    )
+
+
+def _plot_mean_and_range(panel: Panel, one: Series, *, measure: str, over: str) -> None:
+    """One series' mean line over its range in one panel."""
+    own = one.select(panel.table)
+    if own.empty:
+        return
+    scale = 100 if measure in ACCURACY_CURVES else 1
+    frame = pd.DataFrame({"at": read_floats(own, over), "value": scale * read_floats(own, measure)}).dropna()
     sns.lineplot(
         frame,
         x="at",
         y="value",
         estimator="mean",
         errorbar=("pi", 100),
-        color=one.mark.colour,
-        marker=marker,
+        color=one.mark.color,
+        marker=None if over == "epoch" else one.mark.marker,
         ax=panel.ax,
         legend=False,
         linestyle=one.mark.linestyle,

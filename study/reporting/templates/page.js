@@ -1,99 +1,50 @@
-// The page's own script: draws what was computed, and keeps plot, curves and table of runs at one selection.
+// Keeps the charts and the table of runs at one selection of runs.
 
 const root = document.documentElement;
 const element = (id) => document.getElementById(id);
 const data = element("explorer") ? JSON.parse(element("explorer").textContent) : null;
-const chosen = new Set();
-const views = {};
+const selected = new Set();
+const charts = {};
 let table = null;
 
-// A colour of the page ("var(--mark-0)") as the browser shows it now, so that plots follow light and dark.
-function resolved(value) {
-  const probe = document.createElement("span");
-  probe.style.color = value;
-  document.body.append(probe);
-  const colour = getComputedStyle(probe).color;
-  probe.remove();
-  return colour;
-}
-
-function withColours(part) {
-  if (typeof part === "string") return part.startsWith("var(--") ? resolved(part) : part;
-  if (Array.isArray(part)) return part.map(withColours);
-  if (part === null || typeof part !== "object") return part;
-  return Object.fromEntries(Object.entries(part).map(([key, value]) => [key, withColours(value)]));
-}
-
-function look() {
-  const ink = "var(--ink)", grid = "var(--grid)";
-  const axis = { labelColor: ink, titleColor: ink, gridColor: grid, domainColor: ink, tickColor: ink, titleFontWeight: "normal",
-    labelFontSize: 12, titleFontSize: 13 };
-  return { background: "transparent", axis, axisX: { grid: false }, view: { stroke: null },
-    legend: { labelColor: ink, labelFontSize: 12, columns: innerWidth < 600 ? 2 : 0 }, font: "system-ui, sans-serif" };
-}
-
-async function draw(place, spec, datasets) {
-  views[place]?.finalize();
-  const filled = withColours({ ...spec, datasets, config: look() });
-  const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true };
-  const result = await vegaEmbed(element(place), filled, options);
-  views[place] = result;
-  return result.view;
-}
-
-const runsNow = () => data.runs.map((run) => ({ ...run, chosen: chosen.has(run.id) }));
-
-function curvesNow() {
-  return data.runs.filter((run) => chosen.has(run.id) && data.curves[run.id]).flatMap((run) => {
-    const curve = data.curves[run.id];
-    return curve.epoch.map((epoch, at) => {
-      const values = Object.fromEntries(Object.entries(curve).map(([name, column]) => [name, column[at]]));
-      return { id: run.id, cell: run.cell, seed: run.seed, series: run.series, ...values };
-    });
-  });
-}
-
-async function drawScatter() {
-  const view = await draw("scatter", data.costs[element("cost").value].spec, { runs: runsNow(), cells: data.cells });
-  view.addEventListener("click", (_, item) => item?.datum?.id && toggle(item.datum.id));
-}
-
-async function drawCurves() {
-  if (!element("measure")) return;
-  await draw("curves", data.measures[element("measure").value].spec, { chosen: curvesNow() });
-  const names = [...chosen];
-  element("chosen").textContent = names.length ? `${names.length} chosen: ${names.slice(0, 6).join(", ")}${names.length > 6 ? ", …" : ""}`
-    : "None chosen: click points above, or tick runs in the table.";
+async function draw(place, choices) {
+  charts[place]?.finalize();
+  const { runs, cells, curves } = data;
+  const { chart } = choices[element(`${place}-choice`).value];
+  const spec = { ...chart, params: [{ name: "selected", value: [...selected] }], datasets: { runs, cells, curves } };
+  charts[place] = await vegaEmbed(element(place), spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true });
+  charts[place].view.addEventListener("click", (_, item) => item?.datum?.id && toggle(item.datum.id));
+  await showSelection();
 }
 
 function toggle(id) {
-  chosen.has(id) ? chosen.delete(id) : chosen.add(id);
-  selectRows();
-  return redraw();
+  selected.delete(id) || selected.add(id);
+  return showSelection();
 }
 
-function redraw() {
-  return data ? Promise.all([drawScatter(), drawCurves()]) : Promise.resolve();
+let updatesTable = false;  // the table reports a selection that the script itself made, too
+async function showSelection() {
+  const ids = [...selected];
+  if (table) {
+    updatesTable = true;
+    table.rows().deselect();
+    table.rows((_, __, row) => selected.has(row.dataset.run)).select();
+    updatesTable = false;
+  }
+  if (element("selected")) element("selected").textContent = ids.length
+    ? `${ids.length} selected: ${ids.slice(0, 6).join(", ")}${ids.length > 6 ? ", …" : ""}`
+    : "None selected: click points above, or tick runs in the table.";
+  await Promise.all(Object.values(charts).map(({ view }) => view.signal("selected", ids).runAsync()));
 }
 
-// The table is told without being asked back, or each selection would answer the other for ever.
-let telling = false;
-function selectRows() {
-  if (!table) return;
-  telling = true;
-  table.rows().deselect();
-  table.rows((_, __, row) => chosen.has(row.dataset.run)).select();
-  telling = false;
+function readTable() {
+  if (updatesTable || !data) return;
+  selected.clear();
+  table.rows({ selected: true }).nodes().each((row) => selected.add(row.dataset.run));
+  showSelection();
 }
 
-function readRows() {
-  if (telling || !data) return;
-  chosen.clear();
-  table.rows({ selected: true }).nodes().each((row) => chosen.add(row.dataset.run));
-  redraw();
-}
-
-async function makeTable() {
+async function buildTable() {
   const source = element("datatables");
   if (!source) return;
   const address = URL.createObjectURL(new Blob([source.textContent], { type: "text/javascript" }));
@@ -104,47 +55,40 @@ async function makeTable() {
     select: { style: "multi", selector: "td:first-child" },
     order: [],
     pageLength: 25,
-    language: { search: "Search all columns", select: { rows: { _: "%d chosen", 1: "1 chosen", 0: "" } } },
+    language: { search: "Search all columns", select: { rows: { _: "%d selected", 1: "1 selected", 0: "" } } },
   });
-  table.on("select deselect", readRows);
+  table.on("select deselect", readTable);
   const filters = element("filters");
   filters.hidden = !filters.children.length;
   filters.addEventListener("submit", (event) => event.preventDefault());
-  filters.addEventListener("change", (event) => {
-    const wanted = event.target.value;
-    table.column(Number(event.target.dataset.column)).search(wanted, { exact: wanted !== "" }).draw();
-  });
+  filters.addEventListener("change", ({ target: { value, dataset } }) =>
+    table.column(Number(dataset.column)).search(value, { exact: value !== "" }).draw());
 }
 
-function firstChoice() {
-  const seen = new Set();
-  for (const run of data.runs) {
-    if (!seen.has(run.series)) chosen.add(run.id);
-    seen.add(run.series);
-  }
-}
-
-function themes() {
+function switchThemes() {
   const button = element("theme"), system = matchMedia("(prefers-color-scheme: dark)");
-  const dark = () => (root.style.colorScheme || (system.matches ? "dark" : "light")) === "dark";
+  const isDark = () => (root.style.colorScheme || (system.matches ? "dark" : "light")) === "dark";
   const show = () => {
-    button.textContent = dark() ? "Light" : "Dark";
-    button.setAttribute("aria-label", `Change to ${dark() ? "light" : "dark"} colours`);
-    root.classList.toggle("dark", dark());
+    button.textContent = isDark() ? "Light" : "Dark";
+    button.setAttribute("aria-label", `Change to ${isDark() ? "light" : "dark"} colors`);
+    root.classList.toggle("dark", isDark());  // DataTables' style sheet looks for it
   };
   button.hidden = false;
-  button.addEventListener("click", () => { root.style.colorScheme = dark() ? "light" : "dark"; show(); redraw(); });
-  system.addEventListener("change", () => { show(); redraw(); });
+  button.addEventListener("click", () => { root.style.colorScheme = isDark() ? "light" : "dark"; show(); });
+  system.addEventListener("change", show);
   show();
 }
 
-themes();
-await makeTable();
+switchThemes();
+await buildTable();
 if (data) {
-  firstChoice();
-  selectRows();
-  await redraw();
-  element("cost").addEventListener("change", drawScatter);
-  element("measure")?.addEventListener("change", drawCurves);
+  const series = new Set();
+  for (const run of data.runs) if (!series.has(run.series)) selected.add(run.id), series.add(run.series);
+  for (const [place, choices] of Object.entries({ scatter: data.costs, curves: data.measures })) {
+    if (!choices.length) continue;
+    await draw(place, choices);
+    element(`${place}-choice`).addEventListener("change", () => draw(place, choices));
+  }
+  await showSelection();
 }
 root.dataset.ready = "yes";
