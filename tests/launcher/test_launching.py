@@ -176,7 +176,7 @@ def test_the_report_comes_when_the_jobs_have_ended_however_they_ended(site: Site
     site.await_training()
     [running] = site.status()["running"]
     site.rack.cluster.run("scancel", running["job"])
-    report = site.folder / "reports/sweep/report.md"
+    report = site.folder / "runs/sweep/report/report.md"
     site.eventually(report.exists, what="the report of what there is")
     site.await_jobs_end()
     before = report.read_text()
@@ -200,7 +200,7 @@ def test_the_final_stage_follows_the_trials(site: Site) -> None:
     site.write(asked)
     assert "the 4 final runs, when these have ended" in site.type("launch --report seeds=[0,1]")
     (site.folder / "sweep.yaml").write_text("edited while jobs are queued")
-    site.eventually((site.folder / "reports/sweep/report.md").exists, what="the report")
+    site.eventually((site.folder / "runs/sweep/report/report.md").exists, what="the report")
     site.await_jobs_end()
     site.write(asked.replace("seeds: [0]", "seeds: [0, 1]"))
     site.assert_same_as_undisturbed()
