@@ -24,7 +24,7 @@ from benchmarks.peers import timm_step
 from benchmarks.subjects import SUBJECTS, Subject, run_of, timm_model
 from benchmarks.tables import print_table, write_json
 from benchmarks.turns import Prepare, Timing, cores, elsewhere, ratio, take_turns
-from study.backbones import build_spec
+from study.backbones import build_backbone
 from study.training.device import DeviceChoice
 from study.training.model_setup import equipped
 
@@ -116,7 +116,7 @@ def measure(name: str, asked: argparse.Namespace) -> Measured:
 def assert_same_model(subject: Subject) -> None:
     """Peer and project train models of exactly as many parameters."""
     spec = run_of(subject, batch_size=1, precision="fp32").model
-    sizes = [sum(weight.numel() for weight in model.parameters()) for model in (build_spec(spec), timm_model(subject))]
+    sizes = [sum(weight.numel() for weight in model.parameters()) for model in (build_backbone(spec), timm_model(subject))]
     assert sizes[0] == sizes[1], f"{subject.name}: {sizes[0]} parameters against timm's {sizes[1]}"
 
 

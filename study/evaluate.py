@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from study.backbones import build_spec, names, specify, variants
+from study.backbones import build_backbone, names, specify, variants
 from study.backbones.specification import BackboneSpec
 from study.backbones.weight_files import load_weights
 from study.cli.arguments import command_parser, positive_int
@@ -144,7 +144,7 @@ def judge(
     arguments: argparse.Namespace,
 ) -> Evaluation:
     """The figures of the model with these weights, which are all of its weights, on every image of the folder."""
-    model = build_spec(found.spec)
+    model = build_backbone(found.spec)
     model.load_state_dict(weights)
     layout = memory_format(model)
     model.to(device=device.device).to(memory_format=layout)  # type: ignore[call-overload]

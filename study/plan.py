@@ -130,7 +130,7 @@ def _trials(plan: Plan, tuning: Tuning) -> str:
 
 def _cell_table(cells: list[PlannedRun], *, pending: Sequence[str]) -> Table:
     varied = [key for key in cells[0].levels if key not in ("backbone", "model.patch_size")]
-    knobs = any(cell.run.model.fine_knob for cell in cells)
+    knobs = any(cell.run.model.fine_width_option for cell in cells)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("backbone")
     for name in [
@@ -147,7 +147,7 @@ def _cell_table(cells: list[PlannedRun], *, pending: Sequence[str]) -> Table:
         table.add_column(name, justify="right")
     for cell in cells:
         model = cell.run.model
-        hidden = [str(getattr(model, model.fine_knob)) if model.fine_knob else "-"] if knobs else []
+        hidden = [str(getattr(model, model.fine_width_option)) if model.fine_width_option else "-"] if knobs else []
         residual = "" if cell.match.residual is None else f"{cell.match.residual:+.2%}"
         table.add_row(
             model.backbone,

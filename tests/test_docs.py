@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 import study
-from study.backbones import names, specification
+from study.backbones import get_spec_class, names
 from study.config.options import AugmentOptions, DataOptions, MatchOptions, TrainOptions
 from study.config.sweep import Document, FinalSection, TuneSection
 from study.config.sweep_file import read_sweep
@@ -44,7 +44,7 @@ def test_every_option_of_a_section_is_documented_there(section: str) -> None:
 
 def test_every_model_option_is_documented() -> None:
     """The tables of `model` name exactly the options of all backbones that a sweep may give."""
-    given = {name for backbone in names() for name in specification(backbone).model_fields}
+    given = {name for backbone in names() for name in get_spec_class(backbone).model_fields}
     from_data = {"image_size", "in_channels", "num_classes"}
     assert set(re.findall(r"`([\w.]+)`", first_cells("model"))) == given - from_data
 

@@ -1,7 +1,7 @@
 """The body that all backbones share: stem, blocks, head.
 
 A block consists of `token_mixing` and `channel_mixing`; with `stem` and `head` these are the four parts that every
-parameter and every multiply-accumulate belongs to. A parameter's part is read off its name.
+parameter and every multiply-accumulate belongs to. A parameter's part is part of its name.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from study.backbones.closed_form import PARTS
-from study.backbones.initialization import Rule
-from study.backbones.specification import BackboneSpec
-
-Settings = Mapping[str, str | int]
+from study.backbones.closed_form import MODEL_PARTS, Cost, PartCost, mlp_cost, norm_cost
+from study.backbones.head import SequenceHead, head_cost
+from study.backbones.initialization import DistributionRule
+from study.backbones.layers import Mlp, build_sequence_norm
+from study.backbones.specification import BackboneSpec, Settings
+from study.backbones.stem import SequenceStem, stem_cost
 
 
 class Backbone(nn.Module):
-    """An image classifier: float images b c h w -> logits b k. `spec` says what it is."""
+    """An image classifier: float images b c h w -> logits b k. `spec` describes it completely."""
 
     def __init__(self, spec: BackboneSpec, *, stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module) -> None:
         super().__init__()
@@ -35,26 +36,26 @@ class Backbone(nn.Module):
         return logits
 
     def parameter_part(self, name: str) -> str:
-        """The part that a parameter or module belongs to, by its name: the first word that is a part's."""
-        return next(word for word in name.split(".") if word in PARTS)
+        """The part that a parameter or module belongs to: the first word of its dotted name that is a part's."""
+        return next(word for word in name.split(".") if word in MODEL_PARTS)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the registry knows of a backbone; its file ends with one.
+    """A registry entry, with which the file of a backbone ends.
 
-    `published` holds the settings of published variants by name, `paper` the distributions that their papers draw
-    weights from, and `timm_names` pairs our module names with timm's, `*` standing for a block's number.
+    `variants` holds the settings of published variants by name, `paper_distribution` the distributions that their papers
+    draw weights from, and `timm_names` pairs our module names with timm's, `*` being a block's number.
     """
 
     specification: type[BackboneSpec]
     construct: Callable[[Any], Backbone]  # takes the specification's own class
-    paper: Rule | None = None
-    published: Mapping[str, Settings] = field(default_factory=dict)
+    paper_distribution: DistributionRule | None = None
+    variants: Mapping[str, Settings] = field(default_factory=dict)
     timm_names: Sequence[tuple[str, str]] = ()
 
 
-def block(*, token_mixing: nn.Module, channel_mixing: nn.Module) -> nn.Sequential:
+def build_block(*, token_mixing: nn.Module, channel_mixing: nn.Module) -> nn.Sequential:
     """One block: first over the tokens, then over the features."""
     return nn.Sequential(OrderedDict(token_mixing=token_mixing, channel_mixing=channel_mixing))
 
@@ -70,3 +71,34 @@ class PreNormResidual(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         mixed: Tensor = self.mixer(self.norm(tokens))
         return tokens + mixed
+
+
+def build_pre_norm_backbone(spec: BackboneSpec, *, build_token_mixer: Callable[[], nn.Module], mlp_dim: int) -> Backbone:
+    """The body of ViT, MLP-Mixer and MetaFormer, which differ in their token mixer only: images b c h w -> logits b k.
+
+    The token mixer maps b n d -> b n d, and the channel mixer is an MLP of `mlp_dim` hidden features.
+    """
+
+    def build_sublayer(mixer: nn.Module) -> nn.Module:
+        return PreNormResidual(build_sequence_norm(spec.norm, spec.dim), mixer)
+
+    blocks = [
+        build_block(
+            token_mixing=build_sublayer(build_token_mixer()),
+            channel_mixing=build_sublayer(Mlp(spec.dim, mlp_dim, activation=spec.activation)),
+        )
+        for _ in range(spec.depth)
+    ]
+    return Backbone(spec, stem=SequenceStem(spec), blocks=blocks, head=SequenceHead(spec))
+
+
+def pre_norm_cost(spec: BackboneSpec, *, token_mixer: PartCost, mlp_dim: int) -> Cost:
+    """The exact cost of `build_pre_norm_backbone`, by arithmetic, from that of one token mixer."""
+    return Cost(
+        {
+            "stem": stem_cost(spec, normed=False),
+            "token_mixing": spec.depth * (norm_cost(spec.dim) + token_mixer),
+            "channel_mixing": spec.depth * (norm_cost(spec.dim) + mlp_cost(spec.sequence, spec.dim, mlp_dim)),
+            "head": head_cost(spec, normed=True),
+        }
+    )

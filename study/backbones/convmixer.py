@@ -20,27 +20,28 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from study.backbones.base import Architecture, Backbone, Settings, block
-from study.backbones.closed_form import Cost, depthwise, linear, norm
+from study.backbones.base import Architecture, Backbone, build_block
+from study.backbones.closed_form import Cost, depthwise_cost, linear_cost, norm_cost
 from study.backbones.depthwise_conv import DepthwiseConv2d
 from study.backbones.head import GridHead, head_cost
-from study.backbones.initialization import POSITIONS_STD, Distribution, fan_in
-from study.backbones.kernel_size import KernelPixels, KernelSize, natural_kernel
-from study.backbones.layers import activation, grid_norm
-from study.backbones.specification import BackboneSpec, Norm, option
-from study.backbones.stem import grid_stem, stem_cost
+from study.backbones.initialization import Distribution, common_paper_distribution, fan_in
+from study.backbones.kernel_size import KernelPixels, KernelSize, default_kernel_size
+from study.backbones.layers import build_activation, build_grid_norm
+from study.backbones.specification import BackboneSpec, Norm, Settings, neutral_option
+from study.backbones.stem import build_grid_stem, stem_cost
 
 
 class ConvMixerSpec(BackboneSpec):
     """Width `dim`, `depth` blocks, and an odd `kernel_size` in tokens, or its span in pixels."""
 
     backbone: ClassVar[str] = "convmixer"
-    grid_only: ClassVar[str | None] = "a depthwise convolution"
+    width_multiple: ClassVar[int | None] = 1
+    grid_mixer: ClassVar[str | None] = "a depthwise convolution"
 
-    norm: Norm = option("batch")
-    kernel_pixels: KernelPixels = option(None)
-    kernel_size: KernelSize = Field(default_factory=natural_kernel)
-    residual: Literal["depthwise", "pointwise", "both", "none"] = option("depthwise")  # which steps are added to
+    norm: Norm = neutral_option("batch")
+    kernel_pixels: KernelPixels = neutral_option(None)
+    kernel_size: KernelSize = Field(default_factory=default_kernel_size)
+    residual: Literal["depthwise", "pointwise", "both", "none"] = neutral_option("depthwise")  # the layers it spans
 
     def closed_form(self) -> Cost:
         """The exact cost, by arithmetic."""
@@ -48,20 +49,28 @@ class ConvMixerSpec(BackboneSpec):
         return Cost(
             {
                 "stem": stem_cost(self, normed=True),
-                "token_mixing": self.depth * (depthwise(self.grid, d, self.kernel_size) + norm(d)),
-                "channel_mixing": self.depth * (linear(n, d, d) + norm(d)),
+                "token_mixing": self.depth * (depthwise_cost(self.grid, d, self.kernel_size) + norm_cost(d)),
+                "channel_mixing": self.depth * (linear_cost(n, d, d) + norm_cost(d)),
                 "head": head_cost(self, normed=False),
             }
         )
 
-    def width_step(self, head_dim: int) -> int:
-        """Any width will do: there are no heads."""
-        return self.smallest_step(1)
-
     @classmethod
-    def widths(cls, dim: int, head_dim: int) -> dict[str, int]:
+    def width_options(cls, dim: int, head_dim: int) -> dict[str, int]:
         """Nothing else follows from the width."""
         return {"dim": dim}
+
+
+_IMAGENET: Settings = {"image_size": 224, "in_channels": 3, "num_classes": 1000, "initialization": "paper"}
+_CIFAR10: Settings = {"image_size": 32, "in_channels": 3, "num_classes": 10, "initialization": "paper"}
+_VARIANTS: Mapping[str, Settings] = {
+    # the paper's table 1; weights at github.com/locuslab/convmixer
+    "convmixer_1536_20": {**_IMAGENET, "dim": 1536, "depth": 20, "patch_size": 7, "kernel_size": 9},
+    "convmixer_768_32": {**_IMAGENET, "dim": 768, "depth": 32, "patch_size": 7, "kernel_size": 7, "activation": "relu"},
+    "convmixer_1024_20_ks9_p14": {**_IMAGENET, "dim": 1024, "depth": 20, "patch_size": 14, "kernel_size": 9},
+    # github.com/locuslab/convmixer-cifar10, whose default is k=5, with the kernel of 7 that a review of it trained
+    "convmixer_256_8": {**_CIFAR10, "dim": 256, "depth": 8, "patch_size": 2, "kernel_size": 7},
+}
 
 
 class Residual(nn.Module):
@@ -76,58 +85,46 @@ class Residual(nn.Module):
         return changed + features
 
 
-def mixing(spec: ConvMixerSpec, convolution: nn.Module, *, residual: bool) -> nn.Module:
+def _build_mixing(spec: ConvMixerSpec, convolution: nn.Module, *, residual: bool) -> nn.Module:
     """norm(activation(convolution(x))), and if `residual` x added: b d h w -> b d h w."""
-    layers = OrderedDict(convolution=convolution, activation=activation(spec.activation), norm=grid_norm(spec.norm, spec.dim))
+    layers = OrderedDict(
+        convolution=convolution, activation=build_activation(spec.activation), norm=build_grid_norm(spec.norm, spec.dim)
+    )
     return Residual(nn.Sequential(layers)) if residual else nn.Sequential(layers)
 
 
-def convmixer(spec: ConvMixerSpec) -> Backbone:
-    """The backbone that the specification describes: images b c h w -> logits b k."""
+def build_convmixer(spec: ConvMixerSpec) -> Backbone:
+    """The backbone of a specification: images b c h w -> logits b k."""
+    d, residual = spec.dim, spec.residual
     blocks = [
-        block(
-            token_mixing=mixing(
-                spec, DepthwiseConv2d(spec.dim, spec.kernel_size), residual=spec.residual in ("depthwise", "both")
-            ),
-            channel_mixing=mixing(
-                spec, nn.Conv2d(spec.dim, spec.dim, kernel_size=1), residual=spec.residual in ("pointwise", "both")
-            ),
+        build_block(
+            token_mixing=_build_mixing(spec, DepthwiseConv2d(d, spec.kernel_size), residual=residual in ("depthwise", "both")),
+            channel_mixing=_build_mixing(spec, nn.Conv2d(d, d, kernel_size=1), residual=residual in ("pointwise", "both")),
         )
         for _ in range(spec.depth)
     ]
-    return Backbone(spec, stem=grid_stem(spec, normed=True), blocks=blocks, head=GridHead(spec, normed=False))
+    return Backbone(spec, stem=build_grid_stem(spec, normed=True), blocks=blocks, head=GridHead(spec, normed=False))
 
 
-def paper_initialization(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
+def _paper_distribution(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
     """The authors' code (locuslab/convmixer) keeps torch's defaults: uniform within 1 / sqrt(fan-in), norms 1 and 0."""
-    if name.endswith("table"):  # positions, which the paper doesn't have
-        return Distribution("normal", POSITIONS_STD)
     if isinstance(module, nn.Conv2d | nn.Linear):
         return Distribution("uniform", 1 / math.sqrt(fan_in(module.weight)))
-    return Distribution("constant", 1.0 if name.endswith("weight") else 0.0)
+    return common_paper_distribution(name, parameter)
 
 
-IMAGENET: Settings = {"image_size": 224, "in_channels": 3, "num_classes": 1000, "initialization": "paper"}
-CIFAR10: Settings = {"image_size": 32, "in_channels": 3, "num_classes": 10, "initialization": "paper"}
-PUBLISHED: Mapping[str, Settings] = {
-    # the paper's table 1; weights at github.com/locuslab/convmixer
-    "convmixer_1536_20": {**IMAGENET, "dim": 1536, "depth": 20, "patch_size": 7, "kernel_size": 9},
-    "convmixer_768_32": {**IMAGENET, "dim": 768, "depth": 32, "patch_size": 7, "kernel_size": 7, "activation": "relu"},
-    "convmixer_1024_20_ks9_p14": {**IMAGENET, "dim": 1024, "depth": 20, "patch_size": 14, "kernel_size": 9},
-    # github.com/locuslab/convmixer-cifar10, whose default is k=5, with the kernel of 7 that a review of it trained
-    "convmixer_256_8": {**CIFAR10, "dim": 256, "depth": 8, "patch_size": 2, "kernel_size": 7},
-}
-
-TIMM_NAMES = (
-    ("stem.patch_embedding.projection", "stem.0"),
-    ("stem.norm", "stem.2"),
-    ("blocks.*.token_mixing.inner.convolution", "blocks.*.0.fn.0"),
-    ("blocks.*.token_mixing.inner.norm", "blocks.*.0.fn.2"),
-    ("blocks.*.channel_mixing.convolution", "blocks.*.1"),
-    ("blocks.*.channel_mixing.norm", "blocks.*.3"),
-    ("head.classifier", "head"),
-)
-
-ARCHITECTURE = Architecture(
-    specification=ConvMixerSpec, construct=convmixer, paper=paper_initialization, published=PUBLISHED, timm_names=TIMM_NAMES
+CONVMIXER = Architecture(
+    specification=ConvMixerSpec,
+    construct=build_convmixer,
+    paper_distribution=_paper_distribution,
+    variants=_VARIANTS,
+    timm_names=(
+        ("stem.patch_embedding.projection", "stem.0"),
+        ("stem.norm", "stem.2"),
+        ("blocks.*.token_mixing.inner.convolution", "blocks.*.0.fn.0"),
+        ("blocks.*.token_mixing.inner.norm", "blocks.*.0.fn.2"),
+        ("blocks.*.channel_mixing.convolution", "blocks.*.1"),
+        ("blocks.*.channel_mixing.norm", "blocks.*.3"),
+        ("head.classifier", "head"),
+    ),
 )

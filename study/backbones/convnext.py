@@ -14,41 +14,34 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from study.backbones.base import Architecture, Backbone, Settings
-from study.backbones.closed_form import Cost, Part, depthwise, mlp, norm
+from study.backbones.base import Architecture, Backbone
+from study.backbones.closed_form import Cost, PartCost, depthwise_cost, mlp_cost, norm_cost
 from study.backbones.depthwise_conv import DepthwiseConv2d
 from study.backbones.head import GridHead, head_cost
-from study.backbones.initialization import LAYER_SCALE, Distribution
-from study.backbones.kernel_size import KernelPixels, KernelSize, natural_kernel
-from study.backbones.layers import Mlp, grid_norm
-from study.backbones.specification import BackboneSpec, option
-from study.backbones.stem import grid_stem, stem_cost
-
-MLP_RATIO = 4  # hidden width of the MLP in widths: figure 4's inverted bottleneck
-WIDTH_STEP = 8  # there are no heads; multiples of eight keep vector units and tensor cores busy
-
-
-def natural_mlp_dim(resolved: dict[str, Any]) -> int:
-    """Four times the width."""
-    return MLP_RATIO * int(resolved["dim"])
+from study.backbones.initialization import LAYER_SCALE, Distribution, common_paper_distribution
+from study.backbones.kernel_size import KernelPixels, KernelSize, default_kernel_size
+from study.backbones.layers import MLP_RATIO, Mlp, build_grid_norm, default_mlp_dim
+from study.backbones.specification import BackboneSpec, Settings, neutral_option
+from study.backbones.stem import build_grid_stem, stem_cost
 
 
 class ConvNeXtSpec(BackboneSpec):
     """Width `dim`, `depth` blocks, an odd `kernel_size` in tokens or its span in pixels, `mlp_dim` hidden features."""
 
     backbone: ClassVar[str] = "convnext"
-    fine_knob: ClassVar[str | None] = "mlp_dim"
-    grid_only: ClassVar[str | None] = "a depthwise convolution"
+    width_multiple: ClassVar[int | None] = 8  # keeps vector units and tensor cores busy
+    fine_width_option: ClassVar[str | None] = "mlp_dim"
+    grid_mixer: ClassVar[str | None] = "a depthwise convolution"
 
-    kernel_pixels: KernelPixels = option(None)
-    kernel_size: KernelSize = Field(default_factory=natural_kernel)
-    mlp_dim: int = Field(default_factory=natural_mlp_dim, ge=1)
+    kernel_pixels: KernelPixels = neutral_option(None)
+    kernel_size: KernelSize = Field(default_factory=default_kernel_size)
+    mlp_dim: int = Field(default_factory=default_mlp_dim, ge=1)
 
     def closed_form(self) -> Cost:
         """The exact cost, by arithmetic; the layer scale belongs to the channel mixer."""
@@ -56,20 +49,31 @@ class ConvNeXtSpec(BackboneSpec):
         return Cost(
             {
                 "stem": stem_cost(self, normed=False),
-                "token_mixing": self.depth * (depthwise(self.grid, d, self.kernel_size) + norm(d)),
-                "channel_mixing": self.depth * (mlp(n, d, self.mlp_dim) + Part(params=d)),
+                "token_mixing": self.depth * (depthwise_cost(self.grid, d, self.kernel_size) + norm_cost(d)),
+                "channel_mixing": self.depth * (mlp_cost(n, d, self.mlp_dim) + PartCost(params=d)),
                 "head": head_cost(self, normed=True),
             }
         )
 
-    def width_step(self, head_dim: int) -> int:
-        """Eight features."""
-        return WIDTH_STEP
-
     @classmethod
-    def widths(cls, dim: int, head_dim: int) -> dict[str, int]:
+    def width_options(cls, dim: int, head_dim: int) -> dict[str, int]:
         """The paper's hidden width."""
         return {"dim": dim, "mlp_dim": MLP_RATIO * dim}
+
+
+_IMAGENET: Settings = {
+    "image_size": 224,
+    "in_channels": 3,
+    "num_classes": 1000,
+    "patch_size": 16,
+    "kernel_size": 7,
+    "initialization": "paper",
+}
+_VARIANTS: Mapping[str, Settings] = {  # table 2: the sizes of ViT-S, B and L
+    "convnext_isotropic_small": {**_IMAGENET, "dim": 384, "depth": 18},
+    "convnext_isotropic_base": {**_IMAGENET, "dim": 768, "depth": 18},
+    "convnext_isotropic_large": {**_IMAGENET, "dim": 1024, "depth": 36},
+}
 
 
 class ScaledMlp(nn.Module):
@@ -77,7 +81,7 @@ class ScaledMlp(nn.Module):
 
     def __init__(self, spec: ConvNeXtSpec) -> None:
         super().__init__()
-        self.mlp = Mlp(spec.dim, spec.mlp_dim, nonlinearity=spec.activation)
+        self.mlp = Mlp(spec.dim, spec.mlp_dim, activation=spec.activation)
         self.layer_scale = nn.Parameter(torch.ones(spec.dim))
 
     def forward(self, grid: Tensor) -> Tensor:
@@ -91,7 +95,7 @@ class ConvNeXtBlock(nn.Module):
     def __init__(self, spec: ConvNeXtSpec) -> None:
         super().__init__()
         convolution = DepthwiseConv2d(spec.dim, spec.kernel_size)
-        self.token_mixing = nn.Sequential(OrderedDict(convolution=convolution, norm=grid_norm(spec.norm, spec.dim)))
+        self.token_mixing = nn.Sequential(OrderedDict(convolution=convolution, norm=build_grid_norm(spec.norm, spec.dim)))
         self.channel_mixing = ScaledMlp(spec)
 
     def forward(self, grid: Tensor) -> Tensor:
@@ -99,33 +103,21 @@ class ConvNeXtBlock(nn.Module):
         return grid + mixed
 
 
-def convnext(spec: ConvNeXtSpec) -> Backbone:
-    """The backbone that the specification describes: images b c h w -> logits b k."""
+def build_convnext(spec: ConvNeXtSpec) -> Backbone:
+    """The backbone of a specification: images b c h w -> logits b k."""
     blocks = [ConvNeXtBlock(spec) for _ in range(spec.depth)]
-    return Backbone(spec, stem=grid_stem(spec, normed=False), blocks=blocks, head=GridHead(spec, normed=True))
+    return Backbone(spec, stem=build_grid_stem(spec, normed=False), blocks=blocks, head=GridHead(spec, normed=True))
 
 
-def paper_initialization(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
+def _paper_distribution(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
     """Weights normal with 0.02 (appendix A.1; its truncation at +-2 is 100 standard deviations away), biases zero."""
     if name.endswith("layer_scale"):
         return Distribution("constant", LAYER_SCALE)
     if parameter.ndim > 1:
         return Distribution("normal", 0.02)
-    return Distribution("constant", 1.0 if name.endswith("weight") and parameter.ndim == 1 else 0.0)  # norms: 1 and 0
+    return common_paper_distribution(name, parameter)
 
 
-IMAGENET: Settings = {
-    "image_size": 224,
-    "in_channels": 3,
-    "num_classes": 1000,
-    "patch_size": 16,
-    "kernel_size": 7,
-    "initialization": "paper",
-}
-PUBLISHED: Mapping[str, Settings] = {  # table 2: the sizes of ViT-S, B and L
-    "convnext_isotropic_small": {**IMAGENET, "dim": 384, "depth": 18},
-    "convnext_isotropic_base": {**IMAGENET, "dim": 768, "depth": 18},
-    "convnext_isotropic_large": {**IMAGENET, "dim": 1024, "depth": 36},
-}
-
-ARCHITECTURE = Architecture(specification=ConvNeXtSpec, construct=convnext, paper=paper_initialization, published=PUBLISHED)
+CONVNEXT = Architecture(
+    specification=ConvNeXtSpec, construct=build_convnext, paper_distribution=_paper_distribution, variants=_VARIANTS
+)

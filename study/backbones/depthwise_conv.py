@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class DepthwiseConv2d(nn.Conv2d):
     """Each feature is convolved with its own k x k filter, zeros around the grid: b d h w -> b d h w.
 
-    `convolution` (grid, weight, bias -> grid) may be set to compute the same in another way; None is torch's own.
+    `convolution` (grid, weight, bias -> grid) may be set to another implementation; None is torch's.
     """
 
     convolution: Callable[[Tensor, Tensor, Tensor | None], Tensor] | None = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from study.backbones.closed_form import Part, linear, norm
-from study.backbones.layers import LAYER_NORM_EPS, sequence_norm
+from study.backbones.closed_form import PartCost, linear_cost, norm_cost
+from study.backbones.layers import LAYER_NORM_EPS, build_sequence_norm
 from study.backbones.specification import BackboneSpec
 
 
@@ -14,13 +14,13 @@ class SequenceHead(nn.Module):
 
     def __init__(self, spec: BackboneSpec) -> None:
         super().__init__()
-        self.reads_class_token = spec.pooling == "class_token"
-        self.norm = sequence_norm(spec.norm, spec.dim)
+        self.has_class_token = spec.pooling == "class_token"
+        self.norm = build_sequence_norm(spec.norm, spec.dim)
         self.classifier = nn.Linear(spec.dim, spec.num_classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
         normed: Tensor = self.norm(tokens)
-        pooled = normed[:, 0] if self.reads_class_token else normed.mean(dim=1)
+        pooled = normed[:, 0] if self.has_class_token else normed.mean(dim=1)
         logits: Tensor = self.classifier(pooled)
         return logits
 
@@ -30,7 +30,9 @@ class GridHead(nn.Module):
 
     def __init__(self, spec: BackboneSpec, *, normed: bool) -> None:
         super().__init__()
-        self.norm = nn.Identity() if not normed else _vector_norm(spec)
+        self.norm: nn.Module = nn.Identity()
+        if normed:
+            self.norm = nn.BatchNorm1d(spec.dim) if spec.norm == "batch" else nn.LayerNorm(spec.dim, eps=LAYER_NORM_EPS)
         self.classifier = nn.Linear(spec.dim, spec.num_classes)
 
     def forward(self, grid: Tensor) -> Tensor:
@@ -38,11 +40,6 @@ class GridHead(nn.Module):
         return logits
 
 
-def _vector_norm(spec: BackboneSpec) -> nn.Module:
-    """The norm for one vector per image, b d."""
-    return nn.BatchNorm1d(spec.dim) if spec.norm == "batch" else nn.LayerNorm(spec.dim, eps=LAYER_NORM_EPS)
-
-
-def head_cost(spec: BackboneSpec, *, normed: bool) -> Part:
+def head_cost(spec: BackboneSpec, *, normed: bool) -> PartCost:
     """The cost of either head, by arithmetic."""
-    return (norm(spec.dim) if normed else Part()) + linear(1, spec.dim, spec.num_classes)
+    return (norm_cost(spec.dim) if normed else PartCost()) + linear_cost(1, spec.dim, spec.num_classes)

@@ -1,4 +1,4 @@
-"""Where a backbone's first weights come from: keyed streams, so that backbones and widths can be compared.
+"""Initial weights from keyed random streams, so that backbones and widths can be compared.
 
 `matched` initialization is the same for every backbone. The patch embedding is drawn from the stream (seed, "patch
 embedding"), filter by filter: backbones of equal width begin with the same one, bit for bit, and a narrower backbone
@@ -6,7 +6,7 @@ with the first filters of a wider one. Every other parameter is drawn from (seed
 nothing depends on what was drawn before it. All weights are normal with variance 1 / fan-in (LeCun et al., "Efficient
 backprop", 1998, section 4.6; the default of the frameworks that ViT and MLP-Mixer were written in), biases and class
 tokens zero, norms one and zero. Learned positions are normal with standard deviation 1, that of the patch embeddings of a
-normalised image to which they are added: with ViT's 0.02, attention over single-pixel tokens can't tell them apart for
+normalized image to which they are added: with ViT's 0.02, attention over single-pixel tokens can't distinguish them for
 most of a short training (measured on digits, p=1, 16 epochs: 28 % against 81 % validation accuracy; LOG.md).
 
 `paper` initialization draws from the same streams, but from the distributions of the backbone's paper; each
@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from study.rng import stream
 
-POSITIONS_STD = 0.02  # in published variants: Dosovitskiy et al., "An image is worth 16x16 words", 2021, their code
-MATCHED_POSITIONS_STD = 1.0
 LAYER_SCALE = 1e-6  # Liu et al., "A ConvNet for the 2020s", 2022, table 5
-UNIT_TRUNCATED_STD = 0.87962566103423978  # the standard deviation of a standard normal that is cut off at -2 and 2
+_MATCHED_POSITIONS_STD = 1.0
+_PAPER_POSITIONS_STD = 0.02  # Dosovitskiy et al., "An image is worth 16x16 words", 2021, their code
+_UNIT_TRUNCATED_STD = 0.87962566103423978  # the standard deviation of a standard normal that is truncated at -2 and 2
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Distribution:
     scale: float = 1.0
 
     def sample(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Numbers of the given shape, drawn in the order of memory."""
+        """Numbers of the given shape, drawn in row-major order."""
         if self.kind == "constant":
             return np.full(shape, self.scale)
         if self.kind == "normal":
@@ -48,50 +48,54 @@ class Distribution:
         if self.kind == "uniform":
             return generator.uniform(-self.scale, self.scale, shape)
         if self.kind == "truncated_normal":  # at two standard deviations before rescaling, as in flax
-            from scipy.special import ndtr, ndtri  # of papers' initializations alone, and slow to load
+            from scipy.special import ndtr, ndtri  # only papers' initializations need it, and it is slow to load
 
             low, high = ndtr(-2.0), ndtr(2.0)
-            return np.asarray(self.scale / UNIT_TRUNCATED_STD * ndtri(low + (high - low) * generator.random(shape)))
+            return np.asarray(self.scale / _UNIT_TRUNCATED_STD * ndtri(low + (high - low) * generator.random(shape)))
         weights = np.exp(generator.random(shape))  # softmax of uniform numbers, row by row
         return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
 
 
-Rule = Callable[[nn.Module, str, nn.Parameter], Distribution]
-"""Gives the distribution of a parameter from the module that holds it, its full name, and itself."""
+DistributionRule = Callable[[nn.Module, str, nn.Parameter], Distribution]
+"""The distribution of a parameter, from the module that holds it, its full name, and itself."""
 
 
-def initialise(model: nn.Module, seed: int, *, rule: Rule) -> None:
-    """Overwrite every parameter of a backbone with its keyed draw from the distribution that the rule gives it."""
+def initialize(model: nn.Module, seed: int, *, rule: DistributionRule) -> None:
+    """Overwrite every parameter of a backbone with its keyed draw from the distribution that `rule` gives it."""
     for module_name, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             full_name = f"{module_name}.{name}"
-            numbers = rule(module, full_name, parameter).sample(stream(*key(full_name, seed)), tuple(parameter.shape))
+            # These words key the streams: with another spelling, all weights of earlier runs would differ.
+            key = (
+                ("patch embedding",) if full_name == "stem.patch_embedding.projection.weight" else ("initialisation", full_name)
+            )
+            numbers = rule(module, full_name, parameter).sample(stream(seed, *key), tuple(parameter.shape))
             with torch.no_grad():
                 parameter.copy_(torch.from_numpy(numbers))
 
 
-def key(name: str, seed: int) -> tuple[int | str, ...]:
-    """The key of a parameter's stream."""
-    if name == "stem.patch_embedding.projection.weight":
-        return (seed, "patch embedding")
-    return (seed, "initialisation", name)  # a key of the stream: another spelling would draw other weights
-
-
-def matched(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
-    """The distribution of a parameter of `module` in matched studies; `name` is its full name."""
+def matched_distribution(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
+    """The distribution of a parameter in matched studies; `name` is its full name."""
     kind = name.rpartition(".")[2]
     if not parameter.requires_grad:
         return Distribution("stochastic_rows")
     if kind == "table":
-        return Distribution("normal", MATCHED_POSITIONS_STD)
+        return Distribution("normal", _MATCHED_POSITIONS_STD)
     if kind in ("bias", "class_token"):
         return Distribution("constant", 0.0)
     if kind == "layer_scale":
         return Distribution("constant", LAYER_SCALE)
-    assert kind == "weight", f"no rule to initialise {name}"
+    assert kind == "weight", f"no rule to initialize {name}"
     if parameter.ndim == 1:  # a norm's scale
         return Distribution("constant", 1.0)
     return Distribution("normal", 1 / math.sqrt(fan_in(parameter)))
+
+
+def common_paper_distribution(name: str, parameter: nn.Parameter) -> Distribution:
+    """What the papers have in common: positions normal with 0.02, norm scales one, everything else zero."""
+    if name.endswith(".table"):
+        return Distribution("normal", _PAPER_POSITIONS_STD)
+    return Distribution("constant", 1.0 if name.endswith("weight") and parameter.ndim == 1 else 0.0)
 
 
 def fan_in(weight: Tensor) -> int:

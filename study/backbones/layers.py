@@ -1,17 +1,25 @@
-"""What bodies are made of beside their mixers: norms, activations and the two-layer MLP.
+"""The layers of bodies other than their mixers: norms, activations and the two-layer MLP.
 
-Tokens come in two layouts: a grid (b d h w), which convolutions want, and a sequence (b n d), which attention and MLPs
-want. Norms exist for both, and normalise the same numbers in both: `layer` each token over its features, `batch` each
+Tokens have one of two layouts: a grid (b d h w), for convolutions, or a sequence (b n d), for attention and MLPs.
+Norms exist for both, and normalize the same numbers in both: `layer` each token over its features, `batch` each
 feature over all tokens of the batch.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import Tensor, nn
 
 from study.backbones.specification import Activation, Norm
 
 LAYER_NORM_EPS = 1e-6  # of ViT, MLP-Mixer and ConvNeXt alike
+MLP_RATIO = 4  # hidden width in widths: ViT's table 1, MLP-Mixer's table 1, ConvNeXt's figure 4
+
+
+def default_mlp_dim(resolved: dict[str, Any]) -> int:
+    """Four times the width."""
+    return MLP_RATIO * int(resolved["dim"])
 
 
 class GridLayerNorm(nn.LayerNorm):
@@ -33,17 +41,17 @@ class SequenceBatchNorm(nn.Module):
         return normed.view_as(tokens)
 
 
-def grid_norm(kind: Norm, dim: int) -> nn.Module:
-    """The norm for tokens laid out as b d h w."""
+def build_grid_norm(kind: Norm, dim: int) -> nn.Module:
+    """The norm for tokens b d h w."""
     return nn.BatchNorm2d(dim) if kind == "batch" else GridLayerNorm(dim, eps=LAYER_NORM_EPS)
 
 
-def sequence_norm(kind: Norm, dim: int) -> nn.Module:
-    """The norm for tokens laid out as b n d."""
+def build_sequence_norm(kind: Norm, dim: int) -> nn.Module:
+    """The norm for tokens b n d."""
     return SequenceBatchNorm(dim) if kind == "batch" else nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
 
 
-def activation(kind: Activation) -> nn.Module:
+def build_activation(kind: Activation) -> nn.Module:
     """The nonlinearity; GELU is the exact one (by the error function)."""
     return nn.GELU() if kind == "gelu" else nn.ReLU()
 
@@ -51,10 +59,10 @@ def activation(kind: Activation) -> nn.Module:
 class Mlp(nn.Module):
     """Linear, activation, linear over the last axis: ... d -> ... d through `hidden` features."""
 
-    def __init__(self, dim: int, hidden: int, *, nonlinearity: Activation) -> None:
+    def __init__(self, dim: int, hidden: int, *, activation: Activation) -> None:
         super().__init__()
         self.expand = nn.Linear(dim, hidden)
-        self.activation = activation(nonlinearity)
+        self.activation = build_activation(activation)
         self.reduce = nn.Linear(hidden, dim)
 
     def forward(self, features: Tensor) -> Tensor:

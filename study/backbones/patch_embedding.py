@@ -13,8 +13,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from study.backbones.closed_form import Part, convolution, norm
-from study.backbones.layers import activation, grid_norm
+from study.backbones.closed_form import PartCost, convolution_cost, norm_cost
+from study.backbones.layers import build_activation, build_grid_norm
 from study.backbones.specification import BackboneSpec
 
 
@@ -35,45 +35,42 @@ class PatchEmbedding(nn.Module):
         return features
 
 
-def conv_stem(spec: BackboneSpec) -> nn.Module:
+def build_conv_stem(spec: BackboneSpec) -> nn.Module:
     """3x3 convolutions of stride 2, each followed by norm and activation, then a 1x1: b c (h p) (w p) -> b d h w.
 
     Xiao et al., "Early convolutions help transformers see better", NeurIPS 2021: features double as the
     image halves. The norm and the activation are those of the body, so that they are no second difference.
     """
     layers: list[nn.Module] = []
-    channels = [spec.in_channels, *stem_channels(spec)]
-    for before, after in pairwise(channels):
+    for before, after in pairwise([spec.in_channels, *conv_stem_widths(spec)]):
         layers += [
             nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, bias=False),
-            grid_norm(spec.norm, after),
-            activation(spec.activation),
+            build_grid_norm(spec.norm, after),
+            build_activation(spec.activation),
         ]
     return nn.Sequential(*layers, nn.Conv2d(spec.dim, spec.dim, kernel_size=1))
 
 
-def stem_channels(spec: BackboneSpec) -> list[int]:
-    """Features after each halving of `conv_stem`, ending with the width."""
+def conv_stem_widths(spec: BackboneSpec) -> list[int]:
+    """Features after each halving of the conv stem, ending with the width."""
     halvings = spec.patch_size.bit_length() - 1
     return [max(1, spec.dim >> (halvings - done)) for done in range(1, halvings + 1)]
 
 
-def patch_embedding(spec: BackboneSpec) -> nn.Module:
-    """The stem that the specification names: b c (h p) (w p) -> b d h w."""
+def build_patch_embedding(spec: BackboneSpec) -> nn.Module:
+    """The patch embedding that `stem` names: b c (h p) (w p) -> b d h w."""
     if spec.stem == "conv":
-        return conv_stem(spec)
-    overlap = spec.stem == "overlap"
-    return PatchEmbedding(spec.in_channels, spec.dim, patch_size=spec.patch_size, overlap=overlap)
+        return build_conv_stem(spec)
+    return PatchEmbedding(spec.in_channels, spec.dim, patch_size=spec.patch_size, overlap=spec.stem == "overlap")
 
 
-def patch_embedding_cost(spec: BackboneSpec) -> Part:
-    """The cost of `patch_embedding`, by arithmetic."""
+def patch_embedding_cost(spec: BackboneSpec) -> PartCost:
+    """The cost of `build_patch_embedding`, by arithmetic."""
     if spec.stem == "conv":
-        cost, before, size = Part(), spec.in_channels, spec.image_size
-        for after in stem_channels(spec):
+        cost, size = PartCost(), spec.image_size
+        for before, after in pairwise([spec.in_channels, *conv_stem_widths(spec)]):
             size //= 2
-            cost += convolution(size**2, before, after, 3, bias=False) + norm(after)
-            before = after
-        return cost + convolution(spec.tokens, spec.dim, spec.dim, 1)
+            cost += convolution_cost(size**2, before, after, 3, bias=False) + norm_cost(after)
+        return cost + convolution_cost(spec.tokens, spec.dim, spec.dim, 1)
     kernel_size = 2 * spec.patch_size - 1 if spec.stem == "overlap" else spec.patch_size
-    return convolution(spec.tokens, spec.in_channels, spec.dim, kernel_size)
+    return convolution_cost(spec.tokens, spec.in_channels, spec.dim, kernel_size)

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from study.backbones import specification
+from study.backbones import get_spec_class
 from study.backbones.specification import BackboneSpec
 from study.config.formats import identity_spelling
 from study.config.options import AugmentOptions, ResolvedData, TrainOptions
@@ -86,7 +86,7 @@ class Run:
         """The run of `to_json`'s document."""
         return Run(
             backbone=document["backbone"],
-            model=specification(document["backbone"]).model_validate_json(json.dumps(document["model"])),
+            model=get_spec_class(document["backbone"]).model_validate_json(json.dumps(document["model"])),
             data=ResolvedData.model_validate_json(json.dumps(document["data"])),
             augment=AugmentOptions.model_validate_json(json.dumps(document["augment"])),
             train=TrainOptions.model_validate_json(json.dumps(document["train"])),

@@ -35,7 +35,7 @@ def verify(specs: Iterable[BackboneSpec], *, cache: Path, keep: bool = True) -> 
     """
     path = cache / f"costs-{fingerprint()}.json"
     known = set(json.loads(path.read_text())) if path.is_file() else set()
-    shallow = dict.fromkeys(spec.revised({"depth": min(spec.depth, BLOCKS)}) for spec in specs)
+    shallow = dict.fromkeys(spec.with_options({"depth": min(spec.depth, BLOCKS)}) for spec in specs)
     new = {key: spec for spec in shallow if (key := spec.backbone + spec.model_dump_json()) not in known}
     with _one_thread():
         for spec in new.values():

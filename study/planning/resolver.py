@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from study.backbones import names, specification
+from study.backbones import get_spec_class, names
 from study.backbones.closed_form import Cost
 from study.backbones.specification import BackboneSpec
 from study.config.mending import mended
@@ -122,12 +122,12 @@ class Resolver:
         if backbone is None:  # told by the form
             return cell, None
         if backbone.value in names():
-            return cell, specification(backbone.value)
+            return cell, get_spec_class(backbone.value)
         problem = Problem("no backbone of this name", backbone.place, "backbone", backbone.value, names())
         self.tell(problem)
         if problem.suggestion is None:
             return cell, None
-        return {**cell, "backbone": Setting(problem.suggestion, backbone.place)}, specification(problem.suggestion)
+        return {**cell, "backbone": Setting(problem.suggestion, backbone.place)}, get_spec_class(problem.suggestion)
 
     def _read(self, kind: type[OptionsT], settings: Cell, section: str) -> Read[OptionsT]:
         own = _section(settings, section)
@@ -219,7 +219,7 @@ class Resolver:
         """
         own = _section(settings, "model")
         overlay = _section(self.sweep.overlays.get(kind.backbone, {}), "model")
-        known = {name for backbone in self._backbones() for name in specification(backbone).model_fields}
+        known = {name for backbone in self._backbones() for name in get_spec_class(backbone).model_fields}
         kept, problems = {name: setting for name, setting in own.items() if name in kind.model_fields}, []
         for name, setting in own.items():
             valid = set(kind.model_fields) if name in overlay else known
@@ -257,7 +257,7 @@ class Resolver:
 
     def _check_norms(self, model: BackboneSpec, train: TrainOptions, settings: Cell) -> None:
         """What only recipe and model together can tell to be impossible."""
-        if train.accumulate > 1 and model.batch_norm:
+        if train.accumulate > 1 and model.has_batch_norm:
             self.tell(
                 Problem(
                     f"{model.backbone} has BatchNorm, which sees the micro-batch: no accumulation with it",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from study.backbones import names, specification
+from study.backbones import get_spec_class, names
 from study.backbones.specification import BackboneSpec
 from study.config.options import MatchOptions, TrainOptions
 from study.errors import Problem, UserError
@@ -57,7 +57,7 @@ def solve_pace(template: BackboneSpec, *, measured: Mapping[BackboneSpec, float]
 
 
 def _specification(speed: Speed) -> BackboneSpec:
-    return specification(speed.backbone).model_validate_json(json.dumps(speed.model))
+    return get_spec_class(speed.backbone).model_validate_json(json.dumps(speed.model))
 
 
 def _told(measured: Mapping[BackboneSpec, float], backbone: str) -> list[str]:

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from study.backbones.closed_form import PARTS, Cost, Part
+from study.backbones.closed_form import MODEL_PARTS, Cost, PartCost
 from study.errors import Problem, UserError
 
-__all__ = ["Cost", "Part", "count_cost"]
+__all__ = ["Cost", "PartCost", "count_cost"]
 
 Value = Any  # torch._C.Value, which has no stubs
 Handler = Callable[[Sequence[Value], Sequence[Value]], Counter[str]]
@@ -56,17 +56,17 @@ def count_cost(model: nn.Module, *, image_size: int, in_channels: int) -> Cost:
     part_of = getattr(model, "parameter_part", None)
     if part_of is None:
         return Cost({"whole": _part(list(model.parameters()), traced[""])})
-    parameters: dict[str, list[nn.Parameter]] = {part: [] for part in PARTS}
+    parameters: dict[str, list[nn.Parameter]] = {part: [] for part in MODEL_PARTS}
     for name, parameter in model.named_parameters():
         parameters[part_of(name)].append(parameter)
-    operators = {part: sum((traced[root] for root in _roots(model, part)), Counter[str]()) for part in PARTS}
-    cost = Cost({part: _part(parameters[part], operators[part]) for part in PARTS})
+    operators = {part: sum((traced[root] for root in _roots(model, part)), Counter[str]()) for part in MODEL_PARTS}
+    cost = Cost({part: _part(parameters[part], operators[part]) for part in MODEL_PARTS})
     assert cost.macs == traced[""]["macs"], "an operator with MACs runs outside the four parts"
     return cost
 
 
-def _part(parameters: Sequence[nn.Parameter], counts: Counter[str]) -> Part:
-    return Part(
+def _part(parameters: Sequence[nn.Parameter], counts: Counter[str]) -> PartCost:
+    return PartCost(
         params=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         frozen_params=sum(parameter.numel() for parameter in parameters if not parameter.requires_grad),
         macs=counts["macs"],
@@ -80,7 +80,7 @@ def _roots(model: nn.Module, part: str) -> list[str]:
     return [
         name
         for name, _ in model.named_modules()
-        if name.rsplit(".", 1)[-1] == part and not set(name.split(".")[:-1]) & set(PARTS)
+        if name.rsplit(".", 1)[-1] == part and not set(name.split(".")[:-1]) & set(MODEL_PARTS)
     ]
 
 

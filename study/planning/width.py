@@ -32,7 +32,7 @@ Sized = tuple[BackboneSpec, Matched]
 
 def solved_options(kind: type[BackboneSpec], match: MatchOptions) -> set[str]:
     """The model options that the budget decides; none where there is no budget."""
-    return set() if match.by == "none" else set(kind.widths(match.head_dim, match.head_dim))
+    return set() if match.by == "none" else set(kind.width_options(match.head_dim, match.head_dim))
 
 
 @dataclass

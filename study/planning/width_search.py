@@ -61,7 +61,7 @@ def solve(spec_template: BackboneSpec, *, by: By, target: int, tolerance: float,
     options are kept.
     """
     price = PRICES[by]
-    solver = _by_width_alone if spec_template.fine_knob is None else _by_width_and_knob
+    solver = _by_width_alone if spec_template.fine_width_option is None else _by_width_and_knob
     return _chosen(
         list(solver(spec_template, price=price, target=target, head_dim=head_dim)), by=by, target=target, tolerance=tolerance
     )
@@ -148,10 +148,10 @@ def _by_width_and_knob(template: BackboneSpec, *, price: Price, target: int, hea
 def _trimmed(spec: BackboneSpec, *, price: Price, target: int) -> BackboneSpec:
     """The spec with its knob at the integer nearest to the target; the price is a straight line in the knob."""
     low, high = (max(1, round(ratio * spec.dim)) for ratio in KNOB_RATIOS)
-    at_low, at_high = price(spec.with_fine(low)), price(spec.with_fine(high))
+    at_low, at_high = price(spec.with_fine_width(low)), price(spec.with_fine_width(high))
     slope = (at_high - at_low) / (high - low)
     knob = low + round((target - at_low) / slope)
-    return spec.with_fine(min(max(knob, low), high))
+    return spec.with_fine_width(min(max(knob, low), high))
 
 
 def _widths_around(template: BackboneSpec, step: int, *, price: Price, target: int, head_dim: int) -> list[int]:
@@ -180,4 +180,6 @@ def _differ_in_knob_only(spec: BackboneSpec, template: BackboneSpec, *, head_dim
     if spec.backbone != template.backbone:
         return False
     natural = template.at_width(spec.dim, head_dim)
-    return spec == (natural if spec.fine_knob is None else natural.with_fine(getattr(spec, spec.fine_knob)))
+    return spec == (
+        natural if spec.fine_width_option is None else natural.with_fine_width(getattr(spec, spec.fine_width_option))
+    )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import torch
 
-from study.backbones import build_spec
+from study.backbones import build_backbone
 from study.config.run import Run
 from study.training.augmentation import Target
 from study.training.device import autocast
@@ -49,7 +49,7 @@ def smaller_parts(batch_size: int, part: int) -> Iterator[int]:
 
 def accepted(run: Run, size: int) -> int:
     """The number of micro-batches of `size` images, unless BatchNorm forbids them."""
-    if sees_whole_batch(build_spec(run.model, seed=run.seed)):
+    if sees_whole_batch(build_backbone(run.model, seed=run.seed)):
         told = f"a batch of {run.train.batch_size} doesn't fit into memory; train.batch_size={size} would"
         raise OutOfMemory(f"{told} (BatchNorm sees the whole batch, so it can't be cut into micro-batches)")
     return run.train.batch_size // size
@@ -70,7 +70,7 @@ def fits(run: Run, size: int, *, device: torch.device) -> bool:
 
 def trial_step(run: Run, size: int, *, device: torch.device) -> None:
     """One step as the run would take it, on `size` images."""
-    model = build_spec(run.model, seed=run.seed)
+    model = build_backbone(run.model, seed=run.seed)
     layout = memory_format(model)
     model.to(device=device).to(memory_format=layout)  # type: ignore[call-overload]
     state = initial_state(model, run, device=device, epoch_steps=1)

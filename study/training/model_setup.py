@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from study.backbones import build_spec
+from study.backbones import build_backbone
 from study.backbones.base import Backbone
 from study.config.run import Run
 from study.config.variant import Compiled, Variant
@@ -57,7 +57,7 @@ def placed(run: Run, choice: DeviceChoice, *, variant: Variant | None = None, ra
     `variant` is the one that was fastest on this device, where that was measured. A model that is compiled is so when it is
     first called; its copies are not. Several ranks don't compile theirs, whose norms talk to each other.
     """
-    model = build_spec(run.model, seed=run.seed)
+    model = build_backbone(run.model, seed=run.seed)
     layout = memory_format(model) if variant is None else FORMATS[variant.memory_layout]
     compiled = None if variant is None or ranks.size > 1 else variant.compiled
     if ranks.size > 1:

@@ -1,4 +1,4 @@
-"""The closed form is what fvcore counts and what torch counts, for every backbone with every option."""
+"""The closed form equals fvcore's count and torch's count, for every backbone with every option."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from study.backbones import BACKBONES, build_spec, names, specify
-from study.backbones.closed_form import pairs_within
+from study.backbones import BACKBONES, build_backbone, names, specify
+from study.backbones.closed_form import count_pairs_within
 from study.backbones.specification import BackboneSpec
 from study.backbones.token_mixers import TOKEN_MIXERS
 from study.errors import UserError
@@ -68,8 +68,8 @@ def specs(draw: st.DrawFn) -> BackboneSpec:
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.filter_too_much])
 @given(spec=specs())
 def test_fvcore_counts_the_closed_form(spec: BackboneSpec) -> None:
-    """The traced count and the closed form are equal in every part and every figure."""
-    cost = count_cost(build_spec(spec), image_size=spec.image_size, in_channels=spec.in_channels)
+    """The traced count and the closed form are equal in every part and every number."""
+    cost = count_cost(build_backbone(spec), image_size=spec.image_size, in_channels=spec.in_channels)
     assert cost == spec.closed_form()
 
 
@@ -85,15 +85,15 @@ def test_torch_counts_the_same_on_the_meta_device(spec: BackboneSpec) -> None:
 
 
 def unfused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """What the fused kernel computes, as two products."""
+    """The fused kernel's result, as two products."""
     return (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1) @ v
 
 
 @pytest.mark.parametrize("pooling", ["mean", "class_token"])
 @pytest.mark.parametrize("name", ["vit", "metaformer"])
 def test_attention_costs_the_same_however_it_is_executed(name: str, pooling: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attention written out as two products is charged what the fused operator is charged."""
-    model = build_spec(specify(name, SMALL | {"heads": 4, "pooling": pooling}))
+    """Attention written out as two products costs as much as the fused operator."""
+    model = build_backbone(specify(name, SMALL | {"heads": 4, "pooling": pooling}))
     fused = count_cost(model, image_size=8, in_channels=3)
     monkeypatch.setattr(functional, "scaled_dot_product_attention", unfused_attention)
     assert count_cost(model, image_size=8, in_channels=3) == fused == model.spec.closed_form()
@@ -101,8 +101,8 @@ def test_attention_costs_the_same_however_it_is_executed(name: str, pooling: str
 
 @pytest.mark.parametrize("kernel_size", [3, 5, 7])
 def test_integer_padding_costs_the_same(kernel_size: int) -> None:
-    """A depthwise convolution padded by a number is charged what one with padding="same" is charged."""
-    model = build_spec(specify("convmixer", SMALL | {"kernel_size": kernel_size}))
+    """A depthwise convolution padded by a number costs as much as one with padding="same"."""
+    model = build_backbone(specify("convmixer", SMALL | {"kernel_size": kernel_size}))
     for block in model.blocks:
         convolution = block.token_mixing.inner.convolution
         assert convolution.padding == "same"
@@ -114,11 +114,11 @@ def test_integer_padding_costs_the_same(kernel_size: int) -> None:
 @settings(deadline=None)
 def test_pairs_within_are_counted(grid: int, reach: int) -> None:
     """The formula for a kernel row's taps on real inputs agrees with counting them."""
-    assert pairs_within(grid, reach) == sum(abs(i - j) <= reach for i in range(grid) for j in range(grid))
+    assert count_pairs_within(grid, reach) == sum(abs(i - j) <= reach for i in range(grid) for j in range(grid))
 
 
 def test_a_random_mixer_is_frozen_but_not_free() -> None:
-    """Its matrix is no trainable parameter, and its products are charged."""
+    """Its matrix is no trainable parameter, and its products are counted."""
     random, identity = (specify("metaformer", SMALL | {"token_mixer": name}).closed_form() for name in ("random", "identity"))
     assert random.params == identity.params
     assert random.frozen_params == 2 * 16**2

@@ -32,7 +32,7 @@ def test_a_narrower_patch_embedding_is_a_prefix(name: str) -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_the_same_seed_gives_the_same_weights(name: str) -> None:
-    """Weights depend on the seed and their own names: not on torch's generator, nor on the depth beneath."""
+    """Weights depend on the seed and their own names: not on torch's generator, nor on the depth."""
     torch.manual_seed(0)
     first = build(name, **SMALL, dim=32).state_dict()
     torch.manual_seed(1)
@@ -41,7 +41,7 @@ def test_the_same_seed_gives_the_same_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_building_leaves_torchs_generator_alone(name: str) -> None:
+def test_building_does_not_change_torchs_generator(name: str) -> None:
     """Building a model draws nothing from the global generator."""
     state = torch.random.get_rng_state()
     build(name, **SMALL, dim=32)

@@ -1,4 +1,4 @@
-"""Laws of the options: what each one changes, what it leaves alone, and which combinations mean nothing."""
+"""Laws of the options: what each one changes, what it doesn't change, and which combinations are refused."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from study.backbones import BACKBONES, build, build_spec, names, specify
+from study.backbones import BACKBONES, build, build_backbone, names, specify
 from study.backbones.kernel_size import kernel_in_tokens
-from study.backbones.position_embedding import waves
+from study.backbones.position_embedding import compute_sincos
 from study.backbones.specification import BackboneSpec
 from study.backbones.token_mixers import TOKEN_MIXERS, RandomMixing
 from study.errors import UserError
@@ -21,7 +21,7 @@ STEMS = ["patchify", "overlap", "conv"]
 
 def influence(spec: BackboneSpec) -> Tensor:
     """Which image positions (tokens) the token in the middle of the grid depends on after all blocks: h w, bool."""
-    model = build_spec(spec).double().eval()
+    model = build_backbone(spec).double().eval()
     tokens = model.stem(torch.rand(1, 3, spec.image_size, spec.image_size, dtype=torch.double)).detach().requires_grad_()
     mixed = model.blocks(tokens)
     middle = (spec.grid // 2) * spec.grid + spec.grid // 2
@@ -35,8 +35,8 @@ REACH = {"attention": 8, "mlp": 8, "random": 8, "depthwise_conv": 2, "pooling": 
 
 
 @pytest.mark.parametrize("mixer", TOKEN_MIXERS)
-def test_mixers_reach_as_far_as_they_say(mixer: str) -> None:
-    """One block carries information everywhere, as far as its kernel reaches, or nowhere: patches only."""
+def test_mixers_reach_as_far_as_documented(mixer: str) -> None:
+    """One block propagates information to all tokens, as far as its kernel reaches, or to none (patches only)."""
     settings = {"image_size": 9, "patch_size": 1, "depth": 1, "kernel_size": 5, "token_mixer": mixer}
     rows, columns = torch.meshgrid(torch.arange(9), torch.arange(9), indexing="ij")
     distance = torch.maximum((rows - 4).abs(), (columns - 4).abs())
@@ -45,7 +45,7 @@ def test_mixers_reach_as_far_as_they_say(mixer: str) -> None:
 
 @pytest.mark.parametrize("name", ["convmixer", "convnext"])
 def test_convolutions_reach_half_a_kernel(name: str) -> None:
-    """Two blocks of kernel 3 carry information two tokens far."""
+    """Two blocks of kernel 3 propagate information over two tokens."""
     spec = specify(name, SMALL | {"image_size": 9, "patch_size": 1, "kernel_size": 3})
     rows, columns = torch.meshgrid(torch.arange(9), torch.arange(9), indexing="ij")
     assert torch.equal(influence(spec), torch.maximum((rows - 4).abs(), (columns - 4).abs()) <= 2)
@@ -53,15 +53,15 @@ def test_convolutions_reach_half_a_kernel(name: str) -> None:
 
 @pytest.mark.parametrize("mixer", TOKEN_MIXERS)
 def test_mixers_differ_in_nothing_else(mixer: str) -> None:
-    """Whatever the mixer, all weights outside it are those of every other mixer, bit for bit."""
+    """All weights outside the mixer equal those with any other mixer, bit for bit."""
     attention, other = (build("metaformer", **SMALL, token_mixer=name).state_dict() for name in ("attention", mixer))
     shared = {name for name in attention if ".token_mixing.mixer." not in name}
     assert shared == {name for name in other if ".token_mixing.mixer." not in name}
     assert all(torch.equal(attention[name], other[name]) for name in shared)
 
 
-def test_options_of_other_mixers_fall_away() -> None:
-    """An option that the chosen mixer does not have is None, so that it can't tell two equal runs apart."""
+def test_options_of_other_mixers_are_none() -> None:
+    """An option that the chosen mixer does not have is None, so that equal runs have equal identities."""
     asked = SMALL | {"kernel_size": 3, "heads": 2, "token_dim": 7}
     kept = {name: specify("metaformer", asked | {"token_mixer": name}).model_dump() for name in TOKEN_MIXERS}
     options = ("kernel_size", "heads", "token_dim")
@@ -95,12 +95,12 @@ def test_stems_make_equally_many_tokens(name: str, patch_size: int, stem: str) -
     """Every stem gives the grid of image_size / patch_size, at the same width."""
     settings = SMALL | {"patch_size": patch_size, "stem": stem}
     spec = specify(name, settings | ({"kernel_size": 3} if "conv" in name else {}))
-    grid = build_spec(spec).stem.patch_embedding(torch.rand(2, 3, 16, 16))
+    grid = build_backbone(spec).stem.patch_embedding(torch.rand(2, 3, 16, 16))
     assert grid.shape == (2, 32, 16 // patch_size, 16 // patch_size)
 
 
 @pytest.mark.parametrize("stem", STEMS)
-def test_stems_see_their_windows(stem: str) -> None:
+def test_stems_have_their_receptive_fields(stem: str) -> None:
     """A token depends on its patch alone, on a window of 2p - 1 pixels around it, or on the stack's receptive field."""
     model = build("vit", **(SMALL | {"image_size": 32}), stem=stem).eval()
     image = torch.rand(1, 3, 32, 32, requires_grad=True)
@@ -113,7 +113,7 @@ def test_stems_see_their_windows(stem: str) -> None:
 @settings(deadline=None)
 @given(half=st.integers(1, 40), patch_size=st.integers(1, 16))
 def test_pixel_kernels_reach_half_their_span(half: int, patch_size: int) -> None:
-    """A kernel of 2r pixels reaches the last token that lies wholly within r pixels to each side."""
+    """A kernel of 2r pixels reaches the last token that is wholly within r pixels to each side."""
     kernel = kernel_in_tokens(2 * half, patch_size)
     reach = (kernel - 1) // 2
     assert reach * patch_size <= half < (reach + 1) * patch_size
@@ -125,13 +125,13 @@ def test_pixel_kernels_resolve_to_tokens() -> None:
     for patch_size in (1, 2, 4):
         spec = specify("convmixer", SMALL | {"image_size": 32, "patch_size": patch_size, "kernel_pixels": 8})
         sizes[patch_size] = spec.model_dump()["kernel_size"]
-        assert spec.revised({}) == spec
+        assert spec.with_options({}) == spec
     assert sizes == {1: 9, 2: 5, 4: 3}
 
 
-def test_waves_are_those_of_the_reference() -> None:
-    """Sines and cosines of both axes, as written out element by element from the reference's formula."""
-    table, d = waves(3, 16), 16
+def test_sincos_positions_are_those_of_the_reference() -> None:
+    """Sines and cosines of both axes, computed element by element from the reference's formula."""
+    table, d = compute_sincos(3, 16), 16
     for y in range(3):
         for x in range(3):
             for k in range(d // 4):
@@ -143,7 +143,7 @@ def test_waves_are_those_of_the_reference() -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_without_positions_shuffled_patches_are_the_same_image(name: str) -> None:
-    """Without positions a backbone that mixes everywhere can't tell orders of patches apart; with them it can."""
+    """Without positions a backbone with a global mixer is invariant to the order of patches; with them it is not."""
     if name != "vit" and name != "metaformer":
         return
     image = torch.rand(1, 3, 16, 16)
@@ -154,8 +154,8 @@ def test_without_positions_shuffled_patches_are_the_same_image(name: str) -> Non
 
 
 @pytest.mark.parametrize("residual", ["depthwise", "pointwise", "both", "none"])
-def test_convmixer_residuals_stand_where_they_say(residual: str) -> None:
-    """With all convolutions zero and norms at rest a step gives its input where it has a residual, else zero."""
+def test_convmixer_residuals_are_where_the_option_says(residual: str) -> None:
+    """With zero convolutions and initial norms a layer returns its input where it has a residual, otherwise zero."""
     model = build("convmixer", **SMALL, residual=residual).eval()
     with torch.no_grad():
         for name, parameter in model.blocks.named_parameters():
@@ -168,18 +168,18 @@ def test_convmixer_residuals_stand_where_they_say(residual: str) -> None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_norms_see_the_batch_or_do_not(name: str) -> None:
-    """In training an image's logits depend on its neighbours under batch norm only."""
+def test_only_batch_norm_depends_on_the_batch(name: str) -> None:
+    """In training an image's logits depend on the other images of the batch under batch norm only."""
     images = torch.rand(4, 3, 16, 16)
     for norm, alone in [("layer", True), ("batch", False)]:
         model = build(name, **SMALL, norm=norm)
-        assert model.spec.batch_norm is not alone
+        assert model.spec.has_batch_norm is not alone
         assert torch.allclose(model(images)[:2], model(images[:2]), atol=1e-5) == alone
 
 
 @pytest.mark.parametrize("name", names())
 def test_every_option_is_neutral_at_its_default(name: str) -> None:
-    """An option marked as later has its default as neutral value, so that runs without it keep their identity."""
+    """An option that was added later has its default as neutral value, so that runs without it keep their identity."""
     spec = specify(name, SMALL)
     for option, field in type(spec).model_fields.items():
         if isinstance(field.json_schema_extra, dict):
@@ -195,17 +195,17 @@ REFUSED = [
     ("metaformer", {"token_mixer": "attention", "heads": 3}, "heads", "must divide dim"),
     ("metaformer", {"initialization": "paper"}, "initialization", "no published model"),
     ("metaformer", {"token_mixer": "atention"}, "token_mixer", "'attention'"),
-    ("convmixer", {"kernel_pixels": 6}, "kernel_pixels", "at least 8 to reach a neighbour at patch_size 4"),
-    ("convmixer", {"kernel_pixels": 8, "kernel_size": 5}, "kernel_size", "asks for 3 tokens"),
+    ("convmixer", {"kernel_pixels": 6}, "kernel_pixels", "at least 8 to reach a neighbor at patch_size 4"),
+    ("convmixer", {"kernel_pixels": 8, "kernel_size": 5}, "kernel_size", "implies 3 tokens"),
     ("vit", {"stem": "overlap", "patch_size": 1}, "stem", "no larger than a patch"),
     ("vit", {"stem": "conv", "image_size": 15, "patch_size": 3}, "stem", "must be 2, 4, 8"),
-    ("vit", {"position_embedding": "sincos", "dim": 30, "heads": 1}, "position_embedding", "that 4 divides"),
+    ("vit", {"position_embedding": "sincos", "dim": 30, "heads": 1}, "position_embedding", "divisible by 4"),
 ]
 
 
 @pytest.mark.parametrize(("name", "settings", "key", "rule"), REFUSED)
-def test_combinations_that_mean_nothing_are_refused(name: str, settings: dict[str, object], key: str, rule: str) -> None:
-    """The reason is told, at the option that carries it."""
+def test_impossible_combinations_are_refused(name: str, settings: dict[str, object], key: str, rule: str) -> None:
+    """The error gives the reason, at the option that causes it."""
     with pytest.raises(UserError) as refusal:
         specify(name, SMALL | settings)
     assert [problem.key for problem in refusal.value.problems] == [key]
@@ -213,19 +213,19 @@ def test_combinations_that_mean_nothing_are_refused(name: str, settings: dict[st
 
 
 def test_published_variants_keep_their_papers_initialization() -> None:
-    """Every variant says so, every paper's rule covers every parameter, and a head of zeros is one where stated."""
+    """Every variant names it, every paper's rule covers every parameter, and heads are zero where documented."""
     for entry in BACKBONES.values():
-        for variant in entry.published:
+        for variant in entry.variants:
             small = {"image_size": 32, "patch_size": 4, "dim": 64, "depth": 1, "num_classes": 10}
             spec = specify(variant, small | ({"heads": 2} if entry.specification.backbone == "vit" else {}))
             assert spec.initialization == "paper"
-            assert build_spec(spec).head.classifier.weight.any() == (spec.backbone in ("convmixer", "convnext"))
+            assert build_backbone(spec).head.classifier.weight.any() == (spec.backbone in ("convmixer", "convnext"))
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer"])
 @pytest.mark.parametrize("name", [name for name in names() if name != "metaformer"])
-def test_papers_leave_norms_at_rest(name: str, norm: str) -> None:
-    """Also in parts that a paper doesn't know, its initialization gives norms scale one and shift zero."""
+def test_papers_initialize_norms_to_the_identity(name: str, norm: str) -> None:
+    """Also in parts that a paper doesn't have, its initialization gives norms scale one and shift zero."""
     settings = SMALL | {"initialization": "paper", "stem": "conv", "position_embedding": "learned", "norm": norm}
     model = build(name, **settings)
     norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm | nn.BatchNorm1d | nn.BatchNorm2d)]
@@ -237,7 +237,7 @@ def test_papers_leave_norms_at_rest(name: str, norm: str) -> None:
 def test_convmixers_paper_initialization_is_torchs() -> None:
     """Every weight and bias of ConvMixer has the bound and the spread that torch's own default has."""
     spec = specify("convmixer", SMALL | {"initialization": "paper", "dim": 128})
-    ours, torchs = build_spec(spec).state_dict(), BACKBONES["convmixer"].construct(spec).state_dict()
+    ours, torchs = build_backbone(spec).state_dict(), BACKBONES["convmixer"].construct(spec).state_dict()
     for name, theirs in torchs.items():
         if theirs.numel() > 100 and theirs.is_floating_point():
             torch.testing.assert_close(ours[name].std(), theirs.std(), rtol=0.2, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The backbones are the published ones: with timm's weights they compute what timm computes."""
+"""The backbones are the published ones: with timm's weights they compute the same as timm."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from timm.models.convnext import ConvNeXtBlock
 from timm.models.metaformer import Pooling as TimmPooling
 from timm.models.mlp_mixer import MlpMixer
 from timm.models.vision_transformer import VisionTransformer
+from timm_weights import to_timm
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.backbones import BACKBONES, build_spec, specify, variants
+from study.backbones import BACKBONES, build_backbone, specify, variants
 from study.backbones.specification import BackboneSpec
-from study.backbones.token_mixers import Pooling
-from study.backbones.weight_files import expected_state, from_timm, to_timm
+from study.backbones.token_mixers import NeighborhoodPooling
+from study.backbones.weight_files import convert_from_timm, make_meta_state
 from study.errors import UserError
 from study.planning.traced_cost import count_cost
 
@@ -52,7 +53,7 @@ CASES: list[tuple[str, dict[str, int | str]]] = [  # depth and image reduced whe
 ]
 
 
-def timms(spec: BackboneSpec) -> nn.Module:
+def build_timm(spec: BackboneSpec) -> nn.Module:
     """timm's model of a specification; its average pooling as in timm's published vit_*_gap models."""
     options = spec.model_dump()
     shared = {"in_chans": spec.in_channels, "num_classes": spec.num_classes, "patch_size": spec.patch_size}
@@ -66,23 +67,23 @@ def timms(spec: BackboneSpec) -> nn.Module:
     return VisionTransformer(depth=spec.depth, num_heads=options["heads"], **shared, **mean)
 
 
-def pair(spec: BackboneSpec) -> tuple[nn.Module, nn.Module]:
-    """Our model and timm's, with timm's weights, whose flat ones (zero, one) are stirred so that a mix-up would show."""
+def build_pair(spec: BackboneSpec) -> tuple[nn.Module, nn.Module]:
+    """Our model and timm's, with timm's weights, whose constant ones (zero, one) get noise so that swaps are detected."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        theirs, ours = timms(spec), build_spec(spec)
+        theirs, ours = build_timm(spec), build_backbone(spec)
         with torch.no_grad():
             for tensor in theirs.state_dict().values():
                 if tensor.is_floating_point() and tensor.std(correction=0) < 1e-3:
                     tensor += 0.1 * torch.rand_like(tensor)
-    ours.load_state_dict(from_timm(theirs.state_dict(), spec.backbone))
+    ours.load_state_dict(convert_from_timm(theirs.state_dict(), spec.backbone))
     return ours.eval(), theirs.eval()
 
 
 @pytest.mark.parametrize(("variant", "changes"), CASES)
 def test_outputs_and_gradients_are_timms(variant: str, changes: dict[str, int | str]) -> None:
     """Logits agree to 1e-5 and the gradients of a loss to 1e-4, relative to the largest, in fp32 evaluation mode."""
-    ours, theirs = pair(specify(variant, changes))
+    ours, theirs = build_pair(specify(variant, changes))
     images = torch.randn(2, 3, ours.spec.image_size, ours.spec.image_size, generator=torch.Generator().manual_seed(1))
     logits = {}
     for model in (ours, theirs):
@@ -90,7 +91,7 @@ def test_outputs_and_gradients_are_timms(variant: str, changes: dict[str, int | 
         functional.cross_entropy(logits[model], torch.tensor([3, 141])).backward()
     assert_close(logits[ours], logits[theirs], tolerance=1e-5)
     gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
-    mapped = from_timm(gradients, ours.spec.backbone)
+    mapped = convert_from_timm(gradients, ours.spec.backbone)
     for name, parameter in ours.named_parameters():
         assert_close(parameter.grad, mapped[name], tolerance=1e-4)
 
@@ -110,7 +111,7 @@ def test_published_sizes(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", PUBLISHED)
 def test_published_sizes_are_counted(variant: str) -> None:
-    """fvcore counts the published figures in the models themselves, at full size."""
+    """fvcore counts the published numbers in the models themselves, at full size."""
     spec = specify(variant, {})
     model = BACKBONES[spec.backbone].construct(spec)
     cost = count_cost(model, image_size=spec.image_size, in_channels=3)
@@ -123,25 +124,25 @@ def test_variants_have_timms_shapes(variant: str) -> None:
     with torch.device("meta"):
         theirs = timm.create_model(variant if "conv" in variant else f"{variant}_224", num_classes=1000).state_dict()
     spec = specify(variant, {})
-    ours = to_timm(expected_state(spec), spec.backbone)
+    ours = to_timm(make_meta_state(spec), spec.backbone)
     assert {name: tensor.shape for name, tensor in ours.items()} == {name: t.shape for name, t in theirs.items()}
 
 
 @pytest.mark.parametrize("backbone", ["convmixer", "vit", "mlp_mixer"])
-def test_names_go_back_and_forth(backbone: str) -> None:
-    """from_timm undoes to_timm, and a name that has no counterpart is told."""
-    state = expected_state(specify(backbone, SMALL | {"depth": 11}))
-    back = from_timm(to_timm(state, backbone), backbone)
+def test_names_round_trip(backbone: str) -> None:
+    """convert_from_timm inverts to_timm, and raises for a name without a counterpart."""
+    state = make_meta_state(specify(backbone, SMALL | {"depth": 11}))
+    back = convert_from_timm(to_timm(state, backbone), backbone)
     assert list(back) == list(state)
     assert all(back[name] is state[name] for name in state)
     with pytest.raises(UserError, match=r"fc_norm\.weight"):
-        from_timm({"fc_norm.weight": torch.zeros(2)}, backbone)
+        convert_from_timm({"fc_norm.weight": torch.zeros(2)}, backbone)
 
 
 def test_convnext_block_is_timms() -> None:
-    """One block computes what timm's ConvNeXt block computes; the isotropic models are stacks of it."""
+    """One block computes the same as timm's ConvNeXt block; the isotropic models are stacks of it."""
     spec = specify("convnext", SMALL | {"image_size": 24, "kernel_size": 7})
-    ours, theirs = build_spec(spec).blocks[0], ConvNeXtBlock(32, kernel_size=7, ls_init_value=1.0)
+    ours, theirs = build_backbone(spec).blocks[0], ConvNeXtBlock(32, kernel_size=7, ls_init_value=1.0)
     names = {
         "token_mixing.convolution": "conv_dw",
         "token_mixing.norm": "norm",
@@ -158,24 +159,24 @@ def test_convnext_block_is_timms() -> None:
 
 
 def test_pooling_is_poolformers() -> None:
-    """The pooling mixer is timm's, which is the authors'."""
+    """The pooling mixer equals timm's, which is the authors'."""
     grid = torch.randn(2, 8, 5, 5)
-    torch.testing.assert_close(Pooling(3)(grid), TimmPooling(pool_size=3)(grid))
+    torch.testing.assert_close(NeighborhoodPooling(3)(grid), TimmPooling(pool_size=3)(grid))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "class_token"])
 def test_metaformer_with_attention_is_vit(pooling: str) -> None:
-    """MetaFormer with attention has ViT's weights, bit for bit, and computes what ViT computes."""
+    """MetaFormer with attention has ViT's weights, bit for bit, and computes the same."""
     settings = SMALL | {"heads": 4, "pooling": pooling}
-    vit, metaformer = (build_spec(specify(name, settings)) for name in ("vit", "metaformer"))
+    vit, metaformer = (build_backbone(specify(name, settings)) for name in ("vit", "metaformer"))
     assert vit.state_dict().keys() == metaformer.state_dict().keys()
     images = torch.rand(2, 3, 8, 8)
     assert torch.equal(vit(images), metaformer(images))
 
 
 def test_metaformer_with_mlp_is_mlp_mixer() -> None:
-    """MetaFormer with a token MLP and without positions computes what MLP-Mixer computes."""
-    mixer = build_spec(specify("mlp_mixer", SMALL))
-    metaformer = build_spec(specify("metaformer", SMALL | {"token_mixer": "mlp", "position_embedding": "none"}))
+    """MetaFormer with a token MLP and without positions computes the same as MLP-Mixer."""
+    mixer = build_backbone(specify("mlp_mixer", SMALL))
+    metaformer = build_backbone(specify("metaformer", SMALL | {"token_mixer": "mlp", "position_embedding": "none"}))
     images = torch.rand(2, 3, 8, 8)
     assert torch.equal(mixer(images), metaformer(images))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from study.backbones import build_spec
+from study.backbones import build_backbone
 from study.benchmark import main
 from study.benchmarking import timing as speeds
 from study.benchmarking import workloads as subjects
@@ -171,7 +171,7 @@ def test_a_lap_is_the_mean_of_its_calls(monkeypatch):
 def test_timing_moves_no_weights(plan):
     """A timed training step is a real one with a rate of 0: gradients are there, weights and their decay are not applied."""
     run = plan.runs[0].run
-    model = build_spec(run.model)
+    model = build_backbone(run.model)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state = speeds.initial_state(model, run, device=torch.device("cpu"), epoch_steps=10)
     step = speeds._training_step(state, run, images=speeds.random_images(run))
@@ -184,7 +184,7 @@ def test_a_peak_is_of_its_own_architecture(plan):
     """A narrow model measured after a wide one has the smaller peak, though the process keeps memory that it has freed."""
     keep_freed_memory()
     run = speeds.with_batch_size(plan.runs[0].run, 1024)
-    wide = replace(run, model=run.model.revised({"dim": 512, "mlp_dim": 4096}))
+    wide = replace(run, model=run.model.with_options({"dim": 512, "mlp_dim": 4096}))
     peaks = [speeds.time_architecture(each, device=DeviceChoice("cpu")).peak_memory_mib for each in (wide, run)]
     if None not in peaks:  # the system doesn't tell it everywhere
         assert peaks[0] - peaks[1] > 20

@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from timm_weights import to_timm
 
-from study.backbones import build_spec, specify, variants
-from study.backbones.weight_files import load_weights, to_timm
+from study.backbones import build_backbone, specify, variants
+from study.backbones.weight_files import load_weights
 from study.cli.console import open_console
 from study.config.sweep_file import read_sweep
 from study.data import describe_dataset
@@ -171,7 +172,7 @@ def test_the_screen_says_what_was_done(pictures, tmp_path, capsys):
 
 
 def _random_state(spec) -> dict[str, torch.Tensor]:
-    return {name: tensor.contiguous() for name, tensor in build_spec(spec).state_dict().items()}
+    return {name: tensor.contiguous() for name, tensor in build_backbone(spec).state_dict().items()}
 
 
 TINY = ["num_classes=3", "depth=1", "image_size=32"]
@@ -180,7 +181,11 @@ TINY = ["num_classes=3", "depth=1", "image_size=32"]
 @pytest.mark.parametrize(
     ("kind", "words", "told"),
     [
-        ("other", ["--backbone", "vit_tiny_patch16", *TINY], ["not the weights of vit", "no place in vit for timm"]),
+        (
+            "other",
+            ["--backbone", "vit_tiny_patch16", *TINY],
+            ["not the weights of vit", "vit has no counterpart of timm's stem.weight"],
+        ),
         ("short", ["--backbone", "vit_tiny_patch16", *TINY], ["1 missing: head.norm.bias"]),
         ("pickle", ["--backbone", "vit_tiny_patch16", *TINY], ["pickled objects", "convert it to safetensors"]),
         ("torn", ["--backbone", "vit_tiny_patch16", *TINY], ["not a readable weights file"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study.backbones import specification
+from study.backbones import get_spec_class
 from study.config.options import AugmentOptions, TrainOptions
 from study.config.recipes import RECIPES
 from study.config.run import Run
@@ -155,7 +155,7 @@ def test_the_command_of_a_recipe_costs_what_it_says(repository, name):
 
 def test_the_imagenet_recipe_costs_what_it_says():
     """1,281,167 training images, 150 epochs, and the MACs of the published variant."""
-    spec = specification("convmixer").model_validate(
+    spec = get_spec_class("convmixer").model_validate(
         {"image_size": 224, "in_channels": 3, "num_classes": 1000, "patch_size": 7, "dim": 1536, "depth": 20, "kernel_size": 9}
     )
     flops = 6 * spec.closed_form().macs * 1_281_167 * 150

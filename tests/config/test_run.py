@@ -7,13 +7,13 @@ import json
 import pytest
 from pydantic import Field
 
-from study.backbones import specification
+from study.backbones import get_spec_class
 from study.config.options import OUTSIDE_IDENTITY, AugmentOptions, Options, ResolvedData, TrainOptions, neutral
 from study.config.run import Run, hashed
 
 
 def a_run(**changes) -> Run:
-    model = specification("vit").model_validate(
+    model = get_spec_class("vit").model_validate(
         {"image_size": 8, "in_channels": 1, "num_classes": 10, "patch_size": 2, "dim": 32, "depth": 2, "heads": 2}
     )
     data = ResolvedData(
@@ -39,7 +39,7 @@ def test_equal_configurations_have_one_identity():
         {"augment": AugmentOptions(flip=True)},
         {"data": a_run().data.model_copy(update={"digest": "e"})},
         {"data": a_run().data.model_copy(update={"train_images": 99})},
-        {"model": a_run().model.revised({"dim": 64})},
+        {"model": a_run().model.with_options({"dim": 64})},
     ],
 )
 def test_every_resolved_option_is_part_of_it(changes):

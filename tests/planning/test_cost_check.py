@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from study.backbones import names, specify
-from study.backbones.closed_form import Cost, Part
+from study.backbones.closed_form import Cost, PartCost
 from study.backbones.vit import ViTSpec
 from study.planning.cost_check import verify
 
@@ -18,7 +18,7 @@ def test_what_was_counted_is_remembered(tmp_path: Path) -> None:
     """A second look counts nothing, also at another depth; a new architecture is counted alone."""
     specs = [specify(name, SMALL) for name in names()]
     assert verify(specs * 2, cache=tmp_path) == len(specs)
-    assert verify([spec.revised({"depth": 7}) for spec in specs], cache=tmp_path) == 0
+    assert verify([spec.with_options({"depth": 7}) for spec in specs], cache=tmp_path) == 0
     assert verify([*specs, specify("vit", SMALL | {"dim": 64})], cache=tmp_path) == 1
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -29,7 +29,7 @@ def test_a_false_closed_form_is_found(tmp_path: Path, monkeypatch: pytest.Monkey
 
     def false(self: ViTSpec) -> Cost:
         parts = true(self).parts
-        return Cost({**parts, "head": parts["head"] + Part(macs=-1)})
+        return Cost({**parts, "head": parts["head"] + PartCost(macs=-1)})
 
     monkeypatch.setattr(ViTSpec, "closed_form", false)
     with pytest.raises(AssertionError, match="the closed form of vit is wrong"):

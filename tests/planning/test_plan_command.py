@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 from study import backbones
-from study.backbones import build_spec
+from study.backbones import build_backbone
 from study.config.sweep_file import read_sweep
 from study.plan import main
 from study.planning.planned_run import representatives
@@ -97,7 +97,7 @@ STEPS = {
 def test_totals_are_those_of_what_would_be_built(capsys):
     """Runs, image passes and FLOPs: counted in the built modules by tracing, times epochs, images and three passes."""
     plan = planned()
-    macs = sum(count_cost(build_spec(run.run.model), image_size=8, in_channels=1).macs for run in plan.runs)
+    macs = sum(count_cost(build_backbone(run.run.model), image_size=8, in_channels=1).macs for run in plan.runs)
     told = screen(capsys)
     assert f"18 runs, 2 seeds, {18 * 3 * 1257:,} image passes" in told
     assert f"{2 * 3 * macs * 3 * 1257 / 1e9:,.2f} GFLOPs" in told

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from study.backbones import build_spec
+from study.backbones import build_backbone
 from study.config.run import Run
 from study.config.sweep_file import read_sweep
 from study.errors import UserError
@@ -53,7 +53,7 @@ def test_budgets_are_met_by_what_is_built(tmp_path):
     """The parameters of the built module, not of a formula, are within the tolerance of the target, which the plan tells."""
     assert planned(tmp_path).document["study"]["match"] == {"by": "params", "target": 20_000, "tolerance": 0.02}
     for run in architectures(planned(tmp_path).runs):
-        built = sum(p.numel() for p in build_spec(run.run.model).parameters())
+        built = sum(p.numel() for p in build_backbone(run.run.model).parameters())
         assert built == run.cost.params
         assert abs(built / 20_000 - 1) <= 0.02
         assert run.match.residual == pytest.approx(built / 20_000 - 1)
@@ -88,7 +88,7 @@ def test_the_order_of_axes_changes_no_identity(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["model.patch_size=[1,3,5]"], ["8 divides by 1, 2, 4, 8 (got 3)", "(got 5)"]),
+        (["model.patch_size=[1,3,5]"], ["8 is divisible by 1, 2, 4, 8 (got 3)", "(got 5)"]),
         (["backbone=[vit,convmixr]"], ["no backbone of this name (got 'convmixr')", "did you mean 'convmixer'?"]),
         (["match.target=700"], ["vit (patch size 4, depth 2) reaches no budget of 700", "convmixer", "nearest is"]),
         (["train.lrr=3", "model.dpth=1"], ["did you mean 'train.lr'?", "did you mean 'model.depth'?"]),
@@ -140,5 +140,5 @@ def test_too_few_validation_images_are_told_before_any_download(tmp_path, name):
     classes = {"cifar10": 10, "cifar100": 100}[name]
     assert f"data.val_fraction: leaves 5 validation images for {classes} classes" in screen
     least = classes / 50_000
-    assert f"{least:g} at the least" in screen
+    assert f"at least {least:g}" in screen
     assert planned(tmp_path, f"data.name={name}", f"data.val_fraction={least}", "match.target=100k").runs

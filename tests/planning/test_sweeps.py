@@ -109,7 +109,7 @@ def test_kernels_of_equal_span_are_on_the_grid(monkeypatch):
     for span, diagonal in diagonals.items():
         for kernel, patch in diagonal:
             assert (kernel, patch) in cells
-            model = plan.runs[0].run.model.revised({"patch_size": patch, "kernel_pixels": span, "kernel_size": kernel})
+            model = plan.runs[0].run.model.with_options({"patch_size": patch, "kernel_pixels": span, "kernel_size": kernel})
             assert model.kernel_size == kernel == span // patch + 1
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from study.backbones import build, specify
-from study.backbones.closed_form import PARTS
+from study.backbones.closed_form import MODEL_PARTS
 from study.errors import UserError
 from study.planning.traced_cost import count_cost
 
@@ -37,7 +37,7 @@ def test_totals_are_the_sums_of_the_parts() -> None:
     """Four parts, whose sums are the totals; FLOPs are two and training three times the MACs."""
     model = build("vit", image_size=8, in_channels=1, num_classes=10, patch_size=2, dim=16, depth=2)
     cost = count_cost(model, image_size=8, in_channels=1)
-    assert tuple(cost.parts) == PARTS
+    assert tuple(cost.parts) == MODEL_PARTS
     assert cost.params == sum(parameter.numel() for parameter in model.parameters())
     assert cost.macs == sum(part.macs for part in cost.parts.values())
     assert (cost.flops, cost.training_macs) == (2 * cost.macs, 3 * cost.macs)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.backbones import build_spec, names, specify
+from study.backbones import build_backbone, names, specify
 from study.backbones.specification import BackboneSpec
 from study.errors import UserError
 from study.planning.traced_cost import count_cost
@@ -54,7 +54,7 @@ def test_cifar_budgets_are_met(name: str, patch_size: int) -> None:
     )
     assert abs(match.residual) <= 0.02
     if patch_size > 1:
-        assert count_cost(build_spec(match.spec), image_size=32, in_channels=3).params == match.value
+        assert count_cost(build_backbone(match.spec), image_size=32, in_channels=3).params == match.value
 
 
 @pytest.mark.parametrize("by", ["params", "macs"])
@@ -78,10 +78,10 @@ def test_a_models_own_budget_gives_the_model_back(name: str, by: By) -> None:
 def test_the_fine_knob_is_as_good_as_any(name: str, target: int) -> None:
     """At the width that was chosen no other integer of the fine knob comes nearer to the target."""
     match = solve(template(name, image_size=32, patch_size=4, depth=6), by="params", target=target, tolerance=0.02, head_dim=32)
-    assert match.spec.fine_knob is not None
-    knob = getattr(match.spec, match.spec.fine_knob)
+    assert match.spec.fine_width_option is not None
+    knob = getattr(match.spec, match.spec.fine_width_option)
     for other in (knob - 1, knob + 1):
-        assert abs(match.spec.with_fine(other).closed_form().params - target) >= abs(match.value - target)
+        assert abs(match.spec.with_fine_width(other).closed_form().params - target) >= abs(match.value - target)
 
 
 def test_heads_keep_their_width() -> None:
@@ -152,7 +152,7 @@ def test_seconds_are_looked_up_not_guessed() -> None:
     """The measured width nearest to the target is taken; other backbones, patch sizes and head widths don't count."""
     vit = template("vit", image_size=32, patch_size=4)
     measured = {vit.at_width(dim, 32): dim / 1000 for dim in (64, 96, 128)}
-    measured[vit.at_width(128, 32).with_fine(300)] = 0.11
+    measured[vit.at_width(128, 32).with_fine_width(300)] = 0.11
     measured[vit.at_width(128, 64)] = 0.1
     measured[template("vit", image_size=32, patch_size=2).at_width(96, 32)] = 0.1
     measured[template("mlp_mixer", image_size=32, patch_size=4)] = 0.1

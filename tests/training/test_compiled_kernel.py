@@ -26,7 +26,7 @@ def equipped():
 def convolving_run(**options):
     """A toy ConvMixer whose kernel is one that is taken over."""
     run = toy_run("convmixer", **options)
-    return dataclasses.replace(run, model=run.model.revised({"kernel_size": 5}))
+    return dataclasses.replace(run, model=run.model.with_options({"kernel_size": 5}))
 
 
 def test_a_killed_run_ends_with_its_twins_bits(equipped, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from toy_runs import FACTS, TEST, TRAIN, Fate, assert_same_bits, attempt, finished, split, splits, toy_run
 
-from study.backbones import build_spec
+from study.backbones import build_backbone
 from study.training import engine
 from study.training.batches import EvaluationBatches, TrainingBatches, shuffled
 from study.training.device import autocast
@@ -127,7 +127,7 @@ def test_figures_are_those_of_the_weights_handed_back(tmp_path):
     for judged in ("last", "ema"):
         run = toy_run("convmixer", evaluate=judged, ema_decay=0.5)
         outcome = finished(run, tmp_path / judged)
-        model = build_spec(run.model, seed=5).to(memory_format=torch.channels_last)
+        model = build_backbone(run.model, seed=5).to(memory_format=torch.channels_last)
         model.load_state_dict(outcome.weights)
         test = EvaluationBatches(split("test", TEST), facts=FACTS, device=CPU, layout=torch.channels_last)
         found = evaluate(model, test, autocast=autocast("fp32", CPU))

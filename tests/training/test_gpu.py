@@ -6,7 +6,7 @@ import pytest
 import torch
 from toy_runs import Fate, assert_same_bits, attempt, splits, toy_run
 
-from study.backbones import build_spec
+from study.backbones import build_backbone
 from study.training import batches
 from study.training.device import DeviceChoice, autocast
 from study.training.memory_layout import memory_format
@@ -36,7 +36,7 @@ def test_no_step_makes_the_host_wait(monkeypatch, backbone, options):
     """From the second step on nothing synchronises: data, augmentation, learning rate, forward, backward, optimizer, EMA."""
     monkeypatch.setattr(batches, "AUGMENTATION_PIXELS", {"cuda": 1})
     run = toy_run(backbone, augment=AUGMENT, batch_size=4, **options)
-    model = build_spec(run.model).to(CUDA)
+    model = build_backbone(run.model).to(CUDA)
     feed = batches.TrainingBatches(run, splits(), device=CUDA, layout=memory_format(model))
     state = initial_state(model, run, device=CUDA, epoch_steps=feed.epoch_steps)
     how = {"options": run.train, "micro_batches": 1, "autocast": autocast(run.train.precision, CUDA)}

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from toy_runs import toy_run
 
-from study.backbones import build_spec
+from study.backbones import build_backbone
 from study.config.options import TrainOptions
 from study.training.ema import WeightAverage, warmed_up
 from study.training.optimizer import build_optimizer, restore_optimizer, set_learning_rate
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("backbone", ["convmixer", "vit", "mlp_mixer"])
 def test_decay_acts_on_matrices_alone(backbone):
     """By default kernels and matrices decay; norms, biases, position embeddings and class tokens don't. `all`: all do."""
-    model = build_spec(toy_run(backbone).model)
+    model = build_backbone(toy_run(backbone).model)
     names = {parameter: name for name, parameter in model.named_parameters()}
     for decay in ("matrices", "all"):
         optimizer = build_optimizer(model, TrainOptions(epochs=1, weight_decay=0.3, decay=decay), device=CPU)
