@@ -1,13 +1,13 @@
-# make demo       one ablation, from YAML to report, on this machine, in minutes
-# make test       the fast suite; installs what is missing
-# make test-full  the slow tests as well
-# make test-gpu   those that need a GPU
-# make test-trackers  Weights & Biases and MLflow, which it installs
-# make soak       500 runs on a Slurm of its own under a random storm, ten minutes
-# make check      ruff, mypy and the import contract
-# make docs       the documentation as a site, in build/docs
-# make bench      training steps on this CPU against named peers (benchmarks/README.md); some minutes on an idle machine
-# make bench-gpu  all that needs a GPU, in nine minutes, with torch and these files alone; IMAGES=folder, ARGS=--toy
+# make demo           one ablation from YAML to report on this machine, in minutes
+# make test           the fast test suite; installs what is missing
+# make test-full      the slow tests as well
+# make test-gpu       the tests that need a GPU
+# make test-trackers  the tests of Weights & Biases and MLflow, which it installs
+# make soak           500 runs on a throwaway Slurm cluster under random failures, ten minutes
+# make check          formatting, lint, types and import directions
+# make docs           the documentation as a site, in build/docs
+# make bench          training steps on this CPU against named peers (benchmarks/README.md); minutes on an idle machine
+# make bench-gpu      everything that needs a GPU, in nine minutes, with only torch and these files; IMAGES=folder, ARGS=--toy
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -58,7 +58,7 @@ bench-gpu:
 packages:
 	@bash tests/install_packages.sh $(DEBIAN_PACKAGES)
 
-# A stamp is written last: an installation that was cut off is done again, on top of what is there.
+# The stamp is written last, so an interrupted installation is repeated on top of what is there.
 .venv/complete: pyproject.toml constraints.txt
 	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed (PYTHON=/path/to/python3.11 make ...)" >&2; exit 1; fi
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \

@@ -1,4 +1,4 @@
-"""The files that Slurm's daemons read, written for one folder, one host and a handful of free ports."""
+"""Writes the configuration files of Slurm's daemons for one folder, one host and a few free ports."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from refusal import Refused
+from cluster_error import ClusterError
 
 CLUSTER_NAME = "devcluster"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What `up` can be told; the defaults suit a first look and most tests."""
+    """The options of `up`; the defaults suit a first try and most tests."""
 
     nodes: int = 4
     cpus: int = 32  # per node, claimed
@@ -28,11 +28,11 @@ class Settings:
 
     def check(self) -> None:
         if min(self.nodes, self.cpus, self.max_array_size, self.max_job_count) < 1 or min(self.gpus, self.racks) < 0:
-            raise Refused("a cluster has at least one node, one CPU per node, one job and one array index")
+            raise ClusterError("a cluster needs at least one node, one CPU per node, one job and one array index")
         if self.racks and self.nodes % self.racks:
-            raise Refused(f"--nodes {self.nodes} can't be parted into {self.racks} equal racks")
+            raise ClusterError(f"--nodes {self.nodes} can't be divided into {self.racks} equal racks")
         if self.gpus > len(character_devices()):
-            raise Refused(f"--gpus {self.gpus}: a character device plays each, and /dev has {len(character_devices())}")
+            raise ClusterError(f"--gpus {self.gpus}: /dev has {len(character_devices())} character devices to represent them")
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Ports:
         return f"[{self.first + 2}-{self.first + 1 + count}]"
 
 
-# Several lines make minutes into seconds: a requeued job waits until its old credential has expired (cred_expire: 120 s by
-# default, and again where fewer than 5 are asked for); a node is given up when two pings of MessageTimeout have failed over
-# SlurmdTimeout; a task that ignores SIGTERM is killed after KillWait; the queue is looked at ten times a second. GraceTime is
-# what a preempted job has left, and preempt_send_user_signal lets it hear its --signal then. Without DefMemPerCPU a job would
-# take a whole node's memory.
+# Several settings turn minutes into seconds: a requeued job waits until its old credential has expired (cred_expire: 120 s by
+# default, and also if set below 5); a node is marked down when two pings of MessageTimeout have failed within SlurmdTimeout;
+# a task that ignores SIGTERM is killed after KillWait; the queue is scheduled ten times a second. GraceTime is the time left to
+# a preempted job, and with preempt_send_user_signal it receives its --signal then. Without DefMemPerCPU a job would get a whole
+# node's memory.
 SLURM_CONF = """\
 ClusterName={cluster_name}
 SlurmctldHost={host}(127.0.0.1)
@@ -102,8 +102,8 @@ PartitionName=low{rack} Nodes={nodes} Default={default} PriorityTier=1 GraceTime
 PartitionName=high{rack} Nodes={nodes} PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE State=UP
 """
 
-# Towards slurmdbd the controller takes munge's socket from AccountingStoragePass and not from AuthInfo. Accounts, QOS and
-# their limits are enforced, as on a real cluster: a job of an unknown account is refused.
+# To reach slurmdbd, the controller takes munge's socket from AccountingStoragePass and not from AuthInfo. Accounts, QOS and
+# their limits are enforced, as on a real cluster: jobs of unknown accounts are rejected.
 ACCOUNTING = """\
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
@@ -126,7 +126,7 @@ StorageLoc=slurm_acct
 
 
 def write_configuration(folder: Path, settings: Settings, *, ports: Ports) -> None:
-    """Everything that the daemons read. Others may not enter the folder: whoever reads the key may submit jobs."""
+    """Write all configuration files. Other users can't enter the folder: the key would allow them to submit jobs."""
     for name in ("log", "run", "state", *(f"spool/{node}" for node in node_names(settings.nodes))):
         (folder / name).mkdir(parents=True)
     folder.chmod(0o700)
@@ -135,7 +135,7 @@ def write_configuration(folder: Path, settings: Settings, *, ports: Ports) -> No
     (folder / "gres.conf").write_text("".join(f"Name=gpu File={path}\n" for path in gpus))
     slurmdbd_conf = SLURMDBD_CONF.format(folder=folder, user=user_name(), ports=ports)
     for name, content in (("slurmdbd.conf", slurmdbd_conf.encode()), ("munge.key", os.urandom(128))):
-        (folder / name).touch(mode=0o600)  # which their readers insist on
+        (folder / name).touch(mode=0o600)  # required by their daemons
         (folder / name).write_bytes(content)
 
 
@@ -147,7 +147,7 @@ def slurm_conf(folder: Path, settings: Settings, *, ports: Ports) -> str:
         ports=ports,
         host=socket.gethostname().split(".")[0],
         user=user_name(),
-        listening=listening(),
+        listening=communication_parameters(),
         accounting=ACCOUNTING.format(folder=folder, ports=ports) if settings.accounting else "",
         node_ports=ports.of_nodes(settings.nodes),
         partitions=partitions(settings),
@@ -172,8 +172,8 @@ def user_name() -> str:
     return pwd.getpwuid(os.geteuid()).pw_name
 
 
-def listening() -> str:
-    """Loopback alone where this host's name leads there; else every interface, which munge's key still guards."""
+def communication_parameters() -> str:
+    """Listen on loopback only if this host's name resolves to it; else on all interfaces, protected by munge's key."""
     try:
         on_loopback = socket.gethostbyname(socket.gethostname()).startswith("127.")
     except OSError:
@@ -181,25 +181,25 @@ def listening() -> str:
     return "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny" if on_loopback else ""
 
 
-def free_ports(settings: Settings) -> Ports:
-    """Ports that nobody listens on, below those that the kernel hands out by itself."""
+def find_free_ports(settings: Settings) -> Ports:
+    """Find consecutive unused ports below the kernel's ephemeral range."""
     count = settings.nodes + 2
     for first in random.sample(range(20000, 32000 - count), 100):
-        if not any(listens(port) for port in range(first, first + count)):
+        if not any(is_listening(port) for port in range(first, first + count)):
             return Ports(first)
-    raise Refused(f"found no {count} consecutive free ports between 20000 and 32000")
+    raise ClusterError(f"no {count} consecutive free ports found between 20000 and 32000")
 
 
-def listens(port: int) -> bool:
-    """Whether something on this host takes connections there."""
+def is_listening(port: int) -> bool:
+    """Whether a process on this host accepts connections at the port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def character_devices() -> list[Path]:
-    """What may play a GPU: Slurm looks at the file, never opens it, wants each to be another, and counts none without one.
+    """Files to represent GPUs: Slurm requires a distinct device file for each, but never opens it.
 
-    Terminals come first, as the least surprising to borrow; a small container has few devices of any kind.
+    Terminals come first, as the least surprising ones to use; a small container has few devices of any kind.
     """
     devices = [path for path in Path("/dev").iterdir() if path.is_char_device() and not path.is_symlink()]
     return sorted(devices, key=lambda path: (not path.name.startswith("tty"), len(path.name), path.name))

@@ -1,7 +1,7 @@
-"""Daemons that outlive the command that started them, each noted under run/ by pid and start time.
+"""Daemons that outlive the command that started them; run/ has a file for each with its pid and start time.
 
-The two together name a process for good: a pid that the kernel has given to someone else since is never killed.
-Everything ends by SIGKILL, since what a daemon would save on its way out is thrown away with the folder.
+Together these identify a process: a pid that the kernel has reused since is never killed. Everything is ended with
+SIGKILL, since whatever a daemon would save at exit is deleted with the folder.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from refusal import Refused
+from cluster_error import ClusterError
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Ours, aimed at the cluster in `folder`: with the daemons' folders on the path (a user's has them rarely), and
-    without what a Slurm job that we run in has left in it."""
+    """The environment for the cluster in `folder`: the daemons' folders are on the path (rarely so for ordinary users),
+    and variables of a surrounding Slurm job are removed."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH", "SRUN"))}
     path = f"{inherited.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     return {**inherited, "PATH": path, "SLURM_CONF": f"{folder}/slurm.conf"}
 
 
 def start(folder: Path, *command: str, name: str = "", within: str = ".") -> None:
-    """Starts a daemon in the foreground of a session of its own and notes it as `name`, by default its program's."""
+    """Start a daemon in a session of its own and record it in run/ as `name`, by default the name of its program."""
     name = name or command[0]
     with (folder / "log" / f"{name}.out").open("ab") as log:
         process = subprocess.Popen(
             command,
             cwd=folder / within,
-            env={**environment(folder), "MYSQL_UNIX_PORT": f"{folder}/mysql.sock"},  # where slurmdbd finds MariaDB
+            env={**environment(folder), "MYSQL_UNIX_PORT": f"{folder}/mysql.sock"},  # for slurmdbd to find MariaDB
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -42,7 +42,7 @@ def start(folder: Path, *command: str, name: str = "", within: str = ".") -> Non
 
 
 def start_time(pid: int) -> str | None:
-    """When a living process started, in clock ticks since boot; None for one that is dead."""
+    """When a running process started, in clock ticks since boot; None if it is dead."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -51,20 +51,20 @@ def start_time(pid: int) -> str | None:
     return None if state in "ZX" else ticks
 
 
-def is_running(note: Path) -> bool:
-    pid, ticks = note.read_text().split()
+def is_running(record: Path) -> bool:
+    pid, ticks = record.read_text().split()
     return start_time(int(pid)) == ticks
 
 
-def stop(note: Path) -> None:
-    """Ends a noted daemon and what it has forked, if it still runs; no note, nothing to stop."""
-    if not note.exists():
+def stop(record: Path) -> None:
+    """End a recorded daemon and its children, if it is still running."""
+    if not record.exists():
         return
-    if is_running(note):
+    if is_running(record):
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(int(note.read_text().split()[0]), signal.SIGKILL)
-        wait_until(lambda: not is_running(note), what=f"the end of {note.name}")
-    note.unlink()
+            os.killpg(int(record.read_text().split()[0]), signal.SIGKILL)
+        wait_until(lambda: not is_running(record), what=f"end of {record.name}")
+    record.unlink()
 
 
 def kill(pid: int) -> None:
@@ -73,22 +73,22 @@ def kill(pid: int) -> None:
 
 
 def wait_until(ready: Callable[[], bool], *, what: str, needs: Path | None = None, seconds: float = 60) -> None:
-    """Waits for `ready`, but not longer than all daemons noted in the folder `needs` are running."""
+    """Wait until `ready`; raise if a daemon recorded in the folder `needs` ends first, or after `seconds`."""
     end = time.monotonic() + seconds
     while not ready():
-        dead = [note.name for note in needs.iterdir() if not is_running(note)] if needs else []
+        dead = [record.name for record in needs.iterdir() if not is_running(record)] if needs else []
         if dead:
-            raise Refused(f"{', '.join(dead)} ended while waiting for {what}")
+            raise ClusterError(f"{', '.join(dead)} ended while waiting for {what}")
         if time.monotonic() > end:
-            raise Refused(f"waited {seconds:.0f} s in vain for {what}")
+            raise ClusterError(f"no {what} after {seconds:.0f} s")
         time.sleep(0.05)
 
 
 def processes_of(folder: Path, node: str) -> Iterator[tuple[int, int]]:
-    """What runs on a node besides its slurmd: (0, pid) of a slurmstepd, (1, pid) of a task or what a task started.
+    """Processes on a node besides its slurmd: (0, pid) of a slurmstepd, (1, pid) of a task or its children.
 
-    A slurmstepd overwrites its environment with its title, but stays where its slurmd was started. A task may go
-    anywhere, but its environment tells the cluster and the node.
+    A slurmstepd overwrites its environment with its title, but keeps the working directory of its slurmd. A task may
+    change directory, but its environment contains the cluster and the node.
     """
     spool = folder / "spool" / node
     marks = {f"SLURM_CONF={folder}/slurm.conf".encode(), f"SLURMD_NODENAME={node}".encode()}
@@ -98,5 +98,5 @@ def processes_of(folder: Path, node: str) -> Iterator[tuple[int, int]]:
                 yield 0, int(process.name)
             elif marks <= set((process / "environ").read_bytes().split(b"\0")):
                 yield 1, int(process.name)
-        except OSError:  # it has ended, or is another user's
+        except OSError:  # it has ended, or belongs to another user
             continue

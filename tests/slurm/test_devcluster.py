@@ -192,9 +192,9 @@ def as_nobody(*command: str, conf: str = "") -> str:
         ("up {free} --nodes 0", "at least one node"),
         ("up {free} --nodes 4 --racks 3", "equal racks"),
         ("up {free} --gpus 100000", "character device"),
-        ("env {free}", "holds no cluster"),
-        ("down {used}", "holds no cluster"),
-        ("kill-node {used} n1", "holds no cluster"),
+        ("env {free}", "contains no cluster"),
+        ("down {used}", "contains no cluster"),
+        ("kill-node {used} n1", "contains no cluster"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_touches_nothing(words: str, rule: str) -> None:
@@ -227,7 +227,7 @@ def test_missing_programs_are_told_as_debian_packages(tmp_path: Path) -> None:
 def test_a_node_dies_and_boots_only_once(rack: Rack) -> None:
     """A dead node can't be killed, nor a living one be started, nor one that doesn't exist."""
     folder, node = str(rack.cluster.folder), rack.nodes[0]
-    assert "running already" in typed("start-node", folder, node).stderr
+    assert "already running" in typed("start-node", folder, node).stderr
     assert "no node n99 (valid: n1, " in typed("kill-node", folder, "n99").stderr
     assert typed("kill-node", folder, node).returncode == 0
     assert "not running" in typed("kill-node", folder, node).stderr
