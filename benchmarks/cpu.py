@@ -26,7 +26,7 @@ from benchmarks.tables import print_table, write_json
 from benchmarks.turns import Prepare, Timing, cores, elsewhere, ratio, take_turns
 from study.backbones import build_backbone
 from study.training.device import DeviceChoice
-from study.training.model_setup import equipped
+from study.training.model_setup import with_cpu_kernels
 
 CPU = torch.device("cpu")
 OURS, PEER = "ours", "timm contiguous"
@@ -50,7 +50,7 @@ def ours(name: str, batch_size: int, *, kernel: bool = True, memory: bool = True
     """The engine's step as a worker would take it, or without one of the two things that make it fast."""
     run = run_of(SUBJECTS[name], batch_size=batch_size, precision="fp32")
     plain = DeviceChoice("cpu")
-    choice = equipped(plain, os.environ) if memory else with_kernel_alone(plain)
+    choice = with_cpu_kernels(plain, os.environ) if memory else with_kernel_alone(plain)
     return our_step(run, choice if kernel else replace(choice, extension=None))
 
 
@@ -63,7 +63,9 @@ def with_kernel_alone(choice: DeviceChoice) -> DeviceChoice:
 
 def fed(name: str, batch_size: int) -> tuple[Callable[[], object], str]:
     """The data path alone."""
-    return our_input(run_of(SUBJECTS[name], batch_size=batch_size, precision="fp32"), equipped(DeviceChoice("cpu"), os.environ))
+    return our_input(
+        run_of(SUBJECTS[name], batch_size=batch_size, precision="fp32"), with_cpu_kernels(DeviceChoice("cpu"), os.environ)
+    )
 
 
 def peer(name: str, batch_size: int, *, layout: str, compiled: bool) -> tuple[Callable[[], object], str]:

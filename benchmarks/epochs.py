@@ -83,7 +83,7 @@ def peer_epoch(asked: Asked, name: str, batches: Iterable[tuple[Tensor, Tensor]]
 
 
 def resident_batches(splits: Splits, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """One shuffled epoch of normalised images that are on the device already, without augmentation."""
+    """One shuffle_images epoch of normalised images that are on the device already, without augmentation."""
     mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (splits.info.mean, splits.info.std))
     images = splits.train.images.to(device).float().div_(255).sub_(mean).div_(std)
     labels = splits.train.labels.to(device)

@@ -42,8 +42,8 @@ from study.training.checkpoint import LEAST_INTERVAL_SECONDS, SHARE_OF_TIME, Che
 from study.training.device import DeviceChoice
 from study.training.engine import train
 from study.training.fingerprint import fingerprint
-from study.training.memory_layout import LAYOUTS
-from study.training.model_setup import equipped, placed
+from study.training.memory_layout import LAYOUT_NAMES
+from study.training.model_setup import prepare_model, with_cpu_kernels
 from study.training.state import initial_state
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +83,7 @@ def first_steps(*, rounds: int) -> list[Lap]:
     plan = make_plan(read_sweep(path, ["backbone=convmixer", "model.patch_size=2", f"seeds={list(range(rounds + 1))}"]))
     runs = [planned.run for planned in plan.runs]
     splits = make_random_splits(describe_dataset(runs[0].data), images=runs[0].data.train_images)
-    choice = equipped(DeviceChoice("cpu"), os.environ)
+    choice = with_cpu_kernels(DeviceChoice("cpu"), os.environ)
     with tempfile.TemporaryDirectory() as place:
         return [first_step(run, splits, choice, folder=Path(place)) for run in runs][1:]
 
@@ -113,15 +113,15 @@ def input_share(*, rounds: int, threads: int) -> Ratio:
 def checkpoint_seconds(*, rounds: int) -> list[float]:
     """Seconds that each of some checkpoints takes to write."""
     run, choice = run_of(SUBJECTS[SUBJECT], batch_size=BATCH_SIZE, precision="fp32"), DeviceChoice("cpu")
-    placing = placed(run, choice)
-    state = initial_state(placing.model, run, device=choice.device, epoch_steps=run.data.train_images // BATCH_SIZE)
-    for parameter in placing.model.parameters():
+    prepared = prepare_model(run, choice)
+    state = initial_state(prepared.model, run, device=choice.device, epoch_steps=run.data.train_images // BATCH_SIZE)
+    for parameter in prepared.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     state.optimizer.step()  # the moments are there from the first step on
-    told = fingerprint(choice, memory_layout=LAYOUTS[placing.layout], optimizer="", micro_batches=1)
+    told = fingerprint(choice, memory_layout=LAYOUT_NAMES[prepared.layout], optimizer="", micro_batches=1)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:  # as runs/ would be: on this disk, not in memory
         checkpoints = Checkpoints(Path(place), run.run_id, "benchmark")
-        return [timed(checkpoints, state.exported(told), step=step) for step in range(rounds)]
+        return [timed(checkpoints, state.export(told), step=step) for step in range(rounds)]
 
 
 def timed(checkpoints: Checkpoints, state: dict[str, object], *, step: int) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from benchmarks.peers import LAYOUTS, PRECISIONS
+from benchmarks.peers import MEMORY_FORMATS, PRECISIONS
 from benchmarks.scale import Asked, Scale
 from benchmarks.turns import Contestant, Here, take_turns
 
@@ -38,7 +38,7 @@ def kernel_table(asked: Asked) -> list[dict[str, Any]]:
 def variants(scale: Scale, size: int, precision: str) -> Iterator[tuple[str, Contestant]]:
     """Every layout, backend and pass of one kernel size, by name."""
     backends = ("cudnn", "native") if scale.kind == "cuda" else ("onednn",)
-    for layout in LAYOUTS:
+    for layout in MEMORY_FORMATS:
         for backend in backends:
             for which in PASSES:
                 work = convolution(scale, size, layout=layout, cudnn=backend == "cudnn", which=which, precision=precision)
@@ -50,7 +50,7 @@ def convolution(scale: Scale, size: int, *, layout: str, cudnn: bool, which: str
     features, side = scale.kernel_features, scale.kernel_grid
     dtype = PRECISIONS[precision]
     grid = torch.randn(scale.kernel_images, features, side, side, device=scale.device, dtype=dtype)
-    grid = grid.to(memory_format=LAYOUTS[layout])
+    grid = grid.to(memory_format=MEMORY_FORMATS[layout])
     gradient, weight = torch.randn_like(grid), torch.randn(features, 1, size, size, device=scale.device, dtype=dtype)
     margin, ones = [size // 2] * 2, [1, 1]
     wanted = [which == "input gradient", which == "weight gradient", False]

@@ -15,8 +15,8 @@ from study.data.random_images import make_random_splits
 from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
 from study.training.device import DeviceChoice, autocast, execution_mode
-from study.training.memory_layout import laid_out, memory_format
-from study.training.model_setup import placed
+from study.training.memory_layout import choose_memory_format, to_memory_format
+from study.training.model_setup import prepare_model
 from study.training.optimizer import set_learning_rate
 from study.training.state import initial_state
 from study.training.step import optimizer_step
@@ -26,9 +26,9 @@ INPUT_IMAGES = 4096
 
 def our_step(run: Run, choice: DeviceChoice, *, variant: Variant | None = None) -> tuple[Callable[[], object], str]:
     """One step of the engine, by its rule or in another `variant`, and what it runs on."""
-    placing, device = placed(run, choice, variant=variant), choice.device
-    state = initial_state(placing.model, run, device=device, epoch_steps=1000)
-    images = laid_out(random_images(run).to(device), placing.layout)
+    prepared, device = prepare_model(run, choice, variant=variant), choice.device
+    state = initial_state(prepared.model, run, device=device, epoch_steps=1000)
+    images = to_memory_format(random_images(run).to(device), prepared.layout)
     target = Target((torch.arange(len(images)) % run.data.num_classes).to(device))
     casting = autocast(run.train.precision, device)
 
@@ -38,13 +38,13 @@ def our_step(run: Run, choice: DeviceChoice, *, variant: Variant | None = None) 
         with execution_mode(choice):
             optimizer_step(state, images, target, options=run.train, micro_batches=1, autocast=casting)
 
-    return step, f"{placing.variant.label}, kernels {placing.kernels}"
+    return step, f"{prepared.variant.label}, kernels {prepared.kernels}"
 
 
 def our_input(run: Run, choice: DeviceChoice) -> tuple[Callable[[], object], str]:
     """One batch out of the data path: gathered, augmented by the 25-epoch recipe and normalised, as a mean over many."""
     splits = make_random_splits(facts_of(run), images=max(INPUT_IMAGES, run.train.batch_size))
-    layout = memory_format(placed(run, choice).model)
+    layout = choose_memory_format(prepare_model(run, choice).model)
     batches = TrainingBatches(run, splits, device=choice.device, layout=layout)
     stream = (batch for epoch in itertools.count() for batch in batches.epoch(epoch))
     return lambda: next(stream), f"flip, RandAugment {RECIPE.randaugment_n} x {RECIPE.randaugment_m}"

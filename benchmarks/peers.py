@@ -22,7 +22,7 @@ from benchmarks.subjects import CIFAR10_MEAN, CIFAR10_STD, Subject, timm_model
 from study.data.splits import Split
 from study.data.torchvision_schema import declare_missing_operators
 
-LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 RATE, DECAY = 1e-3, 0.005
 
@@ -52,9 +52,9 @@ def timm_step(
 ) -> Callable[[], object]:
     """Peer (b): one step on a batch that is on the device already."""
     model = timm_model(subject).to(device)
-    model.to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
+    model.to(memory_format=MEMORY_FORMATS[layout])  # type: ignore[call-overload]
     images = torch.randn(batch_size, 3, subject.image_size, subject.image_size)
-    images = images.to(device, memory_format=LAYOUTS[layout])
+    images = images.to(device, memory_format=MEMORY_FORMATS[layout])
     labels = (torch.arange(batch_size) % 10).to(device)
     if compiled:
         model.compile()

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import limits
 from benchmarks.ours import our_input, our_step
-from benchmarks.peers import LAYOUTS, PRECISIONS, timm_step
+from benchmarks.peers import MEMORY_FORMATS, PRECISIONS, timm_step
 from benchmarks.scale import Asked, Scale
 from benchmarks.subjects import SUBJECTS, run_of
 from benchmarks.turns import Contestant, Here, Prepare, Timing, ratio, take_turns
@@ -52,15 +52,15 @@ def compiled_steps(asked: Asked) -> list[dict[str, Any]]:
 def eager(scale: Scale, name: str) -> dict[str, Prepare]:
     """Variants that need no compiler, by name."""
     given = functools.partial
-    found: dict[str, Prepare] = {f"timm {layout}": given(peer, scale, name, layout=layout) for layout in LAYOUTS}
-    for layout in LAYOUTS:
+    found: dict[str, Prepare] = {f"timm {layout}": given(peer, scale, name, layout=layout) for layout in MEMORY_FORMATS}
+    for layout in MEMORY_FORMATS:
         found[f"ours {layout}"] = given(ours, scale, name, variant=Variant(memory_layout=layout))
     return {**found, OURS: given(ours, scale, name), INPUT: given(fed, scale, name)}
 
 
 def compiled(asked: Asked, name: str) -> Iterator[tuple[str, Contestant]]:
     """Compiled variants, each made only while there is time for it."""
-    for layout in LAYOUTS:
+    for layout in MEMORY_FORMATS:
         if asked.left() < COMPILING_S:
             return
         yield f"timm {layout} compiled", Here(functools.partial(peer, asked.scale, name, layout=layout, compiled=True))

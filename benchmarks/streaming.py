@@ -82,7 +82,11 @@ def measured(place: Path, *, images: int, size: int) -> list[dict[str, Any]]:
         {"step": "prepare", **whole},
         {"step": "prepare, killed half-way", **cut},
         {"step": "prepare, typed again", **rest},
-        {"step": "train an epoch (the worker's peak)", "seconds": trained["seconds"], "peak_mib": record["peak_memory_mib"]},
+        {
+            "step": "train an epoch (the worker's peak)",
+            "seconds": trained["seconds"],
+            "read_peak_mib": record["peak_memory_mib"],
+        },
     ]
 
 
@@ -116,7 +120,7 @@ def timed(words: Sequence[str], place: Path, *, kill_after: float | None = None)
     _, status, used = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - began
     assert kill_after is not None or status == 0, f"{words} ended with {status}"
-    return {"seconds": seconds, "peak_mib": used.ru_maxrss / 1024}
+    return {"seconds": seconds, "read_peak_mib": used.ru_maxrss / 1024}
 
 
 if __name__ == "__main__":

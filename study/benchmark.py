@@ -29,10 +29,10 @@ from study.launcher.code_snapshot import origin
 from study.planning.sweep_plan import Plan, make_plan, read_to_plan
 from study.records.benchmark_file import Benchmark, median, spread
 from study.records.sweep_folder import write_whole
-from study.training.determinism import ask_for_equal_bits
+from study.training.determinism import enable_deterministic_cublas
 from study.training.device import DeviceChoice, choose_device
 from study.training.fingerprint import fingerprint
-from study.training.model_setup import equipped
+from study.training.model_setup import with_cpu_kernels
 from study.training.optimizer import IMPLEMENTATION
 
 ROUNDS = 5
@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = open_console()
     plan = make_plan(read_to_plan(arguments.sweep, arguments.overrides))
     if plan.sweep.deterministic:
-        ask_for_equal_bits(os.environ)
-    device = equipped(choose_device(plan.sweep.device, os.environ, deterministic=plan.sweep.deterministic), os.environ)
+        enable_deterministic_cublas(os.environ)
+    device = with_cpu_kernels(choose_device(plan.sweep.device, os.environ, deterministic=plan.sweep.deterministic), os.environ)
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
     variants = VARIANTS[device.kind] if arguments.variants else (None,)
     subjects = list(distinct(plan.runs, arguments.batch_size, variants=variants))

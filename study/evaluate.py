@@ -31,8 +31,8 @@ from study.data.preprocessing import PUBLISHED_PREPROCESSING, Interpolation, Pre
 from study.errors import Problem, UserError, handle_user_errors
 from study.training.device import DeviceChoice, autocast, choose_device, execution_mode
 from study.training.evaluation import Evaluation, evaluate
-from study.training.memory_layout import memory_format
-from study.training.saved_weights import Kept, read_kept
+from study.training.memory_layout import choose_memory_format
+from study.training.saved_weights import SavedWeights, read_saved_weights
 
 COLOUR_CHANNELS = 3
 
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def candidate(path: Path, arguments: argparse.Namespace) -> Candidate:
     """The model that the arguments, or else the weights' own notes, describe; UserError where neither does."""
-    kept = read_kept(path)
+    kept = read_saved_weights(path)
     if arguments.backbone:
         spec = specify(arguments.backbone, {"in_channels": COLOUR_CHANNELS, **dict(map(read_pair, arguments.settings))})
         name, known = arguments.backbone, PUBLISHED_PREPROCESSING.get(arguments.backbone)
@@ -104,7 +104,7 @@ def candidate(path: Path, arguments: argparse.Namespace) -> Candidate:
     return Candidate(name, spec, _changed(known, arguments))
 
 
-def _of_kept(kept: Kept) -> Preprocessing:
+def _of_kept(kept: SavedWeights) -> Preprocessing:
     return Preprocessing(kept.mean, kept.std)
 
 
@@ -146,7 +146,7 @@ def judge(
     """The figures of the model with these weights, which are all of its weights, on every image of the folder."""
     model = build_backbone(found.spec)
     model.load_state_dict(weights)
-    layout = memory_format(model)
+    layout = choose_memory_format(model)
     model.to(device=device.device).to(memory_format=layout)  # type: ignore[call-overload]
     batches = FolderBatches(
         folder, found.preprocessing, found.spec.image_size, arguments.batch_size, device.device, layout, arguments.workers

@@ -26,9 +26,9 @@ from study.planning.trials import plan_so_far
 from study.records.benchmark_file import Benchmark, newest_benchmark
 from study.records.record import read_records
 from study.tracking.libraries import require_trackers
-from study.training.determinism import ask_for_equal_bits
+from study.training.determinism import enable_deterministic_cublas
 from study.training.device import choose_device
-from study.training.dry_step import images_at_hand, rehearse
+from study.training.dry_step import load_dry_step_images, run_dry_step
 
 PASSES = {"M ": 1e6}
 FLOPS = {"P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6}
@@ -66,16 +66,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def check(plan: Plan, console: Console) -> None:
     """One training step of every architecture and every recipe; UserError with all that fail."""
     if plan.sweep.deterministic:
-        ask_for_equal_bits(os.environ)
+        enable_deterministic_cublas(os.environ)
     device = choose_device(plan.sweep.device, os.environ, deterministic=plan.sweep.deterministic)
     problems, checked, invented = [], 0, set()
     with console.status("checking") as status:
         for planned in representatives(plan.whole):
             checked += 1
             status.update(f"checking {planned.label}")
-            splits, real = images_at_hand(planned.run)
+            splits, real = load_dry_step_images(planned.run)
             invented |= set() if real else {planned.run.data.name}
-            fault = rehearse(planned.run, splits, device=device)
+            fault = run_dry_step(planned.run, splits, device=device)
             problems += [Problem(fault, planned.label)] if fault else []
     if problems:
         raise UserError(*problems)

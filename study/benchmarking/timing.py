@@ -25,10 +25,10 @@ from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
 from study.training.device import DeviceChoice, autocast, execution_mode
 from study.training.memory_fallback import release
-from study.training.memory_layout import laid_out
-from study.training.model_setup import Placed, as_written, placed
+from study.training.memory_layout import to_memory_format
+from study.training.model_setup import PreparedModel, eager_mode, prepare_model
 from study.training.optimizer import set_learning_rate
-from study.training.peak_memory import peak_mib, reset_peak
+from study.training.peak_memory import read_peak_mib, reset_peak_memory
 from study.training.state import TrainingState, initial_state
 from study.training.step import optimizer_step
 
@@ -62,27 +62,27 @@ def time_architecture(run: Run, *, device: DeviceChoice, variant: Variant | None
     """
     release(device.device)
     return_freed_memory()  # else a CPU's peak would be that of whatever came before
-    was_reset = reset_peak(device.device)
+    was_reset = reset_peak_memory(device.device)
     try:
         with execution_mode(device):
-            return _laps(run, placed(run, device, variant=variant), device.device, was_reset=was_reset)
+            return _laps(run, prepare_model(run, device, variant=variant), device.device, was_reset=was_reset)
     finally:
         release(device.device)
 
 
-def _laps(run: Run, placing: Placed, where: torch.device, *, was_reset: bool) -> Laps:
-    model, layout = placing.model, placing.layout
+def _laps(run: Run, prepared: PreparedModel, where: torch.device, *, was_reset: bool) -> Laps:
+    model, layout = prepared.model, prepared.layout
     state = initial_state(model, run, device=where, epoch_steps=WARM_UP + MOST_REPEATS)
-    images = laid_out(random_images(run).to(where), layout)
+    images = to_memory_format(random_images(run).to(where), layout)
     train_step = timed(_training_step(state, run, images=images), where)
-    peak = peak_mib(where, was_reset=was_reset)
+    peak = read_peak_mib(where, was_reset=was_reset)
     model.eval()
     casting = autocast(run.train.precision, where)
-    with torch.inference_mode(), casting, as_written(placing):
+    with torch.inference_mode(), casting, eager_mode(prepared):
         inference = timed(lambda: model(images), where)
         single = images[:1].clone(memory_format=layout)
         latency = timed(lambda: model(single), where)
-    return Laps(train_step, inference, latency, peak, placing.variant)
+    return Laps(train_step, inference, latency, peak, prepared.variant)
 
 
 def _training_step(state: TrainingState, run: Run, *, images: torch.Tensor) -> Callable[[], None]:

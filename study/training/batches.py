@@ -12,10 +12,10 @@ from study.data import DatasetInfo
 from study.data.batch_loader import BatchLoader, can_fit_on_device
 from study.data.splits import Split, Splits
 from study.rng import stream
-from study.training.augmentation import Augmentation, Normalisation, Target
-from study.training.distributed import ALONE, Ranks
-from study.training.memory_layout import laid_out
-from study.training.schedule import steps_per_epoch
+from study.training.augmentation import Augmentation, Normalization, Target
+from study.training.distributed import SINGLE_RANK, Ranks
+from study.training.memory_layout import to_memory_format
+from study.training.schedule import count_epoch_steps
 
 EVALUATION_PIXELS = 2**20
 """Pixels of one evaluation batch: 1,024 images of 32 x 32. A constant, as the batch's size may change the last bits."""
@@ -31,11 +31,13 @@ class TrainingBatches:
     Of several ranks each gets its part of every batch. Raises UserError where the images don't fill one batch.
     """
 
-    def __init__(self, run: Run, splits: Splits, *, device: torch.device, layout: torch.memory_format, ranks: Ranks = ALONE):
+    def __init__(
+        self, run: Run, splits: Splits, *, device: torch.device, layout: torch.memory_format, ranks: Ranks = SINGLE_RANK
+    ):
         split = splits.train_and_val if run.train.fit_on == "train+val" else splits.train
         self._seed, self._device, self._layout, self._ranks = run.seed, device, layout, ranks
         self._batch_size, self._images = run.train.batch_size, len(split)
-        self.epoch_steps = steps_per_epoch(self._images, self._batch_size)
+        self.epoch_steps = count_epoch_steps(self._images, self._batch_size)
         pixels = run.data.image_size**2 * self._batch_size // ranks.size
         self._group = max(1, AUGMENTATION_PIXELS[device.type] // pixels)
         self._feeder = BatchLoader(split, device, resident=can_fit_on_device(split, device))
@@ -44,8 +46,8 @@ class TrainingBatches:
 
     def epoch(self, epoch: int, *, first: int = 0) -> Iterator[tuple[Tensor, Target]]:
         """The batches of an epoch (counted from 0) from number `first` on: images `b c h w` and their targets."""
-        ids = shuffled(self._seed, epoch, images=self._images)[: self.epoch_steps * self._batch_size]
-        ids = self._ranks.part(ids.view(self.epoch_steps, self._batch_size)[first:])
+        ids = shuffle_images(self._seed, epoch, images=self._images)[: self.epoch_steps * self._batch_size]
+        ids = self._ranks.split_batches(ids.view(self.epoch_steps, self._batch_size)[first:])
         size = ids.shape[1]
         ids = ids.flatten()
         if self._feeder.resident:  # all at once: a transfer per batch would make the host wait for the device
@@ -55,7 +57,7 @@ class TrainingBatches:
         fed = self._feeder.load_batches(map(augment.rows, groups))
         for group, (pixels, labels) in zip(groups, fed, strict=True):
             augmented, target = augment(pixels, labels, group)
-            images = laid_out(augmented, self._layout)
+            images = to_memory_format(augmented, self._layout)
             parts = len(group) // size
             yield from zip(images.chunk(parts), target.chunk(parts), strict=True)
 
@@ -67,18 +69,18 @@ class EvaluationBatches:
     """
 
     def __init__(
-        self, split: Split, *, facts: DatasetInfo, device: torch.device, layout: torch.memory_format, ranks: Ranks = ALONE
+        self, split: Split, *, facts: DatasetInfo, device: torch.device, layout: torch.memory_format, ranks: Ranks = SINGLE_RANK
     ):
-        self._normalise = Normalisation(facts, device=device, layout=layout)
+        self._normalise = Normalization(facts, device=device, layout=layout)
         self._feeder = BatchLoader(split, device, resident=can_fit_on_device(split, device))
         positions = torch.split(torch.arange(len(split)), max(1, EVALUATION_PIXELS // facts.image_size**2))
-        self._positions = ranks.share(positions)
+        self._positions = ranks.split_items(positions)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for pixels, labels in self._feeder.load_batches(self._positions):
             yield self._normalise(pixels), labels
 
 
-def shuffled(seed: int, epoch: int, *, images: int) -> Tensor:
+def shuffle_images(seed: int, epoch: int, *, images: int) -> Tensor:
     """The order of the training images in an epoch: a function of seed and epoch alone, so that runs are paired."""
     return torch.from_numpy(stream(seed, "shuffle", epoch).permutation(images))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 
 
-def ask_for_equal_bits(environment: MutableMapping[str, str]) -> None:
+def enable_deterministic_cublas(environment: MutableMapping[str, str]) -> None:
     """cuBLAS gives the same bits each time only with workspaces of a fixed size, asked for before its first product.
 
     What is set already stays. https://docs.nvidia.com/cuda/cublas, "Results reproducibility"

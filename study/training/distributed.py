@@ -1,33 +1,36 @@
-"""One training by several processes, its ranks: each takes its part of every batch, and all make the same step.
+"""One training by several processes, its ranks: each takes an equal part of every batch, and all take the same step.
 
-What a training asks of its ranks is the protocol `Ranks`. `Alone` is a training by one process, where each answer is at hand;
-`Several` asks the others. Random numbers are keyed by seed, epoch and image, and parts are equal, so the number of ranks
-changes a training by rounding only. Gradients are added up in pieces that are the same from the first step to the last: a
-resumed training has the bits of an uninterrupted one with as many ranks.
+A training talks to its ranks through the protocol `Ranks`: `SingleRank` is a training by one process, `MultipleRanks` one by
+torch's default process group. Random numbers are keyed by seed, epoch and image, and parts are equal, so the number of ranks
+changes a training by rounding only. Gradients are averaged by torch's DistributedDataParallel while the backward pass goes on.
 """
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from itertools import accumulate, groupby
+from itertools import accumulate
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
-
-PIECE = 2**23  # gradients that are added up in one go: 32 MiB in fp32
+from torch.nn.parallel import DistributedDataParallel
 
 Item = TypeVar("Item")
 
+COMMUNICATION_FAULT = re.compile("gloo|nccl|timed out|connection", re.IGNORECASE)
+"""What torch says where an exchange between ranks failed; with gloo it raises a bare RuntimeError."""
+
 
 class PeerLost(Exception):
-    """Another rank has ended or doesn't answer. Why is known there, not here."""
+    """Another rank has ended or doesn't answer. The reason is known there, not here."""
 
 
 class Ranks(Protocol):
-    """The processes of one training, as one of them sees them. The first one, of rank 0, leads: it alone writes files."""
+    """The processes of one training, as one of them sees them. Rank 0 leads: it alone writes files."""
 
     @property
     def rank(self) -> int: ...
@@ -35,140 +38,154 @@ class Ranks(Protocol):
     @property
     def size(self) -> int: ...
 
-    def part(self, batches: Tensor) -> Tensor:
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The module to call in training: its backward pass leaves the gradient's mean over all ranks in `model`."""
+        ...
+
+    def accumulate_locally(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Inside, forward and backward passes of a wrapped module add to the gradient of this rank alone."""
+        ...
+
+    def combine_metrics(self, *, loss: Tensor, hits: Tensor) -> None:
+        """In place: `loss` (one number) becomes the mean over all ranks, `hits` the sum."""
+        ...
+
+    def split_batches(self, batches: Tensor) -> Tensor:
         """This rank's columns of batches `n b`: `n b/size`."""
         ...
 
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """This rank's stretch of what all do once together."""
+    def split_items(self, items: Sequence[Item]) -> Sequence[Item]:
+        """This rank's stretch of items that each need processing once."""
         ...
 
-    def joined(self, parts: Sequence[Tensor]) -> Tensor:
+    def gather(self, parts: Sequence[Tensor]) -> Tensor:
         """All ranks' tensors in the order of ranks, concatenated, exactly."""
         ...
 
-    def combine(self, model: nn.Module, *, loss: Tensor, hits: Tensor) -> None:
-        """In place: gradients and `loss` (one number) become the means over all ranks, `hits` the sum."""
+    def any_rank(self, *requests: bool) -> tuple[bool, ...]:
+        """Which of these any rank has requested; the same answer on all ranks, perhaps a step late."""
         ...
 
-    def agreed(self, *wishes: bool) -> tuple[bool, ...]:
-        """Which of these any rank has wished for; the same answer on all ranks, perhaps a step late."""
-        ...
-
-    def same(self, state: Any) -> Any:
-        """The leader's state."""
+    def broadcast(self, value: Any) -> Any:
+        """The value of rank 0."""
         ...
 
 
 @dataclass(frozen=True)
-class Alone:
+class SingleRank:
     """A training by one process."""
 
     rank: int = 0
     size: int = 1
 
-    def part(self, batches: Tensor) -> Tensor:
-        return batches
+    def wrap(self, model: nn.Module) -> nn.Module:
+        return model
 
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        return items
+    def accumulate_locally(self, module: nn.Module) -> AbstractContextManager[None]:
+        return nullcontext()
 
-    def joined(self, parts: Sequence[Tensor]) -> Tensor:
-        return torch.cat(list(parts))
-
-    def combine(self, model: nn.Module, *, loss: Tensor, hits: Tensor) -> None:
+    def combine_metrics(self, *, loss: Tensor, hits: Tensor) -> None:
         pass
 
-    def agreed(self, *wishes: bool) -> tuple[bool, ...]:
-        return wishes
+    def split_batches(self, batches: Tensor) -> Tensor:
+        return batches
 
-    def same(self, state: Any) -> Any:
-        return state
+    def split_items(self, items: Sequence[Item]) -> Sequence[Item]:
+        return items
+
+    def gather(self, parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(parts))
+
+    def any_rank(self, *requests: bool) -> tuple[bool, ...]:
+        return requests
+
+    def broadcast(self, value: Any) -> Any:
+        return value
 
 
-ALONE = Alone()
+SINGLE_RANK = SingleRank()
 
 
 @dataclass
-class Several:
-    """One run's training by the ranks of torch's default process group. `side` is a gloo group of the same ranks.
+class MultipleRanks:
+    """A training by the ranks of torch's default process group. `host_group` is a gloo group of the same ranks.
 
-    What the host must know goes over the side group, on the CPU, so that no GPU is waited for.
+    What the host must know goes over the host group, on the CPU, so that no GPU is waited for.
     """
 
     rank: int
     size: int
     device: torch.device
-    side: Any
-    _wished: tuple[Tensor, Any] | None = field(default=None, init=False)  # at the step before, and its exchange under way
+    host_group: Any
+    _pending: tuple[Tensor, Any] | None = field(default=None, init=False)  # the last step's requests, and their exchange
 
-    def part(self, batches: Tensor) -> Tensor:
+    def wrap(self, model: nn.Module) -> nn.Module:
+        # DDP rebuilds its buckets after the first step, in the order in which gradients became ready. The first step after a
+        # resume would then add up in another order than an uninterrupted training's, and with three ranks or more the last
+        # bits may differ. With find_unused_parameters the buckets stay as they were built, a function of the model alone.
+        # (torch then notes once, on stderr, that it found no unused parameter.)
+        with require_peers(), warnings.catch_warnings():
+            # Its successor `forward_sync_buffers` is missing in torch 2.11. Norms keep equal buffers on all ranks themselves.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=True)
+
+    def accumulate_locally(self, module: nn.Module) -> AbstractContextManager[None]:
+        assert isinstance(module, DistributedDataParallel)
+        return module.no_sync()
+
+    def combine_metrics(self, *, loss: Tensor, hits: Tensor) -> None:
+        both = torch.stack([loss / self.size, hits])
+        with require_peers():
+            distributed.all_reduce(both)
+        loss.copy_(both[0])
+        hits.copy_(both[1])
+
+    def split_batches(self, batches: Tensor) -> Tensor:
         assert batches.shape[1] % self.size == 0, "the launch refuses batches that can't be cut evenly"
         return batches.chunk(self.size, dim=1)[self.rank]
 
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+    def split_items(self, items: Sequence[Item]) -> Sequence[Item]:
         return items[len(items) * self.rank // self.size : len(items) * (self.rank + 1) // self.size]
 
-    def joined(self, parts: Sequence[Tensor]) -> Tensor:
-        mine = torch.cat(list(parts)) if parts else None
+    def gather(self, parts: Sequence[Tensor]) -> Tensor:
+        own = torch.cat(list(parts)) if parts else None
         found: list[tuple[torch.Size, torch.dtype] | None] = [None] * self.size
-        with others_needed():
-            distributed.all_gather_object(found, None if mine is None else (mine.shape, mine.dtype), group=self.side)
+        with require_peers():
+            distributed.all_gather_object(found, None if own is None else (own.shape, own.dtype), group=self.host_group)
         shape, dtype = next(each for each in found if each is not None)
         ends = list(accumulate((each[0][0] if each else 0 for each in found), initial=0))
         whole = torch.zeros(ends[-1], *shape[1:], dtype=dtype, device=self.device)
-        if mine is not None:
-            whole[ends[self.rank] : ends[self.rank + 1]] = mine
-        with others_needed():
-            distributed.all_reduce(whole)  # every row is one rank's, and zero elsewhere: nothing is rounded
+        if own is not None:
+            whole[ends[self.rank] : ends[self.rank + 1]] = own
+        with require_peers():
+            distributed.all_reduce(whole)  # each row is nonzero on one rank only, so nothing is rounded
         return whole
 
-    def combine(self, model: nn.Module, *, loss: Tensor, hits: Tensor) -> None:
-        gradients = [each.grad for each in model.parameters() if each.grad is not None]
-        under_way = []
-        for piece in pieces([*gradients, loss, hits]):
-            flat = torch.cat([each.flatten() for each in piece])
-            with others_needed():
-                under_way.append((piece, flat, distributed.all_reduce(flat, async_op=True)))
-        for piece, flat, exchange in under_way:
-            with others_needed():
+    def any_rank(self, *requests: bool) -> tuple[bool, ...]:
+        """A step late, as the exchange runs during the next step. A request that is under way is not made again."""
+        before, exchange = self._pending or (torch.zeros(len(requests), dtype=torch.uint8), None)
+        mine = torch.tensor(requests, dtype=torch.uint8)
+        with require_peers():
+            if exchange is not None:
                 exchange.wait()
-            for each, total in zip(piece, torch.split(flat, [each.numel() for each in piece]), strict=True):
-                each.copy_(total.view(each.shape))
-        torch._foreach_div_([*gradients, loss], self.size)
-
-    def agreed(self, *wishes: bool) -> tuple[bool, ...]:
-        """A step late: the exchange goes on behind the step. A wish that is under way is not made again."""
-        before, exchange = self._wished or (torch.zeros(len(wishes), dtype=torch.uint8), None)
-        mine = torch.tensor(wishes, dtype=torch.uint8)
-        if exchange is not None:
-            with others_needed():
-                exchange.wait()
-        answer = tuple(bool(wish) for wish in before)
-        mine[before.bool()] = 0
-        with others_needed():
-            under_way = distributed.all_reduce(mine, distributed.ReduceOp.MAX, group=self.side, async_op=True)
-        self._wished = mine, under_way
+            answer = tuple(bool(request) for request in before)
+            mine[before.bool()] = 0
+            self._pending = mine, distributed.all_reduce(mine, distributed.ReduceOp.MAX, group=self.host_group, async_op=True)
         return answer
 
-    def same(self, state: Any) -> Any:
-        box = [state]
-        with others_needed():
-            distributed.broadcast_object_list(box, src=0, group=self.side)
+    def broadcast(self, value: Any) -> Any:
+        box = [value]
+        with require_peers():
+            distributed.broadcast_object_list(box, src=0, group=self.host_group)
         return box[0]
 
 
 @contextmanager
-def others_needed() -> Iterator[None]:
-    """What is done inside takes all ranks: PeerLost where torch says that it failed."""
+def require_peers() -> Iterator[None]:
+    """What is done inside takes all ranks: raises PeerLost where the exchange between them failed."""
     try:
         yield
     except RuntimeError as error:
-        raise PeerLost(str(error).splitlines()[0]) from error
-
-
-def pieces(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Neighbours with about PIECE entries together: a function of the sizes alone."""
-    ends = accumulate(each.numel() for each in tensors)
-    for _, group in groupby(zip(tensors, ends, strict=True), key=lambda one: one[1] // PIECE):
-        yield [tensor for tensor, _ in group]
+        if isinstance(error, distributed.DistError) or COMMUNICATION_FAULT.search(str(error)):
+            raise PeerLost(str(error).splitlines()[0]) from error
+        raise

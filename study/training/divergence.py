@@ -15,8 +15,8 @@ from torch import Tensor
 
 from study.training.outcome import Curves
 
-HOPELESS_LOSS = 10.0  # in units of ln(classes)
-HOPELESS_EPOCHS = 2
+DIVERGED_LOSS = 10.0  # in units of ln(classes)
+DIVERGED_EPOCHS = 2
 
 
 def first_nonfinite(losses: Tensor) -> int | None:
@@ -25,8 +25,8 @@ def first_nonfinite(losses: Tensor) -> int | None:
     return int(broken[0]) if len(broken) else None
 
 
-def hopeless(curves: Curves, num_classes: int) -> bool:
+def has_diverged(curves: Curves, num_classes: int) -> bool:
     """Whether the latest epochs break the second rule."""
-    latest = curves["train_loss"][-HOPELESS_EPOCHS:]
-    limit = HOPELESS_LOSS * math.log(max(num_classes, 2))
-    return len(latest) == HOPELESS_EPOCHS and all(loss is not None and loss > limit for loss in latest)
+    latest = curves["train_loss"][-DIVERGED_EPOCHS:]
+    limit = DIVERGED_LOSS * math.log(max(num_classes, 2))
+    return len(latest) == DIVERGED_EPOCHS and all(loss is not None and loss > limit for loss in latest)

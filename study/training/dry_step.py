@@ -1,4 +1,4 @@
-"""A training in miniature: the same model, recipe and code on a handful of images, one step long.
+"""A training in shrink: the same model, recipe and code on a handful of images, one step long.
 
 What would break a run in its first second, on a node and after hours in a queue, breaks here.
 """
@@ -22,9 +22,9 @@ from study.training.outcome import Outcome
 IMAGES_PER_PART = 2  # of a batch; with one alone BatchNorm has no variance
 
 
-def rehearse(run: Run, splits: Splits, *, device: DeviceChoice) -> str | None:
-    """Trains a run in miniature, evaluates it, and tells what went wrong, or None. Leaves nothing behind."""
-    small = miniature(run)
+def run_dry_step(run: Run, splits: Splits, *, device: DeviceChoice) -> str | None:
+    """Trains a run in shrink, evaluates it, and tells what went wrong, or None. Leaves nothing behind."""
+    small = shrink(run)
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), small.run_id, "rehearsal")
         try:
@@ -42,7 +42,7 @@ def rehearse(run: Run, splits: Splits, *, device: DeviceChoice) -> str | None:
     return "the loss of the first step is not finite" if outcome.status == "diverged" else None
 
 
-def miniature(run: Run) -> Run:
+def shrink(run: Run) -> Run:
     """The run with one epoch of one small batch; sizes that the model was built for stay as they are."""
     batch_size = min(run.train.batch_size, IMAGES_PER_PART * run.train.accumulate)
     short = {"epochs": 1, "warmup_epochs": 0.0, "batch_size": batch_size, "keep": "none"}
@@ -60,7 +60,7 @@ def _first(split: Split, images: int) -> Split:
     return Split(split.images[:images], split.labels[:images], split.indices[:images])
 
 
-def images_at_hand(run: Run) -> tuple[Splits, bool]:
+def load_dry_step_images(run: Run) -> tuple[Splits, bool]:
     """The run's images and True where they are prepared, else noise of their shape and False."""
     found = describe_dataset(run.data)
     try:

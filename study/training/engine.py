@@ -21,19 +21,19 @@ from study.data.splits import Splits
 from study.training.batches import EvaluationBatches, TrainingBatches
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice, autocast, execution_mode
-from study.training.distributed import ALONE, Ranks
-from study.training.divergence import first_nonfinite, hopeless
+from study.training.distributed import SINGLE_RANK, Ranks
+from study.training.divergence import first_nonfinite, has_diverged
 from study.training.evaluation import Evaluation, evaluate
 from study.training.fingerprint import Fingerprint, fingerprint
-from study.training.memory_fallback import fitting_micro_batches, out_of_memory, release
-from study.training.memory_layout import LAYOUTS
-from study.training.model_setup import Placed, as_written, placed
+from study.training.memory_fallback import find_micro_batches, is_out_of_memory, release
+from study.training.memory_layout import LAYOUT_NAMES
+from study.training.model_setup import PreparedModel, eager_mode, prepare_model
 from study.training.optimizer import IMPLEMENTATION, set_learning_rate
 from study.training.outcome import Interrupted, Outcome, Progress
-from study.training.peak_memory import peak_mib, reset_peak
+from study.training.peak_memory import read_peak_mib, reset_peak_memory
 from study.training.reporter import Reporter
 from study.training.schedule import learning_rate
-from study.training.state import ENTRIES, TrainingState, initial_state, own
+from study.training.state import CHECKPOINT_ENTRIES, TrainingState, clone_views, initial_state
 from study.training.step import optimizer_step, sees_whole_batch
 
 
@@ -43,7 +43,7 @@ class Session:
 
     run: Run
     device: torch.device
-    prepared: Placed
+    prepared: PreparedModel
     train: TrainingBatches
     val: EvaluationBatches | None  # None where the run is fitted on the validation images too
     test: EvaluationBatches | None  # None where the run may not read the test set
@@ -69,7 +69,7 @@ def train(
     stop: Callable[[], bool],
     report: Callable[[Progress], None],
     variant: Variant | None = None,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_RANK,
 ) -> Outcome | Interrupted:
     """Train `run` from its newest checkpoint, or from the start, to its outcome, or until `stop()`, called after each step.
 
@@ -84,11 +84,11 @@ def train(
         try:
             return attempt(micro_batches=run.train.accumulate)
         except RuntimeError as error:
-            if ranks.size > 1 or not out_of_memory(error):
+            if ranks.size > 1 or not is_out_of_memory(error):
                 raise
         # Outside the except block, where the error's traceback would still hold the tensors that didn't fit.
         release(device.device)
-        micro_batches = fitting_micro_batches(run, device=device.device)
+        micro_batches = find_micro_batches(run, device=device.device)
         note = f"a batch of {run.train.batch_size} didn't fit into memory: trained as {micro_batches} micro-batches"
         return attempt(micro_batches=micro_batches, notes=(note,))
 
@@ -107,9 +107,9 @@ def train_once(
     notes: tuple[str, ...] = (),
 ) -> Outcome | Interrupted:
     """One attempt of `train`, with each batch cut into `micro_batches` equal parts; `notes` go into the outcome."""
-    peak_was_reset = reset_peak(device.device)
+    peak_was_reset = reset_peak_memory(device.device)
 
-    prepared = placed(run, device, variant=variant, ranks=ranks)
+    prepared = prepare_model(run, device, variant=variant, ranks=ranks)
     # BatchNorm would see a micro-batch's statistics instead of the batch's.
     assert micro_batches == 1 or not sees_whole_batch(prepared.model), "the plan refuses micro-batches with BatchNorm"
 
@@ -124,7 +124,7 @@ def train_once(
         test=evaluation(splits.test) if run.train.read_test else None,
         fingerprint=fingerprint(
             device,
-            memory_layout=LAYOUTS[prepared.layout],
+            memory_layout=LAYOUT_NAMES[prepared.layout],
             optimizer=IMPLEMENTATION,
             micro_batches=micro_batches,
             kernels=prepared.kernels,
@@ -138,9 +138,9 @@ def train_once(
         peak_was_reset=peak_was_reset,
         notes=notes,
     )
-    state = initial_state(prepared.model, run, device=device.device, epoch_steps=train_batches.epoch_steps)
+    state = initial_state(prepared.model, run, device=device.device, epoch_steps=train_batches.epoch_steps, ranks=ranks)
     # Rank 0 alone reads: ranks that each took their newest readable file could resume from different steps.
-    saved = ranks.same(checkpoints.newest(like=ENTRIES) if ranks.rank == 0 else None)
+    saved = ranks.broadcast(checkpoints.newest(like=CHECKPOINT_ENTRIES) if ranks.rank == 0 else None)
     if saved is not None:
         state.restore(saved, session.fingerprint)
 
@@ -177,7 +177,7 @@ def train_epoch(state: TrainingState, session: Session, *, epoch: int, stop: Cal
         )
         # All ranks must stop, save and report after the same step; rank 0 decides when to save and report.
         leads = ranks.rank == 0
-        stopping, saving, reporting = ranks.agreed(stop(), leads and checkpoints.due(), leads and reporter.due())
+        stopping, saving, reporting = ranks.any_rank(stop(), leads and checkpoints.due(), leads and reporter.due())
         if stopping or saving:
             state.train_seconds += time.perf_counter() - lap
             save_checkpoint(state, session)
@@ -216,7 +216,7 @@ def validate(state: TrainingState, session: Session, *, epoch: int) -> int | Non
     }
     for name, value in row.items():
         state.curves[name].append(value)
-    return state.step if hopeless(state.curves, run.data.num_classes) else None
+    return state.step if has_diverged(state.curves, run.data.num_classes) else None
 
 
 def first_nonfinite_step(state: TrainingState, *, epoch: int, epoch_steps: int) -> int | None:
@@ -228,20 +228,20 @@ def first_nonfinite_step(state: TrainingState, *, epoch: int, epoch_steps: int) 
 
 def evaluate_weights(state: TrainingState, session: Session, batches: EvaluationBatches) -> Evaluation:
     """The figures of the weights that `train.evaluate` names, on one split."""
-    with as_written(session.prepared):
-        return evaluate(state.judged, batches, autocast=session.autocast, ranks=session.ranks)
+    with eager_mode(session.prepared):
+        return evaluate(state.evaluated_model, batches, autocast=session.autocast, ranks=session.ranks)
 
 
 def save_checkpoint(state: TrainingState, session: Session) -> None:
     """Save the state, on rank 0 alone: it is the same on all ranks."""
     if session.ranks.rank == 0:
         record_peak_memory(state, session)
-        session.checkpoints.save(state.exported(session.fingerprint), step=state.step)
+        session.checkpoints.save(state.export(session.fingerprint), step=state.step)
 
 
 def record_peak_memory(state: TrainingState, session: Session) -> None:
     """Keep the maximum over all attempts."""
-    peak = peak_mib(session.device, was_reset=session.peak_was_reset)
+    peak = read_peak_mib(session.device, was_reset=session.peak_was_reset)
     state.peak_memory_mib = max(filter(None, (peak, state.peak_memory_mib)), default=None)
 
 
@@ -270,5 +270,5 @@ def make_outcome(
         test_top5=None if test is None else test.top5,
         test_loss=None if test is None else test.loss,
         predictions=None if test is None else test.predictions,
-        weights={name: tensor.cpu() for name, tensor in own(state.judged.state_dict()).items()},
+        weights={name: tensor.cpu() for name, tensor in clone_views(state.evaluated_model.state_dict()).items()},
     )

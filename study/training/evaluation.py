@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from study.training.distributed import ALONE, Ranks
+from study.training.distributed import SINGLE_RANK, Ranks
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, autocast: torch.autocast, ranks: Ranks = ALONE
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, autocast: torch.autocast, ranks: Ranks = SINGLE_RANK
 ) -> Evaluation:
     """The figures of `model` on batches of normalised images `b c h w` and labels `b`, those of all ranks together.
 
@@ -49,7 +49,7 @@ def evaluate(
             logits.append(model(images).float())
         labels.append(label)
     model.train(was_training)
-    return measured(ranks.joined(logits), ranks.joined(labels))
+    return measured(ranks.gather(logits), ranks.gather(labels))
 
 
 def measured(logits: Tensor, labels: Tensor) -> Evaluation:

@@ -57,7 +57,7 @@ def fingerprint(
     }
 
 
-def differences(one: Fingerprint, other: Fingerprint) -> list[str]:
+def find_changes(one: Fingerprint, other: Fingerprint) -> list[str]:
     """The entries in which two fingerprints differ, as `threads: 1 -> 2`; empty where the bits must agree."""
     one, other = (
         {"stacked": 1, **each} for each in (one, other)

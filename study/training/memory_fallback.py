@@ -16,7 +16,7 @@ from study.backbones import build_backbone
 from study.config.run import Run
 from study.training.augmentation import Target
 from study.training.device import autocast
-from study.training.memory_layout import memory_format
+from study.training.memory_layout import choose_memory_format
 from study.training.optimizer import set_learning_rate
 from study.training.state import initial_state
 from study.training.step import optimizer_step, sees_whole_batch
@@ -26,12 +26,12 @@ class OutOfMemory(Exception):
     """A run that needs more memory than there is; its message says which batch size would fit."""
 
 
-def out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether torch ran out of memory; on a CPU it says so only in words."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
-def fitting_micro_batches(run: Run, *, device: torch.device) -> int:
+def find_micro_batches(run: Run, *, device: torch.device) -> int:
     """The number of equal micro-batches that a batch of `run` must be cut into to fit; raises OutOfMemory where no number
     will do or where the model has BatchNorm."""
     for size in smaller_parts(run.train.batch_size, run.train.batch_size // run.train.accumulate):
@@ -60,7 +60,7 @@ def fits(run: Run, size: int, *, device: torch.device) -> bool:
     try:
         trial_step(run, size, device=device)
     except RuntimeError as error:
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return False
     finally:
@@ -71,7 +71,7 @@ def fits(run: Run, size: int, *, device: torch.device) -> bool:
 def trial_step(run: Run, size: int, *, device: torch.device) -> None:
     """One step as the run would take it, on `size` images."""
     model = build_backbone(run.model, seed=run.seed)
-    layout = memory_format(model)
+    layout = choose_memory_format(model)
     model.to(device=device).to(memory_format=layout)  # type: ignore[call-overload]
     state = initial_state(model, run, device=device, epoch_steps=1)
     set_learning_rate(state.optimizer, 0.0)

@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from study.config.variant import Layout
 
-LAYOUTS: dict[torch.memory_format, Layout] = {torch.contiguous_format: "contiguous", torch.channels_last: "channels_last"}
+LAYOUT_NAMES: dict[torch.memory_format, Layout] = {torch.contiguous_format: "contiguous", torch.channels_last: "channels_last"}
 """As the execution fingerprint names them."""
-FORMATS = {name: layout for layout, name in LAYOUTS.items()}
+MEMORY_FORMATS = {name: layout for layout, name in LAYOUT_NAMES.items()}
 
 
-def memory_format(model: nn.Module) -> torch.memory_format:
+def choose_memory_format(model: nn.Module) -> torch.memory_format:
     """The layout that `model` trains in."""
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     mixes_positions = any(max(c.kernel_size) > 1 and c.stride != c.kernel_size for c in convolutions)
     return torch.channels_last if mixes_positions else torch.contiguous_format
 
 
-def laid_out(images: Tensor, layout: torch.memory_format) -> Tensor:
+def to_memory_format(images: Tensor, layout: torch.memory_format) -> Tensor:
     """Images `b c h w` in `layout`, with its own strides: copied only where they lie otherwise.
 
     Images of one channel are in both layouts at once, and convolutions go by the strides: with those of the other layout the

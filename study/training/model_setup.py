@@ -17,13 +17,13 @@ from study.cpu_kernels.compiler import Unavailable
 from study.cpu_kernels.extension import prepare, put_in_place
 from study.cpu_kernels.freed_memory import keep_freed_memory
 from study.training.device import DeviceChoice
-from study.training.distributed import ALONE, Ranks
-from study.training.memory_layout import FORMATS, LAYOUTS, memory_format
-from study.training.synchronized_norm import synchronise_norms
+from study.training.distributed import SINGLE_RANK, Ranks
+from study.training.memory_layout import LAYOUT_NAMES, MEMORY_FORMATS, choose_memory_format
+from study.training.synchronized_norm import synchronize_norms
 
 
 @dataclass(frozen=True)
-class Placed:
+class PreparedModel:
     """A freshly initialised model that is ready to train, and what the execution fingerprint says of it."""
 
     model: Backbone
@@ -33,10 +33,10 @@ class Placed:
 
     @property
     def variant(self) -> Variant:
-        return Variant(memory_layout=LAYOUTS[self.layout], compiled=self.compiled)
+        return Variant(memory_layout=LAYOUT_NAMES[self.layout], compiled=self.compiled)
 
 
-def equipped(choice: DeviceChoice, environment: Mapping[str, str]) -> DeviceChoice:
+def with_cpu_kernels(choice: DeviceChoice, environment: Mapping[str, str]) -> DeviceChoice:
     """The choice with what this machine can add to it: on a CPU the compiled kernels, prepared once for all runs to come.
 
     Memory that the process frees stays with it from here on. Without a compiler the choice stays plain, which is told.
@@ -51,27 +51,29 @@ def equipped(choice: DeviceChoice, environment: Mapping[str, str]) -> DeviceChoi
         return choice
 
 
-def placed(run: Run, choice: DeviceChoice, *, variant: Variant | None = None, ranks: Ranks = ALONE) -> Placed:
+def prepare_model(
+    run: Run, choice: DeviceChoice, *, variant: Variant | None = None, ranks: Ranks = SINGLE_RANK
+) -> PreparedModel:
     """The model of `run` where `choice` says, with norms that see the batch of all `ranks`.
 
     `variant` is the one that was fastest on this device, where that was measured. A model that is compiled is so when it is
     first called; its copies are not. Several ranks don't compile theirs, whose norms talk to each other.
     """
     model = build_backbone(run.model, seed=run.seed)
-    layout = memory_format(model) if variant is None else FORMATS[variant.memory_layout]
+    layout = choose_memory_format(model) if variant is None else MEMORY_FORMATS[variant.memory_layout]
     compiled = None if variant is None or ranks.size > 1 else variant.compiled
     if ranks.size > 1:
-        synchronise_norms(model, device=choice.device)
+        synchronize_norms(model, device=choice.device)
     model.to(device=choice.device).to(memory_format=layout)  # type: ignore[call-overload]
     extension = choice.extension if run.train.precision == "fp32" and compiled is None else None
     kernels = put_in_place(model, extension)
     if compiled is not None:
         model.compile(mode=compiled)
-    return Placed(model, layout, kernels, compiled)
+    return PreparedModel(model, layout, kernels, compiled)
 
 
 @contextmanager
-def as_written(placing: Placed) -> Iterator[None]:
+def eager_mode(prepared: PreparedModel) -> Iterator[None]:
     """Inside, a compiled model is called as it is written: what is called seldom isn't worth another compilation."""
-    with torch.compiler.set_stance("force_eager") if placing.compiled else nullcontext():
+    with torch.compiler.set_stance("force_eager") if prepared.compiled else nullcontext():
         yield

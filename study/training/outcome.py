@@ -14,11 +14,11 @@ from torch import Tensor
 from study.training.evaluation import Predictions
 from study.training.fingerprint import Fingerprint
 
-CURVES = ("epoch", "train_loss", "train_accuracy", "val_accuracy", "val_loss", "lr")
+CURVE_NAMES = ("epoch", "train_loss", "train_accuracy", "val_accuracy", "val_loss", "lr")
 
 Curves = dict[str, list[float | None]]
-"""One list per name of `CURVES`, one entry per finished epoch, counted from 1. `train_accuracy` is None where labels are mixed;
-`lr` is the rate of the epoch's last step."""
+"""One list per name of `CURVE_NAMES`, one entry per finished epoch, counted from 1. `train_accuracy` is None where labels are
+mixed; `lr` is the rate of the epoch's last step."""
 
 
 @dataclass(frozen=True)

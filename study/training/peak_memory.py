@@ -10,7 +10,7 @@ RESET_PEAK = "5"
 """Written to /proc/self/clear_refs this sets the peak resident size back to the current one (proc(5))."""
 
 
-def reset_peak(device: torch.device) -> bool:
+def reset_peak_memory(device: torch.device) -> bool:
     """Forget earlier peaks; whether the peak read later is of this training alone."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -22,7 +22,7 @@ def reset_peak(device: torch.device) -> bool:
     return True
 
 
-def peak_mib(device: torch.device, *, was_reset: bool) -> float | None:
+def read_peak_mib(device: torch.device, *, was_reset: bool) -> float | None:
     """Since the reset: on a GPU the allocator's peak, on a CPU the whole process's resident peak, in MiB."""
     if not was_reset:
         return None

@@ -22,7 +22,7 @@ from study.data import DatasetInfo
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedWeights:
     """What the metadata of kept weights tell."""
 
     run: Run
@@ -31,7 +31,7 @@ class Kept:
     class_names: tuple[str, ...]
 
 
-def write_kept(path: Path, run: Run, *, weights: Mapping[str, Tensor], facts: DatasetInfo, writer: str) -> None:
+def save_weights(path: Path, run: Run, *, weights: Mapping[str, Tensor], facts: DatasetInfo, writer: str) -> None:
     """The file appears whole or not at all; `writer` keeps the drafts of two workers apart."""
     document = {"format": FORMAT, **run.to_json()}
     noted = {"run": document, "mean": facts.mean, "std": facts.std, "class_names": facts.class_names}
@@ -40,8 +40,8 @@ def write_kept(path: Path, run: Run, *, weights: Mapping[str, Tensor], facts: Da
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft, metadata=metadata)
 
 
-def read_kept(path: Path) -> Kept | None:
-    """What `write_kept` noted beside the weights in a file; None for every other file."""
+def read_saved_weights(path: Path) -> SavedWeights | None:
+    """What `save_weights` noted beside the weights in a file; None for every other file."""
     try:
         with safe_open(path, "pt") as file:
             noted = file.metadata() or {}
@@ -50,4 +50,4 @@ def read_kept(path: Path) -> Kept | None:
     if not {"run", "mean", "std", "class_names"} <= noted.keys():
         return None
     values = {name: tuple(json.loads(noted[name])) for name in ("mean", "std", "class_names")}
-    return Kept(Run.from_json(upgrade(json.loads(noted["run"]))), **values)
+    return SavedWeights(Run.from_json(upgrade(json.loads(noted["run"]))), **values)

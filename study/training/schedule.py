@@ -19,7 +19,7 @@ ONE_CYCLE_LEVELS = (0.0, 1.0, 1 / 20, 0.0)
 """Knots of the piecewise linear schedule of locuslab/convmixer-cifar10, train.py: 0, peak, peak / 20, 0."""
 
 
-def steps_per_epoch(train_images: int, batch_size: int) -> int:
+def count_epoch_steps(train_images: int, batch_size: int) -> int:
     """Optimizer steps of one epoch: full batches only, as every batch must have one shape.
 
     The images left over differ from epoch to epoch with the shuffle. Raises UserError where there's no full batch.

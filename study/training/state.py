@@ -1,6 +1,6 @@
-"""Everything that a training carries from one step to the next, and nothing else: a checkpoint holds exactly this.
+"""Everything that a training carries from one step to the next: a checkpoint holds exactly this.
 
-No generator state is in it, as all random numbers are keyed (`study.rng`).
+There is no generator state, as all random numbers are keyed (`study.rng`).
 """
 
 from __future__ import annotations
@@ -14,25 +14,43 @@ from torch import Tensor, nn
 
 from study.backbones.base import Backbone
 from study.config.run import Run
+from study.training.distributed import SINGLE_RANK, Ranks
 from study.training.ema import WeightAverage
-from study.training.fingerprint import Fingerprint, differences
+from study.training.fingerprint import Fingerprint, find_changes
 from study.training.optimizer import build_optimizer, restore_optimizer
-from study.training.outcome import CURVES, Curves, Resume
+from study.training.outcome import CURVE_NAMES, Curves, Resume
 from study.training.stochastic_depth import StochasticDepth
+
+CHECKPOINT_ENTRIES = (
+    "model",
+    "optimizer",
+    "scaler",
+    "average",
+    "losses",
+    "hits",
+    "curves",
+    "step",
+    "train_seconds",
+    "peak_memory_mib",
+    "resumes",
+    "fingerprint",
+)
+"""The keys of an exported state, by which a checkpoint of another version is recognized."""
 
 
 @dataclass
 class TrainingState:
-    """The weights and what moves them, the steps taken, and what was measured on the way."""
+    """The weights and their optimizer, the steps taken, and what was measured so far."""
 
     model: nn.Module
+    module: nn.Module  # what a training step calls: the model, or several ranks' DistributedDataParallel around it
     optimizer: torch.optim.AdamW
     scaler: torch.amp.GradScaler
     average: WeightAverage | None
-    depth: StochasticDepth | None  # keyed, so not saved
+    stochastic_depth: StochasticDepth | None  # keyed, so not saved
     losses: Tensor  # `steps of an epoch`, of the current epoch, on the device
-    hits: Tensor  # the same, images classified right in training
-    curves: Curves = field(default_factory=lambda: {name: [] for name in CURVES})
+    hits: Tensor  # the same, images classified correctly in training
+    curves: Curves = field(default_factory=lambda: {name: [] for name in CURVE_NAMES})
     step: int = 0
     train_seconds: float = 0.0
     peak_memory_mib: float | None = None
@@ -44,17 +62,17 @@ class TrainingState:
         return len(self.curves["epoch"])
 
     @property
-    def judged(self) -> nn.Module:
-        """The weights that validation and test figures are of."""
+    def evaluated_model(self) -> nn.Module:
+        """The weights that validation and test figures are computed with."""
         return self.model if self.average is None else self.average.model
 
-    def exported(self, fingerprint: Fingerprint) -> dict[str, Any]:
-        """The state as tensors and plain values; tensors are shared with the training, to be written at once."""
+    def export(self, fingerprint: Fingerprint) -> dict[str, Any]:
+        """The state as tensors and plain values. The tensors are shared with the training, so write them at once."""
         return {
-            "model": own(self.model.state_dict()),
+            "model": clone_views(self.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "average": None if self.average is None else own(self.average.model.state_dict()),
+            "average": None if self.average is None else clone_views(self.average.model.state_dict()),
             "losses": self.losses,
             "hits": self.hits,
             "curves": self.curves,
@@ -79,37 +97,22 @@ class TrainingState:
         self.step = saved["step"]
         self.train_seconds = saved["train_seconds"]
         self.peak_memory_mib = saved["peak_memory_mib"]
-        changes = tuple(differences(saved["fingerprint"], fingerprint))
+        changes = tuple(find_changes(saved["fingerprint"], fingerprint))
         earlier = tuple(Resume(entry["step"], tuple(entry["changes"])) for entry in saved["resumes"])
         self.resumes = (*earlier, Resume(self.step, changes))
 
 
-def own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, copied where they are views: a file would hold all of the memory that they are views of."""
+def clone_views(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, with copies of those that are views: a file would hold all of the storage that they are views of."""
     return {name: each.clone() if each.untyped_storage().nbytes() > each.nbytes else each for name, each in tensors.items()}
 
 
-ENTRIES = (
-    "model",
-    "optimizer",
-    "scaler",
-    "average",
-    "losses",
-    "hits",
-    "curves",
-    "step",
-    "train_seconds",
-    "peak_memory_mib",
-    "resumes",
-    "fingerprint",
-)
-"""The names in an exported state, by which a checkpoint of another version is known."""
-
-
-def initial_state(model: Backbone, run: Run, *, device: torch.device, epoch_steps: int) -> TrainingState:
-    """The state before the first step of a model that is on its device."""
+def initial_state(
+    model: Backbone, run: Run, *, device: torch.device, epoch_steps: int, ranks: Ranks = SINGLE_RANK
+) -> TrainingState:
+    """The state before the first step, of a model that is on its device."""
     train = run.train
-    # The average is copied from the model before stochastic depth hooks into it: it's only ever evaluated.
+    # The average is copied from the model before stochastic depth hooks into it, as it is only ever evaluated.
     average = WeightAverage(model, decay=train.ema_decay) if train.evaluate == "ema" else None
     depth = None
     if train.stochastic_depth:
@@ -117,10 +120,11 @@ def initial_state(model: Backbone, run: Run, *, device: torch.device, epoch_step
         depth = StochasticDepth(model, rate=train.stochastic_depth, seed=run.seed, images=images, device=device)
     return TrainingState(
         model=model,
+        module=ranks.wrap(model),
         optimizer=build_optimizer(model, train, device=device),
         scaler=torch.amp.GradScaler(device.type, enabled=train.precision == "fp16"),
         average=average,
-        depth=depth,
+        stochastic_depth=depth,
         losses=torch.zeros(epoch_steps, device=device),
         hits=torch.zeros(epoch_steps, device=device),
     )

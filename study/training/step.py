@@ -1,13 +1,15 @@
-"""One optimizer step: the only place where weights move."""
+"""One optimizer step: the only place where weights change."""
 
 from __future__ import annotations
+
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from study.config.options import TrainOptions
 from study.training.augmentation import Target
-from study.training.distributed import ALONE, Ranks
+from study.training.distributed import SINGLE_RANK, Ranks, require_peers
 from study.training.loss import cross_entropy
 from study.training.state import TrainingState
 
@@ -20,31 +22,38 @@ def optimizer_step(
     options: TrainOptions,
     micro_batches: int,
     autocast: torch.autocast,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_RANK,
 ) -> None:
-    """Move the weights by the gradient of images `b c h w`, taken in `micro_batches` equal parts, and of the other ranks'.
+    """Update the weights by the gradient on images `b c h w`, taken in `micro_batches` equal parts, averaged over all ranks.
 
-    The batch's mean loss and hits are noted in the state, on the device: the host waits for nothing.
+    The batch's mean loss and number of hits go into the state on the device, so the host doesn't wait for them.
     """
-    epoch, at = divmod(state.step, len(state.losses))
-    own = (at * ranks.size + ranks.rank) * len(images)  # the place of the first of these images in the epoch's order
-    state.losses[at], state.hits[at] = 0.0, 0.0
+    epoch, index = divmod(state.step, len(state.losses))
+    first = (index * ranks.size + ranks.rank) * len(images)  # the position of the first of these images in the epoch's order
+    loss, hits = state.losses[index], state.hits[index]
+    loss.zero_()
+    hits.zero_()
     state.optimizer.zero_grad()
     parts = zip(images.chunk(micro_batches), target.chunk(micro_batches), strict=True)
-    for number, (part, goal) in enumerate(parts):
-        if state.depth is not None:
-            state.depth.select(epoch=epoch, first=own + number * len(part), count=len(part))
-        with autocast:
-            logits = state.model(part)
-        loss = cross_entropy(logits.float(), goal, label_smoothing=options.label_smoothing) / micro_batches
-        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        state.losses[at] += loss.detach()
-        state.hits[at] += (logits.detach().argmax(dim=1) == goal.labels).sum()
-    ranks.combine(state.model, loss=state.losses[at], hits=state.hits[at])
+    for number, (part, part_target) in enumerate(parts):
+        if state.stochastic_depth is not None:
+            state.stochastic_depth.select(epoch=epoch, first=first + number * len(part), count=len(part))
+        # Several ranks average their gradients once per step, in the backward pass of the last micro-batch.
+        is_last = number == micro_batches - 1
+        with nullcontext() if is_last else ranks.accumulate_locally(state.module):
+            with autocast:
+                logits = state.module(part)
+            # Outside autocast and in fp32, where exp and log lose little.
+            part_loss = cross_entropy(logits.float(), part_target, label_smoothing=options.label_smoothing) / micro_batches
+            with require_peers():
+                state.scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
+        loss += part_loss.detach()
+        hits += (logits.detach().argmax(dim=1) == part_target.labels).sum()
+    ranks.combine_metrics(loss=loss, hits=hits)
     if options.grad_clip is not None:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.model.parameters(), options.grad_clip)
-    state.scaler.step(state.optimizer)
+    state.scaler.step(state.optimizer)  # skips the update where fp16 gradients overflowed
     state.scaler.update()
     if state.average is not None:
         state.average.update(state.model, state.step)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
-from study.training.distributed import others_needed
+from study.training.distributed import require_peers
 
 
-def synchronise_norms(model: nn.Module, *, device: torch.device) -> None:
+def synchronize_norms(model: nn.Module, *, device: torch.device) -> None:
     """Replace every BatchNorm in the model by one over all ranks of torch's default process group."""
     if device.type == "cuda":
         # In place, as a backbone is no norm itself.
@@ -26,10 +26,10 @@ def synchronise_norms(model: nn.Module, *, device: torch.device) -> None:
     for parent in list(model.modules()):
         for name, norm in list(parent.named_children()):
             if isinstance(norm, nn.modules.batchnorm._BatchNorm):
-                setattr(parent, name, SynchronisedBatchNorm(norm))
+                setattr(parent, name, SynchronizedBatchNorm(norm))
 
 
-class SynchronisedBatchNorm(nn.modules.batchnorm._BatchNorm):
+class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """BatchNorm over all ranks: b d ... -> b d .... It takes over a norm's parameters and statistics, under the same names."""
 
     running_mean: Tensor
@@ -69,7 +69,7 @@ class _Normed(torch.autograd.Function):
         own_variance, own_mean = torch.var_mean(features.to(weight.dtype), dim=axes, correction=0)
         own = torch.stack([own_mean, own_variance])
         found = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
-        with others_needed():
+        with require_peers():
             distributed.all_gather(found, own)
         means, variances = torch.stack(found).unbind(1)
         mean = means.mean(dim=0)
@@ -89,7 +89,7 @@ class _Normed(torch.autograd.Function):
             gradient, features, weight, mean, variance, None, None, False, context.eps, [True, True, True]
         )
         sums = torch.stack([for_weight, for_bias])
-        with others_needed():
+        with require_peers():
             distributed.all_reduce(sums)
         along, level = sums / (features.numel() // len(mean) * distributed.get_world_size())
         deviation = (variance + context.eps).rsqrt()

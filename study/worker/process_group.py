@@ -28,7 +28,7 @@ from study.errors import Problem, UserError
 from study.records.rank_failures import RankFailure, note_failure
 from study.records.sweep_folder import SweepFolder, Writer
 from study.training.device import DeviceChoice
-from study.training.distributed import ALONE, PeerLost, Ranks, Several, others_needed
+from study.training.distributed import SINGLE_RANK, MultipleRanks, PeerLost, Ranks, require_peers
 from study.worker.signals import Stop
 
 EXIT_RANK = 5  # a rank failed, or lost another one
@@ -67,7 +67,7 @@ class Solo:
         pass
 
     def training(self, planned: Mapping[str, Any], *, reason: Callable[[Exception], str]) -> AbstractContextManager[Ranks]:
-        return nullcontext(ALONE)
+        return nullcontext(SINGLE_RANK)
 
     def dismiss(self) -> None:
         pass
@@ -148,9 +148,9 @@ class Company:
         signals: list[int | None] = [None] * self.seat.size
         try:
             if self.seat.rank == 0:
-                ranks.same(planned)
+                ranks.broadcast(planned)
             yield ranks
-            with others_needed():
+            with require_peers():
                 distributed.all_gather_object(signals, self.stop.signal, group=self._side)
         except Exception as error:
             traceback.print_exc()
@@ -165,19 +165,19 @@ class Company:
     def dismiss(self) -> None:
         with suppress(PeerLost):  # who was ended by now has heard enough
             if self.seat.rank == 0:
-                self._ranks().same(None)
-            with others_needed():
+                self._ranks().broadcast(None)
+            with require_peers():
                 distributed.barrier(group=self._side)
         distributed.destroy_process_group()
 
     def next(self) -> dict[str, Any] | None:
         """What the worker trains next, as it tells the others; None where nothing is left."""
-        planned: dict[str, Any] | None = self._ranks().same(None)
+        planned: dict[str, Any] | None = self._ranks().broadcast(None)
         return planned
 
-    def _ranks(self) -> Several:
+    def _ranks(self) -> MultipleRanks:
         assert self._device is not None, "ranks join before they train"
-        return Several(self.seat.rank, self.seat.size, device=self._device, side=self._side)
+        return MultipleRanks(self.seat.rank, self.seat.size, device=self._device, host_group=self._side)
 
     def _failure(self, run_id: str, reason: str) -> RankFailure:
         host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()

@@ -34,9 +34,9 @@ from study.training.device import DeviceChoice, choose_device
 from study.training.engine import train
 from study.training.evaluation import Predictions
 from study.training.fingerprint import device_name
-from study.training.model_setup import equipped
+from study.training.model_setup import with_cpu_kernels
 from study.training.outcome import Interrupted, Outcome, Progress
-from study.training.saved_weights import write_kept
+from study.training.saved_weights import save_weights
 from study.worker.process_group import Crew
 
 VERSIONS = ("torch", "torchvision", "numpy", "fvcore", "submitit", "pandas")
@@ -72,7 +72,9 @@ class Trainer:
         """Chooses and equips the device and loads the data of the whole share; raises UserError where either can't be had."""
         torch.set_num_threads(threads)
         with crew.opening():
-            device = equipped(choose_device(launch.device, environment, deterministic=launch.deterministic), environment)
+            device = with_cpu_kernels(
+                choose_device(launch.device, environment, deterministic=launch.deterministic), environment
+            )
             tracking = Tracking(select_trackers(launch.track, folder=folder.trackers, study=folder.path.name))
             trainer = Trainer(folder, writer, launch, device, tracking, crew)
             for planned in share:
@@ -187,7 +189,7 @@ class Trainer:
 
     def _keep(self, run: Run, outcome: Outcome) -> None:
         path = self.folder.weights / f"{run.run_id}.safetensors"
-        write_kept(path, run, weights=outcome.weights, facts=self._load(run.data).info, writer=str(self.writer))
+        save_weights(path, run, weights=outcome.weights, facts=self._load(run.data).info, writer=str(self.writer))
 
     def _keep_predictions(self, run: Run, found: Predictions) -> None:
         from study.records.predictions import keep_predictions  # loads pandas and pyarrow

@@ -27,7 +27,7 @@ from study.records.locks import no_launch_meanwhile, worker_sign
 from study.records.rank_failures import RankFailure, failures, forget_failures
 from study.records.record import OUTCOMES, Attempts, Record, Status, read_records
 from study.records.sweep_folder import Lines, SweepFolder, Writer
-from study.training.determinism import ask_for_equal_bits
+from study.training.determinism import enable_deterministic_cublas
 from study.worker.signals import Stop, leave
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def work(task: Task) -> str:
     folder = SweepFolder(Path(task.folder))
     launch = read_launch(folder, task.launch)
     if launch.deterministic:
-        ask_for_equal_bits(os.environ)
+        enable_deterministic_cublas(os.environ)
     environment = dict(os.environ)
     log = _log_path(environment)
     if launch.ranks > 1 and environment["SLURM_PROCID"] != "0":

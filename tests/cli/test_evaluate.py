@@ -29,7 +29,7 @@ from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice
 from study.training.engine import train
 from study.training.outcome import Outcome
-from study.training.saved_weights import write_kept
+from study.training.saved_weights import save_weights
 
 declare_missing_operators()
 import timm  # noqa: E402 (imports torchvision, whose operators have to be declared first)
@@ -145,7 +145,7 @@ def test_kept_weights_give_the_recorded_accuracy(pictures, tmp_path, capsys, mon
     )
     assert isinstance(outcome, Outcome) and outcome.status == "done"
     weights = tmp_path / "weights" / "run.safetensors"
-    write_kept(weights, planned.run, weights=outcome.weights, facts=splits.info, writer="1-0-0")
+    save_weights(weights, planned.run, weights=outcome.weights, facts=splits.info, writer="1-0-0")
     assert main(["--weights", str(weights), "--data", str(pictures), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["top1"] == outcome.test_accuracy

@@ -91,7 +91,7 @@ def test_no_compiler_is_a_reason(tmp_path):
 
 def test_training_goes_on_without_a_compiler_and_says_so_once(tmp_path, capsys):
     """The choice stays plain, with one line on stderr."""
-    choice = placement.equipped(DeviceChoice("cpu"), {"PATH": str(tmp_path)})
+    choice = placement.with_cpu_kernels(DeviceChoice("cpu"), {"PATH": str(tmp_path)})
     assert choice == DeviceChoice("cpu")
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1 and "no C++ compiler" in told[0]

@@ -24,7 +24,7 @@ from study.records import load_study, load_table, load_trials
 from study.records.benchmark_file import newest_benchmark
 from study.records.record import Record, read_records
 from study.records.sweep_folder import SweepFolder
-from study.training.saved_weights import read_kept
+from study.training.saved_weights import read_saved_weights
 
 KEPT = Path(__file__).parent / "kept_v1"
 RUNS = KEPT / "runs/renamed"
@@ -102,7 +102,7 @@ def test_a_benchmark_and_saved_weights_are_read(upgraded: Path) -> None:
     plan, benchmark = plan_so_far(read_sweep(upgraded / "renamed.yaml"), folder), newest_benchmark(folder.benchmarks)
     assert benchmark is not None and forecast(plan.trials, benchmark).measured == 2
     [path] = folder.weights.iterdir()
-    kept = read_kept(path)
+    kept = read_saved_weights(path)
     assert kept is not None and kept.run.run_id == path.stem and kept.run.model.initialization == "paper"
 
 

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import distributed
 
-from study.training.distributed import Several
+from study.training.distributed import MultipleRanks
 
 PATIENCE_S = 120
 
 
-def together(work: Callable[..., Any], folder: Path, *arguments: Any, ranks: int = 2) -> list[Any]:
+def run_on_ranks(work: Callable[..., Any], folder: Path, *arguments: Any, ranks: int = 2) -> list[Any]:
     """What `work(ranks, *arguments)` returns on each of the ranks; an AssertionError with what one of them raised.
 
     None stands for a rank that ended without a word. `work` is a function that can be imported by its name.
@@ -32,11 +32,11 @@ def together(work: Callable[..., Any], folder: Path, *arguments: Any, ranks: int
     pipes, processes = [], []
     for rank in range(ranks):
         here, there = context.Pipe(duplex=False)
-        processes.append(context.Process(target=one_rank, args=(there, store, rank, ranks, work, arguments)))
+        processes.append(context.Process(target=run_one_rank, args=(there, store, rank, ranks, work, arguments)))
         processes[-1].start()
         there.close()
         pipes.append(here)
-    answers = [heard(pipe) for pipe in pipes]
+    answers = [receive_answer(pipe) for pipe in pipes]
     for process in processes:
         process.join(PATIENCE_S)
     for answer in answers:
@@ -48,7 +48,7 @@ class Raised(str):
     """A traceback."""
 
 
-def heard(pipe: Connection) -> Any:
+def receive_answer(pipe: Connection) -> Any:
     """One rank's answer, or None where it has ended without one."""
     assert pipe.poll(PATIENCE_S), "a rank hangs"
     try:
@@ -57,11 +57,11 @@ def heard(pipe: Connection) -> Any:
         return None
 
 
-def one_rank(pipe: Connection, store: str, rank: int, size: int, work: Callable[..., Any], arguments: Any) -> None:
+def run_one_rank(pipe: Connection, store: str, rank: int, size: int, work: Callable[..., Any], arguments: Any) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=size, timeout=timedelta(seconds=60))
-    ranks = Several(rank, size, torch.device("cpu"), side=distributed.new_group(backend="gloo"))
+    ranks = MultipleRanks(rank, size, torch.device("cpu"), host_group=distributed.new_group(backend="gloo"))
     try:
         answer = work(ranks, *arguments)
     except BaseException:

@@ -15,7 +15,7 @@ from study.config.options import AugmentOptions
 from study.data import DatasetInfo
 from study.data.batch_loader import BatchLoader
 from study.data.splits import Split
-from study.training.augmentation import Augmentation, EpochAugmentation, Normalisation
+from study.training.augmentation import Augmentation, EpochAugmentation, Normalization
 
 CPU = torch.device("cpu")
 IMAGES, SIZE = 60, 12
@@ -147,5 +147,5 @@ def test_without_options_images_are_only_normalised(channels: int) -> None:
     expected = (split(channels).images.numpy() / 255 - mean) / std
     np.testing.assert_allclose(images.numpy(), expected, atol=1e-6)
     assert partners is None and weight is None
-    evaluated = Normalisation(facts(channels), device=CPU, layout=torch.contiguous_format)(split(channels).images)
+    evaluated = Normalization(facts(channels), device=CPU, layout=torch.contiguous_format)(split(channels).images)
     assert torch.equal(images, evaluated)

@@ -10,11 +10,11 @@ from toy_runs import FACTS, TEST, TRAIN, Fate, assert_same_bits, attempt, finish
 
 from study.backbones import build_backbone
 from study.training import engine
-from study.training.batches import EvaluationBatches, TrainingBatches, shuffled
+from study.training.batches import EvaluationBatches, TrainingBatches, shuffle_images
 from study.training.device import autocast
-from study.training.divergence import hopeless
+from study.training.divergence import has_diverged
 from study.training.evaluation import evaluate
-from study.training.outcome import CURVES, Interrupted, Outcome
+from study.training.outcome import CURVE_NAMES, Interrupted, Outcome
 
 CPU = torch.device("cpu")
 AUGMENT = {"flip": True, "crop": 2, "randaugment_n": 2, "erasing": 0.5, "mixup": 0.3, "cutmix": 0.5, "color_jitter": 0.2}
@@ -31,7 +31,7 @@ def test_every_backbone_learns(tmp_path, backbone):
     assert outcome.status == "done" and outcome.test_accuracy > 0.9
     assert outcome.curves["train_loss"][-1] < outcome.curves["train_loss"][0]
     assert outcome.val_accuracy == outcome.curves["val_accuracy"][-1]
-    assert [len(outcome.curves[name]) for name in CURVES] == [20] * len(CURVES)
+    assert [len(outcome.curves[name]) for name in CURVE_NAMES] == [20] * len(CURVE_NAMES)
     assert 0 <= outcome.test_accuracy <= outcome.test_top5 <= 1
     assert outcome.train_seconds > 0 and outcome.images_per_second > 0 and outcome.peak_memory_mib > 10
 
@@ -69,7 +69,7 @@ def test_an_epoch_can_begin_anywhere():
 
 def test_an_epoch_sees_each_image_once():
     """The order of an epoch is a permutation, another one in each epoch, and what's left over differs."""
-    orders = [shuffled(7, epoch, images=TRAIN) for epoch in range(3)]
+    orders = [shuffle_images(7, epoch, images=TRAIN) for epoch in range(3)]
     assert all(order.sort().values.tolist() == list(range(TRAIN)) for order in orders)
     assert len({tuple(order[-4:].tolist()) for order in orders}) == 3
 
@@ -186,7 +186,7 @@ def test_two_hopeless_epochs_in_a_row():
         (1.0, 18.0, 18.0): True,
     }
     for losses, expected in cases.items():
-        assert hopeless({"train_loss": list(losses)}, num_classes=6) is expected
+        assert has_diverged({"train_loss": list(losses)}, num_classes=6) is expected
 
 
 def test_an_interruption_tells_where_and_saves(tmp_path):

@@ -9,7 +9,7 @@ from toy_runs import Fate, assert_same_bits, attempt, splits, toy_run
 from study.backbones import build_backbone
 from study.training import batches
 from study.training.device import DeviceChoice, autocast
-from study.training.memory_layout import memory_format
+from study.training.memory_layout import choose_memory_format
 from study.training.optimizer import set_learning_rate
 from study.training.outcome import Interrupted
 from study.training.state import initial_state
@@ -37,7 +37,7 @@ def test_no_step_makes_the_host_wait(monkeypatch, backbone, options):
     monkeypatch.setattr(batches, "AUGMENTATION_PIXELS", {"cuda": 1})
     run = toy_run(backbone, augment=AUGMENT, batch_size=4, **options)
     model = build_backbone(run.model).to(CUDA)
-    feed = batches.TrainingBatches(run, splits(), device=CUDA, layout=memory_format(model))
+    feed = batches.TrainingBatches(run, splits(), device=CUDA, layout=choose_memory_format(model))
     state = initial_state(model, run, device=CUDA, epoch_steps=feed.epoch_steps)
     how = {"options": run.train, "micro_batches": 1, "autocast": autocast(run.train.precision, CUDA)}
     epoch = feed.epoch(0)

@@ -7,7 +7,7 @@ import torch
 from toy_runs import Fate, assert_same_bits, attempt, finished, toy_run
 
 from study.backbones.base import Backbone
-from study.training.memory_fallback import OutOfMemory, out_of_memory, smaller_parts
+from study.training.memory_fallback import OutOfMemory, is_out_of_memory, smaller_parts
 from study.training.outcome import Interrupted
 
 
@@ -72,7 +72,7 @@ def test_a_full_cpu_is_recognised_by_its_words():
     """torch raises a plain RuntimeError on a CPU; asked for a petabyte it shows today's words."""
     with pytest.raises(RuntimeError) as refusal:
         torch.empty(2**50, dtype=torch.uint8)
-    assert out_of_memory(refusal.value)
+    assert is_out_of_memory(refusal.value)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from toy_runs import FACTS, SIZE, splits, toy_run
 from study.backbones import build
 from study.data.splits import Split, Splits
 from study.training.batches import EvaluationBatches, TrainingBatches
-from study.training.memory_layout import laid_out
+from study.training.memory_layout import to_memory_format
 
-LAYOUTS = (torch.contiguous_format, torch.channels_last)
+LAYOUT_NAMES = (torch.contiguous_format, torch.channels_last)
 CPU = torch.device("cpu")
 
 
@@ -34,7 +34,7 @@ def batches(channels: int, layout: torch.memory_format, augment: dict[str, float
 
 
 @pytest.mark.parametrize("augment", [{}, {"mixup": 0.3}, {"cutmix": 1.0, "flip": True}, {"erasing": 0.5, "crop": 1}])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", LAYOUT_NAMES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_batches_have_the_strides_of_the_layout(channels, layout, augment):
     """Also those of one-channel images, of which torch calls every layout contiguous."""
@@ -56,10 +56,10 @@ def test_a_grid_stays_in_channels_last_from_the_first_convolution_on():
     assert not [name for name, grid in grids.items() if not grid.is_contiguous(memory_format=torch.channels_last)]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", LAYOUT_NAMES)
 def test_images_that_lie_right_are_not_copied(layout):
     """The same memory, hence the same numbers; images of another layout are copied, number by number."""
     images = torch.randn(4, 3, 5, 6).contiguous(memory_format=layout)
-    assert laid_out(images, layout).data_ptr() == images.data_ptr()
-    for other in LAYOUTS:
-        assert torch.equal(laid_out(images, other), images)
+    assert to_memory_format(images, layout).data_ptr() == images.data_ptr()
+    for other in LAYOUT_NAMES:
+        assert torch.equal(to_memory_format(images, other), images)

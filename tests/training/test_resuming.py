@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from toy_runs import EveryNthStep, Fate, Killed, assert_same_bits, attempt, finished, toy_run
 
 from study.training.outcome import Interrupted, Outcome
-from study.training.state import ENTRIES
+from study.training.state import CHECKPOINT_ENTRIES
 
 STEPS = 9
 AUGMENT = {"flip": True, "crop": 1, "erasing": 0.5, "mixup": 0.4}
@@ -25,7 +25,7 @@ AUGMENT = {"flip": True, "crop": 1, "erasing": 0.5, "mixup": 0.4}
 
 def newest(checkpoints: EveryNthStep):
     """The newest state of one run."""
-    found = checkpoints.newest(like=ENTRIES)
+    found = checkpoints.newest(like=CHECKPOINT_ENTRIES)
     assert found is not None
     return found
 

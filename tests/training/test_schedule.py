@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from study.config.options import TrainOptions
 from study.errors import UserError
-from study.training.schedule import learning_rate, steps_per_epoch
+from study.training.schedule import count_epoch_steps, learning_rate
 
 
 def rates(train: TrainOptions, epoch_steps: int) -> list[float]:
@@ -63,10 +63,10 @@ def test_every_rate_lies_between_zero_and_the_peak(schedule, epochs, epoch_steps
 
 def test_an_epoch_has_full_batches_only():
     """The rest of 1,257 images after nine batches of 128 waits for another epoch's shuffle."""
-    assert steps_per_epoch(1257, 128) == 9
+    assert count_epoch_steps(1257, 128) == 9
 
 
 def test_a_batch_larger_than_the_data_is_refused():
     """The user learns the key, the value and how many images there are."""
     with pytest.raises(UserError, match=r"train.batch_size.*has 100 images.*\(got 128\)"):
-        steps_per_epoch(100, 128)
+        count_epoch_steps(100, 128)

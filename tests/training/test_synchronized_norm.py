@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from several_ranks import together
+from several_ranks import run_on_ranks
 from torch import nn
 
 from study.backbones.layers import SequenceBatchNorm
 from study.rng import stream
-from study.training.distributed import Several
-from study.training.synchronized_norm import synchronise_norms
+from study.training.distributed import MultipleRanks
+from study.training.synchronized_norm import synchronize_norms
 
 CHANNELS = 5
 SHAPES = {"grid": (8, CHANNELS, 3, 4), "sequence": (8, 6, CHANNELS), "vector": (8, CHANNELS)}
@@ -48,9 +48,9 @@ def normed_twice(model: nn.Module, features: torch.Tensor, gradient: torch.Tenso
     }
 
 
-def on_one_rank(ranks: Several, kind: str) -> dict[str, torch.Tensor]:
+def on_one_rank(ranks: MultipleRanks, kind: str) -> dict[str, torch.Tensor]:
     model = model_of(kind)
-    synchronise_norms(model, device=ranks.device)
+    synchronize_norms(model, device=ranks.device)
     halves = [numbers(kind, part, SHAPES[kind]).chunk(2)[ranks.rank] for part in ("features", "gradient")]
     return normed_twice(model, *halves)
 
@@ -59,7 +59,7 @@ def on_one_rank(ranks: Several, kind: str) -> dict[str, torch.Tensor]:
 def test_two_ranks_norm_as_one_does(tmp_path, kind):
     """In float64, within its rounding; rows are concatenated, gradients of weights add up, statistics are equal."""
     whole = normed_twice(model_of(kind), *(numbers(kind, part, SHAPES[kind]) for part in ("features", "gradient")))
-    first, second = together(on_one_rank, tmp_path, kind)
+    first, second = run_on_ranks(on_one_rank, tmp_path, kind)
     assert first.keys() == second.keys() == whole.keys()
     for name, expected in whole.items():
         if name in ("result", "gradient", "evaluated"):
@@ -72,9 +72,9 @@ def test_two_ranks_norm_as_one_does(tmp_path, kind):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def in_bf16(ranks: Several) -> torch.dtype:
+def in_bf16(ranks: MultipleRanks) -> torch.dtype:
     model = nn.Sequential(nn.BatchNorm2d(CHANNELS))
-    synchronise_norms(model, device=ranks.device)
+    synchronize_norms(model, device=ranks.device)
     features = torch.ones(2, CHANNELS, 2, 2, dtype=torch.bfloat16, requires_grad=True)
     model(features).sum().backward()
     return features.grad.dtype
@@ -82,4 +82,4 @@ def in_bf16(ranks: Several) -> torch.dtype:
 
 def test_mixed_precision(tmp_path):
     """Features in bf16 are normed by weights in fp32, as torch does, and have gradients in bf16."""
-    assert together(in_bf16, tmp_path) == [torch.bfloat16] * 2
+    assert run_on_ranks(in_bf16, tmp_path) == [torch.bfloat16] * 2

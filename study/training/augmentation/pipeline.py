@@ -27,7 +27,7 @@ from study.training.augmentation.randaugment import RandAugment, draw_variants, 
 from study.training.augmentation.target import Target
 
 
-class Normalisation:
+class Normalization:
     """From values 0..255 to zero mean and unit deviation per channel, as float32 in the given memory layout."""
 
     def __init__(self, facts: DatasetInfo, *, device: torch.device, layout: torch.memory_format):
@@ -57,7 +57,7 @@ class Augmentation:
         jitter = draw_jitter(draws, options.color_jitter) if options.color_jitter else None
         erased = torch.from_numpy(draws.erased(options.erasing)) if options.erasing else None
         return EpochAugmentation(
-            normalise=Normalisation(self.facts, device=device, layout=layout),
+            normalise=Normalization(self.facts, device=device, layout=layout),
             cropped=_sent(cropped, device),
             framing=_sent(draw_framing(draws, crop=options.crop, flip=options.flip), device),
             operations=_sent(self.operations, device),
@@ -79,7 +79,7 @@ def _sent(drawn: Drawn | None, device: torch.device) -> Drawn | None:
 class EpochAugmentation:
     """One epoch's parameters, a row per training image, and how they are applied. None: the operation is off."""
 
-    normalise: Normalisation
+    normalise: Normalization
     cropped: Tensor | None  # int64 `n 4`
     framing: Tensor | None  # int64 `n 3`
     operations: RandAugment | None
