@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
+from preloaded_python import preloaded_python
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PRELOADED = ["study.launch", "study.status", "study.cancel", "fvcore.nn"]
 PATIENCE_S = 300
@@ -44,20 +46,29 @@ class Typed:
         os.killpg(self.process.pid, number)
 
 
-def typed(words: str, *, folder: Path, environment: Mapping[str, str], die_at: int | None = None) -> Typed:
-    """Starts `study WORDS` in a folder. With `die_at` it is killed just before its n-th lasting act (see `mortal`)."""
+def typed(
+    words: str, *, folder: Path, environment: Mapping[str, str], python: str | None = None, die_at: int | None = None
+) -> Typed:
+    """Starts `study WORDS` in a folder. With `die_at` it is killed just before its n-th lasting act (see `mortal`).
+
+    `python` is what the command takes for its interpreter and starts workers and jobs with, by default `preloaded_python()`.
+    """
     context = multiprocessing.get_context("forkserver")
     assert isinstance(context, ForkServerContext)
     context.set_forkserver_preload(PRELOADED)
     out = folder / f"typed-{time.monotonic_ns()}.txt"
     threads = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    process = context.Process(target=run, args=(words.split(), str(folder), {**environment, **threads}, str(out), die_at))
+    python = python or preloaded_python()
+    process = context.Process(
+        target=run, args=(words.split(), str(folder), {**environment, **threads}, str(out), python, die_at)
+    )
     process.start()
     return Typed(process, out)
 
 
-def run(words: list[str], folder: str, environment: dict[str, str], out: str, die_at: int | None) -> None:
+def run(words: list[str], folder: str, environment: dict[str, str], out: str, python: str, die_at: int | None) -> None:
     """The command's process from its first line on."""
+    sys.executable = python
     os.chdir(folder)
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that a shell runs in the background ignores Ctrl-C
