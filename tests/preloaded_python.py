@@ -9,7 +9,7 @@ has imported the libraries, though nothing of this project: that comes from the 
     pytest -> server -> forked process that runs the module
 
 Signals to the proxy go on to the forked process, its exit status (or deadly signal) becomes the proxy's, and when the proxy
-dies, by SIGKILL too, the server kills the forked process. SIGSTOP can't be passed on: a test that needs it takes sys.executable.
+dies, by SIGKILL too, the server kills the forked process. SIGSTOP isn't passed on: who needs it takes sys.executable.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 LIBRARIES = (  # what a worker or a launch imports, by itself or on the first training step
     *("torch", "torch.distributed", "torch._dynamo", "numpy", "scipy.special", "sklearn.datasets", "pandas"),

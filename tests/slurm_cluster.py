@@ -115,12 +115,12 @@ class Rack:
         eventually(lambda: not self.jobs(), what=f"the end of all jobs on {self.nodes}")
 
 
-def eventually(condition: Callable[[], object], *, what: str, seconds: float = 60) -> None:
-    """Waits until the condition holds, looking five times a second; a test fails with `what` after `seconds`."""
+def eventually(condition: Callable[[], object], *, what: str, seconds: float = 60, every_s: float = 0.2) -> None:
+    """Waits until the condition holds; a test fails with `what` after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds:.0f} s in vain for {what}"
-        time.sleep(0.2)
+        time.sleep(every_s)
 
 
 # ---- Fixtures --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -17,8 +17,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from preloaded_python import preloaded_python
 from slurm_cluster import Rack, SlurmCluster, eventually, lease
-from typed_commands import Typed, typed
+from typed_commands import Typed, typed, worker_processes
 
 from study.records import load_curves, load_table
 from study.records.sweep_folder import SweepFolder, Writer
@@ -37,16 +38,27 @@ seeds: {seeds}
 """
 PROFILE = {"workers": 1, "gpus_per_node": 0, "cpus_per_task": 1, "mem_gb": 1, "time": 20, "signal_delay_s": 60}
 OUTCOME = ["run_id", "status", "val_accuracy", "val_loss", "test_accuracy", "test_loss"]
+SLOW_STEPS = """\
+import sys, time
+if "torch" in sys.modules:
+    import torch
+    step = torch.optim.AdamW.step
+    def slow_step(*words, **more):
+        time.sleep(0.02)
+        return step(*words, **more)
+    torch.optim.AdamW.step = slow_step
+"""
+"""A sitecustomize.py that makes a run on Slurm long enough to be hit in its middle without using the CPU."""
 PATIENCE_S = 400  # seconds; generous, as all scenarios share the machine
 
 
 def sweep(*, epochs: int, seeds: int = 1) -> str:
-    """Two backbones times the seeds; an epoch has six steps and takes about 30 ms."""
+    """Two backbones times the seeds; an epoch has six steps and takes about 30 ms, on Slurm at least 120 ms (SLOW_STEPS)."""
     return SWEEP.format(epochs=epochs, seeds=list(range(seeds)))
 
 
 SHORT = sweep(epochs=2)
-LONG = sweep(epochs=100)  # long enough to be hit in the middle, a few seconds a run
+LONG = sweep(epochs=30)  # long enough to be hit in the middle, a few seconds a run
 
 
 # ---- One sweep in one folder, on one rack -----------------------------------------------------------------------------
@@ -74,8 +86,13 @@ class Site:
     twins: Twins
     sweep: str = SHORT
     profile: dict[str, Any] = field(default_factory=dict)
+    python: str = field(default_factory=preloaded_python)  # of workers and jobs
 
     def __post_init__(self) -> None:
+        slow = self.folder / "slow_steps"
+        slow.mkdir()
+        (slow / "sitecustomize.py").write_text(SLOW_STEPS)
+        self.profile = {"setup": [f"export PYTHONPATH={slow}:$PYTHONPATH"], **self.profile}
         self.write(self.sweep)
         self.set()
 
@@ -97,7 +114,8 @@ class Site:
         name, _, rest = words.partition(" ")
         profile = " --profile profile.yaml" if name == "launch" and "--cluster" not in rest else ""
         variables = {**self.rack.cluster.environment, **environment}
-        return typed(f"{name} sweep.yaml{profile} {rest}", folder=self.folder, environment=variables, die_at=die_at)
+        line = f"{name} sweep.yaml{profile} {rest}"
+        return typed(line, folder=self.folder, environment=variables, python=self.python, die_at=die_at)
 
     def type(self, words: str, *, status: int = 0, **environment: str) -> str:
         """What a command printed that ended with this status."""
@@ -134,15 +152,15 @@ class Site:
 
     def processes(self) -> list[int]:
         """Worker processes of this folder's launches, on whatever node."""
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (entry / "cmdline").read_bytes().decode().split("\0")
-            except OSError:
-                continue
-            if words[0].endswith("python") and "submitit.core._submit" in words and any(str(self.folder) in w for w in words):
-                found.append(int(entry.name))
-        return found
+        return worker_processes(self.folder)
+
+    def files(self, *, without: Collection[str] = ()) -> dict[Path, bytes]:
+        """What the user's folder holds, but for what commands printed and what lies in folders of these names."""
+        return {
+            path: path.read_bytes()
+            for path in self.folder.rglob("*")
+            if path.is_file() and not path.name.startswith("typed-") and not {*without} & {*path.parts}
+        }
 
     def kill_workers(self) -> None:
         for pid in self.processes():
@@ -165,11 +183,11 @@ class Site:
         self.eventually(training, what="training")
 
     def await_jobs_end(self) -> None:
-        self.eventually(lambda: not self.rack.jobs(), what="the end of all jobs")
+        self.eventually(lambda: not self.rack.jobs(), what="the end of all jobs", every_s=1.0)  # a squeue call costs CPU
 
-    def eventually(self, condition: Callable[[], object], *, what: str) -> None:
+    def eventually(self, condition: Callable[[], object], *, what: str, every_s: float = 0.2) -> None:
         try:
-            eventually(condition, what=what, seconds=PATIENCE_S)
+            eventually(condition, what=what, seconds=PATIENCE_S, every_s=every_s)
         except AssertionError as error:
             logs = sorted(self.runs.launches.glob("*/jobs/*.err"))
             ends = [f"{log.name}: {log.read_text()[-600:]}" for log in logs]

@@ -179,7 +179,7 @@ def main() -> int:
     up = [*devcluster, "up", str(cluster.folder), f"--nodes={NODES_PER_RACK}", "--racks=1", "--no-accounting"]
     subprocess.run(up, check=True, stdout=subprocess.DEVNULL)
     try:
-        site = Site(base, Rack(cluster, 1), Twins(base, patience_s=3600))
+        site = Site(base, Rack(cluster, 1), Twins(base, patience_s=3600), python=sys.executable)
         status = soak(site, runs=asked.runs, minutes=asked.minutes, seed=asked.seed)
     finally:
         subprocess.run([*devcluster, "down", str(cluster.folder)], check=True)

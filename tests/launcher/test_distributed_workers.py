@@ -83,10 +83,11 @@ def test_two_nodes_train_as_one_process(site: Site) -> None:
     assert "Nothing is left to start" in site.type("launch")
 
 
+@pytest.mark.slow
 @scenario
 def test_preempted_ranks(site: Site) -> None:
     """Both ranks stop after the same step, one of them saves, and the job comes back and goes on from there."""
-    site.write(distributed(epochs=40))
+    site.write(distributed(epochs=20))
     site.set(nodes=2)
     expected = undisturbed(site)
     site.type("launch")
@@ -103,7 +104,7 @@ def test_preempted_ranks(site: Site) -> None:
 @scenario
 def test_a_rank_is_killed(site: Site) -> None:
     """kill -9 of the second rank ends the first; the job requeues itself, and its next life finishes the share."""
-    site.write(distributed(epochs=40))
+    site.write(distributed(epochs=20))
     site.set(nodes=2)
     expected = undisturbed(site)
     site.type("launch")
@@ -115,11 +116,12 @@ def test_a_rank_is_killed(site: Site) -> None:
     assert len(site.lives()) == 2
 
 
+@pytest.mark.slow
 @scenario
 def test_a_rank_fails(site: Site) -> None:
     """An exception on the second rank ends both; the job's next life records the run as failed, with the rank, the node and
     the reason, and goes on with the share; --retry failed tries the run again."""
-    site.write(distributed(epochs=40))
+    site.write(distributed(epochs=20))
     site.set(nodes=2)
     expected = undisturbed(site)
     (site.folder / "faults").mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ def frozen(pid: int) -> Iterator[None]:
 @scenario
 def test_an_undisturbed_sweep(site: Site) -> None:
     """Two jobs with a GPU each finish their shares; everything is recorded once, and nothing is left to start."""
+    site.python = sys.executable  # once without the proxies of `preloaded_python`
     site.set(workers=2, gpus_per_node=1, sbatch={"hold": True})
     printed = site.type("launch")
     assert "2 jobs" in printed and "python -m study.status" in printed
@@ -58,6 +60,7 @@ def test_preemption(site: Site) -> None:
     assert all(record["provenance"]["exact"] for record in site.records())
 
 
+@pytest.mark.slow
 @scenario
 def test_requeued_again_and_again(site: Site) -> None:
     """A worker that is sent back more often than submitit's three times, at any moment of its life, still finishes."""
@@ -101,6 +104,7 @@ def test_killed_without_warning(site: Site) -> None:
     assert len(site.lives()) == 2
 
 
+@pytest.mark.slow
 @scenario
 def test_a_run_that_kills_its_worker_each_time(site: Site) -> None:
     """It's recorded as failed after three deaths, the share goes on, and --retry failed tries it again."""
@@ -137,9 +141,11 @@ def test_a_node_dies(site: Site) -> None:
     assert len(site.lives()) == 2
 
 
+@pytest.mark.slow
 @scenario
 def test_a_zombie_writes_beside_its_successor(site: Site) -> None:
     """A node is cut off: Slurm starts its task elsewhere, but the old one trains on; both write, each into own files."""
+    site.python = sys.executable  # the process that trains, not a proxy, is to be frozen
     site.write(LONG)
     site.type("launch")
     site.await_training()
@@ -158,6 +164,7 @@ def test_a_zombie_writes_beside_its_successor(site: Site) -> None:
 @scenario
 def test_signals_before_anyone_listens(site: Site) -> None:
     """A signal in the first second of a job, while Python still starts, neither fails it nor loses it."""
+    site.python = sys.executable
     site.write(LONG)
     site.type("launch")
     site.eventually(lambda: any("RUNNING" in line for line in site.rack.jobs()), what="the job's start")

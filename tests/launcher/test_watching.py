@@ -7,6 +7,8 @@ import os
 
 from scenarios import LONG, SHORT, Site, scenario, sweep
 
+WRITTEN_BY_WORKERS = ("journals", "progress", "records", "checkpoints", "jobs", "__pycache__")
+
 
 @scenario
 def test_a_run_under_way_is_seen(site: Site) -> None:
@@ -14,18 +16,20 @@ def test_a_run_under_way_is_seen(site: Site) -> None:
     site.write(LONG)
     site.type("launch")
     site.await_training()
-    files = {path for path in site.runs.path.rglob("*") if "checkpoints" not in path.parts}
+    files = site.files(without=WRITTEN_BY_WORKERS)
     standing = site.status()
     [running] = standing["running"]
     assert running["job"] == site.jobs()[0] and running["node"] == site.node() and running["age_seconds"] < 60
-    assert 1 <= running["epoch"] <= running["epochs"] == 100 and running["images_per_second"] > 0
+    assert 1 <= running["epoch"] <= running["epochs"] == 30 and running["images_per_second"] > 0
     assert len(standing["queued"]) == 1 and not standing["missing"]
     screen = site.type("status")
     for part in (f"{running['run_id']}  epoch", "images/s", f"job {running['job']} on {running['node']}"):
         assert part in screen
-    assert files <= set(site.runs.path.rglob("*"))
+    assert site.files(without=WRITTEN_BY_WORKERS) == files
     site.await_jobs_end()
+    files = site.files()
     assert "2 of 2 runs done" in site.type("status")
+    assert site.files() == files
     site.assert_same_as_undisturbed()
 
 
@@ -52,7 +56,9 @@ def test_a_queue_that_does_not_move(site: Site) -> None:
     site.set(workers=2, sbatch={"hold": True})
     site.type("launch")
     assert site.status()["pending_jobs"] == {"JobHeldUser": 2}
+    files = site.files()
     assert "queued   2 runs; 2 jobs in Slurm's queue: JobHeldUser 2" in site.type("status")
+    assert site.files() == files
     site.release()
     site.await_jobs_end()
     site.assert_same_as_undisturbed()
@@ -81,7 +87,7 @@ def test_cancelling_a_part(site: Site) -> None:
 @scenario
 def test_cancelling_all(site: Site) -> None:
     """Every job of this sweep and none of another; who can't be asked must say --yes; records and checkpoints stay."""
-    site.write(sweep(epochs=100, seeds=2))
+    site.write(sweep(epochs=30, seeds=2))
     site.set(workers=2, array_parallelism=1)
     other = site.rack.submit("sleep 300", "--output=/dev/null", "--job-name=study.other.0")
     site.type("launch --report")
@@ -102,7 +108,7 @@ def test_cancelling_all(site: Site) -> None:
 @scenario
 def test_cancelling_local_workers(site: Site) -> None:
     """Workers on this machine obey as well, and the launch that started them ends in order."""
-    site.write(LONG)
+    site.write(sweep(epochs=100))
     workers = f"--workers {len(os.sched_getaffinity(0))}"  # of one thread each
     launch = site.start(f"launch --cluster local {workers}")
     site.await_training()

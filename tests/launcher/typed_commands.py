@@ -107,13 +107,13 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 120.0) -> None
 
 
 def worker_processes(folder: Path) -> list[int]:
-    """Worker processes of this folder's launches: their command line names its jobs folder."""
+    """Worker processes of this folder's launches, or their proxies, on any node: their command line names its jobs."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().decode().split("\0")
         except OSError:
             continue
-        if "submitit.core._submit" in words and any(str(folder) in word for word in words):
+        if words[0].endswith("python") and "submitit.core._submit" in words and any(str(folder) in word for word in words):
             found.append(int(entry.name))
     return found
