@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -289,26 +288,23 @@ def test_targets_have_the_form_of_their_budget(capsys, by, target, told):
     assert told in screen(capsys, f"match.by={by}", f"match.target={target}", status=2)
 
 
-def test_ten_thousand_runs_are_planned_in_seconds():
-    """200 architectures of CIFAR-10's size, solved to a budget, 50 seeds each, verified from scratch: under 20 s of CPU."""
-    seeds = ", ".join(map(str, range(50)))
+def test_every_architecture_of_a_plan_is_verified():
+    """Twenty architectures of CIFAR-10's size, solved to a budget, with three seeds each; benchmarks/time_limits.py has 200."""
     Path("sweep.yaml").write_text(
-        f"""\
-question: how long does a plan take?
-data: {{name: cifar10}}
-model: {{kernel_size: 3}}
-train: {{epochs: 100}}
-match: {{by: params, target: 600k}}
+        """\
+question: is every architecture verified?
+data: {name: cifar10}
+model: {kernel_size: 3}
+train: {epochs: 100}
+match: {by: params, target: 600k}
 axes:
   backbone: [vit, convmixer, mlp_mixer, convnext, metaformer]
-  model.patch_size: [2, 4, 8, 16]
-  model.depth: [2, 3, 4, 5, 6, 7, 8, 9, 10, 12]
-seeds: [{seeds}]
+  model.patch_size: [8, 16]
+  model.depth: [2, 3]
+seeds: [0, 1, 2]
 """,
         encoding="utf-8",
     )
-    began = time.process_time()
     plan = planned()
-    assert verify_plan(plan, Path("costs")) == 200
-    assert len(plan.runs) == 10_000 and len(plan.digest) == 16
-    assert time.process_time() - began < 20
+    assert verify_plan(plan, Path("costs")) == 20
+    assert len(plan.runs) == 60 and len(plan.digest) == 16

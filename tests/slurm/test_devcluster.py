@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,14 +65,12 @@ def test_tasks_of_an_array_have_a_gpu_each(rack: Rack, tmp_path: Path) -> None:
     assert sorted(told(tmp_path)) == [[node, str(gpu), "0"] for node in rack.nodes for gpu in range(4)]
 
 
-def test_a_requeued_job_is_back_within_seconds(rack: Rack, tmp_path: Path) -> None:
-    """The same job starts again, knows that it was restarted, and does so in seconds: scenario tests wait for it."""
+def test_a_requeued_job_starts_again(rack: Rack, tmp_path: Path) -> None:
+    """It is the same job and knows that it was restarted. (How soon it is: benchmarks/time_limits.py.)"""
     job = rack.submit(f"{TELL}; exec sleep 600", *into(tmp_path))
     eventually(lambda: told(tmp_path), what="the first start")
-    requeued = time.monotonic()
     rack.cluster.run("scontrol", "requeue", job)
     eventually(lambda: len(told(tmp_path)) == 2, what="the second start")
-    assert time.monotonic() - requeued < 20  # 6 s on an idle machine
     assert [restarts for _, _, restarts in told(tmp_path)] == ["0", "1"]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
+from study.tracking import tracking_thread
 from study.tracking.tracker import Metrics, Tracker
 from study.tracking.tracking_thread import Tracking, split_epochs
 
@@ -133,31 +134,38 @@ def test_a_tracker_that_cannot_be_opened_is_disabled() -> None:
 
 
 def test_logging_does_not_block() -> None:
-    """Logging returns at once, however long the tracker takes; a run's end waits until all epochs are logged."""
-    slow = Notebook()
-    slow.log = lambda run_id, epoch, metrics: time.sleep(0.1) or slow.calls.append(epoch)  # type: ignore[method-assign, func-returns-value]
+    """Logging returns while the tracker is still at the first epoch; a run's end waits until all epochs are logged."""
+    slow, release = Notebook(), threading.Event()
+    slow.log = lambda run_id, epoch, metrics: slow.calls.append((epoch, release.wait(20)))  # type: ignore[method-assign]
     tracking = start_tracking(slow)
     tracking.begin_run("a", {})
-    start = time.monotonic()
     tracking.log_curves("a", curves(5))
-    assert time.monotonic() - start < 0.1
+    release.set()
     tracking.end_run("a", "done", metrics={})
-    assert [line for line in slow.calls if isinstance(line, int)] == [1, 2, 3, 4, 5]
+    assert [call for call in slow.calls if isinstance(call[0], int)] == [(epoch, True) for epoch in range(1, 6)]
 
 
-def test_a_tracker_that_hangs_delays_one_run_once() -> None:
+def test_a_tracker_that_hangs_delays_one_run_once(monkeypatch) -> None:
     """Waiting is bounded by the timeout, and a disabled tracker is not waited for again."""
-    hanging = Notebook()
-    hanging.open = lambda run_id, config: time.sleep(60) or 0  # type: ignore[method-assign]
+    waits = []
+
+    class CountedEvent(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            return super().wait(timeout)
+
+    hanging, release = Notebook(), threading.Event()
+    hanging.open = lambda run_id, config: int(not release.wait(60))  # type: ignore[method-assign]
     tracking = start_tracking(hanging, name="slow", timeout_s=0.2)
-    took = []
+    monkeypatch.setattr(tracking_thread, "Event", CountedEvent)
+    counts = []
     for run_id in "ab":
-        start = time.monotonic()
         tracking.begin_run(run_id, {})
         tracking.log_curves(run_id, curves(2))
         assert tracking.end_run(run_id, "done", metrics={}) == ("the tracker slow is off: it did not answer for 0.2 s",)
-        took.append(time.monotonic() - start)
-    assert 0.2 <= took[0] < 5 and took[1] < 0.1
+        counts.append(len(waits))
+    release.set()
+    assert counts[0] == counts[1] > 0
 
 
 def test_a_run_that_never_began_can_end() -> None:
