@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -99,6 +100,15 @@ def test_the_site_has_every_page() -> None:
     """The navigation of the documentation site lists each page of docs/ once."""
     listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_documented_objects_exist() -> None:
+    """What the page of the Python interface documents can be imported, and all of the public interface is there."""
+    listed = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for path in listed:
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name), path
+    assert {f"study.{name}" for name in study.__all__} <= set(listed)
 
 
 def test_the_version_is_the_same_everywhere() -> None:
