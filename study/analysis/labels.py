@@ -1,15 +1,15 @@
-"""How options, levels and amounts are written for readers: the one place where a fraction becomes a percentage.
+"""How options, levels and amounts are written for readers: the one place where fractions become percentages.
 
-Names inside the package are bare words of the run table (`patch_size`, `mlp_mixer`); figures, tables and reports print
-them as a paper would. Unknown names are printed as they are, with spaces for underscores.
+Names inside the package are columns of the run table (`patch_size`, `mlp_mixer`); figures, tables and reports write them as
+a paper would. Unknown names are written with spaces for underscores.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from study.analysis.cell_grid import Level
+from study.analysis.cell_grid import CellLevels, Level
 
 OPTION_NAMES = {
     "patch_size": "patch size",
@@ -76,12 +76,12 @@ _SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def format_option(name: str) -> str:
-    """An option's name in words: "patch size"."""
+    """The name of an option (a column of the run table) in words: "patch size"."""
     return OPTION_NAMES.get(name, name.replace("_", " "))
 
 
 def format_axis_label(name: str) -> str:
-    """An option's name with its unit, as an axis carries it: "patch size (pixels)"."""
+    """An option's name with its unit, for an axis: "patch size (pixels)"."""
     return f"{format_option(name)} ({UNITS[name]})" if name in UNITS else format_option(name)
 
 
@@ -93,19 +93,19 @@ def format_level(value: Level) -> str:
         return "on" if value else "off"
     if isinstance(value, str):
         return LEVEL_NAMES.get(value, value.replace("_", " "))
-    round_count = isinstance(value, int) and value >= 10_000 and value % 1000 == 0
-    return format_amount(value, digits=6) if round_count or abs(value) >= 1e6 else f"{value:g}"
+    is_round_count = isinstance(value, int) and value >= 10_000 and value % 1000 == 0
+    return format_amount(value, digits=6) if is_round_count or abs(value) >= 1e6 else f"{value:g}"
 
 
 def format_matching(by: Level) -> str:
-    """A way of matching as what it holds equal: "at equal parameters"."""
+    """What a way of matching holds equal: "at equal parameters"."""
     return {"params": "at equal parameters", "macs": "at equal MACs", "seconds": "at equal training time"}.get(
         str(by), "at given width and depth"
     )
 
 
 def format_setting(name: str, value: Level) -> str:
-    """One option with its level: "kernel size 5"; a level that speaks for itself stands alone: "ViT"."""
+    """An option with its level, "kernel size 5"; backbones and token mixers by their level alone, "ViT"."""
     if name == "match_by":
         return format_matching(value)
     if name == "study":
@@ -113,8 +113,13 @@ def format_setting(name: str, value: Level) -> str:
     return format_level(value) if name in ("backbone", "token_mixer") else f"{format_option(name)} {format_level(value)}"
 
 
+def format_cell(factors: Sequence[str], levels: CellLevels) -> str:
+    """A cell in words, such as "patch size 2, attention"; options that the cell lacks are omitted."""
+    return ", ".join(format_setting(name, level) for name, level in zip(factors, levels, strict=True) if level is not None)
+
+
 def format_percent(fraction: float | None, *, digits: int = 1, signed: bool = False) -> str:
-    """A fraction as it is printed, without the sign of per cent: 0.9731 -> "97.3"; "–" where it is missing."""
+    """A fraction in percent, without the percent sign: 0.9731 -> "97.3"; "–" where it is missing."""
     if fraction is None or not math.isfinite(fraction):
         return "–"
     value = round(100 * fraction, digits) + 0.0  # no negative zero
@@ -122,14 +127,14 @@ def format_percent(fraction: float | None, *, digits: int = 1, signed: bool = Fa
 
 
 def format_interval(low: float, high: float, *, digits: int = 1, signed: bool = False) -> str:
-    """An interval of fractions in per cent: "96.1 to 97.0"; "–" where there is none."""
+    """An interval of fractions in percent: "96.1 to 97.0"; "–" where there is none."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "–"
     return f"{format_percent(low, digits=digits, signed=signed)} to {format_percent(high, digits=digits, signed=signed)}"
 
 
 def format_amount(value: float | None, *, digits: int = 3) -> str:
-    """A count with a multiple of a thousand: 594186 -> "594 k"; "–" where it is missing."""
+    """A count with an SI prefix: 594186 -> "594 k"; "–" where it is missing."""
     if value is None or not math.isfinite(value):
         return "–"
     for size, letter in _SI_PREFIXES:
@@ -139,7 +144,7 @@ def format_amount(value: float | None, *, digits: int = 3) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """A time as people say it: "42 s", "3.5 min", "2.1 h"."""
+    """A time in the unit that fits: "42 s", "3.5 min", "2.1 h"; "–" where it is missing."""
     if seconds is None or not math.isfinite(seconds):
         return "–"
     if seconds < 90:
@@ -159,6 +164,6 @@ def format_term(name: str) -> str:
 
 
 def shorten(text: str, *, letters: int = 30) -> str:
-    """A text cut in its middle where it would crowd a figure out, with no letter that matplotlib reads as markup."""
+    """A text cut in the middle to so many letters, with dollar signs escaped for matplotlib."""
     kept = text if len(text) <= letters else f"{text[: letters // 2 - 1]}…{text[-(letters // 2) :]}"
     return kept.replace("$", r"\$")

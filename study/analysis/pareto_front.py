@@ -1,7 +1,7 @@
-"""Which cells are worth their cost: the Pareto front, with how sure each cell's place on it is.
+"""Pareto fronts of accuracy over cost, with the uncertainty of each cell's membership.
 
-A cell is on the front if none that costs as much or less is more accurate. Means of a few seeds put cells there by
-luck, so each cell carries the share of plausible means under which it belongs there.
+A cell is on the front if no cell that costs as much or less is more accurate. With few seeds, membership by means is
+partly chance, so each cell has the fraction of plausible means under which it is on the front.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from study.analysis.cell_grid import BoolArray, FloatArray, Grid, is_measured, read_grid
-from study.analysis.cell_means import describe_cell, summarize_cells
-from study.analysis.intervals import MIN_SEEDS, estimate_mean
+from study.analysis.cell_grid import BoolArray, FloatArray, Grid, is_measured, read_grid, select_done
+from study.analysis.cell_means import summarize_cells
+from study.analysis.intervals import CONFIDENCE, MIN_SEEDS, estimate_mean
+from study.analysis.labels import format_cell
 from study.rng import stream
 
 FRONT_DRAWS = 4000
@@ -22,95 +23,95 @@ COST_TOLERANCE = 0.02
 
 
 def find_pareto_front(table: pd.DataFrame, by: Sequence[str], *, cost: str) -> pd.DataFrame:
-    """One row per cell with a cost and an accuracy, cheapest first: its mean, its place and how sure that place is.
+    """One row per cell with a cost and an accuracy, in order of cost.
 
-    `cost` is any column of which less is better (`params`, `macs`, `train_seconds`); a cell costs the median of its
-    done runs. `on_front` judges by the means. Population of `front_probability` (multivariate t, pairing by seed kept):
-    the expected accuracies over seeds, on this data and this test set; NaN where a cell has fewer than three seeds.
-    `beaten_by` names the most accurate cell that costs no more.
+    `cost` is a column of which less is better (`params`, `macs`, `cost`); a cell costs the median of its done runs.
+
+    - the factors `by`, `n`, `mean`, `low`, `high`: as in `summarize_cells`; `cost`: the cell's cost.
+    - `on_front`: membership judged by the means. `front_probability`: fraction of plausible means under which the cell is on
+      the front (multivariate t, pairing by seed kept). Population: the expected accuracies over training seeds, on this
+      data and this test set. NaN where a cell has fewer than three seeds.
+    - `dominated_by`: the most accurate cell that costs no more, in words; "" for the cell itself.
     """
     grid = read_grid(table, by)
-    price = compute_cell_costs(table, grid, cost=cost)
+    costs = compute_cell_costs(table, grid, cost=cost)
     accuracy = estimate_mean(grid.values).mean
-    placed = is_measured(price) & is_measured(accuracy)
-    places = [place for place, has_both in enumerate(placed) if has_both]
-    order = sorted(places, key=lambda place: (price[place], -accuracy[place]))
-    grid, price, accuracy = grid.select(order), price[order], accuracy[order]
+    placed = [int(place) for place in np.flatnonzero(np.isfinite(costs + accuracy))]
+    order = sorted(placed, key=lambda place: (costs[place], -accuracy[place]))
+    grid, costs, accuracy = grid.select(order), costs[order], accuracy[order]
     found = summarize_cells(table, by).iloc[order].reset_index(drop=True)
-    beaten = dominated(price, accuracy[None])[0]
+    best = np.where(_is_affordable(costs), accuracy[None], -np.inf).argmax(axis=1) if order else np.array([], dtype=int)
     return found[[*by, "n", "mean", "low", "high"]].assign(
-        cost=price,
-        on_front=~beaten,
-        front_probability=front_probability(grid, price),
-        beaten_by=[beater(grid, price, accuracy, place=p) for p in range(len(order))],
+        cost=costs,
+        on_front=~_is_dominated(costs, accuracy[None])[0],
+        front_probability=_estimate_membership(grid, costs),
+        dominated_by=[
+            format_cell(grid.factors, grid.cells[other]) if accuracy[other] > accuracy[place] else ""
+            for place, other in enumerate(best)
+        ],
     )
 
 
 def estimate_front_band(table: pd.DataFrame, by: Sequence[str], *, cost: str) -> pd.DataFrame:
-    """The front as a line with its uncertainty: from each cell's cost on, the best accuracy that this cost buys.
+    """The front as a step function with its uncertainty: the best accuracy among the cells up to each cell's cost.
 
-    One row per cost, cheapest first; between two costs the line is level. Population of `low` and `high` (95 % of drawn
-    means, as in `front`): the best of the cells' expected accuracies over seeds, on this data and test set. NaN where a cell
-    has fewer than three seeds.
+    One row per cost, in order: `cost`, `best`, and `low`, `high`: the central 95 % of the fronts of plausible means, as in
+    `find_pareto_front`. Population: the best of the cells' expected accuracies over training seeds, on this data and this
+    test set. NaN where a cell has fewer than three seeds.
     """
     grid = read_grid(table, by)
-    price = compute_cell_costs(table, grid, cost=cost)
+    costs = compute_cell_costs(table, grid, cost=cost)
     accuracy = estimate_mean(grid.values).mean
-    order = [int(place) for place in np.argsort(price, kind="stable") if np.isfinite(price[place] + accuracy[place])]
-    ascending = price[order]
-    bought = (
-        np.searchsorted(ascending, ascending * (1 + COST_TOLERANCE), side="right") - 1
-    )  # the dearest that counts as no dearer
-    best = np.maximum.accumulate(accuracy[order])[bought]
+    order = [int(place) for place in np.argsort(costs, kind="stable") if np.isfinite(costs[place] + accuracy[place])]
+    costs = costs[order]
+    most_expensive = np.searchsorted(costs, costs * (1 + COST_TOLERANCE), side="right") - 1  # affordable at each cost
+    best = np.maximum.accumulate(accuracy[order])[most_expensive]
     low = high = np.full(len(order), np.nan)
     if order and is_measured(grid.values[order]).sum(axis=1).min() >= MIN_SEEDS:
-        drawn = np.maximum.accumulate(drawn_means(grid.values[order], draws=FRONT_DRAWS), axis=1)[:, bought]
-        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    return pd.DataFrame({"cost": ascending, "best": best, "low": low, "high": high})
+        fronts = np.maximum.accumulate(draw_means(grid.values[order], draws=FRONT_DRAWS), axis=1)[:, most_expensive]
+        tail = (1 - CONFIDENCE) / 2
+        low, high = np.quantile(fronts, [tail, 1 - tail], axis=0)
+    return pd.DataFrame({"cost": costs, "best": best, "low": low, "high": high})
 
 
 def compute_cell_costs(table: pd.DataFrame, grid: Grid, *, cost: str) -> FloatArray:
-    """The median cost of each cell's done runs; NaN where it was not recorded."""
-    done = table[(table["status"] == "done").to_numpy(dtype=bool)]
+    """The median of the column `cost` over each cell's done runs (`cells`); NaN where it was not recorded."""
+    done = select_done(table)
     own = read_grid(done, grid.factors, measure=cost) if len(done) else None
-    known = dict(zip(own.cells, own.values, strict=True)) if own else {}
-    rows = [known.get(cell, np.array([np.nan])) for cell in grid.cells]
-    return np.array([np.median(row[is_measured(row)]) if is_measured(row).any() else np.nan for row in rows])
+    known = {cell: row[is_measured(row)] for cell, row in zip(own.cells, own.values, strict=True)} if own else {}
+    return np.array([np.median(row) if len(row := known.get(cell, np.array([]))) else np.nan for cell in grid.cells])
 
 
-def dominated(price: FloatArray, accuracy: FloatArray) -> BoolArray:
-    """Whether each cell is beaten by one that costs no more (`draws cells` -> `draws cells`)."""
-    affordable = price[None, :] <= price[:, None] * (1 + COST_TOLERANCE)  # cell, other
-    better = accuracy[:, None, :] > accuracy[:, :, None]  # draws cell other
-    return np.asarray((better & affordable[None]).any(axis=2))
+def _is_affordable(costs: FloatArray) -> BoolArray:
+    """Whether, at the cost of each cell, each other cell costs no more (`cells others`)."""
+    return np.asarray(costs[None, :] <= costs[:, None] * (1 + COST_TOLERANCE))
 
 
-def front_probability(grid: Grid, price: FloatArray) -> FloatArray:
-    """The share of drawn means under which each cell is on the front."""
+def _is_dominated(costs: FloatArray, accuracy: FloatArray) -> BoolArray:
+    """Whether a cell that costs no more is more accurate (`draws cells` -> `draws cells`)."""
+    better = accuracy[:, None, :] > accuracy[:, :, None]  # draws cells others
+    return np.asarray((better & _is_affordable(costs)[None]).any(axis=2))
+
+
+def _estimate_membership(grid: Grid, costs: FloatArray) -> FloatArray:
+    """The fraction of drawn means under which each cell is on the front."""
     if is_measured(grid.values).sum(axis=1).min(initial=MIN_SEEDS) < MIN_SEEDS:
-        return np.full(len(price), np.nan)
-    return np.asarray(1 - dominated(price, drawn_means(grid.values, draws=FRONT_DRAWS)).mean(axis=0))
+        return np.full(len(costs), np.nan)
+    return np.asarray(1 - _is_dominated(costs, draw_means(grid.values, draws=FRONT_DRAWS)).mean(axis=0))
 
 
-def drawn_means(values: FloatArray, *, draws: int) -> FloatArray:
-    """Means that the seeds leave plausible, `draws cells`: each cell's own draws spread as its t interval does.
+def draw_means(values: FloatArray, *, draws: int) -> FloatArray:
+    """Plausible means given the seeds (`cells seeds` -> `draws cells`): each cell's draws spread as its t interval does.
 
-    Deviations of one seed enter all cells with the same random weight, so cells that rose and fell together do so here.
-    Degrees of freedom are those of the cell with the fewest seeds.
+    The deviations of one seed enter all cells with the same random weight, so cells whose accuracies are correlated over
+    seeds have correlated draws. Degrees of freedom are those of the cell with the fewest seeds.
     """
-    there = is_measured(values)
-    n = there.sum(axis=1)
-    mean = np.where(there, values, 0.0).sum(axis=1) / n
-    deviation = np.where(there, values - mean[:, None], 0.0) / np.sqrt(n * (n - 1))[:, None]
+    known = is_measured(values)
+    n = known.sum(axis=1)
+    mean = np.where(known, values, 0.0).sum(axis=1) / n
+    deviation = np.where(known, values - mean[:, None], 0.0) / np.sqrt(n * (n - 1))[:, None]
     df = int(n.min()) - 1
     rng = stream(0, "plausible means")
     weights = rng.normal(size=(draws, values.shape[1]))
     scale = np.sqrt(df / rng.chisquare(df, draws))
     return np.asarray(mean + (weights @ deviation.T) * scale[:, None])
-
-
-def beater(grid: Grid, price: FloatArray, accuracy: FloatArray, *, place: int) -> str:
-    """The most accurate cell that costs no more than the one at `place`; empty where that is itself."""
-    affordable = np.where(price <= price[place] * (1 + COST_TOLERANCE), accuracy, -np.inf)
-    best = int(np.argmax(affordable))
-    return describe_cell(grid.factors, grid.cells[best]) if accuracy[best] > accuracy[place] else ""

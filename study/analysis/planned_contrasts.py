@@ -1,16 +1,16 @@
-"""What a sweep set out to compare, derived from its axes before any accuracy is looked at.
+"""The contrasts that a sweep plans, derived from its axes before any accuracy is known.
 
-A contrast is a weighted sum of cells whose weights add to zero. From the axes follow, for the first factor (the patch
-size) and each further one (token mixer, backbone, ...), in this order:
+A contrast is a weighted sum of cell means whose weights sum to zero. For the first factor (the patch size) and each further
+one (token mixer, backbone, ...) the axes give these families, in this order:
 
 1. the further factor averaged over the patch sizes: each level minus the reference level;
 2. the same at each patch size;
 3. the patch size averaged over the further factor: each size minus the next smaller one;
 4. the same within each level;
-5. the interaction: how much each difference to the reference changes from the smallest to the largest patch size.
+5. the interaction: the change of each difference to the reference from the smallest to the largest patch size.
 
-Each is a family: the comparisons that one figure shows together and that share one correction. Factors that a contrast
-doesn't mention are averaged over, with equal weights, wherever the cells that it needs were planned.
+The contrasts of a family are corrected together for multiple testing. Factors that a contrast does not mention are averaged
+over, with equal weights, over the combinations that were planned for both sides.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Weights = tuple[tuple[CellLevels, float], ...]
 
 @dataclass(frozen=True)
 class Contrast:
-    """One planned comparison; `weights` pairs cells (levels in the order of `factors`) with what each counts."""
+    """One planned comparison; `weights` pairs cells (levels in the order of `factors`) with their weights."""
 
     family: str  # "token mixer at each patch size"
-    subject: str  # the factor it is about, or "a x b"
+    subject: str  # the factor that differs between the sides, or "a x b"
     upper: str  # "attention"
     lower: str  # "depthwise conv"
     where: str  # "at patch size 2", "averaged over patch size", ""
@@ -40,81 +40,86 @@ class Contrast:
     weights: Weights
 
     def __post_init__(self) -> None:
-        assert abs(sum(weight for _, weight in self.weights)) < 1e-9, f"the weights of {self.name!r} don't add to zero"
+        assert abs(sum(weight for _, weight in self.weights)) < 1e-9, f"the weights of {self.name!r} do not sum to zero"
 
     @property
     def name(self) -> str:
-        """The comparison in words, unique within a plan: "attention − depthwise conv, at patch size 2"."""
+        """The contrast in words, unique within a plan, such as "attention − depthwise conv, at patch size 2"."""
         return f"{self.upper} − {self.lower}" + (f", {self.where}" if self.where else "")
 
 
 @dataclass(frozen=True)
-class PlannedAxes:
+class _Axes:
     """The factors that vary, each with its levels in the sweep's order, and the cells that were planned."""
 
     levels: dict[str, tuple[Level, ...]]
     planned: frozenset[CellLevels]
 
-    def places(self, fixed: Mapping[str, Level]) -> Iterator[CellLevels]:
-        """All cells at the fixed levels, planned or not."""
-        yield from itertools.product(*((fixed[f],) if f in fixed else levels for f, levels in self.levels.items()))
+    def group_planned(self, fixed: Mapping[str, Level], *, by: Sequence[str]) -> dict[CellLevels, list[CellLevels]]:
+        """The planned cells at the fixed levels, grouped by their levels of some factors."""
+        places = [list(self.levels).index(factor) for factor in by]
+        found: dict[CellLevels, list[CellLevels]] = {}
+        for cell in itertools.product(*((fixed[f],) if f in fixed else levels for f, levels in self.levels.items())):
+            if cell in self.planned:
+                found.setdefault(tuple(cell[place] for place in places), []).append(cell)
+        return found
 
 
 def plan_contrasts(levels: Mapping[str, Sequence[Level]], *, cells: Collection[CellLevels] | None = None) -> list[Contrast]:
-    """The contrasts that follow from the axes and their levels; all further factors are crossed with the first.
+    """The contrasts that follow from the axes: factors (columns of the run table) with their levels in the sweep's order.
 
-    `cells` (levels in the order of the axes) names the combinations that were planned where the sweep leaves some out:
-    averages then run over those at which both sides were planned, and contrasts for which there is none don't exist.
-    An axis with one level is no factor.
+    All further factors are crossed with the first. `cells` (levels in the order of the axes) are the planned combinations,
+    where the sweep excludes some: averages then run over those that were planned for both sides, and contrasts without any
+    are omitted. An axis with one level is not a factor.
     """
-    axes = varying(levels, cells)
+    axes = _reduce_to_varied(levels, cells)
     factors = list(axes.levels)
     if len(factors) == 1:
-        return list(steps(axes, factors[0], at={}, family=format_option(factors[0])))
-    return [contrast for second in factors[1:] for contrast in crossed(axes, factors[0], second)]
+        return list(_compare_levels(axes, factors[0], at={}, family=format_option(factors[0])))
+    return [contrast for second in factors[1:] for contrast in _cross_factors(axes, factors[0], second)]
 
 
-def varying(levels: Mapping[str, Sequence[Level]], cells: Collection[CellLevels] | None) -> PlannedAxes:
+def _reduce_to_varied(levels: Mapping[str, Sequence[Level]], cells: Collection[CellLevels] | None) -> _Axes:
     """The axes that have more than one level, with the planned cells reduced to them."""
     kept = {factor: tuple(dict.fromkeys(values)) for factor, values in levels.items() if len(set(values)) > 1}
     everywhere = frozenset(itertools.product(*kept.values()))
     if cells is None:
-        return PlannedAxes(kept, everywhere)
+        return _Axes(kept, everywhere)
     places = [place for place, factor in enumerate(levels) if factor in kept]
-    return PlannedAxes(kept, everywhere & {tuple(cell[place] for place in places) for cell in cells})
+    return _Axes(kept, everywhere & {tuple(cell[place] for place in places) for cell in cells})
 
 
-def crossed(axes: PlannedAxes, first: str, second: str) -> list[Contrast]:
+def _cross_factors(axes: _Axes, first: str, second: str) -> list[Contrast]:
     """The five families of one pair of factors."""
-    others = [factor for factor in axes.levels if factor != first]
-    found = list(steps(axes, second, at={}, family=f"{format_option(second)}, averaged"))
+    one, other = format_option(first), format_option(second)
+    found = list(_compare_levels(axes, second, at={}, family=f"{other}, averaged"))
     for level in axes.levels[first]:
-        found += steps(axes, second, at={first: level}, family=f"{format_option(second)} at each {format_option(first)}")
-    if second == others[0]:
-        found += steps(axes, first, at={}, family=f"{format_option(first)}, averaged")
+        found += _compare_levels(axes, second, at={first: level}, family=f"{other} at each {one}")
+    if second == next(factor for factor in axes.levels if factor != first):
+        found += _compare_levels(axes, first, at={}, family=f"{one}, averaged")
     for level in axes.levels[second]:
-        found += steps(axes, first, at={second: level}, family=f"{format_option(first)} within each {format_option(second)}")
-    return found + list(interactions(axes, first, second))
+        found += _compare_levels(axes, first, at={second: level}, family=f"{one} within each {other}")
+    return found + list(_compare_differences(axes, first, second))
 
 
-def steps(axes: PlannedAxes, factor: str, *, at: Mapping[str, Level], family: str) -> Iterator[Contrast]:
+def _compare_levels(axes: _Axes, factor: str, *, at: Mapping[str, Level], family: str) -> Iterator[Contrast]:
     """The differences between levels of one factor, at fixed levels of some others and averaged over the rest."""
     rest = [format_option(other) for other in axes.levels if other != factor and other not in at]
     places = [f"at {format_setting(name, level)}" for name, level in at.items()]
     where = ", ".join([*places, *([f"averaged over {join_words(rest)}"] if rest else [])])
-    for upper, lower in choose_pairs(factor, axes.levels[factor]):
-        weights = difference(axes, {factor: upper, **at}, {factor: lower, **at})
+    for upper, lower in _choose_pairs(factor, axes.levels[factor]):
+        weights = _weigh_difference(axes, {factor: upper, **at}, {factor: lower, **at})
         if weights:
             sides = format_setting(factor, upper), format_setting(factor, lower)
             yield Contrast(family, factor, *sides, where, tuple(axes.levels), weights)
 
 
-def interactions(axes: PlannedAxes, first: str, second: str) -> Iterator[Contrast]:
-    """How much each difference to the reference changes from the first factor's first level to its last."""
+def _compare_differences(axes: _Axes, first: str, second: str) -> Iterator[Contrast]:
+    """The change of each difference to the reference from the first factor's first level to its last."""
     start, end = axes.levels[first][0], axes.levels[first][-1]
-    for upper, lower in choose_pairs(second, axes.levels[second]):
-        late = difference(axes, {second: upper, first: end}, {second: lower, first: end})
-        early = difference(axes, {second: upper, first: start}, {second: lower, first: start})
+    for upper, lower in _choose_pairs(second, axes.levels[second]):
+        late = _weigh_difference(axes, {second: upper, first: end}, {second: lower, first: end})
+        early = _weigh_difference(axes, {second: upper, first: start}, {second: lower, first: start})
         if late and early:
             weights = late + tuple((cell, -weight) for cell, weight in early)
             gap = f"({format_setting(second, upper)} − {format_setting(second, lower)})"
@@ -123,8 +128,8 @@ def interactions(axes: PlannedAxes, first: str, second: str) -> Iterator[Contras
             yield Contrast(family, f"{second} x {first}", *sides, "", tuple(axes.levels), weights)
 
 
-def choose_pairs(factor: str, levels: Sequence[Level]) -> list[tuple[Level, Level]]:
-    """Which levels are compared: each number with the one before it, each word with the reference."""
+def _choose_pairs(factor: str, levels: Sequence[Level]) -> list[tuple[Level, Level]]:
+    """The pairs of levels to compare: each number with its predecessor, each word with the reference."""
     numbers = [level for level in levels if isinstance(level, int | float) and not isinstance(level, bool)]
     if numbers and set(levels) <= {*numbers, None}:
         return list(zip(numbers[1:], numbers[:-1], strict=True))
@@ -133,14 +138,14 @@ def choose_pairs(factor: str, levels: Sequence[Level]) -> list[tuple[Level, Leve
     return [(level, reference) for level in levels if level != reference]
 
 
-def difference(axes: PlannedAxes, upper: Mapping[str, Level], lower: Mapping[str, Level]) -> Weights:
+def _weigh_difference(axes: _Axes, upper: Mapping[str, Level], lower: Mapping[str, Level]) -> Weights:
     """Weights of "mean of the upper cells minus mean of the lower ones" over the combinations that have both.
 
-    An option that some levels lack (a kernel size, beside attention) can't be held equal between the sides: within each
-    combination of the other factors each side is averaged over its own.
+    An option that some levels lack (a kernel size, where attention has none) cannot be held equal between the sides: within
+    each combination of the other factors, each side is averaged over its own.
     """
     shared = [factor for factor in axes.levels if factor not in upper and None not in axes.levels[factor]]
-    sides = [sorted_by(axes, fixed, shared) for fixed in (upper, lower)]
+    sides = [axes.group_planned(fixed, by=shared) for fixed in (upper, lower)]
     both = [combination for combination in sides[0] if combination in sides[1]]
     return tuple(
         (cell, sign / len(both) / len(side[combination]))
@@ -148,13 +153,3 @@ def difference(axes: PlannedAxes, upper: Mapping[str, Level], lower: Mapping[str
         for side, sign in zip(sides, (1, -1), strict=True)
         for cell in side[combination]
     )
-
-
-def sorted_by(axes: PlannedAxes, fixed: Mapping[str, Level], shared: Sequence[str]) -> dict[CellLevels, list[CellLevels]]:
-    """The planned cells at the fixed levels, by their levels of the shared factors."""
-    places = [list(axes.levels).index(factor) for factor in shared]
-    found: dict[CellLevels, list[CellLevels]] = {}
-    for cell in axes.places(fixed):
-        if cell in axes.planned:
-            found.setdefault(tuple(cell[place] for place in places), []).append(cell)
-    return found

@@ -1,7 +1,7 @@
-"""What tuning chose in every cell, from which candidates, and how clearly: read from the trials as they were recorded.
+"""The tuned options selected for every cell, from the recorded trials: the candidates, and how clear the choice was.
 
-A candidate is one combination of the tuned levels; its accuracy is the mean over the trials' seeds on the validation
-split. The best of several is flattered by having been chosen, so these figures rank candidates and estimate nothing.
+A candidate is one combination of tuned levels; its accuracy is the mean over the trials' seeds on the validation split. The
+best of several is biased upward, so these accuracies rank candidates and are no estimates.
 """
 
 from __future__ import annotations
@@ -9,71 +9,66 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from study.analysis.cell_grid import CellLevels, to_level
+from study.analysis.cell_grid import CellLevels, read_cells, read_numbers, to_level
 from study.records.selection import at_edge
 
 VALIDATION_ACCURACY = "val_accuracy"
 
 
 def summarize_candidates(trials: pd.DataFrame, tuned: Sequence[str]) -> pd.DataFrame:
-    """One row per cell and combination of the tuned options: trials, diverged ones, mean accuracy, whether it was chosen.
+    """One row per cell and combination of the tuned options.
 
-    `accuracy` is a fraction, NaN where no trial came to one; the other columns are those of the candidate's first trial.
+    Reads from the table of trials: `cell`, the tuned options, `val_accuracy`, `status`, `selected`. `accuracy`: mean
+    validation accuracy over seeds (fraction), NaN where no trial has one; `tried`, `diverged`: numbers of trials; `seeds`:
+    those with an accuracy; `chosen`. The other columns are those of the candidate's first trial.
     """
-    keys = read_keys(trials, ("cell", *tuned))
+    keys = read_cells(trials, ("cell", *tuned))
     rows = []
     for key in dict.fromkeys(keys):
         own = trials[[found == key for found in keys]]
-        known = pd.to_numeric(own[VALIDATION_ACCURACY], errors="coerce").astype("Float64").dropna()
-        status = own["status"].astype(str)
-        first: dict[Hashable, Any] = own.iloc[0].to_dict()
-        figures: dict[Hashable, Any] = {
-            "accuracy": float(known.mean()) if len(known) else np.nan,
+        accuracy = pd.Series(read_numbers(own, VALIDATION_ACCURACY)).dropna()
+        candidate: dict[Hashable, Any] = {
+            "accuracy": float(accuracy.mean()),
             "tried": len(own),
-            "seeds": len(known),
-            "diverged": int((status == "diverged").sum()),
+            "seeds": len(accuracy),
+            "diverged": int((own["status"] == "diverged").sum()),
             "chosen": bool(own["selected"].fillna(False).astype(bool).any()),
         }
-        rows.append(first | figures)
+        rows.append({**own.iloc[0].to_dict(), **candidate})
     return pd.DataFrame(rows)
 
 
-def read_keys(table: pd.DataFrame, columns: Sequence[str]) -> list[CellLevels]:
-    """Each row's entries in the columns."""
-    return [tuple(to_level(row[name]) for name in columns) for row in table.to_dict("records")]
-
-
 def summarize_choices(trials: pd.DataFrame, tuned: Sequence[str], factors: Sequence[str]) -> pd.DataFrame:
-    """One row per cell whose choice has been made: its levels, the chosen ones, and how it compares with the others.
+    """One row per cell whose options have been selected. Population: none; a description of these trials.
 
-    Population: none; a statement about these trials. `gap` is the chosen candidate's accuracy less the runner-up's (a
-    fraction; NaN where that has none, negative where the runner-up was passed over for its diverged trials), `tied` counts
-    other candidates of the same accuracy, `edge` names the tuned options whose chosen level is the least or greatest tried.
+    - the cell's levels of the `factors`, and the selected levels of the `tuned` options.
+    - `accuracy`: of the selected candidate; `gap`: its accuracy minus that of the second-best candidate (fraction; NaN where
+      that has none, negative where the other candidate had more diverged trials).
+    - `tied`: number of other candidates of the same accuracy; `edge`: the tuned options of which the selected level is the
+      lowest or highest tried; `candidates`; `tried`, `diverged`: numbers of trials of all candidates.
     """
     found = summarize_candidates(trials, tuned)
     rows = [
-        {**{name: best[name] for name in (*factors, *tuned)}, **_compare_choice(best, others, tuned=tuned)}
+        {**{name: best[name] for name in (*factors, *tuned)}, **_compare_choice(best, own[~own["chosen"]], tuned=tuned)}
         for _, own in found.groupby("cell", sort=False)
         for best in own[own["chosen"]].to_dict("records")[:1]
-        for others in [own[~own["chosen"]]]
     ]
     return pd.DataFrame(rows, columns=[*factors, *tuned, "accuracy", "gap", "edge", "tied", "candidates", "diverged", "tried"])
 
 
-def _compare_choice(best: Mapping[Any, Any], others: pd.DataFrame, *, tuned: Sequence[str]) -> dict[str, object]:
-    """How the chosen candidate compares with those that weren't."""
+def _compare_choice(best: Mapping[Hashable, Any], others: pd.DataFrame, *, tuned: Sequence[str]) -> dict[str, object]:
+    """How the selected candidate compares with the others of its cell."""
     ranked = others.sort_values(["diverged", "accuracy"], ascending=[True, False], kind="stable", na_position="last")
-    second = float(ranked["accuracy"].iloc[0]) if len(ranked) else np.nan
-    alike = (others["accuracy"] == best["accuracy"]) & (others["diverged"] == best["diverged"])
+    second = float(ranked["accuracy"].iloc[0]) if len(ranked) else float("nan")
+    tied = (others["accuracy"] == best["accuracy"]) & (others["diverged"] == best["diverged"])
     edge = [name for name in tuned if at_edge(to_level(best[name]), [to_level(best[name]), *map(to_level, others[name])])]
     return {
         "accuracy": best["accuracy"],
         "gap": best["accuracy"] - second,
         "edge": tuple(edge),
-        "tied": int(alike.sum()),
+        "tied": int(tied.sum()),
         "candidates": 1 + len(others),
         "diverged": best["diverged"] + int(others["diverged"].sum()),
         "tried": best["tried"] + int(others["tried"].sum()),
@@ -81,16 +76,16 @@ def _compare_choice(best: Mapping[Any, Any], others: pd.DataFrame, *, tuned: Seq
 
 
 def select_best_candidates(trials: pd.DataFrame, tuned: Sequence[str], *, over: str) -> pd.DataFrame:
-    """The trials at each level of `over`, all other tuned options at what suits that level best.
+    """The trials of the best candidate at each level of the tuned option `over`, in each cell.
 
-    So that a curve over one option is not bent by averages over the others: per cell and level the candidate with the
-    fewest diverged trials and then the highest accuracy is kept, with all of its trials.
+    Best: the fewest diverged trials, then the highest accuracy; all trials of that candidate are kept. A curve over one
+    option thus shows every level at its best values of the other options instead of an average over them.
     """
     if set(tuned) == {over}:
         return trials
     found = summarize_candidates(trials, tuned).sort_values(["diverged", "accuracy"], ascending=[True, False], kind="stable")
-    kept: dict[CellLevels, CellLevels] = {}
-    for level, candidate in zip(read_keys(found, ("cell", over)), read_keys(found, tuned), strict=True):
-        kept.setdefault(level, candidate)
-    pairs = zip(read_keys(trials, ("cell", over)), read_keys(trials, tuned), strict=True)
-    return trials[[kept[level] == candidate for level, candidate in pairs]]
+    best: dict[CellLevels, CellLevels] = {}
+    for level, candidate in zip(read_cells(found, ("cell", over)), read_cells(found, tuned), strict=True):
+        best.setdefault(level, candidate)
+    pairs = zip(read_cells(trials, ("cell", over)), read_cells(trials, tuned), strict=True)
+    return trials[[best[level] == candidate for level, candidate in pairs]]

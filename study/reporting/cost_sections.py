@@ -10,7 +10,8 @@ import pandas as pd
 from study.analysis import labels
 from study.analysis.cell_means import clip_intervals
 from study.analysis.cost_columns import list_costs, to_column_units
-from study.analysis.findings import StudyPart, Unavailable
+from study.analysis.findings import StudyPart
+from study.analysis.study_results import Unavailable
 from study.reporting.text_tables import (
     Column,
     Section,

@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.cell_grid import to_level
+from study.analysis.cell_grid import read_cells, to_level
 from study.analysis.cell_means import clip_intervals
 from study.analysis.cost_columns import SIZE_COLUMNS, SPEED_COLUMNS, list_costs
-from study.analysis.factor_layout import describe_group, group_rows, read_cells
+from study.analysis.factor_layout import group_rows
 from study.analysis.findings import Findings, StudyPart
+from study.analysis.labels import format_cell
 from study.reporting.figures.cost_plots import compute_median_cost
 from study.reporting.figures.panels import Series, list_series
 from study.reporting.figures.style import MARKS
@@ -66,7 +67,7 @@ def _list_runs(part: StudyPart, factors: Sequence[str], costs: list[str]) -> pd.
         {
             "id": done["run_id"],
             "cell": [_name_cell(part, key) for key in read_cells(done, list(part.levels))],
-            "series": [describe_group(factors, key) for key in read_cells(done, factors)],
+            "series": [format_cell(factors, key) for key in read_cells(done, factors)],
             "seed": done["seed"],
             **{name: 100 * done[name] for name in _ACCURACIES if name in done},
             **{name: done[name] for name in costs},
@@ -86,7 +87,7 @@ def _list_cells(part: StudyPart, factors: Sequence[str], costs: list[str]) -> pd
         rows.append(
             {
                 "cell": _name_cell(part, group.levels),
-                "series": describe_group(factors, read_cells(runs, factors)[0]),
+                "series": format_cell(factors, read_cells(runs, factors)[0]),
                 "level": level if len(level) <= 2 else "",
                 "n": own["n"],
                 **{name: 100 * own[name] for name in ("mean", "low", "high")},
@@ -98,7 +99,7 @@ def _list_cells(part: StudyPart, factors: Sequence[str], costs: list[str]) -> pd
 
 def _name_cell(part: StudyPart, levels: tuple[Any, ...]) -> str:
     """A cell in words, with its part where there are several."""
-    return ", ".join(filter(None, (describe_group(list(part.levels), levels), part.title)))
+    return ", ".join(filter(None, (format_cell(list(part.levels), levels), part.title)))
 
 
 def _list_curves(findings: Findings, runs: pd.DataFrame) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from study.analysis.findings import Findings, Unavailable
+from study.analysis.findings import Findings
+from study.analysis.study_results import Unavailable
 from study.reporting.figures.figure_spec import FigureSpec
 from study.reporting.provenance import describe_progress, list_facts, list_incomplete_runs
 from study.reporting.sections import list_sections

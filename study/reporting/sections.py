@@ -10,8 +10,10 @@ import pandas as pd
 
 from study.analysis import labels
 from study.analysis.cell_means import clip_intervals
-from study.analysis.findings import Findings, StudyPart, Unavailable
-from study.analysis.study_comparison import CLAIMS, CONTRAST, compare_signs
+from study.analysis.contrast_results import SIGNIFICANT
+from study.analysis.findings import Findings, StudyPart
+from study.analysis.study_comparison import CONTRAST, compare_signs
+from study.analysis.study_results import Unavailable
 from study.reporting.cost_sections import build_cost_curves, build_costs
 from study.reporting.text_tables import (
     Column,
@@ -61,8 +63,8 @@ def _build_comparison(findings: Findings, compared: pd.DataFrame) -> Section:
     for part in findings.parts:
         find = index_rows(compared[compared["study"] == part.title], CONTRAST)
         columns.append(Column(part.title, partial(_format_difference, find)))
-    signs = {"firm": "reverses", "perhaps": "may reverse", "no": "same", "untold": "not significant"}
-    columns.append(Column("sign", lambda row: signs[row["turns"]], numeric=False))
+    signs = {"significant": "reverses", "possible": "may reverse", "none": "same", "not significant": "not significant"}
+    columns.append(Column("sign", lambda row: signs[row["sign_change"]], numeric=False))
     reading = (
         "Differences in percentage points with 95 % intervals; *: significantly different from zero after Holm correction. "
         "Sign: same in all columns with a significant difference; reverses; may reverse (one of the two signs is not "
@@ -81,7 +83,7 @@ def _format_difference(find: Callable[[TableRow], TableRow], contrast: TableRow)
     row = find(contrast)
     if not row or pd.isna(row["difference"]):
         return "–"
-    star = "*" if row["verdict"] in CLAIMS else ""
+    star = "*" if row["verdict"] in SIGNIFICANT else ""
     return star + format_estimate(row["difference"], row["low"], row["high"], digits=2, signed=True)
 
 
@@ -96,8 +98,6 @@ def build_cells(part: StudyPart) -> Section:
         percent_column("SD", "sd", digits=2),
         Column("n", lambda row: f"{row['n']} of {row['planned']}"),
     ]
-    if cells["bootstrap_low"].notna().any():
-        columns.append(interval_column("bootstrap interval", low="bootstrap_low", high="bootstrap_high"))
     columns.append(
         Column(
             "SE (test sampling)",
@@ -130,11 +130,11 @@ def _format_cost(cost: str, find: Callable[[TableRow], TableRow], cell: TableRow
 def _build_contrasts(part: StudyPart) -> Section:
     """Every planned contrast: difference, interval, corrected p, pairing, detectable effect, and the verdict."""
     reading = (
-        "Differences in percentage points, paired by seed, with t intervals; pooled: interval of a mixed model with one "
-        "variance for all cells. p (Holm): corrected over the family, so that the probability of any false claim in it is at "
-        "most 5 %. Sign-flip p: the same from a permutation test; in parentheses the smallest p that n pairs can give. "
-        "Correlation: between the two sides, over seeds. MDE: the smallest difference that these seeds detect with 80 % power. "
-        "Seeds in favor: share of the seeds in which the first side is better, with its exact interval."
+        "Differences in percentage points, paired by seed, with t intervals. p (Holm): corrected over the family, so that the "
+        "probability of any false claim in it is at most 5 %. Sign-flip p: the same from a permutation test; in parentheses "
+        "the smallest p that n pairs can give. Correlation: between the two sides, over seeds. MDE: the smallest difference "
+        "that these seeds detect with 80 % power. Seeds in favor: share of the seeds in which the first side is better, with "
+        "its exact interval."
     )
     columns = [
         text_column("contrast", "contrast"),
@@ -144,7 +144,6 @@ def _build_contrasts(part: StudyPart) -> Section:
         Column("p (Holm)", lambda row: format_p_value(row["p_holm"])),
         text_column("n", "n", numeric=True),
         percent_column("MDE", "detectable", digits=2),
-        interval_column("pooled", low="block_low", high="block_high", digits=2, signed=True),
         Column(
             "sign-flip p", lambda row: f"{format_p_value(row['permutation_p_holm'])} ({format_p_value(row['attainable_p'])})"
         ),
@@ -206,7 +205,7 @@ def _build_tuning(part: StudyPart) -> Section:
 
 def _build_fairness(part: StudyPart) -> Section:
     """What was equal for all cells, and what differed."""
-    columns = [text_column("aspect", "aspect"), text_column("state", "state"), text_column("details", "told")]
+    columns = [text_column("aspect", "aspect"), text_column("state", "state"), text_column("details", "detail")]
     reading = "From the records of the completed runs, not from the sweep file."
     return Section("fairness", "Fairness checks", build_table(part.fairness, columns), reading)
 

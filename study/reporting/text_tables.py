@@ -14,10 +14,9 @@ from typing import Any
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.cell_grid import to_level
+from study.analysis.cell_grid import read_cells, to_level
 from study.analysis.cell_means import describe_clipping
-from study.analysis.factor_layout import read_cells
-from study.analysis.findings import Unavailable
+from study.analysis.study_results import Unavailable
 
 TableRow = Mapping[Hashable, Any]
 

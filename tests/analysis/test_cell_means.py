@@ -1,4 +1,4 @@
-"""Cells: who is counted, and intervals that pandas, scipy and statsmodels give too."""
+"""Means of cells: which runs are counted; intervals agree with pandas, scipy and statsmodels."""
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ def test_means_and_t_intervals_are_those_of_pandas_and_scipy() -> None:
 
 
 def test_the_binomial_interval_is_wilsons() -> None:
-    """Law: the test set's error is statsmodels' Wilson interval for the mean accuracy on its images."""
+    """Law: the standard error from the test set comes with statsmodels' Wilson interval for the mean accuracy on its images."""
     found = summarize_cells(run_table(metaformer()), BY)
     low, high = proportion_confint(found["mean"] * 360, 360, method="wilson")
     np.testing.assert_allclose(found["binomial_low"], low)
@@ -34,34 +34,25 @@ def test_the_binomial_interval_is_wilsons() -> None:
     np.testing.assert_allclose(found["binomial_error"], np.sqrt(found["mean"] * (1 - found["mean"]) / 360))
 
 
-def test_a_flawless_cell_still_has_an_error_of_the_test_set() -> None:
-    """Law: at accuracy 1 the Wilson interval has a width, and equal runs give no interval over seeds but a reason."""
+def test_a_cell_without_errors_has_a_wilson_interval() -> None:
+    """Law: at accuracy 1 the Wilson interval has a width, and equal runs give no interval over seeds but the reason."""
     table = run_table(metaformer()).assign(test_accuracy=1.0)
     found = summarize_cells(table, BY)
     assert (found["binomial_low"] < 0.995).all()
     assert found["low"].isna().all()
-    assert found["note"].str.contains("same figure").all()
+    assert found["note"].str.contains("same value").all()
 
 
 @pytest.mark.parametrize(("seeds", "said"), [(1, "1 seed,"), (2, "2 seeds,")])
-def test_under_three_seeds_there_is_no_interval_and_the_reason_is_told(seeds: int, said: str) -> None:
-    """Law: fewer than three seeds give a mean, no interval, and why."""
+def test_under_three_seeds_there_is_no_interval_but_a_reason(seeds: int, said: str) -> None:
+    """Law: fewer than three seeds give a mean, no interval, and the reason."""
     found = summarize_cells(run_table(metaformer(), seeds=seeds), BY)
     assert found["mean"].notna().all()
     assert found[["low", "high"]].isna().all().all()
     assert found["note"].str.contains(said).all()
 
 
-def test_bootstrap_intervals_exist_only_from_twenty_seeds() -> None:
-    """Law: nineteen runs have no bootstrap interval; twenty have one that lies near the t interval."""
-    truth = Truth({"patch_size": [1, 2]}, np.array([0.9, 0.8]))
-    assert summarize_cells(run_table(truth, seeds=19), ["patch_size"])["bootstrap_low"].isna().all()
-    found = summarize_cells(run_table(truth, seeds=20), ["patch_size"])
-    np.testing.assert_allclose(found["bootstrap_low"], found["low"], atol=0.001)
-    np.testing.assert_allclose(found["bootstrap_high"], found["high"], atol=0.001)
-
-
-def test_runs_that_gave_no_accuracy_are_counted_by_what_became_of_them() -> None:
+def test_runs_without_an_accuracy_are_counted_by_status() -> None:
     """Law: planned = done + diverged + failed + missing, and only done runs enter the mean."""
     table = run_table(metaformer(), seeds=5)
     table.loc[[0, 1], "status"] = ["diverged", "failed"]
@@ -69,11 +60,13 @@ def test_runs_that_gave_no_accuracy_are_counted_by_what_became_of_them() -> None
     first = summarize_cells(table, BY).iloc[0]
     assert first[["planned", "done", "diverged", "failed", "missing", "n"]].tolist() == [5, 2, 1, 1, 1, 2]
     assert first["mean"] == pytest.approx(table.loc[[3, 4], "test_accuracy"].mean())
-    assert first["worst"] == pytest.approx((table.loc[[3, 4], "test_accuracy"].sum() + 0.1) / 3)  # holes are no outcomes
+    assert first["worst"] == pytest.approx(
+        (table.loc[[3, 4], "test_accuracy"].sum() + 0.1) / 3
+    )  # failed and missing runs are not outcomes
 
 
-def test_diverged_runs_bound_the_mean_between_chance_and_their_best_sibling() -> None:
-    """Law: worst and best are the means with chance and with the cell's best accuracy in the diverged run's place."""
+def test_diverged_runs_bound_the_mean_between_chance_and_the_best_run_of_the_cell() -> None:
+    """Law: worst and best are the means with chance and with the cell's best accuracy in place of the diverged run."""
     table = run_table(metaformer(), seeds=5)
     table.loc[0, "status"] = "diverged"
     own = table.loc[1:4, "test_accuracy"]
@@ -83,7 +76,7 @@ def test_diverged_runs_bound_the_mean_between_chance_and_their_best_sibling() ->
 
 
 def test_a_cell_of_diverged_runs_alone_stays_in_the_table() -> None:
-    """Law: an outcome is never dropped; such a cell has bounds and no mean."""
+    """Law: an outcome is never omitted; such a cell has bounds and no mean."""
     table = run_table(metaformer(), seeds=3)
     table.loc[:2, "status"] = "diverged"
     first = summarize_cells(table, BY).iloc[0]
@@ -93,20 +86,20 @@ def test_a_cell_of_diverged_runs_alone_stays_in_the_table() -> None:
     assert first["best"] == pytest.approx(table["test_accuracy"][3:].max())
 
 
-def test_an_axis_left_unnamed_is_refused_by_name() -> None:
-    """Law: two runs of one cell and seed are never averaged in silence; the error offers the axis in which they differ."""
+def test_a_factor_that_is_not_named_is_an_error_that_names_it() -> None:
+    """Law: two runs of one cell and seed are never averaged; the error names the option in which they differ."""
     with pytest.raises(UserError, match="token_mixer"):
         summarize_cells(run_table(metaformer()), ["patch_size"])
 
 
-def test_a_misspelt_factor_is_told_with_the_nearest_column() -> None:
-    """Law: an unknown column is the user's mistake and names its neighbour."""
+def test_a_misspelled_factor_is_reported_with_the_nearest_column() -> None:
+    """Law: an unknown column is a user error that names the nearest match."""
     with pytest.raises(UserError, match="did you mean 'patch_size'"):
         summarize_cells(run_table(metaformer()), ["patchsize"])
 
 
-def test_nullable_columns_and_options_that_a_backbone_lacks_are_read() -> None:
-    """Law: the table as it comes from disk (NA, nullable integers) gives the same grid; a missing option is a level."""
+def test_nullable_columns_and_options_that_a_cell_lacks_are_read() -> None:
+    """Law: the table as read from disk (NA, nullable integers) gives the same grid; a missing option is a level."""
     table = run_table(metaformer(), seeds=3)
     table.loc[table["token_mixer"] == "identity", "kernel_size"] = np.nan
     table.loc[table["token_mixer"] != "identity", "kernel_size"] = 5.0
@@ -122,7 +115,7 @@ def test_a_study_without_factors_is_one_cell() -> None:
 
 
 def test_a_measurement_missing_from_a_done_run_is_missing() -> None:
-    """Law: NA is not 0: the run is left out of the mean."""
+    """Law: NA is not 0: the run is excluded from the mean."""
     table = run_table(metaformer(), seeds=4).convert_dtypes()
     table.loc[0, "test_accuracy"] = pd.NA
     first = summarize_cells(table, BY).iloc[0]

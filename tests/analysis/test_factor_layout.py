@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from study.analysis.factor_layout import group_rows, read_cells
+from study.analysis.cell_grid import read_cells
+from study.analysis.factor_layout import group_rows
 
 
 def test_without_a_factor_all_rows_are_one_group():

@@ -1,4 +1,4 @@
-"""Laws of all statistics: the order of rows is nothing, the same table gives the same bytes, seeds' names are nothing."""
+"""Laws of all statistics: the order of rows and the numbers of the seeds are irrelevant; one table gives the same bytes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +12,14 @@ from simulated_study import metaformer, run_table
 
 from study.analysis.answer import answer_question
 from study.analysis.cell_means import summarize_cells
+from study.analysis.compute_usage import summarize_compute
 from study.analysis.contrast_results import estimate_contrasts
 from study.analysis.cost_curves import average_over_costs, fit_power_law, interpolate_at_budgets
 from study.analysis.pareto_front import find_pareto_front
 from study.analysis.planned_contrasts import plan_contrasts
-from study.analysis.protocol_check import check_protocol, summarize_compute
-from study.analysis.study_comparison import compare_studies
+from study.analysis.protocol_check import check_protocol
+from study.analysis.study_comparison import join_contrasts
+from study.analysis.study_results import StudyResults
 from study.analysis.variance_shares import decompose_variance
 
 AXES = ["patch_size", "token_mixer"]
@@ -32,8 +34,10 @@ STATISTICS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "power_law": lambda table: fit_power_law(table, AXES, along="patch_size", cost="macs"),
     "fairness": lambda table: check_protocol(table, AXES),
     "compute_spent": summarize_compute,
-    "side_by_side": lambda table: compare_studies({"a": table, "b": table}, AXES),
-    "answer": lambda table: pd.DataFrame({"sentence": answer_question(table, metaformer().axes).sentences}),
+    "join_contrasts": lambda table: join_contrasts(
+        dict.fromkeys("ab", estimate_contrasts(table, plan_contrasts(metaformer().axes)))
+    ),
+    "answer": lambda table: pd.DataFrame({"sentence": answer_question(StudyResults(table, metaformer().axes)).sentences}),
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 from simulated_study import Truth, run_table
 
 from study.analysis.intervals import estimate_mean
-from study.analysis.pareto_front import drawn_means, estimate_front_band, find_pareto_front
+from study.analysis.pareto_front import draw_means, estimate_front_band, find_pareto_front
 
 SIZES = {"backbone": ["convmixer", "vit"], "dim": [32, 64, 128]}
 
@@ -37,7 +37,7 @@ def test_a_clear_front_is_sure_and_a_close_one_is_not() -> None:
     )
     assert clear.loc["convmixer", "front_probability"].min() > 0.999
     assert clear.loc["vit", "front_probability"].max() < 0.001
-    assert clear.loc[("vit", 64), "beaten_by"] == "ConvMixer, width 64"
+    assert clear.loc[("vit", 64), "dominated_by"] == "ConvMixer, width 64"
     alike = find_pareto_front(
         study([[0.7, 0.8, 0.9]] * 2, rest_sd=0.01, costs={"convmixer": 1.0, "vit": 1.0}), ["backbone", "dim"], cost="macs"
     )
@@ -57,7 +57,7 @@ def test_budgets_within_the_matching_tolerance_count_as_equal() -> None:
 def test_plausible_means_spread_as_the_t_intervals_do() -> None:
     """Law: the quantiles of the drawn means are the t limits, and cells that move together are drawn together."""
     values = Truth(SIZES, np.full((2, 3), 0.8), 0.02, 0.002).values(1, seeds=5)[0]
-    drawn = drawn_means(values, draws=20000)
+    drawn = draw_means(values, draws=20000)
     estimate = estimate_mean(values)
     width = estimate.high - estimate.low
     assert np.abs(np.quantile(drawn, 0.025, axis=0) - estimate.low).max() < 0.05 * width.max()

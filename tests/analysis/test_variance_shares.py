@@ -10,8 +10,15 @@ import statsmodels.formula.api as smf
 from scipy import stats
 from simulated_study import Truth, metaformer, run_table
 
-from study.analysis.sums_of_squares import complete_part, compute_sums_of_squares
-from study.analysis.variance_shares import compare_shares, decompose_variance, drawn_shares, noncentrality, share_limits, shares
+from study.analysis.sums_of_squares import compute_sums_of_squares, find_complete_part
+from study.analysis.variance_shares import (
+    compare_shares,
+    decompose_variance,
+    draw_shares,
+    estimate_share_limits,
+    normalize_shares,
+    solve_noncentrality,
+)
 from study.errors import UserError
 
 AXES = ["patch_size", "token_mixer"]
@@ -36,7 +43,7 @@ def test_true_shares_are_recovered(seeds: int) -> None:
     expected = np.array(list(truth.shares().values()))
     total = expected[-1] and truth.rest_sd**2 / expected[-1]
     assert (np.abs(components.mean(axis=0) - expected * total) < 3.5 * error).all()
-    np.testing.assert_allclose(shares(components).mean(axis=0), expected, atol=0.02)
+    np.testing.assert_allclose(normalize_shares(components).mean(axis=0), expected, atol=0.02)
 
 
 def test_true_shares_are_recovered_where_runs_are_missing() -> None:
@@ -59,7 +66,7 @@ def test_intervals_of_shares_cover(seeds: int) -> None:
     """Law: 95 % intervals cover each true share in 93 to 98 % of a thousand studies."""
     truth = balanced()
     sums = compute_sums_of_squares(truth.values(STUDIES, seeds=seeds, key=f"cover {seeds}"), truth.cells(), AXES)
-    low, high = share_limits(sums, draws=DRAWS)
+    low, high = estimate_share_limits(sums, draws=DRAWS)
     expected = np.array(list(truth.shares().values()))
     covered = ((low <= expected) & (expected <= high)).mean(axis=0)
     assert covered.min() > 0.95 - MONTE_CARLO
@@ -74,7 +81,7 @@ def test_intervals_keep_most_of_their_coverage_where_cells_spread_unequally() ->
     typical = truth.means.reshape(1, -1, 1)
     common = (values - typical).mean(axis=1, keepdims=True)
     sums = compute_sums_of_squares(typical + common + (values - typical - common) * spread, truth.cells(), AXES)
-    low, high = share_limits(sums, draws=DRAWS)
+    low, high = estimate_share_limits(sums, draws=DRAWS)
     expected = np.array(list(truth.shares().values()))
     assert ((low <= expected) & (expected <= high)).mean(axis=0).min() > 0.87
 
@@ -83,7 +90,7 @@ def test_where_nothing_matters_the_residual_may_be_everything() -> None:
     """Law: without any effect the residual's interval reaches its true share of 1 in most studies."""
     truth = Truth(balanced().axes, np.full((3, 3), 0.8), seed_sd=0.0, rest_sd=0.006)
     sums = compute_sums_of_squares(truth.values(STUDIES, seeds=3, key="null"), truth.cells(), AXES)
-    _, high = share_limits(sums, draws=DRAWS)
+    _, high = estimate_share_limits(sums, draws=DRAWS)
     assert (high[:, -1] == 1).mean() > 0.85
 
 
@@ -92,7 +99,7 @@ def test_the_inverted_noncentral_chi_squared_is_scipys(df: int) -> None:
     """Law: at the noncentrality found, scipy's distribution has the asked probability below the observed value."""
     below = np.linspace(0.005, 0.995, 34)
     for observed in (3.0 * df, 30.0 * df, 99.0 * df, 101.0 * df, 1000.0 * df):
-        found = noncentrality(np.full(34, observed), df, below=below)
+        found = solve_noncentrality(np.full(34, observed), df, below=below)
         inside = found > 0
         np.testing.assert_allclose(stats.ncx2.cdf(observed, df, found[inside]), below[inside], atol=0.004)
         assert (below[~inside] > stats.chi2.cdf(observed, df) - 1e-9).all()
@@ -103,7 +110,7 @@ def test_a_gap_between_shares_holds_its_level() -> None:
     effects = np.array([0.01, 0.0, -0.01])
     truth = Truth(balanced().axes, 0.8 + effects[:, None] + effects[None, :], seed_sd=0.003, rest_sd=0.01)
     sums = compute_sums_of_squares(truth.values(STUDIES, seeds=5, key="gap"), truth.cells(), AXES)
-    drawn = drawn_shares(sums, draws=DRAWS)
+    drawn = draw_shares(sums, draws=DRAWS)
     low, high = np.quantile(drawn[:, :, 0] - drawn[:, :, 1], [0.025, 0.975], axis=1)
     assert ((low > 0) | (high < 0)).mean() < 0.05 + MONTE_CARLO
 
@@ -175,7 +182,7 @@ def test_the_complete_part_is_the_largest_of_all() -> None:
         for chosen in itertools.product(*choices):
             cells = set(itertools.product(*chosen))
             best = max(best, len(cells) if cells <= set(present) else 0)
-        assert len(complete_part(present, ["p", "m", "k"])) == best
+        assert len(find_complete_part(present, ["p", "m", "k"])) == best
 
 
 def test_diverged_runs_are_left_out_by_name_and_bounded() -> None:

@@ -254,7 +254,7 @@ def test_two_sweeps_are_compared(tmp_path: Path) -> None:
     assert main([str(folders[0]), "--compare", str(folders[1]), "--formats", "svg"]) == 0
     compared = tmp_path / "example-vs-other"
     text = (compared / "report.md").read_text(encoding="utf-8")
-    assert ": the sign turns with what is held equal." in text
+    assert ": the sign changes with what is held equal." in text
     assert (
         text.index("## Contrasts side by side")
         < text.index("## Cells, at equal parameters")
@@ -279,7 +279,7 @@ def test_three_sweeps_are_compared_in_the_order_of_what_is_held_equal(tmp_path: 
     assert main([str(folders[0]), *others, "--formats", "svg", "--out", str(tmp_path / "all")]) == 0
     text = (tmp_path / "all" / "report.md").read_text(encoding="utf-8")
     assert re.search(r"\| +at equal parameters +\| +at equal MACs +\| +at given width and depth +\| sign +\|", text)
-    assert "**The patch size carries more than the backbone at equal parameters (" in text
+    assert "**The patch size explains more of the variance than the backbone at equal parameters (" in text
     assert "; n = 3 seeds in each.**" in text
 
 
@@ -305,7 +305,7 @@ def test_a_study_matched_in_several_ways_is_answered_for_each() -> None:
     titles = [part.title for part in findings.parts]
     assert titles == ["at equal parameters", "at equal MACs", "at given width and depth"]
     assert [len(part.table) for part in findings.parts] == [36, 36, 36]
-    assert all("patch size carries" in part.sentences[0] for part in findings.parts)
+    assert all("patch size explains" in part.sentences[0] for part in findings.parts)
     assert len({spec.name for spec in list_figures(findings)}) == len(list_figures(findings))
 
 

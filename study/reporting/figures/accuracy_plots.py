@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from study.analysis import labels
-from study.analysis.cell_grid import TEST_ACCURACY, FloatArray, Level
+from study.analysis.cell_grid import TEST_ACCURACY, FloatArray, Level, read_cells
 from study.analysis.cell_means import clip_intervals, summarize_cells
-from study.analysis.factor_layout import FactorLayout, list_levels, read_cells
+from study.analysis.factor_layout import FactorLayout, list_levels
 from study.reporting.figures.panels import add_legend, create_panels, label_axes, list_series, scatter_runs
 from study.reporting.figures.style import GRID, MUTED, PAPER, SURFACE, Mark, Style, apply_style
 

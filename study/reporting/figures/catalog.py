@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from study.analysis import labels
+from study.analysis.contrast_results import SIGNIFICANT
 from study.analysis.cost_columns import RUN_SPEEDS, is_matched, list_costs, positive_values
 from study.analysis.factor_layout import FactorLayout
-from study.analysis.findings import Findings, StudyPart, Unavailable
+from study.analysis.findings import Findings, StudyPart
 from study.analysis.intervals import MIN_SEEDS
-from study.analysis.study_comparison import CLAIMS
+from study.analysis.study_results import Unavailable
 from study.reporting.figures.accuracy_plots import plot_accuracy_by_level, plot_heat_map
 from study.reporting.figures.budget_plots import MAC_COLUMNS, plot_budget_error, plot_macs_by_component
 from study.reporting.figures.contrast_plots import plot_contrasts, plot_variance_shares
@@ -126,7 +127,7 @@ def _specify_heat_map(part: StudyPart) -> FigureSpec:
 
 def _specify_contrasts(contrasts: pd.DataFrame) -> FigureSpec:
     """The planned contrasts."""
-    significant = contrasts["verdict"].isin(CLAIMS).sum()
+    significant = contrasts["verdict"].isin(SIGNIFICANT).sum()
     return FigureSpec(
         "contrasts",
         "Planned contrasts",

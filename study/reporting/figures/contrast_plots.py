@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
 from study.analysis import labels
-from study.analysis.study_comparison import CLAIMS
+from study.analysis.contrast_results import SIGNIFICANT
 from study.reporting.figures.panels import annotate_right
 from study.reporting.figures.style import GRID, INK, MUTED, PAPER, SURFACE, Style, apply_style
 
@@ -117,7 +117,7 @@ def _plot_contrast(ax: Axes, at: float, *, row: dict[Hashable, Any], style: Styl
         [difference],
         [at],
         "o",
-        markerfacecolor=INK if row["verdict"] in CLAIMS else SURFACE,
+        markerfacecolor=INK if row["verdict"] in SIGNIFICANT else SURFACE,
         markeredgecolor=INK,
         markeredgewidth=style.line * 0.8,
         markersize=style.marker * 0.8,

@@ -88,7 +88,7 @@ def _plot_series(panel: Panel, one: Series, *, cost: str, side: float, layout: F
 
 def compute_median_cost(runs: pd.DataFrame, cost: str) -> float:
     """The cost of a cell, as on its front: the median over its runs that are done; NaN where none is known."""
-    prices = read_done(add_cost(runs, cost), "price")
+    prices = read_done(add_cost(runs, cost), "cost")
     known = prices[np.isfinite(prices)]
     return float(to_column_units(np.array([np.median(known)]), cost)[0]) if len(known) else float("nan")
 
@@ -121,7 +121,7 @@ def _plot_cell(ax: Axes, x: float, *, row: dict[Hashable, Any], level: Level, ma
 
 def _draw_pareto_front(panel: Panel, *, cost: str, layout: FactorLayout, style: Style) -> None:
     """The Pareto front of the panel's means as a step line from its cheapest cell, in its uncertainty band over seeds."""
-    front = estimate_front_band(add_cost(panel.table, cost), list(layout.factors), cost="price")
+    front = estimate_front_band(add_cost(panel.table, cost), list(layout.factors), cost="cost")
     if front.empty:
         return
     at = to_column_units(front["cost"].to_numpy(dtype=float), cost)

@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from study.analysis import labels
-from study.analysis.cell_grid import TEST_ACCURACY, CellLevels, FloatArray
-from study.analysis.factor_layout import FactorLayout, describe_group, group_rows, read_cells
+from study.analysis.cell_grid import TEST_ACCURACY, CellLevels, FloatArray, read_cells
+from study.analysis.factor_layout import FactorLayout, group_rows
+from study.analysis.labels import format_cell
 from study.reporting.figures.style import SURFACE, Mark, Style, assign_marks
 
 _LETTER = 0.62
@@ -58,7 +59,7 @@ class Panel:
 def list_series(table: pd.DataFrame, layout: FactorLayout) -> list[Series]:
     """The study's series, in the order of their marks."""
     marks = assign_marks([group.levels for group in group_rows(table, layout.series)])
-    return [Series(layout.series, key, describe_group(layout.series, key), mark) for key, mark in marks.items()]
+    return [Series(layout.series, key, format_cell(layout.series, key), mark) for key, mark in marks.items()]
 
 
 def create_panels(

@@ -1,0 +1,65 @@
+"""The tables that are computed from one study, each once: cells, contrasts and shares of the variance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from study.analysis.cell_grid import Level, read_cells
+from study.analysis.cell_means import summarize_cells
+from study.analysis.contrast_results import estimate_contrasts
+from study.analysis.planned_contrasts import plan_contrasts
+from study.analysis.variance_shares import decompose_variance
+from study.errors import UserError
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """A result that the study does not have, and the reason as a sentence."""
+
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class StudyResults:
+    """A run table and its factors with their levels, patch size first; the results are computed when first read."""
+
+    table: pd.DataFrame
+    levels: Mapping[str, Sequence[Level]]
+
+    @property
+    def varied(self) -> list[str]:
+        """The factors with more than one level."""
+        return [name for name, values in self.levels.items() if len(set(values)) > 1]
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """Accuracy of every cell, as from `summarize_cells`."""
+        return summarize_cells(self.table, list(self.levels))
+
+    @cached_property
+    def contrasts(self) -> pd.DataFrame | Unavailable:
+        """The planned contrasts, as from `estimate_contrasts`."""
+        plan = plan_contrasts(self.levels, cells=set(read_cells(self.table, list(self.levels))))
+        if not plan:
+            return Unavailable("No two cells differ in exactly one factor, so there is no contrast.")
+        return estimate_contrasts(self.table, plan)
+
+    @cached_property
+    def decomposition(self) -> pd.DataFrame | Unavailable:
+        """The shares of the variance, as from `decompose_variance`."""
+        if len(self.varied) < 2:
+            return Unavailable("Shares of the variance need at least two factors.")
+        return compute_or_explain(lambda: decompose_variance(self.table, self.varied))
+
+
+def compute_or_explain(compute: Callable[[], pd.DataFrame]) -> pd.DataFrame | Unavailable:
+    """The table, or the reason that the statistics give for not having it."""
+    try:
+        return compute()
+    except UserError as error:
+        problem = error.problems[0]
+        return Unavailable(f"The study's {problem.key} {problem.rule}." if problem.key else f"The study {problem.rule}.")
