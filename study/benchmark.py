@@ -24,9 +24,10 @@ from study.benchmarking.timing import time_input
 from study.benchmarking.workloads import VARIANTS, Subject, distinct, input_of, input_speed, speed_of, take_turn
 from study.cli.arguments import add_sweep_arguments, command_parser, positive_int, sweep_folder
 from study.cli.console import open_console
+from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, handle_user_errors
 from study.launcher.code_snapshot import origin
-from study.planning.sweep_plan import Plan, make_plan, read_to_plan
+from study.planning.sweep_plan import Plan, make_plan
 from study.records.benchmark_file import Benchmark, median, spread
 from study.records.sweep_folder import write_whole
 from study.training.determinism import enable_deterministic_cublas
@@ -56,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console = open_console()
-    plan = make_plan(read_to_plan(arguments.sweep, arguments.overrides))
+    plan = make_plan(read_sweep(arguments.sweep, arguments.overrides))
     if plan.sweep.deterministic:
         enable_deterministic_cublas(os.environ)
     device = with_cpu_kernels(choose_device(plan.sweep.device, os.environ, deterministic=plan.sweep.deterministic), os.environ)

@@ -12,15 +12,9 @@ from typing import Any
 
 from rich.console import Console
 
-from study.cli.arguments import (
-    add_sweep_arguments,
-    command_parser,
-    format_command,
-    read_sweep_argument,
-    suggest_launch,
-    sweep_folder,
-)
+from study.cli.arguments import add_sweep_arguments, command_parser, format_command, suggest_launch, sweep_folder
 from study.cli.console import open_console, pluralize
+from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, handle_user_errors
 from study.launcher.cancellation import Cancellation, carry_out, propose, still_held
 from study.launcher.liveness import life_of
@@ -39,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only runs like this")
     parser.add_argument("--yes", action="store_true", help="don't ask")
     arguments = parser.parse_intermixed_args(argv)
-    sweep, console = read_sweep_argument(arguments), open_console()
+    sweep, console = read_sweep(arguments.sweep, arguments.overrides), open_console()
     folder, where = sweep_folder(arguments, sweep.name), pairs(arguments.where)
     with suggest_launch(sweep, runs=arguments.runs):
         wanted = selected(planned_runs(folder), where)

@@ -25,7 +25,7 @@ from study.backbones.specification import BackboneSpec
 from study.backbones.weight_files import load_weights
 from study.cli.arguments import command_parser, positive_int
 from study.cli.console import open_console
-from study.config.yaml_source import read_pair
+from study.config.yaml_source import parse_override
 from study.data.evaluation_folder import EvaluationFolder, FolderBatches, scan_evaluation_folder
 from study.data.preprocessing import PUBLISHED_PREPROCESSING, Interpolation, Preprocessing
 from study.errors import Problem, UserError, handle_user_errors
@@ -89,7 +89,7 @@ def candidate(path: Path, arguments: argparse.Namespace) -> Candidate:
     """The model that the arguments, or else the weights' own notes, describe; UserError where neither does."""
     kept = read_saved_weights(path)
     if arguments.backbone:
-        spec = specify(arguments.backbone, {"in_channels": COLOUR_CHANNELS, **dict(map(read_pair, arguments.settings))})
+        spec = specify(arguments.backbone, {"in_channels": COLOUR_CHANNELS, **dict(map(parse_override, arguments.settings))})
         name, known = arguments.backbone, PUBLISHED_PREPROCESSING.get(arguments.backbone)
     elif kept is None:
         told = "these weights do not say which model they are of"

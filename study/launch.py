@@ -17,6 +17,7 @@ from rich.console import Console
 from study.cli.arguments import add_sweep_arguments, command_parser, cost_cache, format_command, positive_int, sweep_folder
 from study.cli.console import open_console, pluralize
 from study.config.sweep import Sweep
+from study.config.sweep_file import read_sweep
 from study.data import NotPrepared
 from study.data.linear_baseline import fit_linear_baseline
 from study.errors import Problem, UserError, handle_user_errors
@@ -29,9 +30,10 @@ from study.launcher.slurm import client as slurm
 from study.launcher.slurm.profile import Profile, read_profile
 from study.launcher.slurm.slurm_launch import Asked, await_trials, launch, show_scripts
 from study.plan import show_plan
+from study.planning.cost_check import verify_costs
 from study.planning.planned_run import PlannedRun
-from study.planning.sweep_plan import Plan, read_to_plan, verify_plan
-from study.planning.trials import plan_so_far, told, unsettled, with_selection
+from study.planning.sweep_plan import Plan
+from study.planning.trials import describe_selection, make_plan_so_far, make_selected_plan, trials_without_outcome
 from study.prepare import prepare_data
 from study.records.baseline_accuracy import note_baseline
 from study.records.benchmark_file import newest_benchmark
@@ -86,21 +88,21 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console = open_console()
-    sweep = read_to_plan(arguments.sweep, arguments.overrides)
+    sweep = read_sweep(arguments.sweep, arguments.overrides)
     require_trackers(sweep.track, place=sweep.path)
     selection = Selection(where=pairs(arguments.where), limit=arguments.limit, retry=frozenset(arguments.retry))
     cluster: Cluster = "slurm" if arguments.after_trials else _cluster(arguments.cluster, console)
     profile = _profile(arguments, cluster)
     folder = sweep_folder(arguments, sweep.name)
     plan = _planned(sweep, folder, selection, dry_run=arguments.dry_run, console=console)
-    verify_plan(plan, cost_cache(arguments), keep=not arguments.dry_run)
+    verify_costs((planned.run.model for planned in plan.runs), cache=cost_cache(arguments))
     ask = partial(_ask, folder=folder, selection=selection, profile=profile, arguments=arguments, console=console)
     if not arguments.dry_run:
         _note_baselines(plan, folder, console)
         if arguments.after_trials:
             await_trials(plan, folder, console)
         plan = _onward(plan, folder, console)
-    if arguments.after_trials and (missing := unsettled(plan.trials, read_records(folder.records))):
+    if arguments.after_trials and (missing := trials_without_outcome(plan, read_records(folder.records))):
         return _held_up(plan, missing, folder, console, arguments=arguments)
     status = ask(plan)
     if plan.pending and status == 0 and _goes_on(arguments, profile):
@@ -119,12 +121,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _planned(sweep: Sweep, folder: SweepFolder, selection: Selection, *, dry_run: bool, console: Console) -> Plan:
     """The plan, its data prepared; what is wrong with sweep and selection is told first, where it can be seen without them."""
     try:
-        plan = plan_so_far(sweep, folder)
+        plan = make_plan_so_far(sweep, folder)
     except NotPrepared:
         if dry_run:
             raise
         prepare_data(sweep, console)
-        plan = plan_so_far(sweep, folder)
+        plan = make_plan_so_far(sweep, folder)
     selection.of([*plan.runs, *plan.pending])
     if not dry_run:
         prepare_data(sweep, console)
@@ -205,11 +207,11 @@ def _goes_on(arguments: argparse.Namespace, profile: Profile | None) -> bool:
 
 def _onward(plan: Plan, folder: SweepFolder, console: Console) -> Plan:
     """The plan with its final runs decided, if all trials are recorded; what was selected is told once, here."""
-    onward = with_selection(plan, folder)
+    onward = make_selected_plan(plan, folder)
     if plan.pending and not onward.pending:
         selected = read_selection(folder)
         assert selected is not None
-        for line in told(selected):
+        for line in describe_selection(selected):
             console.print(line, highlight=False, soft_wrap=True)
     return onward
 

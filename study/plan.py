@@ -18,11 +18,13 @@ from rich.text import Text
 from study.cli.arguments import add_sweep_arguments, command_parser, cost_cache, sweep_folder
 from study.cli.console import open_console, pluralize
 from study.config.sweep import Tuning
+from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, handle_user_errors
+from study.planning.cost_check import verify_costs
 from study.planning.planned_run import PlannedRun, representatives
-from study.planning.runtime_estimate import forecast
-from study.planning.sweep_plan import Plan, read_to_plan, verify_plan
-from study.planning.trials import plan_so_far
+from study.planning.runtime_estimate import estimate_runtime
+from study.planning.sweep_plan import Plan
+from study.planning.trials import make_plan_so_far
 from study.records.benchmark_file import Benchmark, newest_benchmark
 from study.records.record import read_records
 from study.tracking.libraries import require_trackers
@@ -47,11 +49,11 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
     console = open_console()
-    sweep = read_to_plan(arguments.sweep, arguments.overrides)
+    sweep = read_sweep(arguments.sweep, arguments.overrides)
     require_trackers(sweep.track, place=sweep.path)
     folder = sweep_folder(arguments, sweep.name)
-    plan = plan_so_far(sweep, folder)
-    verify_plan(plan, cost_cache(arguments))
+    plan = make_plan_so_far(sweep, folder)
+    verify_costs((planned.run.model for planned in plan.runs), cache=cost_cache(arguments))
     benchmark = newest_benchmark(folder.benchmarks)
     show_plan(plan, console, rows=len(plan.runs) if arguments.all else SHOWN_ROWS, benchmark=benchmark)
     recorded = read_records(folder.records)
@@ -92,14 +94,14 @@ def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS, benchmark
     console.print(_held_equal(plan.finals))
     if sweep.tuning is not None:
         console.print(_trials(plan, sweep.tuning))
-    cells = list({id(p.cost): p for p in plan.finals}.values())
-    console.print(_cell_table(cells[:rows], pending=plan.pending[0].tuned if plan.pending else ()))
+    cells = list({str(planned.levels): planned for planned in plan.finals}.values())
+    console.print(_cell_table(cells[:rows], pending=plan.pending[0].pending if plan.pending else ()))
     if len(cells) > rows:
         console.print(f"... and {len(cells) - rows} more rows (python -m study.plan {sweep.path} --all)")
     for line in _totals(plan):
         console.print(line)
-    if benchmark is not None and (told := forecast(plan.whole, benchmark)).seconds:
-        console.print(told.told())
+    if benchmark is not None and (estimate := estimate_runtime(plan.whole, benchmark)).seconds:
+        console.print(estimate.describe())
 
 
 def _held_equal(finals: Sequence[PlannedRun]) -> str:

@@ -15,10 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from study.cli.arguments import add_sweep_arguments, command_parser
 from study.cli.console import open_console
 from study.config.sweep import Sweep
+from study.config.sweep_file import read_sweep
 from study.data import DatasetInfo, prepare_dataset
 from study.errors import handle_user_errors
-from study.planning.resolver import data_options
-from study.planning.sweep_plan import read_to_plan
+from study.planning.resolver import collect_data_options
 
 
 @handle_user_errors
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("prepare", __doc__)
     add_sweep_arguments(parser)
     arguments, console = parser.parse_intermixed_args(argv), open_console()
-    for found in prepare_data(read_to_plan(arguments.sweep, arguments.overrides), console):
+    for found in prepare_data(read_sweep(arguments.sweep, arguments.overrides), console):
         sizes = f"{found.train_images:,} train, {found.val_images:,} val, {found.test_images:,} test images"
         console.print(
             f"{found.name}: {sizes}, {found.num_classes} classes, {found.channels} x {found.image_size} x "
@@ -47,7 +47,7 @@ def prepare_data(sweep: Sweep, console: Console) -> list[DatasetInfo]:
             bars.update(tasks[what], completed=done, total=total)
 
         workers = len(os.sched_getaffinity(0))
-        return [prepare_dataset(options, workers=workers, report=report) for options in data_options(sweep)]
+        return [prepare_dataset(options, workers=workers, report=report) for options in collect_data_options(sweep)]
 
 
 if __name__ == "__main__":

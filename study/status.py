@@ -13,16 +13,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from study.cli.arguments import (
-    add_sweep_arguments,
-    command_parser,
-    format_command,
-    read_sweep_argument,
-    suggest_launch,
-    sweep_folder,
-)
+from study.cli.arguments import add_sweep_arguments, command_parser, format_command, suggest_launch, sweep_folder
 from study.cli.console import open_console, pluralize
 from study.config.sweep import Sweep
+from study.config.sweep_file import read_sweep
 from study.errors import UserError, handle_user_errors
 from study.launcher.liveness import life_of
 from study.launcher.sweep_status import Gap, Running, Standing, last_lines, standing
@@ -45,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="for scripts")
     parser.add_argument("--watch", action="store_true", help=f"again every {REFRESH_S} s until nothing is under way")
     arguments = parser.parse_intermixed_args(argv)
-    sweep = read_sweep_argument(arguments)
+    sweep = read_sweep(arguments.sweep, arguments.overrides)
     folder, console = sweep_folder(arguments, sweep.name), open_console()
     with suggest_launch(sweep, runs=arguments.runs):
         plan, now = look(folder)

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from study import __version__
-from study.config.sweep import Sweep
-from study.config.sweep_file import read_sweep
+from study.config.sweep import Sweep, format_seeds
+from study.config.yaml_source import parse_override
 from study.errors import UserError
 from study.records.sweep_folder import SweepFolder
 from study.records.table import NotLaunched
@@ -48,20 +48,20 @@ def positive_int(word: str) -> int:
     return number
 
 
-def read_sweep_argument(arguments: argparse.Namespace) -> Sweep:
-    """The sweep that the arguments name, overrides applied."""
-    return read_sweep(Path(arguments.sweep), arguments.overrides)
-
-
 def sweep_folder(arguments: argparse.Namespace, name: str) -> SweepFolder:
     """The folder of the sweep's runs."""
     return SweepFolder(Path(arguments.runs) / name)
 
 
 def format_command(command: str, sweep: Sweep, overrides: Sequence[str], *, runs: str, more: Sequence[str] = ()) -> str:
-    """A command for the shell, quoted where needed."""
+    """A command for the shell, quoted where needed; long lists of seeds are written as ranges."""
+    words = list(overrides)
+    for number, word in enumerate(words):
+        key, value = parse_override(word)
+        if key in ("seeds", "tune.seeds") and isinstance(value, list):
+            words[number] = f"{key}={format_seeds(value)}"
     place = [] if runs == DEFAULT_RUNS else ["--runs", runs]
-    return shlex.join(["python", "-m", f"study.{command}", sweep.path, *overrides, *more, *place])
+    return shlex.join(["python", "-m", f"study.{command}", sweep.path, *words, *more, *place])
 
 
 @contextlib.contextmanager

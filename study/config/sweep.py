@@ -1,7 +1,7 @@
-"""A sweep is one question: fixed settings plus axes, as the file and the command line give them, every value with its place.
+"""A sweep is one question: fixed settings and axes, as the file and the command line give them, each value with its place.
 
-`cells` lays out the grid: the product of all axes and zipped groups, less the exclusions. Nothing is validated against a
-backbone here; that needs the data's facts and happens once per cell in `study.planning.resolver`.
+`Sweep.cells` is the grid: the product of all axes and zipped groups, without the exclusions. Options are validated per cell,
+in `study.planning.resolver`, since only there all of their values are known.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from study.config.options import AugmentOptions, Options, TrainOptions
 from study.config.recipes import Recipe
@@ -31,35 +31,52 @@ TUNABLE = (
 
 Device = Literal["auto", "cuda", "cpu"]
 TrackerName = Literal["tensorboard", "wandb", "mlflow"]
+MAX_SEEDS = 100_000  # a typing error must not fill the memory
 
 
-def different_seeds(seeds: list[int]) -> list[int]:
-    """The seeds; ValueError where one is there twice or is negative."""
+def _expand_seeds(value: object) -> object:
+    """`10` -> 0 to 9, `{from: 100, count: 5}` -> 100 to 104; a list stays as it is."""
+    if isinstance(value, list):
+        return value
+    is_range = isinstance(value, dict) and value.keys() == {"from", "count"}
+    first, count = (value["from"], value["count"]) if is_range else (0, value)  # type: ignore[index]
+    if type(first) is int and type(count) is int and first >= 0 and 1 <= count <= MAX_SEEDS:
+        return list(range(first, first + count))
+    raise ValueError(f"seeds are a count (1 to {MAX_SEEDS:,}), {{from: FIRST, count: N}}, or a list of integers")
+
+
+def format_seeds(seeds: Sequence[int]) -> str:
+    """The shortest spelling of seeds: `10`, `{from: 100, count: 5}` or `[0, 7]`."""
+    first, count = seeds[0], len(seeds)
+    if list(seeds) != list(range(first, first + count)):
+        return str(list(seeds))
+    return f"{{from: {first}, count: {count}}}" if first else str(count)
+
+
+def _check_seeds(seeds: list[int]) -> list[int]:
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise ValueError("seeds are different integers from 0 up")
+        raise ValueError("seeds must be distinct non-negative integers")
     return seeds
 
 
-def levelled(levels: list[Any]) -> list[Any]:
-    """The levels of an axis; ValueError where there is none or one is there twice."""
+def _check_levels(levels: list[Any]) -> list[Any]:
     if not levels or len({repr(level) for level in levels}) < len(levels):
         raise ValueError("an axis has at least one level, and no level twice")
     return levels
 
 
-def named_once(names: list[TrackerName]) -> list[TrackerName]:
-    """The names; ValueError where one is there twice."""
+def _check_trackers(names: list[TrackerName]) -> list[TrackerName]:
     if len(set(names)) < len(names):
         raise ValueError("each tracker is named once")
     return names
 
 
-Seeds = Annotated[list[int], Field(min_length=1), AfterValidator(different_seeds)]
-Axes = dict[str, Annotated[list[Any], AfterValidator(levelled)]]
+Seeds = Annotated[list[int], Field(min_length=1), BeforeValidator(_expand_seeds), AfterValidator(_check_seeds)]
+Axes = dict[str, Annotated[list[Any], AfterValidator(_check_levels)]]
 
 
 class TuneSection(Options):
-    """`tune`: what is chosen for every cell by trials on the validation images, before its final runs."""
+    """`tune`: what trials on the validation images choose for every cell, before its final runs."""
 
     axes: Annotated[Axes, Field(min_length=1)]
     seeds: Seeds
@@ -72,14 +89,14 @@ class FinalSection(Options):
 
 
 class Document(Options):
-    """The top level of a sweep file; the sections are validated per cell, where all of their values are known."""
+    """The top level of a sweep file; its sections are validated per cell."""
 
     question: str = Field(min_length=1)
     expected: str = ""
     name: str = Field("", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$")
     device: Device = "auto"
     deterministic: bool = False
-    track: Annotated[list[TrackerName], AfterValidator(named_once)] = []
+    track: Annotated[list[TrackerName], AfterValidator(_check_trackers)] = []
     recipe: str | None = None
     backbone: str | None = None
     data: dict[str, Any] = {}
@@ -97,7 +114,7 @@ class Document(Options):
 
     @field_validator("zip")
     @classmethod
-    def _zipped_axes_are_equally_long(cls, groups: list[dict[str, list[Any]]]) -> list[dict[str, list[Any]]]:
+    def _check_zipped_lengths(cls, groups: list[dict[str, list[Any]]]) -> list[dict[str, list[Any]]]:
         for group in groups:
             if len({len(levels) for levels in group.values()}) != 1 or not all(group.values()):
                 lengths = ", ".join(f"{key}: {len(levels)}" for key, levels in group.items())
@@ -135,15 +152,16 @@ class Tuning:
             yield dict(zip(self.axes, combination, strict=True))
 
     def imposed(self) -> Cell:
-        """What makes a run a trial: judged by validation images it was not fitted on, it never reads the test set."""
+        """Settings of every trial: validation images that it was not fitted on judge it, and it never reads the test set."""
         return {"train.fit_on": Setting("train", self.place), "train.read_test": Setting(False, self.place)}
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What was asked, before anything is resolved. `preset`, `base` and `overlays` map `section.name` to settings.
+    """A sweep file, before anything is resolved. `preset`, `base` and `overlays` map `section.name` to settings.
 
-    They are layers: the recipe's preset below the file's sections below the backbone's own below the levels of the axes.
+    They are layers: an axis overrides the backbone's own overlay, which overrides the file's base, which overrides the
+    recipe's preset.
     """
 
     name: str
@@ -151,8 +169,8 @@ class Sweep:
     question: str
     expected: str
     device: Device
-    deterministic: bool  # no part of the plan: how it is executed, as the fingerprint tells
-    track: tuple[TrackerName, ...]  # no part of the plan: what is shown elsewhere changes no run
+    deterministic: bool  # not part of the plan: how a run is executed is recorded in its fingerprint
+    track: tuple[TrackerName, ...]  # not part of the plan: trackers change no run
     recipe: Recipe | None
     preset: Cell
     base: Cell

@@ -1,7 +1,4 @@
-"""The form of a YAML document: plain values with their lines, `key=value` overrides, mistakes in a user's words.
-
-YAML 1.2, read strictly: a value has one place, and what a model doesn't know is told with the choices that it has.
-"""
+"""YAML 1.2, read strictly: plain values with their lines, `key=value` overrides, and pydantic's errors as problems."""
 
 from __future__ import annotations
 
@@ -16,6 +13,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
+from study.config.formats import current_name
 from study.config.options import AugmentOptions, DataOptions, MatchOptions, TrainOptions
 from study.config.sweep import SECTIONS, Document
 from study.errors import Problem, UserError
@@ -34,11 +32,11 @@ KEY_MARK = "[key]"  # pydantic's, behind a key that is itself the mistake
 
 NodePath = tuple[str | int, ...]
 Places = dict[NodePath, str]
-"""Where each node of the document was written: path of keys and indices -> `file:line`."""
+"""The place of each node of a document: path of keys and indices -> `file:line`."""
 
 
 def parse_yaml(text: str, file: str) -> tuple[dict[str, Any], Places]:
-    """Plain values and the line of each node; duplicate keys, tabs and torn brackets are told with their line."""
+    """Plain values, and the line of each node. UserError with the line of duplicate keys, tabs and open brackets."""
     try:
         loaded = YAML(typ="rt").load(io.StringIO(text))
     except MarkedYAMLError as error:
@@ -54,7 +52,7 @@ def parse_yaml(text: str, file: str) -> tuple[dict[str, Any], Places]:
 
 
 def _plain(node: Any, path: NodePath, places: Places, file: str) -> Any:
-    """ruamel's node as plain Python, its children's lines noted on the way."""
+    """A node of ruamel as plain Python; the lines of its children are added to `places`."""
     if isinstance(node, CommentedMap):
         for key, (line, *_) in (node.lc.data or {}).items():
             places[(*path, str(key))] = f"{file}:{line + 1}"
@@ -65,7 +63,7 @@ def _plain(node: Any, path: NodePath, places: Places, file: str) -> Any:
         return [_plain(value, (*path, index), places, file) for index, value in enumerate(node)]
     if isinstance(node, bool) or node is None:
         return node
-    if isinstance(node, ScalarBoolean):  # a boolean with an anchor, which ruamel holds as a number
+    if isinstance(node, ScalarBoolean):  # a boolean with an anchor is an int in ruamel
         return bool(node)
     for plain in (int, float, str):
         if isinstance(node, plain):
@@ -81,7 +79,7 @@ def _plain(node: Any, path: NodePath, places: Places, file: str) -> Any:
 
 
 def apply_overrides(tree: dict[str, Any], places: Places, overrides: Sequence[str]) -> list[Problem]:
-    """Writes `key=value` words into the document, in place; returns what is wrong with some of them."""
+    """Write `key=value` words into the document, in place; the problems of those that can't be are returned."""
     problems: list[Problem] = []
     for override in overrides:
         try:
@@ -91,7 +89,7 @@ def apply_overrides(tree: dict[str, Any], places: Places, overrides: Sequence[st
     return problems
 
 
-def read_pair(word: str) -> tuple[str, Any]:
+def parse_override(word: str) -> tuple[str, Any]:
     """A `key=value` word of the command line, its value read as YAML; UserError for any other word."""
     key, equals, raw = word.partition("=")
     if not equals or not key.strip():
@@ -100,7 +98,7 @@ def read_pair(word: str) -> tuple[str, Any]:
 
 
 def _apply(tree: dict[str, Any], places: Places, override: str) -> None:
-    key, value = read_pair(override)
+    key, value = parse_override(override)
     path = _target(tree, key, value)
     node = tree
     for part in path[:-1]:
@@ -114,7 +112,7 @@ def _apply(tree: dict[str, Any], places: Places, override: str) -> None:
 
 
 def _target(tree: dict[str, Any], key: str, value: Any) -> tuple[str, ...]:
-    """Where a key of the command line is written: an axis of that name first, then a tuned one, then the section."""
+    """The path that an override writes to: an axis of that name first, then a tuned one, then the section."""
     axes = tree.get("axes")
     if isinstance(axes, dict) and key in axes:
         if isinstance(value, list):
@@ -123,7 +121,11 @@ def _target(tree: dict[str, Any], key: str, value: Any) -> tuple[str, ...]:
     for group in tree.get("zip") or []:
         if isinstance(group, dict) and key in group:
             raise UserError(
-                Problem("a zipped axis is changed in the file, together with its partners", place="command line", key=key)
+                Problem(
+                    "a zipped axis can only be changed in the file, together with the axes zipped with it",
+                    place="command line",
+                    key=key,
+                )
             )
     tune = tree.get("tune")
     tuned = tune.get("axes") if isinstance(tune, dict) else None
@@ -139,13 +141,13 @@ def _target(tree: dict[str, Any], key: str, value: Any) -> tuple[str, ...]:
     return tuple(key.split("."))
 
 
-def problems_of(
+def list_problems(
     error: ValidationError, model: type[BaseModel], *, places: Mapping[NodePath, str], file: str, prefix: str = ""
 ) -> list[Problem]:
-    """Pydantic's findings as problems with place, key, value, rule and valid choices."""
+    """Pydantic's errors as problems with place, key, value, rule and valid choices."""
     found = []
     for detail in error.errors(include_url=False):
-        if detail["type"] == "default_factory_not_called":  # follows from another finding
+        if detail["type"] == "default_factory_not_called":  # a consequence of another error
             continue
         path = tuple(detail["loc"])
         place = next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), file)
@@ -158,16 +160,15 @@ def problems_of(
 def _problem(detail: ErrorDetails, model: type[BaseModel], *, place: str, key: str) -> Problem:
     kind, value = detail["type"], detail.get("input")
     if kind == "extra_forbidden":
-        stem = key.rpartition(".")[0]
-        choices = [f"{stem}.{name}" if stem else name for name in model.model_fields]
-        near = [f"{section}.{name}" for section, group in OPTIONS.items() for name in group.model_fields]
-        return Problem(
-            UNKNOWN, place=place, key=key, choices=choices, candidates=near if model is Document and not stem else ()
-        )
+        section = key.rpartition(".")[0]
+        choices = [f"{section}.{name}" if section else name for name in model.model_fields]
+        options = [f"{section}.{name}" for section, group in OPTIONS.items() for name in group.model_fields]
+        candidates = options if model is Document and not section else ()
+        return Problem(unknown_rule(key, UNKNOWN), place=place, key=key, choices=choices, candidates=candidates)
     if kind == "missing":
         return Problem(MISSING, place=place, key=key)
     if kind == "literal_error":
-        return Problem("not one of the valid choices", place=place, key=key, value=value, choices=literal_choices(detail))
+        return Problem("not one of the valid choices", place=place, key=key, value=value, choices=_literal_choices(detail))
     rule = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     rule = rule.replace("a valid dictionary", "a mapping of keys to values")
     if value is None:
@@ -176,6 +177,10 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], *, place: str, key: s
     return Problem(rule, place=place, key=key, value=shown)
 
 
-def literal_choices(detail: ErrorDetails) -> list[str]:
-    """The words of which pydantic says that one was expected."""
+def unknown_rule(key: str, rule: str) -> str:
+    """The rule that an unknown option breaks; for one under a former name, its current name."""
+    return f"this option is now called {current_name(key)}" if current_name(key) != key else rule
+
+
+def _literal_choices(detail: ErrorDetails) -> list[str]:
     return [word.strip(" '") for word in detail["ctx"]["expected"].replace(" or ", ",").split(",")]

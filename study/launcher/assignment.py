@@ -16,7 +16,7 @@ from study.launcher.liveness import Life
 from study.launcher.load_balance import Load, share_out
 from study.launcher.run_filter import Selection
 from study.planning.planned_run import PlannedRun
-from study.planning.runtime_estimate import predicted_costs
+from study.planning.runtime_estimate import estimate_costs
 from study.planning.sweep_plan import Plan
 from study.records.benchmark_file import Benchmark, newest_benchmark
 from study.records.ledger import Cluster, Launch, new_launch_id, read_launches, write_launch
@@ -132,7 +132,7 @@ def enter(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequence[Plan
     by_id, recorded = {planned.run_id: planned for planned in plan.runs}, read_records(folder.records)
     failed = {run_id for run_id, attempts in recorded.items() if attempts.record.status == "failed"}
     benchmark = newest_benchmark(folder.benchmarks)
-    costs = predicted_costs(runs, benchmark)
+    costs = estimate_costs(runs, benchmark)
     loads = [Load(p.run_id, p.run.seed, p.architecture, costs[p.run_id]) for p in runs]
     shared = share_out(loads, draft.tasks)
     shares = [[_handed_out(by_id[run_id], failed=failed, benchmark=benchmark) for run_id in share] for share in shared]

@@ -11,7 +11,7 @@ from study.errors import Problem, UserError
 from study.records.columns import planned_columns
 
 if TYPE_CHECKING:
-    from study.planning.planned_run import PendingRun, PlannedRun
+    from study.planning.planned_run import PlannedRun
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Selection:
     limit: int | None = None
     retry: frozenset[Literal["failed"]] = frozenset()
 
-    def of(self, runs: Iterable[PlannedRun | PendingRun]) -> set[str]:
+    def of(self, runs: Iterable[PlannedRun]) -> set[str]:
         """The ids of the runs that are like this; UserError where none can be."""
         return selected((planned.to_json() for planned in runs), self.where)
 

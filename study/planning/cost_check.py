@@ -1,8 +1,7 @@
-"""Is the closed form true? Every distinct architecture of a plan is counted by fvcore once, and remembered on disk.
+"""Checks the closed-form costs: every distinct architecture of a plan is traced once, and listed on disk as verified.
 
-Plans, budgets and tables rest on arithmetic. This compares it with a traced forward pass, and keeps what was found
-under a fingerprint of the code that decides it: the backbones, the counting, torch and fvcore. Depth only repeats a
-block, so an architecture is counted with two blocks at most, and stands for all of its depths.
+The list's name is a fingerprint of the code that decides a count: the backbones, the tracing, torch and fvcore. Depth only
+repeats a block, so an architecture is traced with at most two blocks and stands for all of its depths.
 """
 
 from __future__ import annotations
@@ -23,34 +22,32 @@ from study.planning import traced_cost
 from study.planning.traced_cost import count_cost
 from study.records.sweep_folder import write_whole
 
-BLOCKS = 2
+TRACED_BLOCKS = 2
 
 
-def verify(specs: Iterable[BackboneSpec], *, cache: Path, keep: bool = True) -> int:
-    """Counts every architecture that no file in the folder `cache` vouches for; returns how many were counted.
+def verify_costs(specs: Iterable[BackboneSpec], *, cache: Path) -> int:
+    """Trace every architecture that the folder `cache` doesn't list as verified; the number traced is returned.
 
-    `keep` adds them to the cache.
-
-    AssertionError naming the specification whose closed form is not what fvcore counts.
+    Raises AssertionError naming the specification whose closed form is not what fvcore counts.
     """
-    path = cache / f"costs-{fingerprint()}.json"
-    known = set(json.loads(path.read_text())) if path.is_file() else set()
-    shallow = dict.fromkeys(spec.with_options({"depth": min(spec.depth, BLOCKS)}) for spec in specs)
+    path = cache / f"costs-{_fingerprint()}.json"
+    known = set(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else set()
+    shallow = {spec.with_options({"depth": min(spec.depth, TRACED_BLOCKS)}) for spec in set(specs)}
     new = {key: spec for spec in shallow if (key := spec.backbone + spec.model_dump_json()) not in known}
     with _one_thread():
         for spec in new.values():
             with torch.random.fork_rng(devices=[]):
                 model = BACKBONES[spec.backbone].construct(spec)
-            counted = count_cost(model, image_size=spec.image_size, in_channels=spec.in_channels)
-            assert counted == spec.closed_form(), f"the closed form of {spec.backbone} is wrong for {spec!r}: {counted}"
-    if new and keep:
+            traced = count_cost(model, image_size=spec.image_size, in_channels=spec.in_channels)
+            assert traced == spec.closed_form(), f"the closed form of {spec.backbone} is wrong for {spec!r}: {traced}"
+    if new:
         write_whole(path, json.dumps(sorted(known | new.keys()), indent=0) + "\n")
     return len(new)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread for one image: on a busy machine several mostly wait for each other (25 s instead of 5 for 200 models)."""
+    """On a busy machine, threads for one image mostly wait for each other (25 s instead of 5 for 200 models)."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -59,10 +56,9 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def fingerprint() -> str:
+def _fingerprint() -> str:
     """16 hex digits that change with anything that could change a count."""
-    folder = Path(backbones.__file__).parent
-    sources = [*sorted(folder.glob("*.py")), Path(traced_cost.__file__)]
+    sources = [*sorted(Path(backbones.__file__).parent.glob("*.py")), Path(traced_cost.__file__)]
     digest = hashlib.sha256(f"{version('torch')} {version('fvcore')}".encode())
     for source in sources:
         digest.update(source.read_bytes())

@@ -1,4 +1,4 @@
-"""One run of a plan: resolved, with what it costs and how it met its budget; or waiting for what its trials will choose."""
+"""One run of a plan: fully resolved, with its cost, how it met its budget, and its role in tuning."""
 
 from __future__ import annotations
 
@@ -9,28 +9,33 @@ from typing import Any
 from study.backbones.closed_form import Cost
 from study.backbones.specification import BackboneSpec
 from study.config.run import Run
-from study.planning.width import Matched
+from study.planning.width import BudgetMatch
 from study.records.record import Stage
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run with its cost and its match. `levels` are its levels on the sweep's axes, the tuned ones too.
+    """One run with its cost and its budget. `levels` are its levels on the sweep's axes, tuned ones included.
 
-    In a tuned sweep `cell` names what its trials share with it, and `trials` is how many there are.
+    In a tuned sweep `cell` names what a final run shares with its trials, and `trials` counts these. The options `pending`
+    of a final run have yet to be selected: until then they have the levels of some candidate.
     """
 
     run: Run
     cost: Cost
-    match: Matched
+    match: BudgetMatch
     levels: Mapping[str, Any]
-    stage: Stage
-    cell: str | None
-    trials: int | None
+    stage: Stage = "final"
+    cell: str | None = None
+    trials: int | None = None
+    pending: tuple[str, ...] = ()
 
     @property
     def run_id(self) -> str:
-        return self.run.run_id
+        """The run's identity; a pending run has a name that no record will have, for all but its pending options."""
+        if not self.pending:
+            return self.run.run_id
+        return f"{self.run.run_id.rpartition('-')[0]}-pending-{self.run.digest(without=self.pending)}"
 
     @property
     def image_passes(self) -> int:
@@ -39,7 +44,7 @@ class PlannedRun:
 
     @property
     def training_flops(self) -> int:
-        """Two FLOPs per MAC, three forward passes per trained image; validation is not in it."""
+        """Two FLOPs per MAC, three forward passes per training image, without validation."""
         return 2 * self.cost.training_macs * self.image_passes
 
     @property
@@ -49,16 +54,19 @@ class PlannedRun:
 
     @property
     def label(self) -> str:
-        """The architecture in a user's words: `vit patch_size=2 depth=6 dim=96`."""
+        """The architecture by its options: `vit patch_size=2 depth=6 dim=96`."""
         varied = {key.rpartition(".")[2]: value for key, value in self.levels.items() if key.startswith("model.")}
         named = {"patch_size": self.run.model.patch_size, **varied, "dim": self.run.model.dim}
         return " ".join([self.run.backbone, *(f"{name}={value}" for name, value in named.items())])
 
     def to_json(self) -> dict[str, Any]:
-        """What a worker and the table need, as JSON values."""
+        """What a worker and the table need, as JSON values; pending options are null."""
+        run = self.run.to_json()
+        for section, _, name in (key.partition(".") for key in self.pending):
+            run[section][name] = None
         return {
             "run_id": self.run_id,
-            "run": self.run.to_json(),
+            "run": run,
             "cost": cost_columns(self.run.model, self.cost),
             "match": vars(self.match),
             "stage": self.stage,
@@ -67,28 +75,8 @@ class PlannedRun:
         }
 
 
-@dataclass(frozen=True)
-class PendingRun:
-    """A final run whose tuned options wait for the selection; `example` has some candidate's levels in their place."""
-
-    example: PlannedRun
-    tuned: tuple[str, ...]
-
-    @property
-    def run_id(self) -> str:
-        """Stands for the identity that the run will have, of which all but the tuned options is known; no record has it."""
-        return f"{self.example.run_id.rpartition('-')[0]}-pending-{self.example.run.digest(without=self.tuned)}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The planned run's document, the tuned options null."""
-        document = {**self.example.to_json(), "run_id": self.run_id}
-        for section, name in (key.split(".") for key in self.tuned):
-            document["run"][section][name] = None
-        return document
-
-
 def cost_columns(model: BackboneSpec, cost: Cost) -> dict[str, int]:
-    """The columns of the table that follow from the architecture alone."""
+    """The table's columns that follow from the architecture alone."""
     columns = {
         "tokens": model.tokens,
         "params": cost.params,
@@ -102,19 +90,15 @@ def cost_columns(model: BackboneSpec, cost: Cost) -> dict[str, int]:
     return columns
 
 
-def architectures(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
-    """One run for each distinct architecture, in plan order."""
-    seen: set[str] = set()
-    for planned in runs:
-        if planned.architecture not in seen:
-            seen.add(planned.architecture)
-            yield planned
+def architectures(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """The first run of each distinct architecture, in plan order."""
+    return list({planned.architecture: planned for planned in reversed(runs)}.values())[::-1]
 
 
 def representatives(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
     """Runs that together have every architecture and every recipe of all runs, in plan order.
 
-    Epochs, batch sizes, rates and seeds make no other recipe: no code depends on them.
+    Recipes that differ in epochs, batch size, rates or seed run the same code and count as one.
     """
     seen: set[str] = set()
     for planned in runs:

@@ -1,4 +1,4 @@
-"""How long planned runs will take, from what a benchmark measured; and their relative size where nothing was measured."""
+"""How long planned runs will take, from benchmarked speeds; their relative size where nothing was measured."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ OVERHEAD_MACS = 2_000_000  # per trained image; small models are bound by launch
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """Device-seconds by run id, of those runs whose architecture was measured on `device`."""
+class RuntimeEstimate:
+    """Device-seconds by run id, of the runs whose architecture was measured on `device`."""
 
     device: str
     seconds: Mapping[str, float]
@@ -25,7 +25,7 @@ class Forecast:
     def complete(self) -> bool:
         return len(self.seconds) == self.runs
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """One sentence for the plan."""
         hours = sum(self.seconds.values()) / 3600
         size = f"{hours:,.1f}" if hours >= 10 else f"{hours:.2g}"
@@ -37,11 +37,11 @@ class Forecast:
         return f"about {size} device-hours on {self.device} for {count} (benchmarked steps, augmentation, evaluation)"
 
 
-def forecast(runs: Sequence[PlannedRun], benchmark: Benchmark) -> Forecast:
-    """What the benchmark says of these runs."""
+def estimate_runtime(runs: Sequence[PlannedRun], benchmark: Benchmark) -> RuntimeEstimate:
+    """The device-seconds that the benchmark predicts for these runs."""
     found = {planned.run_id: benchmark.run_seconds(planned.run.to_json()) for planned in runs}
     seconds = {run_id: value for run_id, value in found.items() if value is not None}
-    return Forecast(
+    return RuntimeEstimate(
         device=benchmark.device_name,
         seconds=seconds,
         runs=len(runs),
@@ -50,14 +50,11 @@ def forecast(runs: Sequence[PlannedRun], benchmark: Benchmark) -> Forecast:
     )
 
 
-def predicted_costs(runs: Sequence[PlannedRun], benchmark: Benchmark | None) -> dict[str, float]:
-    """Training costs by run id, in one unit: seconds where every run's architecture was measured, else MACs."""
-    told = forecast(runs, benchmark) if benchmark else None
-    if told is not None and told.complete:
-        return dict(told.seconds)
-    return {planned.run_id: predicted_macs(planned) for planned in runs}
+def estimate_costs(runs: Sequence[PlannedRun], benchmark: Benchmark | None) -> dict[str, float]:
+    """Training costs by run id, in one unit: seconds if every run's architecture was measured, else MACs.
 
-
-def predicted_macs(planned: PlannedRun) -> float:
-    """MACs of all training passes, plus what each image costs however small the model is."""
-    return float(planned.image_passes) * (planned.cost.training_macs + OVERHEAD_MACS)
+    MACs are those of all training passes, with a constant per image, however small the model is.
+    """
+    if benchmark and (estimate := estimate_runtime(runs, benchmark)).complete:
+        return dict(estimate.seconds)
+    return {planned.run_id: float(planned.image_passes) * (planned.cost.training_macs + OVERHEAD_MACS) for planned in runs}

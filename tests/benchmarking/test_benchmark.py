@@ -19,7 +19,7 @@ from study.config.variant import Variant
 from study.cpu_kernels.freed_memory import keep_freed_memory
 from study.errors import UserError
 from study.launcher.assignment import enter, new_launch
-from study.planning.runtime_estimate import forecast, predicted_costs, predicted_macs
+from study.planning.runtime_estimate import OVERHEAD_MACS, estimate_costs, estimate_runtime
 from study.planning.sweep_plan import Plan, make_plan
 from study.records import load_table
 from study.records.benchmark_file import (
@@ -274,13 +274,13 @@ def test_shares_are_balanced_by_seconds_only_where_all_are_known(plan):
     augment = plan.runs[0].run.augment
     every = {planned.architecture: speed_of(planned.run) for planned in plan.runs}
     whole = benchmark_of(*every.values(), augment=augment)
-    told = forecast(plan.runs, whole)
-    assert told.complete and predicted_costs(plan.runs, whole) == told.seconds
-    assert "all 4 architectures" in told.told()
+    estimate = estimate_runtime(plan.runs, whole)
+    assert estimate.complete and estimate_costs(plan.runs, whole) == estimate.seconds
+    assert "all 4 architectures" in estimate.describe()
     part = benchmark_of(*list(every.values())[1:], augment=augment)
-    assert "3 of 4 architectures (6 of 8 runs)" in forecast(plan.runs, part).told()
-    macs = {planned.run_id: predicted_macs(planned) for planned in plan.runs}
-    assert predicted_costs(plan.runs, part) == predicted_costs(plan.runs, None) == macs
+    assert "3 of 4 architectures (6 of 8 runs)" in estimate_runtime(plan.runs, part).describe()
+    macs = {run.run_id: run.image_passes * (run.cost.training_macs + OVERHEAD_MACS) for run in plan.runs}
+    assert estimate_costs(plan.runs, part) == estimate_costs(plan.runs, None) == macs
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "question: x"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,8 @@ import pytest
 from study import benchmark, launch, plan, prepare, report, status
 from study.__main__ import COMMANDS
 from study.__main__ import main as study
+from study.cli.arguments import format_command
+from study.config.sweep_file import read_sweep
 
 PROJECT = Path(__file__).parents[2]
 SCRIPTS = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
@@ -63,6 +66,20 @@ def test_a_misspelt_command_gets_a_suggestion(capsys):
     assert study([]) == 2
     listed = capsys.readouterr().out
     assert all(name in listed for name in COMMANDS)
+
+
+def test_a_suggested_command_is_short_and_the_same(tmp_path):
+    """A thousand seeds are one word of it; what it means is unchanged, quoting included."""
+    path = tmp_path / "a sweep.yaml"
+    path.write_text("question: which?\nbackbone: vit\nseeds: [0]\n", encoding="utf-8")
+    words = [f"seeds={list(range(1000))}", "expected=that it does", "train.lr=1e-3"]
+    sweep = read_sweep(path, words)
+    command = format_command("status", sweep, sweep.overrides, runs="elsewhere")
+    assert len(command) < 200 and "seeds=1000" in command
+    _, _, module, sweep_path, *overrides, option, runs = shlex.split(command)
+    assert (module, option, runs) == ("study.status", "--runs", "elsewhere")
+    again = read_sweep(sweep_path, overrides)
+    assert again.seeds == sweep.seeds and again.base == sweep.base and again.expected == sweep.expected
 
 
 @pytest.mark.parametrize("module", ["study.report", "study.status", "study.records", "study.reporting.report_folder"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from study.config.sweep import format_seeds
 from study.config.sweep_file import read_sweep
 from study.errors import UserError, nearest
 
@@ -113,7 +114,8 @@ def test_overrides_are_part_of_the_document(tmp_path):
     [
         ("epochs", "key=value"),
         ("epochs=3", "unknown key"),
-        ("seeds=3", "list"),
+        ("seeds=0", "seeds are a count"),
+        ("seeds={from: 3}", "seeds are a count"),
         ("seeds=[0.5]", "integer"),
         ("question.deep=3", "holds no further keys"),
         ("question=", "string"),
@@ -125,6 +127,28 @@ def test_overrides_are_checked_as_strictly_as_the_file(tmp_path, override, told)
     found = problems(tmp_path, GOOD, override)
     assert told in str(found[0])
     assert "command line" in found[0].place
+
+
+@pytest.mark.parametrize(
+    ("spelling", "seeds"), [("10", range(10)), ("{from: 100, count: 5}", range(100, 105)), ("[3, 1]", (3, 1)), ("1", (0,))]
+)
+def test_seeds_are_a_count_a_range_or_a_list(tmp_path, spelling, seeds):
+    """The same in the file, on the command line and for trials; the compact spelling is read as the same seeds."""
+    text = GOOD.replace("seeds: [0, 1]", f"seeds: {spelling}")
+    assert read_sweep(write(tmp_path, text)).seeds == tuple(seeds)
+    assert read_sweep(write(tmp_path, GOOD), [f"seeds={spelling}"]).seeds == tuple(seeds)
+    assert read_sweep(write(tmp_path, GOOD), [f"seeds={format_seeds(seeds)}"]).seeds == tuple(seeds)
+    tuned = GOOD.replace("  lr: 1e-3\n", "").replace("seeds: [0, 1]", "seeds: [777]")
+    tuned += f"tune: {{axes: {{train.lr: [0.1, 0.2]}}, seeds: {spelling}}}\n"
+    tuning = read_sweep(write(tmp_path, tuned)).tuning
+    assert tuning is not None and tuning.seeds == tuple(seeds)
+
+
+@pytest.mark.parametrize("spelling", ["0", "-1", "true", "1.5", "many", "{from: -1, count: 2}", "{from: 0}", "1000000"])
+def test_other_spellings_of_seeds_are_refused(tmp_path, spelling):
+    """With the three valid ones, at the line."""
+    found = problems(tmp_path, GOOD.replace("seeds: [0, 1]", f"seeds: {spelling}"))
+    assert "{from: FIRST, count: N}" in str(found[0]) and found[0].place.endswith("sweep.yaml:11")
 
 
 def test_a_value_given_twice_is_refused(tmp_path):

@@ -10,7 +10,7 @@ from study.config.sweep_file import read_sweep
 from study.data import describe_dataset
 from study.data.linear_baseline import fit_linear_baseline
 from study.data.splits import load_splits
-from study.planning.resolver import data_options
+from study.planning.resolver import collect_data_options
 from study.planning.sweep_plan import make_plan
 from study.records.baseline_accuracy import baseline_name, note_baseline, read_baselines
 
@@ -33,7 +33,7 @@ def write_sweep(tmp_path):
 def test_it_is_a_fair_linear_model(tmp_path):
     """Its accuracy equals that of a plain logistic regression on scaled pixels, within the error of 360 test images."""
     sweep = write_sweep(tmp_path)
-    (options,) = data_options(sweep)
+    (options,) = collect_data_options(sweep)
     splits = load_splits(options, describe_dataset(options))
     train, test = (part.images.numpy().reshape(len(part), -1) / 255.0 for part in (splits.train, splits.test))
     plain = LogisticRegression(max_iter=1000).fit(train, splits.train.labels.numpy())

@@ -110,7 +110,7 @@ def test_without_a_launch_the_command_that_launches_is_told(capsys, main):
     """As it would have to be typed here, with the settings and the folder."""
     shutil.rmtree(RUNS.launches)
     screen = told(capsys, main, ["sweep.yaml", "seeds=[0]", "--runs", "runs"])
-    assert "next: python -m study.launch sweep.yaml 'seeds=[0]'" in screen
+    assert "next: python -m study.launch sweep.yaml seeds=1" in screen
 
 
 def test_a_plan_from_before_there_were_trials_can_be_cancelled(capsys):

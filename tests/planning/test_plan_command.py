@@ -12,8 +12,9 @@ from study import backbones
 from study.backbones import build_backbone
 from study.config.sweep_file import read_sweep
 from study.plan import main
+from study.planning.cost_check import verify_costs
 from study.planning.planned_run import representatives
-from study.planning.sweep_plan import Plan, make_plan, verify_plan
+from study.planning.sweep_plan import Plan, make_plan
 from study.planning.traced_cost import count_cost
 from study.records.benchmark_file import Benchmark, InputSpeed, Speed
 from study.records.sweep_folder import write_whole
@@ -306,5 +307,5 @@ seeds: [0, 1, 2]
         encoding="utf-8",
     )
     plan = planned()
-    assert verify_plan(plan, Path("costs")) == 20
+    assert verify_costs((planned.run.model for planned in plan.runs), cache=Path("costs")) == 20
     assert len(plan.runs) == 60 and len(plan.digest) == 16

@@ -162,7 +162,7 @@ def test_the_command_line_changes_tuned_options_as_it_changes_axes(tmp_path, ove
         (("1e-2, 1e30", "1, 1.0"), "some come out equal"),
         (("seeds: [100]", "seeds: [100], trials: 3"), "tune.trials: unknown key"),
         (("fit_on: train+val", "fit_on: all"), "valid: train, train+val"),
-        (("seeds: [0, 1]", "seeds: [0, 1]\nexclude: [{train.lr: 1e-2}]"), "neither sets nor varies"),
+        (("seeds: [0, 1]", "seeds: [0, 1]\nexclude: [{train.lr: 1e-2}]"), "neither set nor varied"),
         (("epochs: 2,", "epochs: 2, fit_on: train+val, read_test: false,"), "judged by nothing"),
     ],
 )

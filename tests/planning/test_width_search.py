@@ -10,7 +10,7 @@ from study.backbones import build_backbone, names, specify
 from study.backbones.specification import BackboneSpec
 from study.errors import UserError
 from study.planning.traced_cost import count_cost
-from study.planning.width_search import By, Unreachable, named_budget, solve, solve_seconds
+from study.planning.width_search import By, Unreachable, named_budget, solve_seconds, solve_width
 
 
 def template(name: str, *, image_size: int, patch_size: int, depth: int = 4, dim: int = 32) -> BackboneSpec:
@@ -36,7 +36,7 @@ def template(name: str, *, image_size: int, patch_size: int, depth: int = 4, dim
 )
 def test_digits_budgets_are_met(name: str, patch_size: int, target: int, head_dim: int) -> None:
     """On 8 x 8 images every budget of 20k to 100k parameters is met within 2 %, which the built model confirms."""
-    match = solve(
+    match = solve_width(
         template(name, image_size=8, patch_size=patch_size), by="params", target=target, tolerance=0.02, head_dim=head_dim
     )
     assert abs(match.value - target) <= 0.02 * target
@@ -49,7 +49,7 @@ def test_digits_budgets_are_met(name: str, patch_size: int, target: int, head_di
 @pytest.mark.parametrize("patch_size", [1, 2, 4, 8])
 def test_cifar_budgets_are_met(name: str, patch_size: int) -> None:
     """On 32 x 32 images 600k parameters are met within 2 %, and fvcore counts what was promised."""
-    match = solve(
+    match = solve_width(
         template(name, image_size=32, patch_size=patch_size, depth=8), by="params", target=600_000, tolerance=0.02, head_dim=32
     )
     assert abs(match.residual) <= 0.02
@@ -62,7 +62,7 @@ def test_cifar_budgets_are_met(name: str, patch_size: int) -> None:
 def test_a_models_own_budget_gives_the_model_back(name: str, by: By) -> None:
     """The budget of a naturally proportioned model is solved by that model, without residual."""
     wanted = template(name, image_size=32, patch_size=4).at_width(96, 32)
-    match = solve(
+    match = solve_width(
         template(name, image_size=32, patch_size=4),
         by=by,
         target=getattr(wanted.closed_form(), by),
@@ -77,7 +77,9 @@ def test_a_models_own_budget_gives_the_model_back(name: str, by: By) -> None:
 @given(name=st.sampled_from(["vit", "mlp_mixer", "convnext", "metaformer"]), target=st.integers(150_000, 3_000_000))
 def test_the_fine_knob_is_as_good_as_any(name: str, target: int) -> None:
     """At the width that was chosen no other integer of the fine knob comes nearer to the target."""
-    match = solve(template(name, image_size=32, patch_size=4, depth=6), by="params", target=target, tolerance=0.02, head_dim=32)
+    match = solve_width(
+        template(name, image_size=32, patch_size=4, depth=6), by="params", target=target, tolerance=0.02, head_dim=32
+    )
     assert match.spec.fine_width_option is not None
     knob = getattr(match.spec, match.spec.fine_width_option)
     for other in (knob - 1, knob + 1):
@@ -87,7 +89,7 @@ def test_the_fine_knob_is_as_good_as_any(name: str, target: int) -> None:
 def test_heads_keep_their_width() -> None:
     """A solved ViT has heads of exactly the width asked for."""
     for head_dim in (8, 16, 32):
-        match = solve(
+        match = solve_width(
             template("vit", image_size=32, patch_size=4), by="params", target=400_000, tolerance=0.02, head_dim=head_dim
         )
         assert match.spec.model_dump()["heads"] * head_dim == match.spec.dim
@@ -96,7 +98,7 @@ def test_heads_keep_their_width() -> None:
 def test_what_cannot_be_met_names_the_nearest() -> None:
     """A ViT of eight blocks on 1024 tokens has no 100M-MAC version; the nearest one is told, and is the nearest."""
     with pytest.raises(Unreachable, match="nearest is 574,718,272 at width 32") as refusal:
-        solve(template("vit", image_size=32, patch_size=1, depth=8), by="macs", target=10**8, tolerance=0.02, head_dim=32)
+        solve_width(template("vit", image_size=32, patch_size=1, depth=8), by="macs", target=10**8, tolerance=0.02, head_dim=32)
     assert refusal.value.nearest.spec.dim == 32
 
 
@@ -104,7 +106,9 @@ def test_the_template_width_does_not_matter() -> None:
     """Solving starts from nothing: templates that differ in their width only give the same match."""
     for name in names():
         first, second = (
-            solve(template(name, image_size=32, patch_size=4, dim=dim), by="macs", target=10**7, tolerance=0.02, head_dim=32)
+            solve_width(
+                template(name, image_size=32, patch_size=4, dim=dim), by="macs", target=10**7, tolerance=0.02, head_dim=32
+            )
             for dim in (32, 320)
         )
         assert first == second
@@ -145,7 +149,7 @@ def test_the_authors_budget_is_met_by_their_model() -> None:
     """ConvMixer matched to the published ConvMixer-256/8 at its own depth, kernel and patch size is that model."""
     spec = specify("convmixer_256_8", {"kernel_size": 5})
     budget = named_budget("convmixer_256_8 k5 p2", by="params")
-    assert solve(spec, by="params", target=budget, tolerance=0.02, head_dim=32).spec == spec
+    assert solve_width(spec, by="params", target=budget, tolerance=0.02, head_dim=32).spec == spec
 
 
 def test_seconds_are_looked_up_not_guessed() -> None:

@@ -18,8 +18,8 @@ from study.config.formats import FORMAT, upgrade
 from study.config.sweep_file import read_sweep
 from study.errors import UserError
 from study.launch import main as launch
-from study.planning.runtime_estimate import forecast
-from study.planning.trials import plan_so_far
+from study.planning.runtime_estimate import estimate_runtime
+from study.planning.trials import make_plan_so_far
 from study.records import load_study, load_table, load_trials
 from study.records.benchmark_file import newest_benchmark
 from study.records.record import Record, read_records
@@ -81,7 +81,7 @@ def test_facts_of_a_committed_table_are_those_of_the_runs() -> None:
 def test_a_plan_made_now_has_the_recorded_runs(upgraded: Path) -> None:
     """Run ids, cells and the selection are those of the old version: all runs of the plan are recorded, none pends."""
     folder = SweepFolder(upgraded / "runs/renamed")
-    plan = plan_so_far(read_sweep(upgraded / "renamed.yaml"), folder)
+    plan = make_plan_so_far(read_sweep(upgraded / "renamed.yaml"), folder)
     recorded = read_records(folder.records)
     assert not plan.pending and {planned.run_id for planned in plan.runs} == set(recorded)
     assert all(planned.run.to_json() == dict(recorded[planned.run_id].record.run) for planned in plan.runs)
@@ -99,8 +99,8 @@ def test_a_launch_has_nothing_left_to_train(upgraded: Path, capsys: pytest.Captu
 def test_a_benchmark_and_saved_weights_are_read(upgraded: Path) -> None:
     """The benchmark knows the plan's architectures, and saved weights their run."""
     folder = SweepFolder(upgraded / "runs/renamed")
-    plan, benchmark = plan_so_far(read_sweep(upgraded / "renamed.yaml"), folder), newest_benchmark(folder.benchmarks)
-    assert benchmark is not None and forecast(plan.trials, benchmark).measured == 2
+    plan, benchmark = make_plan_so_far(read_sweep(upgraded / "renamed.yaml"), folder), newest_benchmark(folder.benchmarks)
+    assert benchmark is not None and estimate_runtime(plan.trials, benchmark).measured == 2
     [path] = folder.weights.iterdir()
     kept = read_saved_weights(path)
     assert kept is not None and kept.run.run_id == path.stem and kept.run.model.initialization == "paper"

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from study.config.options import Options
-from study.config.yaml_source import apply_overrides, parse_yaml, problems_of
+from study.config.yaml_source import apply_overrides, list_problems, parse_yaml
 from study.errors import Problem, UserError
 
 TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d\d){0,2})")
@@ -103,7 +103,7 @@ def read_profile(path: Path, overrides: Sequence[str] = ()) -> Profile:
     try:
         profile = Profile.model_validate(_tuples(tree))
     except ValidationError as error:
-        raise UserError(*problems, *problems_of(error, Profile, places=places, file=str(path))) from None
+        raise UserError(*problems, *list_problems(error, Profile, places=places, file=str(path))) from None
     if problems:
         raise UserError(*problems)
     return profile

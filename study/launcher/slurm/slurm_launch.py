@@ -24,7 +24,7 @@ from study.launcher.slurm.profile import Profile
 from study.launcher.sweep_status import standing
 from study.planning.planned_run import PlannedRun
 from study.planning.sweep_plan import Plan
-from study.planning.trials import unsettled
+from study.planning.trials import trials_without_outcome
 from study.records.ledger import Launch, read_launches
 from study.records.locks import sweep_lock
 from study.records.record import read_records
@@ -212,7 +212,7 @@ def _follower(asked: Asked, newest: Launch) -> Follower:
 
 def await_trials(plan: Plan, folder: SweepFolder, console: Console) -> None:
     """Returns when every trial is recorded, or when no trial's worker may still show its files."""
-    while waited_for := unsettled(plan.trials, read_records(folder.records)):
+    while waited_for := trials_without_outcome(plan, read_records(folder.records)):
         life = _asked_again(folder)
         if life and not {trial.run_id for trial in waited_for} & life.owners(folder).keys():
             return
