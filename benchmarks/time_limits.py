@@ -22,7 +22,8 @@ from pathlib import Path
 from benchmarks.circumstances import circumstances
 from benchmarks.tables import print_table, write_json
 from study.config.sweep_file import read_sweep
-from study.planning.sweep_plan import make_plan, verify_plan
+from study.planning.cost_check import verify_costs
+from study.planning.sweep_plan import make_plan
 
 DEVCLUSTER = Path(__file__).parents[1] / "slurm" / "devcluster"
 SWEEP = """\
@@ -55,7 +56,7 @@ def planning_seconds() -> float:
         path.write_text(SWEEP.replace("SEEDS", str([*range(50)])), encoding="utf-8")
         began = time.process_time()
         plan = make_plan(read_sweep(path))
-        verified = verify_plan(plan, Path("costs"))
+        verified = verify_costs((planned.run.model for planned in plan.runs), cache=Path("costs"))
         seconds = time.process_time() - began
         assert (verified, len(plan.runs)) == (200, 10_000)
         return seconds
