@@ -56,9 +56,9 @@ def ours(name: str, batch_size: int, *, kernel: bool = True, memory: bool = True
 
 def with_kernel_alone(choice: DeviceChoice) -> DeviceChoice:
     """The choice with the compiled kernel, and memory handled as by default."""
-    from study.cpu_kernels.extension import prepare
+    from study.cpu_kernels.extension import load_extension
 
-    return replace(choice, extension=prepare(os.environ))
+    return replace(choice, extension=load_extension(os.environ))
 
 
 def fed(name: str, batch_size: int) -> tuple[Callable[[], object], str]:

@@ -1,4 +1,4 @@
-"""Which tensors the compiled kernels know; all others are torch's."""
+"""Which tensors the compiled kernels support; torch's operators compute all others."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 
-def suits(grid: Tensor, weight: Tensor) -> bool:
-    """Whether this is a case for a kernel: float32 on a CPU, `b d h w` in channels_last, and gradients wanted."""
+def can_use_kernels(grid: Tensor, weight: Tensor) -> bool:
+    """Whether a kernel supports this call: float32 on a CPU, `b d h w` in channels_last, gradients enabled, no autocast."""
     return (
         torch.is_grad_enabled()
         and grid.device.type == "cpu"

@@ -1,7 +1,7 @@
-"""C++ sources as a shared library for the processor at hand, compiled at first use with the machine's own compiler.
+"""Compiles C++ sources into a shared library for this processor, at first use, with the machine's own compiler.
 
-A library is named by all that its bits follow from: sources, flags, compiler and instruction set. So it is compiled once per
-machine, and a changed source or another processor never meets an old library. It appears under its name whole or not at all.
+A library is named after everything that determines its bits: sources, flags, compiler and instruction set. So it is compiled
+once per machine, and a changed source or another processor never loads an old library. It is renamed into place when complete.
 """
 
 from __future__ import annotations
@@ -19,96 +19,96 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-COMPILERS = ("c++", "g++", "clang++")
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
-COMPILING_S = 300  # at most; three seconds on an idle machine
+_COMPILERS = ("c++", "g++", "clang++")
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
+_TIMEOUT_S = 300  # compiling takes three seconds on an idle machine
 
 
-class Unavailable(Exception):
-    """Why a compiled kernel can't be had here; training goes on without it."""
+class KernelsUnavailable(Exception):
+    """The reason why compiled kernels can't be used here; training continues without them."""
 
 
 @dataclass(frozen=True)
-class Library:
-    """A shared library on disk, and the digest of all that its bits follow from."""
+class CompiledLibrary:
+    """A shared library on disk, and the digest of everything that determines its bits."""
 
     path: Path
     digest: str
 
 
-def compiled(sources: Path, *, folder: Path, environment: Mapping[str, str]) -> Library:
-    """The library of all C++ files in the folder `sources`, from `folder` if it is there, else compiled into it.
+def compile_library(sources: Path, *, folder: Path, environment: Mapping[str, str]) -> CompiledLibrary:
+    """The library of all C++ files in `sources`: from `folder` if it has one, otherwise compiled into it.
 
-    Raises Unavailable with the reason where there is none to be had. Workers that start together wait for the one that
-    compiles. $CXX names the compiler, as everywhere.
+    Raises KernelsUnavailable with the reason if that fails. Workers that start together wait for
+    the one that compiles. $CXX names the compiler.
     """
     compiler = find_compiler(environment)
-    digest = digest_of(sources, compiler)
+    digest = compute_digest(sources, compiler)
     library = folder / f"kernels-{digest}.so"
     try:
-        with _turn(folder / f"kernels-{digest}.lock"):
+        with _exclusive_lock(folder / f"kernels-{digest}.lock"):
             if not library.exists():
                 _compile(sources, library, compiler)
     except OSError as error:
-        raise Unavailable(f"no place for the compiled library: {error}") from None
-    return Library(library, digest)
+        raise KernelsUnavailable(f"no folder for the compiled library: {error}") from None
+    return CompiledLibrary(library, digest)
 
 
 def find_compiler(environment: Mapping[str, str]) -> list[str]:
     """The command that compiles C++: $CXX, or the first of the usual names on the PATH."""
     named = shlex.split(environment.get("CXX", ""))
-    for command in [named] if named else [[name] for name in COMPILERS]:
+    for command in [named] if named else [[name] for name in _COMPILERS]:
         if shutil.which(command[0], path=environment.get("PATH")):
             return command
-    raise Unavailable(f"no C++ compiler: {named[0]} isn't there" if named else "no C++ compiler")
+    raise KernelsUnavailable(f"no C++ compiler: {named[0]} doesn't exist" if named else "no C++ compiler")
 
 
-def digest_of(sources: Path, compiler: list[str]) -> str:
-    """Twelve hexadecimal digits of the sources, the flags, and what compiler and processor tell of themselves."""
-    told = _run([*compiler, *FLAGS, "-dM", "-E", "-x", "c++", os.devnull])
+def compute_digest(sources: Path, compiler: list[str]) -> str:
+    """Twelve hexadecimal digits of the sources, the flags, and the macros that compiler and processor define."""
+    macros = _run([*compiler, *_FLAGS, "-dM", "-E", "-x", "c++", os.devnull])
     texts = [path.read_text() for path in sorted([*sources.glob("*.cpp"), *sources.glob("*.h")])]
-    return hashlib.sha256("\0".join([*texts, *FLAGS, told]).encode()).hexdigest()[:12]
+    return hashlib.sha256("\0".join([*texts, *_FLAGS, macros]).encode()).hexdigest()[:12]
 
 
-def private_folder(parent: Path | None = None) -> Path:
-    """A folder on the node's own disk that this user alone can write to, shared by all of the user's workers.
+def make_private_folder(parent: Path | None = None) -> Path:
+    """A folder on the node's local disk that only this user can write to, shared by all of the user's workers.
 
-    What lies in it is executed, and the place for temporary files is everybody's: another's folder is refused.
+    Its files are executed, and anyone may write to the folder for temporary files: a folder of another user is refused.
     """
     folder = (parent or Path(tempfile.gettempdir())) / f"patch-or-attention-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
     except OSError as error:
-        raise Unavailable(f"no place for compiled libraries: {error}") from None
+        raise KernelsUnavailable(f"no folder for compiled libraries: {error}") from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise Unavailable(f"{folder} is open to others, so nothing in it is executed")
+        raise KernelsUnavailable(f"{folder} is writable by others, so nothing in it is executed")
     return folder
 
 
 def _compile(sources: Path, library: Path, compiler: list[str]) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         draft = Path(folder) / library.name
-        _run([*compiler, *FLAGS, *map(str, sorted(sources.glob("*.cpp"))), "-o", str(draft)])
+        _run([*compiler, *_FLAGS, *map(str, sorted(sources.glob("*.cpp"))), "-o", str(draft)])
         draft.replace(library)
 
 
 def _run(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILING_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"{command[0]} took longer than {COMPILING_S} s") from None
+        raise KernelsUnavailable(f"{command[0]} took longer than {_TIMEOUT_S} s") from None
     except OSError as error:
-        raise Unavailable(f"{command[0]} can't be run: {error}") from None
+        raise KernelsUnavailable(f"{command[0]} can't be run: {error}") from None
     if done.returncode:
-        told = next((line for line in done.stderr.splitlines() if "error" in line), f"exit status {done.returncode}")
-        raise Unavailable(f"{command[0]} failed: {told}")
+        message = next((line for line in done.stderr.splitlines() if "error" in line), f"exit status {done.returncode}")
+        raise KernelsUnavailable(f"{command[0]} failed: {message}")
     return done.stdout
 
 
 @contextmanager
-def _turn(path: Path) -> Iterator[None]:
-    """Inside, no other process of this machine is inside; the lock ends with the process, so none is ever left behind."""
+def _exclusive_lock(path: Path) -> Iterator[None]:
+    """Excludes other processes of this machine; the lock is released when the process exits, however it does."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,7 +1,7 @@
 """BatchNorm of GELU as one compiled operator, forward and backward, in place of torch's two.
 
-Both are bound by memory. One operator passes over it 9 times in a step instead of 15 and keeps one tensor for the backward
-pass instead of two; sums are taken in float64, so it is nearer to the exact result than torch's (tests/cpu_kernels).
+Both are memory-bound. One operator reads or writes the grid 9 times in a step instead of 15 and saves one tensor for the
+backward pass instead of two; sums are in float64, so it is closer to the exact result than torch's (tests/cpu_kernels).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.cpu_kernels.applicability import suits
+from study.cpu_kernels.applicability import can_use_kernels
 
 
 @dataclass(frozen=True)
 class GeluNorm:
-    """The library's two functions in torch's terms.
+    """The library's two functions on tensors.
 
     `forward`: grid `b d h w`, weight, bias `d`, eps -> normed grid, and the batch's mean, variance and 1 / deviation `d`.
     `backward`: grid, gradient, weight, mean and 1 / deviation -> gradients of grid, weight and bias.
@@ -31,13 +31,13 @@ class GeluNorm:
     backward: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
     def __deepcopy__(self, memo: object) -> GeluNorm:
-        return self  # a model that is copied keeps its kernel
+        return self  # copies of a model share the kernel
 
 
 class GeluBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm of GELU: b d h w -> b d h w. It takes over a norm's parameters and statistics, under the same names.
+    """BatchNorm of GELU: b d h w -> b d h w, with the parameters and statistics of `norm`, under the same names.
 
-    In evaluation, and wherever the kernel doesn't know the tensors, it is torch's GELU and torch's norm.
+    In evaluation, and for tensors that the kernel doesn't support, it computes torch's GELU and torch's norm.
     """
 
     running_mean: Tensor
@@ -46,7 +46,7 @@ class GeluBatchNorm2d(nn.BatchNorm2d):
     momentum: float
 
     def __init__(self, norm: nn.BatchNorm2d, kernel: GeluNorm) -> None:
-        assert joins(nn.GELU(), norm)
+        assert is_fusable(nn.GELU(), norm)
         super().__init__(norm.num_features, eps=norm.eps, momentum=norm.momentum)
         self._parameters.update(norm._parameters)
         self._buffers.update(norm._buffers)
@@ -55,19 +55,19 @@ class GeluBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, grid: Tensor) -> Tensor:
         tokens = grid.numel() // self.num_features
-        if not self.training or tokens < 2 or not suits(grid, self.weight):
+        if not self.training or tokens < 2 or not can_use_kernels(grid, self.weight):
             return super().forward(functional.gelu(grid))
         normed, mean, variance = _GeluNorm.apply(self.kernel, grid, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (tokens / (tokens - 1)), self.momentum)
-        found: Tensor = normed
-        return found
+        result: Tensor = normed
+        return result
 
 
-def joins(activation: nn.Module, norm: nn.Module) -> bool:
-    """Whether a norm after an activation is a case for the operator: exact GELU, and BatchNorm as torch has it by default."""
+def is_fusable(activation: nn.Module, norm: nn.Module) -> bool:
+    """Whether the operator can replace an activation and the norm after it: exact GELU, and BatchNorm with torch's defaults."""
     return (
         type(activation) is nn.GELU
         and activation.approximate == "none"
@@ -98,21 +98,25 @@ class _GeluNorm(torch.autograd.Function):
         return None, *context.kernel.backward(grid, gradient, weight, mean, deviation), None
 
 
-def bound_gelu_norm(library: ctypes.CDLL) -> GeluNorm:
-    """The library's functions in torch's terms."""
-    workspace, forwards, backwards = library.gelu_norm_workspace, library.gelu_norm_forward, library.gelu_norm_backward
+def bind_gelu_norm(library: ctypes.CDLL) -> GeluNorm:
+    """The library's functions on tensors."""
+    workspace, compiled_forward, compiled_backward = (
+        library.gelu_norm_workspace,
+        library.gelu_norm_forward,
+        library.gelu_norm_backward,
+    )
     workspace.argtypes, workspace.restype = [c_int64, c_int], c_int64
-    forwards.argtypes = [c_void_p] * 3 + [c_float] + [c_void_p] * 4 + [c_int64] * 2 + [c_int, c_void_p]
-    backwards.argtypes = [c_void_p] * 8 + [c_int64] * 2 + [c_int, c_void_p]
-    forwards.restype = backwards.restype = None
+    compiled_forward.argtypes = [c_void_p] * 3 + [c_float] + [c_void_p] * 4 + [c_int64] * 2 + [c_int, c_void_p]
+    compiled_backward.argtypes = [c_void_p] * 8 + [c_int64] * 2 + [c_int, c_void_p]
+    compiled_forward.restype = compiled_backward.restype = None
 
     def forward(grid: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         channels, threads = len(weight), torch.get_num_threads()
         scratch = grid.new_empty(workspace(channels, threads))
-        found = torch.empty_like(grid), *(grid.new_empty(channels) for _ in range(3))
-        normed, mean, variance, deviation = found
-        at = [tensor.data_ptr() for tensor in (grid, weight, bias)], [tensor.data_ptr() for tensor in found]
-        forwards(*at[0], eps, *at[1], grid.numel() // channels, channels, threads, scratch.data_ptr())
+        outputs = torch.empty_like(grid), *(grid.new_empty(channels) for _ in range(3))
+        normed, mean, variance, deviation = outputs
+        read, written = ([tensor.data_ptr() for tensor in tensors] for tensors in ((grid, weight, bias), outputs))
+        compiled_forward(*read, eps, *written, grid.numel() // channels, channels, threads, scratch.data_ptr())
         return normed, mean, variance, deviation
 
     def backward(
@@ -121,10 +125,14 @@ def bound_gelu_norm(library: ctypes.CDLL) -> GeluNorm:
         channels, threads = len(weight), torch.get_num_threads()
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         scratch = grid.new_empty(workspace(channels, threads))
-        for_grid, for_weight, for_bias = torch.empty_like(grid), torch.empty_like(weight), torch.empty_like(weight)
-        tensors = (grid, gradient, weight, mean, deviation, for_grid, for_weight, for_bias)
-        at = [tensor.data_ptr() for tensor in tensors]
-        backwards(*at, grid.numel() // channels, channels, threads, scratch.data_ptr())
-        return for_grid, for_weight, for_bias
+        grid_gradient, weight_gradient, bias_gradient = (
+            torch.empty_like(grid),
+            torch.empty_like(weight),
+            torch.empty_like(weight),
+        )
+        tensors = (grid, gradient, weight, mean, deviation, grid_gradient, weight_gradient, bias_gradient)
+        pointers = [tensor.data_ptr() for tensor in tensors]
+        compiled_backward(*pointers, grid.numel() // channels, channels, threads, scratch.data_ptr())
+        return grid_gradient, weight_gradient, bias_gradient
 
     return GeluNorm(forward, backward)

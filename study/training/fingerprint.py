@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from study.cpu_kernels.extension import PLAIN
+from study.cpu_kernels.extension import NO_KERNELS
 from study.training.device import DeviceChoice
 
 Fingerprint = dict[str, JsonValue]
@@ -27,7 +27,7 @@ def fingerprint(
     memory_layout: str,
     optimizer: str,
     micro_batches: int,
-    kernels: str = PLAIN,
+    kernels: str = NO_KERNELS,
     compiled: str | None = None,
     ranks: int = 1,
 ) -> Fingerprint:

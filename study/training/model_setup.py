@@ -13,8 +13,8 @@ from study.backbones import build_backbone
 from study.backbones.base import Backbone
 from study.config.run import Run
 from study.config.variant import Compiled, Variant
-from study.cpu_kernels.compiler import Unavailable
-from study.cpu_kernels.extension import prepare, put_in_place
+from study.cpu_kernels.compiler import KernelsUnavailable
+from study.cpu_kernels.extension import install_kernels, load_extension
 from study.cpu_kernels.freed_memory import keep_freed_memory
 from study.training.device import DeviceChoice
 from study.training.distributed import SINGLE_RANK, Ranks
@@ -45,8 +45,8 @@ def with_cpu_kernels(choice: DeviceChoice, environment: Mapping[str, str]) -> De
         return choice
     keep_freed_memory()
     try:
-        return replace(choice, extension=prepare(environment))
-    except Unavailable as error:
+        return replace(choice, extension=load_extension(environment))
+    except KernelsUnavailable as error:
         print(f"training goes on without the compiled kernels, slower: {error}", file=sys.stderr, flush=True)
         return choice
 
@@ -66,7 +66,7 @@ def prepare_model(
         synchronize_norms(model, device=choice.device)
     model.to(device=choice.device).to(memory_format=layout)  # type: ignore[call-overload]
     extension = choice.extension if run.train.precision == "fp32" and compiled is None else None
-    kernels = put_in_place(model, extension)
+    kernels = install_kernels(model, extension)
     if compiled is not None:
         model.compile(mode=compiled)
     return PreparedModel(model, layout, kernels, compiled)

@@ -1,4 +1,4 @@
-"""Compiling at first use: once, whole or not at all, and never a requirement."""
+"""Compiling at first use: once, complete or not at all, and never a requirement."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from study.cpu_kernels import extension
-from study.cpu_kernels.compiler import Library, Unavailable, compiled, find_compiler, private_folder
-from study.training import model_setup as placement
+from study.cpu_kernels.compiler import CompiledLibrary, KernelsUnavailable, compile_library, find_compiler, make_private_folder
+from study.training import model_setup
 from study.training.device import DeviceChoice
 
 SOURCES = extension.SOURCES
@@ -34,86 +34,86 @@ def compiler(folder: Path, script: str) -> dict[str, str]:
 
 @needs_compiler
 def test_workers_that_start_together_compile_once(tmp_path):
-    """Four processes ask at the same time: one compiles, and all load the same file."""
+    """Of four processes that start at the same time one compiles, and all load the same file."""
     log, cache = tmp_path / "log", tmp_path / "cache"
     cache.mkdir()
     environment = compiler(tmp_path, COUNTING.format(log=log))
     code = (
-        "import os, sys, pathlib; from study.cpu_kernels.compiler import compiled;"
+        "import os, sys, pathlib; from study.cpu_kernels.compiler import compile_library;"
         "from study.cpu_kernels.extension import SOURCES;"
-        "print(compiled(SOURCES, folder=pathlib.Path(sys.argv[1]), environment=os.environ).path)"
+        "print(compile_library(SOURCES, folder=pathlib.Path(sys.argv[1]), environment=os.environ).path)"
     )
     started = [
         subprocess.Popen([sys.executable, "-c", code, str(cache)], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    told = {process.communicate(timeout=120)[0].strip() for process in started}
+    paths = {process.communicate(timeout=120)[0].strip() for process in started}
     assert [process.returncode for process in started] == [0] * 4
-    assert len(told) == 1 and Path(told.pop()).exists()
+    assert len(paths) == 1 and Path(paths.pop()).exists()
     assert log.read_text().splitlines() == ["compiled"]
     assert sorted(path.suffix for path in cache.iterdir()) == [".lock", ".so"]
 
 
 @needs_compiler
 def test_another_source_is_another_library(tmp_path):
-    """A changed source, also one that is only included, never meets the library of the old one."""
+    """A changed source, also one that is only included, never loads the library of the old one."""
     changed = tmp_path / "changed"
     shutil.copytree(SOURCES, changed, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     header = changed / "blocks.h"
     header.write_text(header.read_text() + "\n// changed\n")
-    one = compiled(SOURCES, folder=tmp_path, environment=os.environ)
-    other = compiled(changed, folder=tmp_path, environment=os.environ)
+    one = compile_library(SOURCES, folder=tmp_path, environment=os.environ)
+    other = compile_library(changed, folder=tmp_path, environment=os.environ)
     assert one.path != other.path and one.digest != other.digest
-    assert one == compiled(SOURCES, folder=tmp_path, environment=os.environ)
+    assert one == compile_library(SOURCES, folder=tmp_path, environment=os.environ)
 
 
 @needs_compiler
 def test_a_compiler_that_fails_leaves_nothing(tmp_path):
-    """Its message is the reason, and no library lies under the name; a later try with a working one succeeds."""
+    """Its message is the reason, and no library is left; a later attempt with a working compiler succeeds."""
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "wrong.cpp").write_text("int wrong(")
-    with pytest.raises(Unavailable, match=r"failed: .*error"):
-        compiled(broken, folder=tmp_path, environment=os.environ)
+    with pytest.raises(KernelsUnavailable, match=r"failed: .*error"):
+        compile_library(broken, folder=tmp_path, environment=os.environ)
     assert not list(tmp_path.glob("*.so"))
-    assert compiled(SOURCES, folder=tmp_path, environment=os.environ).path.exists()
+    assert compile_library(SOURCES, folder=tmp_path, environment=os.environ).path.exists()
 
 
-def test_no_compiler_is_a_reason(tmp_path):
-    """An empty PATH, and a $CXX that isn't there."""
-    with pytest.raises(Unavailable, match=r"no C\+\+ compiler$"):
+def test_a_missing_compiler_is_the_reason(tmp_path):
+    """An empty PATH, and a $CXX that doesn't exist."""
+    with pytest.raises(KernelsUnavailable, match=r"no C\+\+ compiler$"):
         find_compiler({"PATH": str(tmp_path)})
-    with pytest.raises(Unavailable, match="nowhere-c"):
+    with pytest.raises(KernelsUnavailable, match="nowhere-c"):
         find_compiler({"PATH": str(tmp_path), "CXX": "nowhere-c++ -m64"})
-    with pytest.raises(Unavailable, match="exit status 1"):
-        compiled(SOURCES, folder=tmp_path, environment=compiler(tmp_path, "#!/bin/sh\nexit 1\n"))
+    with pytest.raises(KernelsUnavailable, match="exit status 1"):
+        compile_library(SOURCES, folder=tmp_path, environment=compiler(tmp_path, "#!/bin/sh\nexit 1\n"))
 
 
-def test_training_goes_on_without_a_compiler_and_says_so_once(tmp_path, capsys):
-    """The choice stays plain, with one line on stderr."""
-    choice = placement.with_cpu_kernels(DeviceChoice("cpu"), {"PATH": str(tmp_path)})
+def test_training_continues_without_a_compiler_and_reports_it_once(tmp_path, capsys):
+    """The device choice has no extension, and stderr has one line."""
+    choice = model_setup.with_cpu_kernels(DeviceChoice("cpu"), {"PATH": str(tmp_path)})
     assert choice == DeviceChoice("cpu")
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 1 and "no C++ compiler" in told[0]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "no C++ compiler" in lines[0]
 
 
-def test_a_folder_that_is_open_to_others_is_refused(tmp_path):
-    """What lies there is executed, so neither a folder that others may write to nor a link is taken."""
-    folder = private_folder(tmp_path)
-    assert folder.stat().st_mode & 0o077 == 0 and private_folder(tmp_path) == folder
+def test_a_folder_that_others_can_write_to_is_refused(tmp_path):
+    """Its files are executed, so neither a folder that others may write to nor a link is used."""
+    folder = make_private_folder(tmp_path)
+    assert folder.stat().st_mode & 0o077 == 0 and make_private_folder(tmp_path) == folder
     folder.chmod(0o777)
-    with pytest.raises(Unavailable, match="open to others"):
-        private_folder(tmp_path)
+    with pytest.raises(KernelsUnavailable, match="writable by others"):
+        make_private_folder(tmp_path)
     folder.rmdir()
     folder.symlink_to(tmp_path)
-    with pytest.raises(Unavailable):
-        private_folder(tmp_path)
-    with pytest.raises(Unavailable, match="no place"):
-        private_folder(tmp_path / "missing")
+    with pytest.raises(KernelsUnavailable):
+        make_private_folder(tmp_path)
+    with pytest.raises(KernelsUnavailable, match="no folder"):
+        make_private_folder(tmp_path / "missing")
 
 
 def test_importing_compiles_nothing():
-    """The kernels are imported with the training engine; a compiler is started when a worker asks for them."""
+    """The kernels are imported with the training engine; a compiler is started when a worker loads them."""
     code = (
         "import subprocess; subprocess.run = subprocess.Popen = None;"
         "import study.cpu_kernels.extension, study.training.engine, study.worker.runner"
@@ -121,10 +121,10 @@ def test_importing_compiles_nothing():
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
 
 
-def test_a_library_that_does_not_load_is_a_reason(tmp_path, monkeypatch):
-    """An empty file under the library's name makes training plain, not dead."""
+def test_an_unloadable_library_falls_back(tmp_path, monkeypatch):
+    """An empty file under the library's name raises KernelsUnavailable, which training survives."""
     library = tmp_path / "empty.so"
     library.touch()
-    monkeypatch.setattr(extension, "compiled", lambda *_, **__: Library(library, "0"))
-    with pytest.raises(Unavailable, match="doesn't load"):
-        extension.prepare({}, folder=tmp_path)
+    monkeypatch.setattr(extension, "compile_library", lambda *_, **__: CompiledLibrary(library, "0"))
+    with pytest.raises(KernelsUnavailable, match="doesn't load"):
+        extension.load_extension({}, folder=tmp_path)

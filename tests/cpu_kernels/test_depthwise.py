@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.cpu_kernels import depthwise
-from study.cpu_kernels.compiler import Unavailable
-from study.cpu_kernels.depthwise import SIZES, plain
-from study.cpu_kernels.extension import prepare
+from study.cpu_kernels.compiler import KernelsUnavailable
+from study.cpu_kernels.depthwise import COMPILED_SIZES, torch_depthwise
+from study.cpu_kernels.extension import load_extension
 
 
 @pytest.fixture(scope="module")
 def kernel():
     try:
-        return prepare(os.environ)
-    except Unavailable as reason:
+        return load_extension(os.environ)
+    except KernelsUnavailable as reason:
         pytest.skip(str(reason))
 
 
@@ -42,7 +42,7 @@ def gradients(convolution, grid, weight, bias, outer):
     channels=st.integers(1, 50),
     height=st.integers(1, 19),
     width=st.integers(1, 19),
-    size=st.sampled_from(SIZES),
+    size=st.sampled_from(COMPILED_SIZES),
     threads=st.integers(1, 3),
 )
 def test_gradients_are_those_of_double_precision(kernel, images, channels, height, width, size, threads):
@@ -53,26 +53,26 @@ def test_gradients_are_those_of_double_precision(kernel, images, channels, heigh
     torch.set_num_threads(threads)
     ours = gradients(kernel.convolution, grid, weight, bias, outer)
     torch.set_num_threads(before)
-    exact = gradients(plain, grid.double(), weight.double(), bias.double(), outer.double())
+    exact = gradients(torch_depthwise, grid.double(), weight.double(), bias.double(), outer.double())
     for mine, truth in zip(ours, exact, strict=True):
         terms = images * height * width + size**2
         torch.testing.assert_close(mine.double(), truth, rtol=1e-5, atol=3e-7 * terms**0.5 * 8)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", COMPILED_SIZES)
 def test_a_training_sized_grid(kernel, size):
-    """Relative to the largest entry, gradients over 4 x 16 x 16 positions of 256 features are right to a part in a million."""
+    """Relative to the largest entry, the error of gradients over 4 x 16 x 16 positions of 256 features is at most 2e-6."""
     grid, outer = grid_of(4, 256, 16, 16), grid_of(4, 256, 16, 16, seed=1)
     weight, bias = grid_of(256, 1, size, size, seed=2).contiguous(), torch.zeros(256)
     ours = gradients(kernel.convolution, grid, weight, bias, outer)
-    exact = gradients(plain, grid.double(), weight.double(), bias.double(), outer.double())
+    exact = gradients(torch_depthwise, grid.double(), weight.double(), bias.double(), outer.double())
     for mine, truth in zip(ours, exact, strict=True):
         assert (mine - truth).abs().max() <= 2e-6 * truth.abs().max()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_same_bits_for_the_same_number_of_threads(kernel, threads):
-    """Twenty times over, with more threads than images too."""
+    """Over twenty calls, also with more threads than images."""
     grid, outer = grid_of(3, 72, 9, 7), grid_of(3, 72, 9, 7, seed=1)
     weight, bias = grid_of(72, 1, 7, 7, seed=2).contiguous(), torch.zeros(72)
     before = torch.get_num_threads()
@@ -83,13 +83,13 @@ def test_same_bits_for_the_same_number_of_threads(kernel, threads):
 
 
 def test_the_forward_pass_is_torchs(kernel):
-    """Outputs have torch's bits, so a model is evaluated alike with the kernel and without it."""
+    """Outputs have torch's bits, so that evaluation is the same with the kernel and without it."""
     grid, weight, bias = grid_of(2, 33, 8, 8), grid_of(33, 1, 5, 5).contiguous().requires_grad_(), torch.ones(33)
-    assert torch.equal(kernel.convolution(grid, weight, bias), plain(grid, weight, bias))
+    assert torch.equal(kernel.convolution(grid, weight, bias), torch_depthwise(grid, weight, bias))
 
 
-def unsuited():
-    """Calls that the kernel doesn't know, by name."""
+def unsupported_calls():
+    """Calls that the kernel doesn't support, by name."""
     contiguous = grid_of(2, 20, 8, 8).contiguous()
     return {
         "contiguous": (contiguous, torch.float32, False),
@@ -99,18 +99,18 @@ def unsuited():
     }
 
 
-@pytest.mark.parametrize("case", unsuited())
-def test_what_it_does_not_know_is_torchs(kernel, case, monkeypatch):
-    """Other layouts, other precisions and autocast take torch's path, and never reach the kernel."""
-    grid, dtype, casting = unsuited()[case]
+@pytest.mark.parametrize("case", unsupported_calls())
+def test_unsupported_calls_are_torchs(kernel, case, monkeypatch):
+    """Other layouts, other precisions and autocast take torch's path, and never call the kernel."""
+    grid, dtype, casting = unsupported_calls()[case]
     monkeypatch.setattr(depthwise._Depthwise, "apply", None)
     weight = torch.ones(20, 1, 5, 5, dtype=dtype, requires_grad=True)
     with torch.autocast("cpu", enabled=casting):
         output = kernel.convolution(grid, weight, None)
-        assert torch.equal(output, plain(grid, weight, None))
+        assert torch.equal(output, torch_depthwise(grid, weight, None))
 
 
-def test_gradients_that_nobody_wants_are_not_made(kernel):
+def test_unneeded_gradients_are_not_computed(kernel):
     """Without a bias, and for a grid that needs no gradient, the weight's gradient is the same."""
     grid, outer, weight = grid_of(2, 20, 6, 6), grid_of(2, 20, 6, 6, seed=1), grid_of(20, 1, 5, 5).contiguous()
     alone = weight.clone().requires_grad_()
@@ -119,9 +119,9 @@ def test_gradients_that_nobody_wants_are_not_made(kernel):
 
 
 def test_second_derivatives_are_refused(kernel):
-    """torch says so, where a wrong zero would be silent."""
+    """torch raises; a wrong zero would be silent."""
     grid = grid_of(1, 20, 6, 6).requires_grad_()
     output = kernel.convolution(grid, torch.ones(20, 1, 5, 5, requires_grad=True), None)
-    (slope,) = torch.autograd.grad(output.square().sum(), grid, create_graph=True)
+    (derivative,) = torch.autograd.grad(output.square().sum(), grid, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.sum().backward()
+        derivative.sum().backward()

@@ -1,4 +1,4 @@
-"""The kernels in whole models: put in place where they are faster, named, and checked before they are used."""
+"""The kernels in whole models: installed where they are faster, named, and checked before use."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ from torch.nn import functional as F
 
 from study.backbones import build
 from study.backbones.depthwise_conv import DepthwiseConv2d
-from study.cpu_kernels.compiler import Unavailable
-from study.cpu_kernels.extension import PLAIN, convolves_like_torch, norms_like_torch, prepare, put_in_place
+from study.cpu_kernels.compiler import KernelsUnavailable
+from study.cpu_kernels.extension import (
+    NO_KERNELS,
+    install_kernels,
+    is_convolution_correct,
+    is_gelu_norm_correct,
+    load_extension,
+)
 from study.cpu_kernels.gelu_norm import GeluBatchNorm2d
 
 SETTINGS = {"image_size": 8, "in_channels": 3, "num_classes": 5, "patch_size": 1, "dim": 20, "depth": 2}
@@ -23,8 +29,8 @@ SETTINGS = {"image_size": 8, "in_channels": 3, "num_classes": 5, "patch_size": 1
 @pytest.fixture(scope="module")
 def extension():
     try:
-        return prepare(os.environ)
-    except Unavailable as reason:
+        return load_extension(os.environ)
+    except KernelsUnavailable as reason:
         pytest.skip(str(reason))
 
 
@@ -59,12 +65,12 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_with_the_kernels_computes_the_same(counted, name):
-    """Losses, gradients and statistics agree with the plain model's; each kernel is called as often as it has a place."""
+    """Losses, gradients and statistics agree with the plain model's; each kernel is called as often as it was installed."""
     extension, calls = counted
     backbone, extra, expected = MODELS[name]
     model = build(backbone, **SETTINGS, **extra).to(memory_format=torch.channels_last)
     twin = copy.deepcopy(model)
-    assert put_in_place(model, extension) == (extension.name if expected else PLAIN)
+    assert install_kernels(model, extension) == (extension.name if expected else NO_KERNELS)
     images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1)).to(memory_format=torch.channels_last)
     losses = [F.cross_entropy(each(images), torch.arange(6) % 5) for each in (model, twin)]
     for loss in losses:
@@ -80,11 +86,11 @@ def test_a_model_with_the_kernels_computes_the_same(counted, name):
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6, msg=ours)
 
 
-def test_a_copy_keeps_its_kernels(counted):
-    """Averaged weights live in a deep copy of the model."""
+def test_a_copy_uses_the_kernels(counted):
+    """Averaged weights are kept in a deep copy of the model."""
     extension, calls = counted
     model = build("convmixer", kernel_size=5, **SETTINGS).to(memory_format=torch.channels_last)
-    put_in_place(model, extension)
+    install_kernels(model, extension)
     twin = copy.deepcopy(model)
     twin(torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last))
     assert calls.count("convolution") == 2 and calls.count("norm") == 5
@@ -92,27 +98,27 @@ def test_a_copy_keeps_its_kernels(counted):
 
 
 def test_evaluation_has_the_plain_models_bits(extension):
-    """Weights trained with the kernels are judged alike with them and without."""
+    """Weights trained with the kernels give the same predictions with them and without."""
     model = build("convmixer", kernel_size=5, **SETTINGS).to(memory_format=torch.channels_last).eval()
     images = torch.randn(4, 3, 8, 8).to(memory_format=torch.channels_last)
     with torch.inference_mode():
         plain = model(images)
-        put_in_place(model, extension)
+        install_kernels(model, extension)
         assert any(isinstance(module, GeluBatchNorm2d) for module in model.modules())
         assert any(isinstance(m, DepthwiseConv2d) and m.convolution for m in model.modules())
         assert torch.equal(model(images), plain)
 
 
 def test_without_an_extension_nothing_changes():
-    """A plain choice leaves the model's modules as they are."""
+    """The model's modules are unchanged."""
     model = build("convmixer", kernel_size=5, **SETTINGS)
     before = [type(module) for module in model.modules()]
-    assert put_in_place(model, None) == PLAIN
+    assert install_kernels(model, None) == NO_KERNELS
     assert [type(module) for module in model.modules()] == before and nn.GELU in before
 
 
-def test_kernels_that_compute_something_else_are_noticed(extension):
-    """The checks on loading compare every result: a missing turn, zeros, a wrong bias and numbers that aren't one all fail."""
+def test_wrong_kernels_are_detected(extension):
+    """The checks on loading compare every result: a missing flip, zeros, a wrong bias and NaN all fail."""
 
     def spoilt(function, at, change):
         def call(*arguments):
@@ -123,14 +129,14 @@ def test_kernels_that_compute_something_else_are_noticed(extension):
         return call
 
     backward = extension.convolution.__closure__[0].cell_contents
-    assert convolves_like_torch(backward, 5)
-    assert not convolves_like_torch(spoilt(backward, 0, lambda tensor: tensor.flip(2, 3)), 5)
-    assert not convolves_like_torch(spoilt(backward, 1, torch.zeros_like), 5)
-    assert not convolves_like_torch(spoilt(backward, 2, lambda tensor: tensor * 1.001), 5)
+    assert is_convolution_correct(backward, 5)
+    assert not is_convolution_correct(spoilt(backward, 0, lambda tensor: tensor.flip(2, 3)), 5)
+    assert not is_convolution_correct(spoilt(backward, 1, torch.zeros_like), 5)
+    assert not is_convolution_correct(spoilt(backward, 2, lambda tensor: tensor * 1.001), 5)
     kernel = extension.gelu_norm
-    assert norms_like_torch(kernel)
+    assert is_gelu_norm_correct(kernel)
     for at in range(3):
         wrong = dataclasses.replace(kernel, backward=spoilt(kernel.backward, at, lambda tensor: tensor * 1.001))
-        assert not norms_like_torch(wrong)
+        assert not is_gelu_norm_correct(wrong)
     lost = dataclasses.replace(kernel, forward=spoilt(kernel.forward, 0, lambda tensor: tensor * float("nan")))
-    assert not norms_like_torch(lost)
+    assert not is_gelu_norm_correct(lost)

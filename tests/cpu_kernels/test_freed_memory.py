@@ -1,4 +1,4 @@
-"""Memory that stays with the process."""
+"""Freed memory that the process keeps."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from study.cpu_kernels.freed_memory import keep_freed_memory
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-def taken_and_freed():
+def allocate_and_free():
     before = faults()
     for _ in range(10):
         torch.ones(16, 2**20)
     return faults() - before
 
-print(keep_freed_memory() if {keep} else None, taken_and_freed(), taken_and_freed())
+print(keep_freed_memory() if {keep} else None, allocate_and_free(), allocate_and_free())
 """
 
 
@@ -31,8 +31,8 @@ def page_faults(*, keep: bool) -> tuple[str, int]:
     return kept, int(faults)
 
 
-def test_freed_tensors_are_taken_back_without_the_system():
-    """Ten tensors of 64 MiB, one after the other, cost page faults each time without it and none with it."""
+def test_freed_memory_is_reused_without_page_faults():
+    """Ten tensors of 64 MiB, one after the other, cause page faults each time without it and almost none with it."""
     kept, faults = page_faults(keep=True)
     if kept == "False":
         pytest.skip("not glibc")
@@ -58,10 +58,10 @@ for _ in range(2):
 
 
 @pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage/enabled").exists(), reason="no transparent huge pages")
-def test_tensors_lie_in_huge_pages_also_after_memory_was_returned():
+def test_tensors_are_in_huge_pages_also_after_memory_was_returned():
     """Where the system gives them on request: a tensor of 256 MiB, returned to the system, and the next one."""
     if "[never]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():
-        pytest.skip("huge pages are switched off")
+        pytest.skip("huge pages are disabled")
     done = subprocess.run([sys.executable, "-c", MARKED], capture_output=True, text=True, check=True)
     first, returned, second, _ = map(int, done.stdout.split())
     assert first > 2**17 and second > 2**17 > returned

@@ -10,16 +10,16 @@ import torch
 from toy_runs import CPU, Fate, assert_same_bits, attempt, toy_run
 
 from study.benchmarking.timing import time_architecture
-from study.cpu_kernels.compiler import Unavailable
-from study.cpu_kernels.extension import prepare
+from study.cpu_kernels.compiler import KernelsUnavailable
+from study.cpu_kernels.extension import load_extension
 from study.training.outcome import Interrupted
 
 
 @pytest.fixture(scope="module")
 def with_cpu_kernels():
     try:
-        return dataclasses.replace(CPU, extension=prepare(os.environ))
-    except Unavailable as reason:
+        return dataclasses.replace(CPU, extension=load_extension(os.environ))
+    except KernelsUnavailable as reason:
         pytest.skip(str(reason))
 
 
