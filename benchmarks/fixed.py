@@ -41,7 +41,7 @@ from study.records.sweep_folder import SweepFolder
 from study.training.checkpoint import LEAST_INTERVAL_SECONDS, SHARE_OF_TIME, Checkpoints
 from study.training.device import DeviceChoice
 from study.training.engine import train
-from study.training.fingerprint import fingerprint
+from study.training.fingerprint import make_fingerprint
 from study.training.memory_layout import LAYOUT_NAMES
 from study.training.model_setup import prepare_model, with_cpu_kernels
 from study.training.state import initial_state
@@ -118,7 +118,7 @@ def checkpoint_seconds(*, rounds: int) -> list[float]:
     for parameter in prepared.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     state.optimizer.step()  # the moments are there from the first step on
-    told = fingerprint(choice, memory_layout=LAYOUT_NAMES[prepared.layout], optimizer="", micro_batches=1)
+    told = make_fingerprint(choice, memory_layout=LAYOUT_NAMES[prepared.layout], optimizer="", micro_batches=1)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:  # as runs/ would be: on this disk, not in memory
         checkpoints = Checkpoints(Path(place), run.run_id, "benchmark")
         return [timed(checkpoints, state.export(told), step=step) for step in range(rounds)]

@@ -32,7 +32,7 @@ from study.records.benchmark_file import Benchmark, median, spread
 from study.records.sweep_folder import write_whole
 from study.training.determinism import enable_deterministic_cublas
 from study.training.device import DeviceChoice, choose_device
-from study.training.fingerprint import fingerprint
+from study.training.fingerprint import make_fingerprint
 from study.training.model_setup import with_cpu_kernels
 from study.training.optimizer import IMPLEMENTATION
 
@@ -92,7 +92,7 @@ def measure(plan: Plan, subjects: Sequence[Subject], *, device: DeviceChoice, ro
                 bar.advance(task)
     if all(subject.fault for subject in subjects):
         raise UserError(*(Problem(subject.fault or "", subject.label) for subject in subjects))
-    execution = fingerprint(device, memory_layout="", optimizer=IMPLEMENTATION, micro_batches=0)
+    execution = make_fingerprint(device, memory_layout="", optimizer=IMPLEMENTATION, micro_batches=0)
     return Benchmark(
         sweep=plan.sweep.name,
         began=began,

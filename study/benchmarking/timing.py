@@ -24,7 +24,7 @@ from study.rng import stream
 from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
 from study.training.device import DeviceChoice, autocast, execution_mode
-from study.training.memory_fallback import release
+from study.training.memory_fallback import release_memory
 from study.training.memory_layout import to_memory_format
 from study.training.model_setup import PreparedModel, eager_mode, prepare_model
 from study.training.optimizer import set_learning_rate
@@ -60,14 +60,14 @@ def time_architecture(run: Run, *, device: DeviceChoice, variant: Variant | None
 
     Raises what torch raises, out of memory included.
     """
-    release(device.device)
+    release_memory(device.device)
     return_freed_memory()  # else a CPU's peak would be that of whatever came before
     was_reset = reset_peak_memory(device.device)
     try:
         with execution_mode(device):
             return _laps(run, prepare_model(run, device, variant=variant), device.device, was_reset=was_reset)
     finally:
-        release(device.device)
+        release_memory(device.device)
 
 
 def _laps(run: Run, prepared: PreparedModel, where: torch.device, *, was_reset: bool) -> Laps:

@@ -14,7 +14,7 @@ from study.config.variant import Variant
 from study.planning.planned_run import PlannedRun
 from study.records.benchmark_file import InputSpeed, Speed, median
 from study.training.device import DeviceChoice
-from study.training.memory_fallback import release
+from study.training.memory_fallback import release_memory
 
 EAGER = tuple(Variant(memory_layout=layout) for layout in ("contiguous", "channels_last"))
 COMPILED = tuple(variant.model_copy(update={"compiled": "default"}) for variant in EAGER)
@@ -69,7 +69,7 @@ def take_turn(subject: Subject, device: DeviceChoice) -> None:
     except RuntimeError as error:  # out of memory, above all; or what torch can't compile
         subject.fault = f"{type(error).__name__}: {error}".splitlines()[0]
     if subject.fault:
-        release(device.device)
+        release_memory(device.device)
 
 
 def speed_of(subject: Subject) -> Speed:

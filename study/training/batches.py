@@ -1,4 +1,4 @@
-"""From positions in a split to what a step consumes: augmented images with targets, or plain images for evaluation."""
+"""Batches for training (augmented images with targets) and for evaluation (normalized images with labels)."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from study.training.memory_layout import to_memory_format
 from study.training.schedule import count_epoch_steps
 
 EVALUATION_PIXELS = 2**20
-"""Pixels of one evaluation batch: 1,024 images of 32 x 32. A constant, as the batch's size may change the last bits."""
+"""Pixels of an evaluation batch: 1,024 images of 32 x 32. A constant, as the batch size may change the last bits."""
 
 AUGMENTATION_PIXELS = {"cpu": 2**17, "cuda": 2**22}
-"""Pixels that are augmented in one go, unless one batch has more: small images come many batches at a time, since there
-the calls cost more than the pixels. An image's bits don't depend on it (`study.training.augmentation`)."""
+"""Pixels that are augmented in one call, unless one batch has more. Several batches of small images are augmented at once, as
+there the calls cost more than the pixels. An image's bits don't depend on it (`study.training.augmentation`)."""
 
 
 class TrainingBatches:
-    """The images that `run` is fitted on, each epoch in an order of its own, as augmented batches on `device`.
+    """The images that `run` is fitted on as augmented batches on `device`, in a different order in each epoch.
 
-    Of several ranks each gets its part of every batch. Raises UserError where the images don't fill one batch.
+    Each of several ranks gets its part of every batch. Raises UserError where the images don't fill one batch.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class TrainingBatches:
         ids = self._ranks.split_batches(ids.view(self.epoch_steps, self._batch_size)[first:])
         size = ids.shape[1]
         ids = ids.flatten()
-        if self._feeder.resident:  # all at once: a transfer per batch would make the host wait for the device
+        if self._feeder.resident:  # all at once, as a transfer per batch would make the host wait for the device
             ids = ids.to(self._device)
         groups = torch.split(ids, size * self._group) if len(ids) else ()
         augment = self._augmentation.epoch(epoch, device=self._device, layout=self._layout)
@@ -63,24 +63,24 @@ class TrainingBatches:
 
 
 class EvaluationBatches:
-    """One split's images in stored order, normalised, with their labels, as batches on `device`.
+    """One split's images in stored order, normalized, with their labels, as batches on `device`.
 
-    Of several ranks each gets some of the batches, which are the same however many ranks there are.
+    Each of several ranks gets some of the batches; how images are grouped into batches doesn't depend on the number of ranks.
     """
 
     def __init__(
         self, split: Split, *, facts: DatasetInfo, device: torch.device, layout: torch.memory_format, ranks: Ranks = SINGLE_RANK
     ):
-        self._normalise = Normalization(facts, device=device, layout=layout)
+        self._normalize = Normalization(facts, device=device, layout=layout)
         self._feeder = BatchLoader(split, device, resident=can_fit_on_device(split, device))
         positions = torch.split(torch.arange(len(split)), max(1, EVALUATION_PIXELS // facts.image_size**2))
         self._positions = ranks.split_items(positions)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for pixels, labels in self._feeder.load_batches(self._positions):
-            yield self._normalise(pixels), labels
+            yield self._normalize(pixels), labels
 
 
 def shuffle_images(seed: int, epoch: int, *, images: int) -> Tensor:
-    """The order of the training images in an epoch: a function of seed and epoch alone, so that runs are paired."""
+    """The order of the training images in an epoch: a function of seed and epoch alone, so that runs of a seed are paired."""
     return torch.from_numpy(stream(seed, "shuffle", epoch).permutation(images))

@@ -1,8 +1,8 @@
-"""A killed run resumes from its newest durable state; what can't be trusted is told, set aside and never mixed in.
+"""A killed run resumes from its newest checkpoint; a damaged or foreign file is reported, renamed and never loaded.
 
 A checkpoint file is one line with the SHA-256 of the rest, then what `torch.save` wrote. Its name carries run, writer
 and step, `<run_id>.<writer>.<step>.checkpoint`, so that a dying worker that overlaps its successor never shares a file
-with it; what a killed writer leaves of one ends in `.part`.
+with it. An incomplete file of a killed writer ends in `.part`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from study.atomic_io import whole_file
 
 log = logging.getLogger(__name__)
 
-State = Mapping[str, Any]
+SavedState = Mapping[str, Any]
 
-KEPT = 2  # should the newest be unreadable, the one before it is close
-SHARE_OF_TIME = 0.01  # at most, spent on writing
+KEPT_STEPS = 2  # should the newest be unreadable, the one before it is close
+SHARE_OF_TIME = 0.01  # maximum that is spent on writing
 LEAST_INTERVAL_SECONDS = 60.0
 NAME = re.compile(r"(?P<run_id>.+)\.(?P<writer>[^.]+)\.(?P<step>\d{9})\.(checkpoint|part)")
 
@@ -34,7 +34,7 @@ class Checkpoints:
     """The checkpoints of one run in `folder`, as one writer sees them.
 
     `writer` names launch, task and restart, for example `20260102-101500-3-0`; no two processes share one. `notes` collects
-    in plain words what was set aside or couldn't be written.
+    messages about files that were quarantined or couldn't be written.
     """
 
     def __init__(self, folder: Path, run_id: str, writer: str, *, interval_seconds: float = LEAST_INTERVAL_SECONDS):
@@ -48,7 +48,7 @@ class Checkpoints:
         """Whether it's time to save: after a minute, and later where writing is slow, to stay within 1 % of the time."""
         return time.monotonic() >= self._next_save
 
-    def save(self, state: State, *, step: int) -> None:
+    def save(self, state: SavedState, *, step: int) -> None:
         """Write the state after `step` steps, then remove what it replaces.
 
         Where it can't be written, on a full disk say, nothing is removed, a note says so, and the training goes on.
@@ -57,9 +57,9 @@ class Checkpoints:
         try:
             path = self._path(step)
             with whole_file(path, draft=path.with_suffix(".part")) as draft, draft.open("xb") as file:
-                file.writelines(encoded({"run_id": self.run_id, "step": step, "state": dict(state)}))
+                file.writelines(encode({"run_id": self.run_id, "step": step, "state": dict(state)}))
         except OSError as error:
-            self._tell(f"the checkpoint at step {step} could not be written: {error}")
+            self._note(f"the checkpoint at step {step} could not be written: {error}")
         else:
             self._remove_replaced(step)
         finally:
@@ -67,31 +67,31 @@ class Checkpoints:
             self._next_save = now + max(self._least_interval, (now - started) / SHARE_OF_TIME)
 
     def steps(self) -> set[int]:
-        """After how many steps there are states, by their names alone."""
+        """The steps after which there are checkpoints, by the file names alone."""
         return set(map(step_of, self._of_run()))
 
-    def newest(self, *, like: Collection[str]) -> State | None:
-        """The newest state that can be trusted, on the CPU, or None. It must have exactly the entries of `like`."""
+    def newest(self, *, like: Collection[str]) -> SavedState | None:
+        """The newest readable state, on the CPU, or None. It must have exactly the keys `like`."""
         for path in sorted(self._of_run(), key=step_of, reverse=True):
             try:
                 return self._read(path, like)
             except FileNotFoundError:  # a writer that overlaps this one has replaced it since the folder was listed
                 continue
             except ValueError as error:
-                self._set_aside(path, str(error))
+                self._quarantine(path, str(error))
         return None
 
     def discard(self) -> None:
-        """Remove all that is left of the run's states; called when its record is on disk."""
+        """Remove all files of the run; called when its record is on disk."""
         for path in [*self._of_run(), *self._of_run("part"), *self.folder.glob(f"{self.run_id}.*.bad")]:
             path.unlink(missing_ok=True)
 
     def _remove_replaced(self, step: int) -> None:
-        """Keep the newest two steps, and what another writer has that got further than this one."""
-        kept = sorted((found for found in self.steps() if found <= step), reverse=True)[:KEPT]
+        """Keep the newest two steps, and what another writer saved after more steps than this one."""
+        kept = sorted((found for found in self.steps() if found <= step), reverse=True)[:KEPT_STEPS]
         replaced = [path for path in self._of_run() if step_of(path) <= step and step_of(path) not in kept]
-        torn = [path for path in self._of_run("part") if f".{self.writer}." not in path.name and step_of(path) <= step]
-        for path in [*replaced, *torn]:
+        partial = [path for path in self._of_run("part") if f".{self.writer}." not in path.name and step_of(path) <= step]
+        for path in [*replaced, *partial]:
             path.unlink(missing_ok=True)
 
     def _path(self, step: int) -> Path:
@@ -101,51 +101,51 @@ class Checkpoints:
         found = ((path, NAME.fullmatch(path.name)) for path in self.folder.glob(f"{self.run_id}.*.{suffix}"))
         return [path for path, match in found if match and match["run_id"] == self.run_id]
 
-    def _read(self, path: Path, like: Collection[str]) -> State:
-        document = decoded(path.read_bytes())
+    def _read(self, path: Path, like: Collection[str]) -> SavedState:
+        document = decode(path.read_bytes())
         if document.get("run_id") != self.run_id or document.get("step") != step_of(path):
             raise ValueError(f"it belongs to {document.get('run_id')} at step {document.get('step')}")
         state = document.get("state")
         if not isinstance(state, dict) or state.keys() != set(like):
             raise ValueError("it was written by another version of this project")
-        return cast(State, state)
+        return cast(SavedState, state)
 
-    def _set_aside(self, path: Path, reason: str) -> None:
+    def _quarantine(self, path: Path, reason: str) -> None:
         aside = path.with_name(f"{path.name}.{self.writer}.bad")
         try:
             path.rename(aside)
         except FileNotFoundError:
             return
-        self._tell(f"checkpoint {path.name} is not used: {reason}; kept as {aside.name}")
+        self._note(f"checkpoint {path.name} is not used: {reason}; kept as {aside.name}")
 
-    def _tell(self, note: str) -> None:
+    def _note(self, note: str) -> None:
         log.warning("%s", note)
         self.notes.append(note)
 
 
 def step_of(path: Path) -> int:
-    """The number of steps that the state in a checkpoint's file has behind it."""
+    """The number of steps after which a checkpoint was saved."""
     return int(path.name.split(".")[-2])
 
 
-def encoded(document: State) -> tuple[bytes, memoryview]:
-    """A checkpoint's bytes in two pieces, the digest's line and the document, as a large model isn't copied lightly."""
+def encode(document: SavedState) -> tuple[bytes, memoryview]:
+    """A checkpoint's bytes in two pieces, the digest's line and the document, so that a large model isn't copied."""
     buffer = io.BytesIO()
     torch.save(dict(document), buffer)
     body = buffer.getbuffer()
     return hashlib.sha256(body).hexdigest().encode() + b"\n", body
 
 
-def decoded(content: bytes) -> dict[str, Any]:
-    """The document of a checkpoint's bytes, its tensors on the CPU; ValueError where they're torn or of another make."""
+def decode(content: bytes) -> dict[str, Any]:
+    """The document of a checkpoint's bytes, its tensors on the CPU; ValueError where they are damaged or something else."""
     end = content.find(b"\n")
     body = memoryview(content)[end + 1 :]
     if hashlib.sha256(body).hexdigest().encode() != content[: max(end, 0)]:
-        raise ValueError("it is torn or damaged")
+        raise ValueError("it is incomplete or damaged")
     try:
         document = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises whatever the bytes make it raise
         raise ValueError(f"it can't be read: {(str(error) or type(error).__name__).splitlines()[0]}") from error
     if not isinstance(document, dict):
-        raise ValueError("it is no checkpoint")
+        raise ValueError("it isn't a checkpoint")
     return document

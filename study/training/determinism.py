@@ -1,4 +1,4 @@
-"""The same bits each time on a GPU: what has to be set before its first product. Nothing here imports torch."""
+"""What equal bits on a GPU need before the first matrix product. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import MutableMapping
 
 
 def enable_deterministic_cublas(environment: MutableMapping[str, str]) -> None:
-    """cuBLAS gives the same bits each time only with workspaces of a fixed size, asked for before its first product.
+    """cuBLAS gives the same bits each time only with workspaces of a fixed size, set before its first matrix product.
 
-    What is set already stays. https://docs.nvidia.com/cuda/cublas, "Results reproducibility"
+    A value that is set already stays. https://docs.nvidia.com/cuda/cublas, "Results reproducibility"
     """
     environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -1,7 +1,7 @@
-"""A worker computes where it was told to or not at all: a GPU that was given but can't be used is an error.
+"""The device that a worker trains on. A GPU that was allocated but can't be used is an error.
 
-Training on the CPU by surprise is the costliest silent fallback there is, so `auto` takes the CPU only where nothing
-speaks for a GPU: none was allotted through the environment, and torch sees none.
+A silent fallback to the CPU would be costly, so `auto` takes the CPU only where no GPU was allocated through the environment
+and torch finds none.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from study.cpu_kernels.extension import Extension
 from study.errors import Problem, UserError
 
-GPU_ALLOTMENTS = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE")
+GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE")
 NO_DEVICES = ("", "-1", "0x0", "NoDevFiles", "none", "void")
-"""Values under which CUDA_VISIBLE_DEVICES hides every GPU; Slurm writes NoDevFiles to jobs without one."""
+"""Values of CUDA_VISIBLE_DEVICES that hide every GPU; Slurm writes NoDevFiles in jobs without one."""
 
 WORKSPACES = (":4096:8", ":16:8")  # of cuBLAS, as torch's notes on reproducibility name them
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -27,9 +27,9 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 @dataclass(frozen=True)
 class DeviceChoice:
-    """Where a worker computes. `deterministic`: only algorithms that give the same bits each time (always so on a CPU).
+    """A device to train on. `deterministic`: only algorithms that give the same bits each time, as always on a CPU.
 
-    `extension` holds the kernels that were compiled for this machine; without it all are torch's (`model_setup`).
+    `extension` holds the kernels that were compiled for this machine; without it all kernels are torch's.
     """
 
     kind: Literal["cpu", "cuda"]
@@ -41,34 +41,34 @@ class DeviceChoice:
         return torch.device(self.kind)
 
 
-def choose_device(asked: str, environment: Mapping[str, str], *, deterministic: bool = False) -> DeviceChoice:
-    """The device for `asked`, one of auto, cuda and cpu; raises UserError where a GPU is meant but can't be used."""
-    if asked not in ("auto", "cuda", "cpu"):
-        raise UserError(Problem("no such device", key="device", value=asked, choices=("auto", "cuda", "cpu")))
-    if asked == "cpu":
+def choose_device(name: str, environment: Mapping[str, str], *, deterministic: bool = False) -> DeviceChoice:
+    """The device for `name`, one of auto, cuda and cpu; raises UserError where a GPU is requested but can't be used."""
+    if name not in ("auto", "cuda", "cpu"):
+        raise UserError(Problem("no such device", key="device", value=name, choices=("auto", "cuda", "cpu")))
+    if name == "cpu":
         return DeviceChoice("cpu")
-    fault = cuda_fault()
+    fault = find_cuda_fault()
     if fault is None:
         if deterministic and environment.get("CUBLAS_WORKSPACE_CONFIG") not in WORKSPACES:
             rule = "deterministic matrix products on a GPU need this variable before the first of them"
             raise UserError(Problem(rule, key="CUBLAS_WORKSPACE_CONFIG", choices=WORKSPACES))
         return DeviceChoice("cuda", deterministic=deterministic)
-    allotted = allotments(environment)
-    if asked == "auto" and not allotted:
+    allocated = find_allocated_gpus(environment)
+    if name == "auto" and not allocated:
         return DeviceChoice("cpu")
-    raise UserError(Problem(unusable(fault, allotted), key="device", value=asked))
+    raise UserError(Problem(describe_unusable_gpu(fault, allocated), key="device", value=name))
 
 
-def allotments(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables by which a scheduler or a user gave this process a GPU."""
-    given = {name: environment[name] for name in GPU_ALLOTMENTS if environment.get(name, "") not in NO_DEVICES}
+def find_allocated_gpus(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment variables through which a scheduler or a user allocated a GPU to this process."""
+    given = {name: environment[name] for name in GPU_VARIABLES if environment.get(name, "") not in NO_DEVICES}
     if given.get("SLURM_GPUS_ON_NODE") == "0":
         del given["SLURM_GPUS_ON_NODE"]
     return given
 
 
-def cuda_fault() -> str | None:
-    """Why torch can't compute on a GPU here, or None where a first kernel ran."""
+def find_cuda_fault() -> str | None:
+    """Why torch can't use a GPU here, or None where a kernel ran."""
     if torch.version.cuda is None:
         return "this build of torch has no CUDA"
     try:
@@ -79,11 +79,11 @@ def cuda_fault() -> str | None:
     return None
 
 
-def unusable(fault: str, allotted: Mapping[str, str]) -> str:
-    """The sentence that names driver, build and environment, so that the cause is found from the log alone."""
-    given = ", ".join(f"{name}={value}" for name, value in allotted.items()) or "no GPU in the environment"
+def describe_unusable_gpu(fault: str, allocated: Mapping[str, str]) -> str:
+    """A message with driver, build and environment, so that the cause can be found from the log alone."""
+    given = ", ".join(f"{name}={value}" for name, value in allocated.items()) or "no GPU in the environment"
     build = f"torch {torch.__version__} built for CUDA {torch.version.cuda}"
-    return f"a GPU is meant but can't be used: {fault}; driver {driver_version()}; {build}; {given}"
+    return f"CUDA requested but unavailable: {fault}; driver {driver_version()}; {build}; {given}"
 
 
 def driver_version(source: Path = Path("/proc/driver/nvidia/version")) -> str:
@@ -101,10 +101,10 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
 @contextmanager
 def execution_mode(choice: DeviceChoice) -> Iterator[None]:
-    """Inside, fp32 means IEEE fp32 on convolutions and matrix products alike, and algorithms are as deterministic as chosen.
+    """Inside, fp32 means IEEE fp32 in convolutions and matrix products alike, and algorithms are as deterministic as chosen.
 
     torch's default lets cuDNN convolutions run in TF32 but matrix products not, which would hand ConvMixer a lower
-    precision than ViT. The former modes return on leaving.
+    precision than ViT. The former modes are restored on exit.
     """
     cudnn, products, convolutions = torch.backends.cudnn, torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark

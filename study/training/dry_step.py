@@ -1,6 +1,6 @@
-"""A training in shrink: the same model, recipe and code on a handful of images, one step long.
+"""A dry step: the same model, recipe and code on a few images, one step long.
 
-What would break a run in its first second, on a node and after hours in a queue, breaks here.
+What would end a run in its first second, on a node and after hours in a queue, fails here.
 """
 
 from __future__ import annotations
@@ -19,51 +19,51 @@ from study.training.device import DeviceChoice
 from study.training.engine import train
 from study.training.outcome import Outcome
 
-IMAGES_PER_PART = 2  # of a batch; with one alone BatchNorm has no variance
+IMAGES_PER_MICRO_BATCH = 2  # with a single image BatchNorm has no variance
 
 
 def run_dry_step(run: Run, splits: Splits, *, device: DeviceChoice) -> str | None:
-    """Trains a run in shrink, evaluates it, and tells what went wrong, or None. Leaves nothing behind."""
-    small = shrink(run)
+    """Train a shortened run, evaluate it, and return what went wrong, or None. Leaves no files behind."""
+    short = shorten(run)
     with tempfile.TemporaryDirectory() as folder:
-        checkpoints = Checkpoints(Path(folder), small.run_id, "rehearsal")
+        checkpoints = Checkpoints(Path(folder), short.run_id, "dry-step")
         try:
             outcome = train(
-                small,
-                few(splits, small.train.batch_size),
+                short,
+                take_first(splits, short.train.batch_size),
                 device=device,
                 checkpoints=checkpoints,
                 stop=lambda: False,
                 report=lambda _: None,
             )
-        except Exception as error:  # whatever it is: it is what the run would have ended with
+        except Exception as error:  # any exception: the run would have ended with it
             return f"{type(error).__name__}: {error}".splitlines()[0]
     assert isinstance(outcome, Outcome)
     return "the loss of the first step is not finite" if outcome.status == "diverged" else None
 
 
-def shrink(run: Run) -> Run:
+def shorten(run: Run) -> Run:
     """The run with one epoch of one small batch; sizes that the model was built for stay as they are."""
-    batch_size = min(run.train.batch_size, IMAGES_PER_PART * run.train.accumulate)
+    batch_size = min(run.train.batch_size, IMAGES_PER_MICRO_BATCH * run.train.accumulate)
     short = {"epochs": 1, "warmup_epochs": 0.0, "batch_size": batch_size, "keep": "none"}
     return dataclasses.replace(run, train=run.train.model_copy(update=short))
 
 
-def few(splits: Splits, images: int) -> Splits:
+def take_first(splits: Splits, images: int) -> Splits:
     """The first `images` images of each split, at most."""
-    train, val, test, both = (_first(split, images) for split in (splits.train, splits.val, splits.test, splits.train_and_val))
-    sized = dataclasses.replace(splits.info, train_images=len(train), val_images=len(val), test_images=len(test))
-    return Splits(train, val, test, both, info=sized)
 
+    def cut(split: Split) -> Split:
+        return Split(split.images[:images], split.labels[:images], split.indices[:images])
 
-def _first(split: Split, images: int) -> Split:
-    return Split(split.images[:images], split.labels[:images], split.indices[:images])
+    train, val, test = cut(splits.train), cut(splits.val), cut(splits.test)
+    info = dataclasses.replace(splits.info, train_images=len(train), val_images=len(val), test_images=len(test))
+    return Splits(train, val, test, cut(splits.train_and_val), info=info)
 
 
 def load_dry_step_images(run: Run) -> tuple[Splits, bool]:
-    """The run's images and True where they are prepared, else noise of their shape and False."""
-    found = describe_dataset(run.data)
+    """The run's images and True where they are prepared, else random ones of their shape and False."""
+    info = describe_dataset(run.data)
     try:
-        return load_splits(run.data, found), True
+        return load_splits(run.data, info), True
     except UserError:
-        return make_random_splits(found, images=IMAGES_PER_PART * run.train.accumulate), False
+        return make_random_splits(info, images=IMAGES_PER_MICRO_BATCH * run.train.accumulate), False

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """The averaged twin of `model`. The twin begins as a copy of the initial weights."""
+    """The averaged copy of `model`, which begins with the initial weights."""
 
     def __init__(self, model: nn.Module, *, decay: float):
         self.decay = decay
@@ -23,19 +23,19 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after optimizer step `step`, counted from 0."""
-        averaged, current = floating_and_other(self.model), floating_and_other(model)
-        torch._foreach_lerp_(averaged[0], current[0], 1 - warmed_up(self.decay, step))
+        """Update the average by the weights after optimizer step `step`, counted from 0."""
+        averaged, current = split_by_dtype(self.model), split_by_dtype(model)
+        torch._foreach_lerp_(averaged[0], current[0], 1 - warm_up_decay(self.decay, step))
         for mine, new in zip(averaged[1], current[1], strict=True):
             mine.copy_(new)
 
 
-def warmed_up(decay: float, updates: int) -> float:
-    """The decay of the update that follows `updates` earlier ones."""
+def warm_up_decay(decay: float, updates: int) -> float:
+    """The decay of the update after `updates` earlier ones."""
     return min(decay, (1 + updates) / (10 + updates))
 
 
-def floating_and_other(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """The model's state in two lists: what can be averaged, and counters."""
+def split_by_dtype(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """The model's state in two lists: floating-point tensors, which are averaged, and counters."""
     state = model.state_dict().values()
     return [value for value in state if value.is_floating_point()], [v for v in state if not v.is_floating_point()]

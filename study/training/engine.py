@@ -24,8 +24,8 @@ from study.training.device import DeviceChoice, autocast, execution_mode
 from study.training.distributed import SINGLE_RANK, Ranks
 from study.training.divergence import first_nonfinite, has_diverged
 from study.training.evaluation import Evaluation, evaluate
-from study.training.fingerprint import Fingerprint, fingerprint
-from study.training.memory_fallback import find_micro_batches, is_out_of_memory, release
+from study.training.fingerprint import Fingerprint, make_fingerprint
+from study.training.memory_fallback import find_micro_batches, is_out_of_memory, release_memory
 from study.training.memory_layout import LAYOUT_NAMES
 from study.training.model_setup import PreparedModel, eager_mode, prepare_model
 from study.training.optimizer import IMPLEMENTATION, set_learning_rate
@@ -87,7 +87,7 @@ def train(
             if ranks.size > 1 or not is_out_of_memory(error):
                 raise
         # Outside the except block, where the error's traceback would still hold the tensors that didn't fit.
-        release(device.device)
+        release_memory(device.device)
         micro_batches = find_micro_batches(run, device=device.device)
         note = f"a batch of {run.train.batch_size} didn't fit into memory: trained as {micro_batches} micro-batches"
         return attempt(micro_batches=micro_batches, notes=(note,))
@@ -122,7 +122,7 @@ def train_once(
         train=train_batches,
         val=None if run.train.fit_on == "train+val" else evaluation(splits.val),
         test=evaluation(splits.test) if run.train.read_test else None,
-        fingerprint=fingerprint(
+        fingerprint=make_fingerprint(
             device,
             memory_layout=LAYOUT_NAMES[prepared.layout],
             optimizer=IMPLEMENTATION,

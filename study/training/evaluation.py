@@ -25,7 +25,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Means over a split; `top5` is None with five classes or fewer, where it says nothing. `loss` is in nats."""
+    """Means over a split; `top5` is None with five classes or fewer, where it is always 1. `loss` is in nats."""
 
     accuracy: float
     top5: float | None
@@ -37,7 +37,7 @@ class Evaluation:
 def evaluate(
     model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, autocast: torch.autocast, ranks: Ranks = SINGLE_RANK
 ) -> Evaluation:
-    """The figures of `model` on batches of normalised images `b c h w` and labels `b`, those of all ranks together.
+    """Evaluate `model` on batches of normalized images `b c h w` and labels `b` of all ranks.
 
     The host waits once, at the end.
     """
@@ -49,11 +49,11 @@ def evaluate(
             logits.append(model(images).float())
         labels.append(label)
     model.train(was_training)
-    return measured(ranks.gather(logits), ranks.gather(labels))
+    return compute_metrics(ranks.gather(logits), ranks.gather(labels))
 
 
-def measured(logits: Tensor, labels: Tensor) -> Evaluation:
-    """The figures of logits `n k` and labels `n`. Means are taken in double precision over all images at once."""
+def compute_metrics(logits: Tensor, labels: Tensor) -> Evaluation:
+    """The metrics of logits `n k` and labels `n`. Means are taken in double precision over all images at once."""
     loss = F.cross_entropy(logits, labels, reduction="none").double().mean()
     ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
     hits = ranked == labels[:, None]

@@ -1,8 +1,8 @@
-"""The execution fingerprint: everything that may change the last bits of a training and is no part of its identity.
+"""The execution fingerprint: everything that may change the last bits of a training and isn't part of its identity.
 
-Two trainings of one run at equal fingerprint end with the same bits. It is recorded with every run and carried by every
-checkpoint, so that a resume elsewhere is told as inexact. It is not hashed into the run's identity: the same question
-asked on another machine is still the same question.
+Two trainings of one run with equal fingerprints end with the same bits. It is part of every record and every checkpoint, so
+that a resume on other hardware is reported as inexact. It isn't part of the run's identity: the same run on another machine is
+still the same run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from study.training.device import DeviceChoice
 Fingerprint = dict[str, JsonValue]
 
 
-def fingerprint(
+def make_fingerprint(
     choice: DeviceChoice,
     *,
     memory_layout: str,
@@ -33,8 +33,7 @@ def fingerprint(
 ) -> Fingerprint:
     """The fingerprint of a training on `choice` by `ranks` processes.
 
-    `kernels` names the compiled extension whose kernels it uses, or says that all are torch's; `compiled` is torch.compile's
-    mode.
+    `kernels` names the compiled extension, or says that all kernels are torch's; `compiled` is torch.compile's mode.
     """
     on_gpu = choice.kind == "cuda"
     return {
@@ -58,7 +57,7 @@ def fingerprint(
 
 
 def find_changes(one: Fingerprint, other: Fingerprint) -> list[str]:
-    """The entries in which two fingerprints differ, as `threads: 1 -> 2`; empty where the bits must agree."""
+    """The entries in which two fingerprints differ, as `threads: 1 -> 2`; empty where the bits must be equal."""
     one, other = (
         {"stacked": 1, **each} for each in (one, other)
     )  # written by version 0.1 alone, which could train several runs as one
@@ -73,7 +72,7 @@ def device_name(choice: DeviceChoice) -> str:
 
 @cache
 def processor_name() -> str:
-    """The processor's model name; the bare architecture where the system doesn't tell it."""
+    """The processor's model name; the bare architecture where the system doesn't report it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

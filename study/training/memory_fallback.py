@@ -1,8 +1,8 @@
-"""What to do when a batch doesn't fit into memory: find, by trying, a part of it that does.
+"""When a batch doesn't fit into memory: find, by trying, a micro-batch size that does.
 
-Gradients of equal micro-batches add up to the batch's own, so a model without BatchNorm trains on as configured, within
-rounding, and its record says so. With BatchNorm micro-batches would be another model: then the run fails, and names the
-batch size that would have fitted.
+Gradients of equal micro-batches add up to the batch's own, so a model without BatchNorm trains as configured, within rounding,
+and its record notes it. With BatchNorm, micro-batches would change the model: the run fails, and its message names the batch
+size that would have fit.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from study.training.step import optimizer_step, sees_whole_batch
 
 
 class OutOfMemory(Exception):
-    """A run that needs more memory than there is; its message says which batch size would fit."""
+    """A run needs more memory than there is; the message says which batch size would fit."""
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch ran out of memory; on a CPU it says so only in words."""
+    """Whether torch ran out of memory; on a CPU only the message says so."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def find_micro_batches(run: Run, *, device: torch.device) -> int:
     """The number of equal micro-batches that a batch of `run` must be cut into to fit; raises OutOfMemory where no number
-    will do or where the model has BatchNorm."""
-    for size in smaller_parts(run.train.batch_size, run.train.batch_size // run.train.accumulate):
-        if fits(run, size, device=device):
+    suffices or where the model has BatchNorm."""
+    for size in halve_sizes(run.train.batch_size, run.train.batch_size // run.train.accumulate):
+        if can_fit(run, size, device=device):
             return accepted(run, size)
     raise OutOfMemory(f"a batch of {run.train.batch_size} doesn't fit into memory, and not even one image does")
 
 
-def smaller_parts(batch_size: int, part: int) -> Iterator[int]:
-    """Divisors of the batch's size, each the largest that is at most half the one before, from half of `part` down."""
+def halve_sizes(batch_size: int, part: int) -> Iterator[int]:
+    """Divisors of the batch size, from half of `part` down, each the largest that is at most half the one before."""
     while part > 1:
         part = next(size for size in range(part // 2, 0, -1) if batch_size % size == 0)
         yield part
@@ -50,26 +50,26 @@ def smaller_parts(batch_size: int, part: int) -> Iterator[int]:
 def accepted(run: Run, size: int) -> int:
     """The number of micro-batches of `size` images, unless BatchNorm forbids them."""
     if sees_whole_batch(build_backbone(run.model, seed=run.seed)):
-        told = f"a batch of {run.train.batch_size} doesn't fit into memory; train.batch_size={size} would"
-        raise OutOfMemory(f"{told} (BatchNorm sees the whole batch, so it can't be cut into micro-batches)")
+        message = f"a batch of {run.train.batch_size} doesn't fit into memory; train.batch_size={size} would"
+        raise OutOfMemory(f"{message} (BatchNorm sees the whole batch, so it can't be cut into micro-batches)")
     return run.train.batch_size // size
 
 
-def fits(run: Run, size: int, *, device: torch.device) -> bool:
-    """Whether a step on `size` images fits, tried on black ones with a model of its own."""
+def can_fit(run: Run, size: int, *, device: torch.device) -> bool:
+    """Whether a step on `size` images fits, tried on black images with a separate model."""
     try:
-        trial_step(run, size, device=device)
+        take_trial_step(run, size, device=device)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         return False
     finally:
-        release(device)
+        release_memory(device)
     return True
 
 
-def trial_step(run: Run, size: int, *, device: torch.device) -> None:
-    """One step as the run would take it, on `size` images."""
+def take_trial_step(run: Run, size: int, *, device: torch.device) -> None:
+    """Take one step as the run would, on `size` images."""
     model = build_backbone(run.model, seed=run.seed)
     layout = choose_memory_format(model)
     model.to(device=device).to(memory_format=layout)  # type: ignore[call-overload]
@@ -87,8 +87,8 @@ def trial_step(run: Run, size: int, *, device: torch.device) -> None:
     )
 
 
-def release(device: torch.device) -> None:
-    """Give memory of what is no longer referenced back to the device."""
+def release_memory(device: torch.device) -> None:
+    """Return memory that is no longer referenced to the device."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

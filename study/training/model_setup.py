@@ -1,4 +1,4 @@
-"""A run's model where and how it trains: on its device, in its layout, compiled or not, with the kernels of the device."""
+"""A run's model, ready to train: on its device, in its memory layout, compiled or not, with the device's kernels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from study.training.synchronized_norm import synchronize_norms
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A freshly initialised model that is ready to train, and what the execution fingerprint says of it."""
+    """An initialized model that is ready to train, and the entries of the execution fingerprint that concern it."""
 
     model: Backbone
     layout: torch.memory_format
@@ -37,9 +37,9 @@ class PreparedModel:
 
 
 def with_cpu_kernels(choice: DeviceChoice, environment: Mapping[str, str]) -> DeviceChoice:
-    """The choice with what this machine can add to it: on a CPU the compiled kernels, prepared once for all runs to come.
+    """The device with the compiled CPU kernels where it is a CPU; without a compiler a warning is printed.
 
-    Memory that the process frees stays with it from here on. Without a compiler the choice stays plain, which is told.
+    The process keeps memory that it frees from here on (`study.cpu_kernels.freed_memory`).
     """
     if choice.kind != "cpu":
         return choice
@@ -47,17 +47,17 @@ def with_cpu_kernels(choice: DeviceChoice, environment: Mapping[str, str]) -> De
     try:
         return replace(choice, extension=load_extension(environment))
     except KernelsUnavailable as error:
-        print(f"training goes on without the compiled kernels, slower: {error}", file=sys.stderr, flush=True)
+        print(f"training without compiled CPU kernels, which is slower: {error}", file=sys.stderr, flush=True)
         return choice
 
 
 def prepare_model(
     run: Run, choice: DeviceChoice, *, variant: Variant | None = None, ranks: Ranks = SINGLE_RANK
 ) -> PreparedModel:
-    """The model of `run` where `choice` says, with norms that see the batch of all `ranks`.
+    """Build the model of `run` on the device `choice`, with norms that see the batch of all `ranks`.
 
-    `variant` is the one that was fastest on this device, where that was measured. A model that is compiled is so when it is
-    first called; its copies are not. Several ranks don't compile theirs, whose norms talk to each other.
+    `variant` is the fastest one on this device, where that was measured. torch compiles a model when it is first called, and
+    doesn't compile its copies. Several ranks don't compile, as their norms communicate.
     """
     model = build_backbone(run.model, seed=run.seed)
     layout = choose_memory_format(model) if variant is None else MEMORY_FORMATS[variant.memory_layout]
@@ -74,6 +74,6 @@ def prepare_model(
 
 @contextmanager
 def eager_mode(prepared: PreparedModel) -> Iterator[None]:
-    """Inside, a compiled model is called as it is written: what is called seldom isn't worth another compilation."""
+    """Inside, a compiled model runs in eager mode: evaluation is too rare to be worth another compilation."""
     with torch.compiler.set_stance("force_eager") if prepared.compiled else nullcontext():
         yield

@@ -16,20 +16,20 @@ from torch import nn
 from study.config.options import TrainOptions
 
 IMPLEMENTATION = "adamw, fused"
-"""As the execution fingerprint names it."""
+"""Name in the execution fingerprint."""
 
 NOT_MATRICES = ("positions", "class_token")
-"""Parameters that are stored with two or more dimensions yet are offsets, not maps."""
+"""Parameters with two or more dimensions that are offsets, not linear maps."""
 
 
 def build_optimizer(model: nn.Module, train: TrainOptions, *, device: torch.device) -> torch.optim.AdamW:
     """AdamW over the model's trainable parameters, with `train.decay` deciding which of them decay."""
     decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
+    not_decayed: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            (decayed if decays(name, parameter, train) else kept).append(parameter)
-    groups = [(decayed, train.weight_decay), (kept, 0.0)]
+            (decayed if is_decayed(name, parameter, train) else not_decayed).append(parameter)
+    groups = [(decayed, train.weight_decay), (not_decayed, 0.0)]
     return torch.optim.AdamW(
         [{"params": parameters, "weight_decay": decay} for parameters, decay in groups if parameters],
         lr=torch.zeros((), device=device),
@@ -39,21 +39,21 @@ def build_optimizer(model: nn.Module, train: TrainOptions, *, device: torch.devi
     )
 
 
-def decays(name: str, parameter: nn.Parameter, train: TrainOptions) -> bool:
-    """Whether weight decay acts on a parameter: on all, or on what multiplies features (kernels and matrices) alone."""
+def is_decayed(name: str, parameter: nn.Parameter, train: TrainOptions) -> bool:
+    """Whether weight decay applies to a parameter: to all, or to kernels and matrices alone."""
     if train.decay == "all":
         return True
     return parameter.ndim >= 2 and not any(part in NOT_MATRICES for part in name.split("."))
 
 
 def set_learning_rate(optimizer: torch.optim.AdamW, rate: float) -> None:
-    """Give every group the learning rate of the coming step."""
+    """Set the learning rate of the next step in all parameter groups."""
     for group in optimizer.param_groups:
         group["lr"].fill_(rate)
 
 
 def restore_optimizer(optimizer: torch.optim.AdamW, saved: Mapping[str, Any]) -> None:
-    """Load a state dict that lies on the CPU; moments follow their parameters, and so must the learning rate."""
+    """Load a state dict from the CPU; torch moves the moments to the parameters' device, but not the learning rate."""
     device = optimizer.param_groups[0]["lr"].device
     optimizer.load_state_dict(dict(saved))
     for group in optimizer.param_groups:

@@ -1,6 +1,6 @@
-"""What a training hands back: an outcome to be recorded, or where it was interrupted; and its progress on the way.
+"""What a training returns (an outcome to record, or the step of an interruption) and the progress that it reports.
 
-`done` and `diverged` are outcomes, both a function of the run alone. A failure is an exception and has no outcome.
+`done` and `diverged` are outcomes, both functions of the run alone. A failure is an exception.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Resume:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training came to. Accuracies are fractions of the weights that `train.evaluate` names.
+    """The outcome of a training. Accuracies are fractions, of the weights that `train.evaluate` names.
 
     Test figures and predictions are missing where `train.read_test` is off, validation figures where the run was fitted on
     those images too. Of a diverged training only curves (of its finished epochs), `diverged_step` and timings are known.
     `train_seconds` is time spent on training steps, over all attempts, without evaluation and checkpoints; steps that a
     killed attempt had not saved are in none of the figures. `peak_memory_mib` is the allocator's peak on a GPU, the
-    process's resident peak on a CPU (torch itself included); None where the system doesn't tell it.
+    process's resident peak on a CPU (torch itself included); None where the system doesn't report it.
     """
 
     status: Literal["done", "diverged"]
@@ -49,9 +49,9 @@ class Outcome:
     val_accuracy: float | None = None
     val_loss: float | None = None
     test_accuracy: float | None = None
-    test_top5: float | None = None  # None with five classes or fewer, where it says nothing
+    test_top5: float | None = None  # None with five classes or fewer, where it is always 1
     test_loss: float | None = None
-    diverged_step: int | None = None  # counted from 1: the step whose loss broke the rule
+    diverged_step: int | None = None  # counted from 1: the step whose loss violated the rule
     resumes: tuple[Resume, ...] = ()
     notes: tuple[str, ...] = ()
     weights: Mapping[str, Tensor] = field(default_factory=dict)  # on the CPU
@@ -65,14 +65,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Interrupted:
-    """The training stopped because it was asked to; its state after `step` steps is saved."""
+    """The training stopped on request; its state after `step` steps is saved."""
 
     step: int
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands; `train_loss` is the current epoch's mean so far, `eta_seconds` is without evaluation."""
+    """The progress of a training; `train_loss` is the current epoch's mean so far, `eta_seconds` excludes evaluation."""
 
     run_id: str
     epoch: int  # counted from 1
@@ -83,4 +83,4 @@ class Progress:
     val_accuracy: float | None  # of the epoch before
     images_per_second: float
     eta_seconds: float
-    curves: Curves  # of the finished epochs, those before a resume too; the training goes on adding to them
+    curves: Curves  # of all finished epochs; the training keeps appending to them

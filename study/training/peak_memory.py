@@ -1,4 +1,4 @@
-"""Peak memory of one training in a process that does many: reset before, read after, missing where the system won't tell."""
+"""Peak memory of one of many trainings in a process: reset before, read after, None where the system doesn't report it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RESET_PEAK = "5"
 
 
 def reset_peak_memory(device: torch.device) -> bool:
-    """Forget earlier peaks; whether the peak read later is of this training alone."""
+    """Reset the peak; returns whether that succeeded, so that a later peak is of this training alone."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True

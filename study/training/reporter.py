@@ -1,4 +1,4 @@
-"""Progress is told at most once a second, and only then does the host look at the device: no step waits for a number."""
+"""Progress reports, at most once a second: only then does the host wait for figures on the device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INTERVAL_SECONDS = 1.0
 
 
 class Reporter:
-    """Turns the state of `run`'s training into `Progress` for `report`, as often as it may."""
+    """Calls `report` with the `Progress` of `run`'s training."""
 
     def __init__(self, run: Run, report: Callable[[Progress], None], *, epoch_steps: int):
         self._run, self._report, self._epoch_steps = run, report, epoch_steps

@@ -1,7 +1,7 @@
-"""The weights that a run leaves where `train.keep: last` asks for them, and all that is needed to use them.
+"""The weights that a run saves with `train.keep: last`, and all that is needed to use them.
 
-A safetensors file under our names, those that the run was judged by. Its metadata hold the run, so that the model can be
-built, and the mean and deviation that images were normalised with.
+A safetensors file of the weights that were evaluated. Its metadata hold the run, so that the model can be built, and the mean
+and standard deviation that images were normalized with.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from study.data import DatasetInfo
 
 @dataclass(frozen=True)
 class SavedWeights:
-    """What the metadata of kept weights tell."""
+    """The metadata of saved weights."""
 
     run: Run
     mean: tuple[float, ...]
@@ -32,7 +32,7 @@ class SavedWeights:
 
 
 def save_weights(path: Path, run: Run, *, weights: Mapping[str, Tensor], facts: DatasetInfo, writer: str) -> None:
-    """The file appears whole or not at all; `writer` keeps the drafts of two workers apart."""
+    """Write the file as a whole or not at all; `writer` keeps the drafts of two workers apart."""
     document = {"format": FORMAT, **run.to_json()}
     noted = {"run": document, "mean": facts.mean, "std": facts.std, "class_names": facts.class_names}
     metadata = {name: json.dumps(value) for name, value in noted.items()}
@@ -41,7 +41,7 @@ def save_weights(path: Path, run: Run, *, weights: Mapping[str, Tensor], facts: 
 
 
 def read_saved_weights(path: Path) -> SavedWeights | None:
-    """What `save_weights` noted beside the weights in a file; None for every other file."""
+    """The metadata that `save_weights` wrote; None for every other file."""
     try:
         with safe_open(path, "pt") as file:
             noted = file.metadata() or {}

@@ -1,4 +1,4 @@
-"""The learning rate is a pure function of the step: nothing is remembered, so a resumed run needs no schedule state.
+"""The learning rate as a function of the step, so that a resumed run needs no schedule state.
 
 A schedule counts optimizer steps from 0. Warm-up rises linearly and reaches the peak at its last step; the first step
 after it is at the peak and the last step of training still moves the weights. `one_cycle` is the published recipe's
@@ -40,11 +40,11 @@ def learning_rate(step: int, train: TrainOptions, *, epoch_steps: int) -> float:
     if step < warmup:
         return train.lr * (step + 1) / warmup
     progress = (step - warmup) / (steps - warmup)
-    return train.lr * decayed(progress, train.schedule)
+    return train.lr * decay_factor(progress, train.schedule)
 
 
-def decayed(progress: float, schedule: str) -> float:
-    """The share of the peak left after `progress` in [0, 1) of the time that follows the warm-up.
+def decay_factor(progress: float, schedule: str) -> float:
+    """The learning rate as a fraction of its peak after `progress` in [0, 1) of the time that follows the warm-up.
 
     Cosine: Loshchilov and Hutter, SGDR (2017), equation 5, one cycle down to 0.
     """

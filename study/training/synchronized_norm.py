@@ -1,7 +1,7 @@
 """BatchNorm over the whole batch of a training by several processes, each of which holds an equal part of it.
 
 On a GPU it is torch's SyncBatchNorm, which refuses CPU tensors; on a CPU it is the one here. Names of parameters and buffers
-stay as they are, and so do the figures, within rounding. With means m_r and variances v_r of R equal parts the batch has mean
+don't change, and neither do the results, within rounding. With means m_r and variances v_r of R equal parts the batch has mean
 m = mean(m_r) and variance mean(v_r + (m_r - m)^2); the gradient needs two more sums over the batch (Ioffe & Szegedy, "Batch
 normalization", ICML 2015, section 3).
 """
@@ -50,18 +50,18 @@ class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, features: Tensor) -> Tensor:
         if not self.training:
             return super().forward(features)
-        normed, mean, variance = _Normed.apply(features, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
+        normalized, mean, variance = _Normalize.apply(features, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
         count = features.numel() // self.num_features * distributed.get_world_size()
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
-        found: Tensor = normed
+        found: Tensor = normalized
         return found
 
 
-class _Normed(torch.autograd.Function):
-    """Features normed by the whole batch's mean and variance, and those two, which are not differentiated."""
+class _Normalize(torch.autograd.Function):
+    """Features normalized by the whole batch's mean and variance, and those two, which are not differentiated."""
 
     @staticmethod
     def forward(context: Any, features: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,7 +84,7 @@ class _Normed(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         features, weight, mean, variance = context.saved_tensors
         shape = [-1 if axis == 1 else 1 for axis in range(features.ndim)]
-        # Of a norm with constant mean and variance: what the batch's own add to the features' gradient is taken off below.
+        # The gradient of a norm with constant mean and variance; the part through mean and variance is subtracted below.
         for_features, for_weight, for_bias = torch.ops.aten.native_batch_norm_backward(
             gradient, features, weight, mean, variance, None, None, False, context.eps, [True, True, True]
         )
@@ -95,5 +95,5 @@ class _Normed(torch.autograd.Function):
         deviation = (variance + context.eps).rsqrt()
         slope = weight * deviation**2 * along
         offset = weight * deviation * level - slope * mean
-        taken_off = features * slope.view(shape) + offset.view(shape)
-        return for_features - taken_off.to(for_features.dtype), for_weight, for_bias, None
+        correction = features * slope.view(shape) + offset.view(shape)
+        return for_features - correction.to(for_features.dtype), for_weight, for_bias, None

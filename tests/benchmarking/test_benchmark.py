@@ -295,9 +295,9 @@ def test_another_file_is_refused(text, tmp_path):
 
 def test_a_device_that_is_meant_and_missing_is_refused(plan, monkeypatch, capsys):
     """`device: cuda` without a usable GPU is status 2, never a benchmark of the CPU by surprise."""
-    monkeypatch.setattr("study.training.device.cuda_fault", lambda: "no driver")
+    monkeypatch.setattr("study.training.device.find_cuda_fault", lambda: "no driver")
     assert main(["sweep.yaml", "device=cuda"]) == 2
-    assert "a GPU is meant but can't be used" in capsys.readouterr().err
+    assert "CUDA requested but unavailable" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 

@@ -39,7 +39,7 @@ def test_a_gpu_that_torch_cannot_use(site: Site) -> None:
     site.set(workers=2, gpus_per_node=1)
     site.write(SHORT.replace("device: cpu", "device: auto"))
     printed = site.type("launch --wait", status=1)
-    assert "its worker refused" in printed and "a GPU is meant but can't be used" in printed
+    assert "its worker refused" in printed and "CUDA requested but unavailable" in printed
     site.await_jobs_end()
     assert not site.notes("begin") and not site.records()
     assert [note["event"] for note in site.notes()] == ["start", "refused"] * 2

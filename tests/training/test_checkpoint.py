@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.training import checkpoint
-from study.training.checkpoint import Checkpoints, decoded, encoded
+from study.training.checkpoint import Checkpoints, decode, encode
 
 RUN = "vit-p2-d32-s0-1a2b3c4d5e"
 LIKE = ("weights", "note")
@@ -104,14 +104,14 @@ def test_a_zombie_ahead_of_its_successor_keeps_its_state(tmp_path):
 @settings(deadline=None, max_examples=40)
 @given(kept=st.floats(0, 0.999), flipped=st.none() | st.floats(0, 0.999))
 def test_damaged_bytes_never_load(kept, flipped):
-    """A file cut anywhere, or with one bit flipped anywhere, is refused by decoded()."""
-    content = bytearray(b"".join(encoded({"state": torch.arange(20)})))
+    """A file cut anywhere, or with one bit flipped anywhere, is refused by decode()."""
+    content = bytearray(b"".join(encode({"state": torch.arange(20)})))
     if flipped is None:
         content = content[: int(kept * len(content))]
     else:
         content[int(flipped * len(content))] ^= 1
-    with pytest.raises(ValueError, match="torn"):
-        decoded(bytes(content))
+    with pytest.raises(ValueError, match="incomplete"):
+        decode(bytes(content))
 
 
 def test_a_torn_checkpoint_is_told_set_aside_and_passed_over(tmp_path, caplog):
@@ -125,7 +125,7 @@ def test_a_torn_checkpoint_is_told_set_aside_and_passed_over(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert newest(reader)["weights"][0] == 1
     assert torn.with_name(f"{torn.name}.a-0-1.bad").exists() and not torn.exists()
-    assert "torn or damaged" in reader.notes[0] and "torn or damaged" in caplog.text
+    assert "incomplete or damaged" in reader.notes[0] and "incomplete or damaged" in caplog.text
     assert newest(Checkpoints(tmp_path, RUN, "a-0-2"))["weights"][0] == 1
 
 
@@ -139,7 +139,7 @@ def test_a_torn_checkpoint_is_told_set_aside_and_passed_over(tmp_path, caplog):
 )
 def test_a_foreign_state_is_never_mixed_in(tmp_path, document, reason):
     """A whole file under the run's name that holds another run, another step or another format starts the run over."""
-    (tmp_path / f"{RUN}.a-0-0.000000005.checkpoint").write_bytes(b"".join(encoded(document)))
+    (tmp_path / f"{RUN}.a-0-0.000000005.checkpoint").write_bytes(b"".join(encode(document)))
     reader = Checkpoints(tmp_path, RUN, "a-0-1")
     assert newest(reader) is None
     assert reason in reader.notes[0]
@@ -152,7 +152,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)
 
-    (tmp_path / f"{RUN}.a-0-0.000000005.checkpoint").write_bytes(b"".join(encoded({"state": Evil()})))
+    (tmp_path / f"{RUN}.a-0-0.000000005.checkpoint").write_bytes(b"".join(encode({"state": Evil()})))
     assert newest(Checkpoints(tmp_path, RUN, "a-0-1")) is None
     assert not (tmp_path / "ran").exists()
 
@@ -197,7 +197,7 @@ def test_writing_takes_at_most_one_percent_of_the_time(tmp_path, monkeypatch):
         clock[0] += 3.0
         return (b"",)
 
-    monkeypatch.setattr(checkpoint, "encoded", slowly_encoded)
+    monkeypatch.setattr(checkpoint, "encode", slowly_encoded)
     writer = Checkpoints(tmp_path, RUN, "a-0-0")
     assert not writer.due()
     clock[0] = 60.0

@@ -28,12 +28,12 @@ WITH_A_GPU = [
 
 @pytest.fixture
 def no_cuda(monkeypatch):
-    monkeypatch.setattr(device, "cuda_fault", lambda: "no CUDA-capable device is detected")
+    monkeypatch.setattr(device, "find_cuda_fault", lambda: "no CUDA-capable device is detected")
 
 
 @pytest.fixture
 def cuda(monkeypatch):
-    monkeypatch.setattr(device, "cuda_fault", lambda: None)
+    monkeypatch.setattr(device, "find_cuda_fault", lambda: None)
 
 
 @pytest.mark.parametrize("environment", WITHOUT_A_GPU)
@@ -83,7 +83,7 @@ def test_an_unknown_device_shows_the_valid_ones():
 @pytest.mark.skipif(torch.version.cuda is not None, reason="a law of builds without CUDA")
 def test_a_build_without_cuda_says_so():
     """The commonest fault, a CPU wheel on a GPU node, is named as such."""
-    assert "no CUDA" in (device.cuda_fault() or "")
+    assert "no CUDA" in (device.find_cuda_fault() or "")
 
 
 def test_the_driver_is_read_from_the_kernel(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from toy_runs import Fate, assert_same_bits, attempt, finished, toy_run
 
 from study.backbones.base import Backbone
-from study.training.memory_fallback import OutOfMemory, is_out_of_memory, smaller_parts
+from study.training.memory_fallback import OutOfMemory, halve_sizes, is_out_of_memory
 from study.training.outcome import Interrupted
 
 
@@ -81,4 +81,4 @@ def test_a_full_cpu_is_recognised_by_its_words():
 )
 def test_parts_are_equal_and_halve(batch_size, part, expected):
     """Every part divides the batch and is at most half of the one before."""
-    assert list(smaller_parts(batch_size, part)) == expected
+    assert list(halve_sizes(batch_size, part)) == expected

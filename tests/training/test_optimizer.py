@@ -12,7 +12,7 @@ from toy_runs import toy_run
 
 from study.backbones import build_backbone
 from study.config.options import TrainOptions
-from study.training.ema import WeightAverage, warmed_up
+from study.training.ema import WeightAverage, warm_up_decay
 from study.training.optimizer import build_optimizer, restore_optimizer, set_learning_rate
 
 CPU = torch.device("cpu")
@@ -119,5 +119,5 @@ def test_a_short_average_forgets_the_initial_weights():
     """The warm-up: after 100 updates under 1 % of the initial weights is left, where 0.999 ** 100 would be 90 %."""
     left = 1.0
     for step in range(100):
-        left *= warmed_up(0.999, step)
-    assert left < 0.01 and warmed_up(0.999, 10**6) == 0.999
+        left *= warm_up_decay(0.999, step)
+    assert left < 0.01 and warm_up_decay(0.999, 10**6) == 0.999

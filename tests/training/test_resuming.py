@@ -94,14 +94,14 @@ def test_the_whole_state_is_that_of_the_twin(tmp_path):
 
 
 def test_a_kill_during_a_write_falls_back_to_the_state_before(tmp_path):
-    """The newest checkpoint is torn: it's told in the outcome's notes, and the bits are the twin's."""
+    """The newest checkpoint is incomplete: the outcome's notes report it, and the bits are the twin's."""
     run = toy_run()
     with pytest.raises(Killed):
         attempt(run, tmp_path, fate=Fate(kill_after=6), every=2)
     newest = max(tmp_path.glob("*.checkpoint"))
     newest.write_bytes(newest.read_bytes()[:1000])
     survivor = attempt(run, tmp_path, restart=1)
-    assert survivor.resumes[0].step == 2 and "torn" in survivor.notes[0]
+    assert survivor.resumes[0].step == 2 and "damaged" in survivor.notes[0]
     assert_same_bits(survivor, finished(run, tmp_path / "twin"))
 
 

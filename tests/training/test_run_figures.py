@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from study.training.augmentation import Target
 from study.training.device import autocast
-from study.training.evaluation import evaluate, measured
+from study.training.evaluation import compute_metrics, evaluate
 from study.training.loss import cross_entropy
 
 FP32 = autocast("fp32", torch.device("cpu"))
@@ -44,7 +44,7 @@ def test_figures_are_means_over_images(monkeypatch):
     """Accuracy, top-5, loss and predictions, recomputed with numpy; batches of unequal size weigh by their images."""
     random = np.random.default_rng(0)
     logits, labels = random.normal(size=(50, 8)).astype(np.float32), random.integers(0, 8, 50)
-    found = measured(torch.from_numpy(logits), torch.from_numpy(labels))
+    found = compute_metrics(torch.from_numpy(logits), torch.from_numpy(labels))
     rank = (logits > logits[np.arange(50), labels][:, None]).sum(axis=1)
     log_p = logits - np.log(np.exp(logits.astype(np.float64)).sum(axis=1, keepdims=True))
     assert found.accuracy == pytest.approx((rank == 0).mean())
@@ -56,7 +56,7 @@ def test_figures_are_means_over_images(monkeypatch):
 
 def test_top5_of_five_classes_is_missing():
     """With five classes or fewer it would always be 1; a figure that says nothing isn't given."""
-    assert measured(torch.randn(4, 5), torch.tensor([0, 1, 2, 3])).top5 is None
+    assert compute_metrics(torch.randn(4, 5), torch.tensor([0, 1, 2, 3])).top5 is None
 
 
 def test_evaluation_uses_running_statistics_and_returns_the_mode():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from study.backbones import build, names
-from study.training.stochastic_depth import StochasticDepth, residual_branches
+from study.training.stochastic_depth import StochasticDepth, find_residual_branches
 
 CPU = torch.device("cpu")
 IMAGES, DEPTH = 4000, 3
@@ -23,7 +23,7 @@ def dropping(model, rate: float, seed: int = 0) -> StochasticDepth:
 @pytest.mark.parametrize("name", names())
 def test_every_backbone_has_branches_in_every_block(name):
     """No registered backbone is passed over: each of its blocks has at least one residual branch."""
-    assert {number for number, _ in residual_branches(backbone(name))} == set(range(DEPTH))
+    assert {number for number, _ in find_residual_branches(backbone(name))} == set(range(DEPTH))
 
 
 @pytest.mark.parametrize("name", names())
@@ -32,7 +32,7 @@ def test_a_dropped_branch_adds_nothing(name):
     model = backbone(name).train()
     depth = dropping(model, 0.6)
     added = {}
-    for column, (_, branch) in enumerate(residual_branches(model)):
+    for column, (_, branch) in enumerate(find_residual_branches(model)):
         branch.register_forward_hook(lambda _m, _i, out, column=column: added.__setitem__(column, out.detach()))
     depth.select(epoch=0, first=0, count=50)
     model(torch.randn(50, 1, 8, 8))

@@ -61,7 +61,7 @@ def chosen(monkeypatch):
 
     monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name != VARIABLE})
     monkeypatch.setattr(Stop, "listen", lambda self: None)
-    monkeypatch.setattr(device, "cuda_fault", lambda: None)
+    monkeypatch.setattr(device, "find_cuda_fault", lambda: None)
     monkeypatch.setattr(trainer, "choose_device", choose)
     monkeypatch.setattr(worker, "open_journal", opened)
     yield found
