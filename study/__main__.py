@@ -10,31 +10,31 @@ from study import __version__
 from study.errors import nearest
 
 COMMANDS = {
-    "plan": "show every run of a sweep, resolved and sized",
-    "prepare": "fetch and decode a sweep's data",
-    "benchmark": "how fast a sweep's architectures are here",
-    "launch": "train what is missing of a sweep",
-    "status": "where every run stands",
-    "cancel": "take runs out of the queue or off their workers",
-    "report": "tables, figures and the answer",
-    "evaluate": "top-1 and top-5 of published or kept weights on an image folder",
+    "plan": "show every run of a sweep, with its width and cost",
+    "prepare": "download and decode a sweep's data",
+    "benchmark": "measure how fast a sweep's architectures are on this machine",
+    "launch": "train the missing runs of a sweep",
+    "status": "show the status of every run",
+    "cancel": "cancel queued or running runs",
+    "report": "write tables, figures and the answer",
+    "evaluate": "top-1 and top-5 accuracy of published or saved weights on an image folder",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Hands the rest of the line to one command; its module is imported only then."""
+    """Run one command with the rest of the line; only its module is imported."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print("usage: study COMMAND ...\n")
-        print("\n".join(f"  {name:<9} {does}" for name, does in COMMANDS.items()))
+        print("\n".join(f"  {name:<9} {summary}" for name, summary in COMMANDS.items()))
         return 0 if words else 2
     if words[0] == "--version":
         print(f"patch or attention? {__version__}")
         return 0
     if words[0] not in COMMANDS:
-        hint = nearest(words[0], COMMANDS)
-        told = f"no such command: {words[0]}" + (f"; did you mean {hint}?" if hint else "")
-        print(f"{told}\nvalid: {', '.join(COMMANDS)}", file=sys.stderr)
+        suggestion = nearest(words[0], COMMANDS)
+        hint = f"; did you mean {suggestion}?" if suggestion else ""
+        print(f"no such command: {words[0]}{hint}\nvalid: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     status: int = importlib.import_module(f"study.{words[0]}").main(words[1:])
     return status

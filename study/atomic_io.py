@@ -1,4 +1,4 @@
-"""What has a name on disk is complete: a file appears under it with all of its content, flushed, or not at all."""
+"""Atomic file writes: a file appears under its name with all of its content, flushed to disk, or not at all."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path, *, draft: Path | None = None) -> Iterator[Path]:
-    """A draft to be written in the block; at its end `path` has the content, and a power cut takes nothing of it.
+    """Yield a draft to write to; when the block ends it replaces `path`, flushed to disk. A block that fails leaves no file.
 
-    The draft lies beside `path` under a name that no other process has, unless one is given. A block that fails leaves
-    nothing of it.
+    The draft is in the folder of `path`, under a name that no other process uses, unless one is given.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = draft or path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -28,7 +27,7 @@ def whole_file(path: Path, *, draft: Path | None = None) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-    """Waits until a file's content is on disk, or a folder's names are."""
+    """Wait until a file's content is on disk, or the names in a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""python -m study.plan SWEEP [key=value ...]: every run of a sweep, resolved and sized, before anything is trained.
+"""python -m study.plan SWEEP [key=value ...]: show every run of a sweep, with its width and cost, before training starts.
 
-With --check every architecture and every recipe takes one training step here, on a handful of images.
+With --check every architecture and every recipe takes one training step on this machine, on a handful of images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from study.cli.arguments import add_sweep_arguments, command_parser, cost_cache,
 from study.cli.console import open_console, pluralize
 from study.config.sweep import Tuning
 from study.config.sweep_file import read_sweep
-from study.errors import Problem, UserError, handle_user_errors
+from study.errors import Problem, UserError, and_more, handle_user_errors
 from study.planning.cost_check import verify_costs
 from study.planning.planned_run import PlannedRun, representatives
 from study.planning.runtime_estimate import estimate_runtime
@@ -34,14 +34,16 @@ from study.training.dry_step import load_dry_step_images, run_dry_step
 
 PASSES = {"M ": 1e6}
 FLOPS = {"P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6}
-SHOWN_ROWS = 60  # a longer plan is cut on the screen; --all shows it whole
+SHOWN_ROWS = 60  # a longer plan is cut on the screen; --all shows all of it
 
 
 def parser() -> argparse.ArgumentParser:
     parser = command_parser("plan", __doc__)
     add_sweep_arguments(parser)
-    parser.add_argument("--all", action="store_true", help=f"show every row, not only {SHOWN_ROWS}")
-    parser.add_argument("--check", action="store_true", help="also train each architecture and recipe for one step, here")
+    parser.add_argument("--all", action="store_true", help=f"show all rows, not only {SHOWN_ROWS}")
+    parser.add_argument(
+        "--check", action="store_true", help="also train each architecture and recipe for one step on this machine"
+    )
     return parser
 
 
@@ -66,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check(plan: Plan, console: Console) -> None:
-    """One training step of every architecture and every recipe; UserError with all that fail."""
+    """Take one training step of every architecture and every recipe. Raises UserError with all that fail."""
     if plan.sweep.deterministic:
         enable_deterministic_cublas(os.environ)
     device = choose_device(plan.sweep.device, os.environ, deterministic=plan.sweep.deterministic)
@@ -86,26 +88,26 @@ def check(plan: Plan, console: Console) -> None:
 
 
 def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS, benchmark: Benchmark | None = None) -> None:
-    """Question, one row per cell, totals: what a user checks before queueing."""
+    """Print the question, one row per cell, and totals."""
     sweep = plan.sweep
     console.print(Text.assemble((sweep.name, "bold"), f": {sweep.question}"))
     if sweep.recipe is not None:
         console.print(f"recipe {sweep.recipe.name}: {sweep.recipe.expected}")
-    console.print(_held_equal(plan.finals))
+    console.print(_describe_setting(plan.finals))
     if sweep.tuning is not None:
-        console.print(_trials(plan, sweep.tuning))
+        console.print(_describe_trials(plan, sweep.tuning))
     cells = list({str(planned.levels): planned for planned in plan.finals}.values())
-    console.print(_cell_table(cells[:rows], pending=plan.pending[0].pending if plan.pending else ()))
+    console.print(_make_cell_table(cells[:rows]))
     if len(cells) > rows:
         console.print(f"... and {len(cells) - rows} more rows (python -m study.plan {sweep.path} --all)")
-    for line in _totals(plan):
+    for line in _describe_totals(plan):
         console.print(line)
     if benchmark is not None and (estimate := estimate_runtime(plan.whole, benchmark)).seconds:
         console.print(estimate.describe())
 
 
-def _held_equal(finals: Sequence[PlannedRun]) -> str:
-    """Data, epochs and budget; where a sweep varies the last two, all of their values."""
+def _describe_setting(finals: Sequence[PlannedRun]) -> str:
+    """Data, epochs and budget; if a sweep varies the last two, all of their values."""
     first = finals[0]
     match, data = first.match, first.run.data
     epochs = ", ".join(str(count) for count in sorted({planned.run.train.epochs for planned in finals}))
@@ -119,18 +121,19 @@ def _held_equal(finals: Sequence[PlannedRun]) -> str:
     return f"{data.name} at {data.image_size} px ({split}); {epochs}; {matched}"
 
 
-def _trials(plan: Plan, tuning: Tuning) -> str:
+def _describe_trials(plan: Plan, tuning: Tuning) -> str:
     axes = "; ".join(
         f"{key.rpartition('.')[2]} {', '.join(str(level.value) for level in levels)}" for key, levels in tuning.axes.items()
     )
+    seeds = ", ".join(and_more(list(map(str, tuning.seeds)), 8))
     images = plan.trials[0].run.data
     return (
-        f"tuned: {tuning.trials_per_cell} trials per cell ({axes}; seeds {', '.join(map(str, tuning.seeds))}), trained on "
-        f"{images.train_images:,} and judged by {images.val_images:,} validation images; no trial reads the test set"
+        f"tuned: {tuning.trials_per_cell} trials per cell ({axes}; seeds {seeds}), trained on "
+        f"{images.train_images:,} and compared on {images.val_images:,} validation images; no trial reads the test set"
     )
 
 
-def _cell_table(cells: list[PlannedRun], *, pending: Sequence[str]) -> Table:
+def _make_cell_table(cells: Sequence[PlannedRun]) -> Table:
     varied = [key for key in cells[0].levels if key not in ("backbone", "model.patch_size")]
     knobs = any(cell.run.model.fine_width_option for cell in cells)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -154,7 +157,7 @@ def _cell_table(cells: list[PlannedRun], *, pending: Sequence[str]) -> Table:
         table.add_row(
             model.backbone,
             str(model.patch_size),
-            *[_level(cell, key, pending) for key in varied],
+            *["selected" if key in cell.pending else str(cell.levels.get(key, "")) for key in varied],
             f"{model.tokens:,}",
             str(model.dim),
             *hidden,
@@ -166,32 +169,28 @@ def _cell_table(cells: list[PlannedRun], *, pending: Sequence[str]) -> Table:
     return table
 
 
-def _level(cell: PlannedRun, key: str, pending: Sequence[str]) -> str:
-    return "selected" if key in pending else str(cell.levels.get(key, ""))
-
-
-def _totals(plan: Plan) -> list[str]:
-    """A line for each stage, and one for both together where there are two."""
+def _describe_totals(plan: Plan) -> list[str]:
+    """A line per stage; of two stages, a third line for both."""
     convention = "(2 FLOPs per MAC, 3 x forward)"
     merged = f" ({plan.merged} equal ones merged)" if plan.merged else ""
     seeds = pluralize(len(plan.sweep.seeds), "seed")
     if not plan.trials:
-        return [f"{pluralize(len(plan.runs), 'run')}{merged}, {seeds}, {_size(plan.runs)} in training {convention}"]
+        return [f"{pluralize(len(plan.runs), 'run')}{merged}, {seeds}, {_describe_size(plan.runs)} in training {convention}"]
     return [
-        f"{pluralize(len(plan.trials), 'trial')}, {_size(plan.trials)}",
-        f"{pluralize(len(plan.finals), 'final run')}, {seeds}, {_size(plan.finals)}",
-        f"{pluralize(len(plan.whole), 'run')}{merged} in all, {_size(plan.whole)} in training {convention}",
+        f"{pluralize(len(plan.trials), 'trial')}, {_describe_size(plan.trials)}",
+        f"{pluralize(len(plan.finals), 'final run')}, {seeds}, {_describe_size(plan.finals)}",
+        f"{pluralize(len(plan.whole), 'run')}{merged} in all, {_describe_size(plan.whole)} in training {convention}",
     ]
 
 
-def _size(runs: Sequence[PlannedRun]) -> str:
+def _describe_size(runs: Sequence[PlannedRun]) -> str:
     passes = sum(planned.image_passes for planned in runs)
     flops = sum(planned.training_flops for planned in runs)
     return f"{_in_units(passes, PASSES)}image passes, {_in_units(flops, FLOPS)}FLOPs"
 
 
 def _in_units(number: float, units: Mapping[str, float]) -> str:
-    """The number in the greatest unit of which there is a whole one, with a space before the unit: `1.11 P`, `200 `."""
+    """The number in its largest unit, with a space before it: `1.11 P`, `200 `."""
     for name, size in units.items():
         if number >= size:
             return f"{number / size:,.2f} {name}"

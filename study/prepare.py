@@ -1,6 +1,6 @@
-"""python -m study.prepare SWEEP [key=value ...]: fetches and decodes a sweep's data once, where there is a network.
+"""python -m study.prepare SWEEP [key=value ...]: download and decode a sweep's data, where there is a network.
 
-Compute nodes often have none, and array tasks must not race for a download. Doing it twice does nothing.
+Compute nodes often have none, and array tasks must not race for a download. What is prepared already is left as it is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def prepare_data(sweep: Sweep, console: Console) -> list[DatasetInfo]:
-    """Every data set of a sweep, ready to be loaded; progress is shown while there is something to do."""
+    """Make every data set of a sweep ready to be loaded, with progress bars."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}

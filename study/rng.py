@@ -1,14 +1,14 @@
-"""Keyed random streams: what is drawn depends on the words of its key, never on what was drawn before.
+"""Keyed random streams: a draw depends on the words of its key, never on earlier draws.
 
 Every random number of a run comes from `stream(seed, "purpose", ...)`: shuffles are keyed by (seed, epoch), augmentation
-by (seed, epoch, image), initialization by (seed, part). So batch size, accumulation, ranks, restarts and neighbouring
-runs change none of them, and a resumed run needs no saved generator state. Counter-based Philox4x64-10 (Salmon et al.,
-"Parallel random numbers: as easy as 1, 2, 3", SC 2011) from numpy.
+by (seed, epoch, image), initialization by (seed, part). So they are the same for every batch size, accumulation, number of
+ranks and restarts, and a resumed run needs no saved generator state. The generator is numpy's counter-based Philox4x64-10
+(Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 
-numpy promises Philox's raw bits for good, but not what a Generator makes of them: a release may draw other permutations or
-normals from the same bits (NEP 19). So numpy's version stands in the execution fingerprint, and a resume under another one
-is told as inexact; it is not in a run's identity, since the methods used here are held to the numbers they gave when
-`TRAINING_VERSION` was set (tests/test_rng.py): a release that changes them asks for another version.
+numpy guarantees Philox's raw bits, but not the permutations or normals that a Generator makes of them: a release may change
+these (NEP 19). So numpy's version is part of the execution fingerprint, and resuming under another version is reported as
+inexact. It is not part of a run's identity: tests/test_rng.py holds the methods used here to the numbers that they gave when
+`TRAINING_VERSION` was set, and a release that changes them requires a new version.
 """
 
 from __future__ import annotations

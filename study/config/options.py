@@ -1,12 +1,10 @@
-"""Every option of a run outside its backbone, with its default, its range and whether it is part of a run's identity.
+"""Every option of a run except those of its backbone: default, range, and whether it is part of a run's identity.
 
-A run's identity is the hash of its resolved options (`study.config.run`). Two markers steer what is hashed:
+A run's identity is the hash of its resolved options (`study.config.run`). Two markers decide what is hashed:
 
-- `OUTSIDE_IDENTITY`: where or how a run is executed (a path, whether weights are kept). Never hashed.
-- `neutral(value)`: an option that came after version 1 of the training semantics. At its neutral value it is left
-  out of the hash, so runs recorded before it existed keep their identity.
-
-The models are frozen, strict (no silent conversion) and know no other keys.
+- `OUTSIDE_IDENTITY`: where or how a run is executed (a path, whether weights are saved). Never hashed.
+- `neutral(value)`: an option added after version 1 of the training semantics. At its neutral value it is left out of the
+  hash, so that runs recorded before it existed keep their identity.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ MULTIPLES = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 
 
 class Options(BaseModel):
-    """A frozen, strict group of options."""
+    """A frozen group of options: no silent conversion of types, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -29,43 +27,43 @@ OUTSIDE_IDENTITY: dict[str, JsonValue] = {"outside_identity": True}
 
 
 def neutral(value: JsonValue) -> dict[str, JsonValue]:
-    """The mark of an option added after version 1: hashed only where it differs from this value, its default."""
+    """Marks an option added after version 1: hashed only if it differs from this value, its default."""
     return {"neutral": value}
 
 
-def count(value: object) -> object:
+def _parse_count(value: object) -> object:
     """`600k` -> 600,000 and `1.5M` -> 1,500,000; other values pass through to the field's own check."""
     if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?)", value.strip())):
         return round(float(match[1]) * MULTIPLES[match[2].lower()])
     return value
 
 
-def fraction(value: object) -> object:
+def _parse_fraction(value: object) -> object:
     """`2%` -> 0.02; other values pass through to the field's own check."""
     if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value.strip())):
         return float(match[1]) / 100
     return value
 
 
-Count = Annotated[int, BeforeValidator(count)]
-Fraction = Annotated[float, BeforeValidator(fraction)]
+Count = Annotated[int, BeforeValidator(_parse_count)]
+Fraction = Annotated[float, BeforeValidator(_parse_fraction)]
 
 
 class DataOptions(Options):
-    """Which images a run sees. Paths are not part of its identity; the content's digest is (`study.data`)."""
+    """The images of a run. Their content's digest is part of its identity, paths are not."""
 
     name: Literal["digits", "cifar10", "cifar100", "fashion_mnist", "svhn", "folder"]
-    root: str = Field("data", json_schema_extra=OUTSIDE_IDENTITY)  # where the source files are or are fetched to
-    cache: str = Field("data/cache", json_schema_extra=OUTSIDE_IDENTITY)  # where the decoded uint8 arrays are kept
+    root: str = Field("data", json_schema_extra=OUTSIDE_IDENTITY)  # the source files; downloads are written here
+    cache: str = Field("data/cache", json_schema_extra=OUTSIDE_IDENTITY)  # the decoded uint8 arrays
     image_size: int | None = Field(None, ge=4, le=1024)  # pixels; None: the data set's own
     train_images: Count | None = Field(None, ge=1)  # stratified subset of the training split; None: all
     test_images: Count | None = Field(None, ge=1)
     val_fraction: Fraction = Field(0.1, gt=0, lt=0.5)  # cut from the training images, stratified, by the data set only
-    predictions: bool = Field(False, json_schema_extra=OUTSIDE_IDENTITY)  # keep what each test image was taken for
+    predictions: bool = Field(False, json_schema_extra=OUTSIDE_IDENTITY)  # save the predicted label of each test image
 
 
 class ResolvedData(DataOptions):
-    """A run's data options with nothing left open: sizes counted, content named by its digest."""
+    """A run's data options, fully resolved: sizes in images, content by its digest."""
 
     digest: str
     image_size: int
@@ -107,15 +105,17 @@ class TrainOptions(Options):
     grad_clip: float | None = Field(None, gt=0)  # global norm
     accumulate: int = Field(1, ge=1)  # micro-batches per optimizer step; refused with BatchNorm
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    fit_on: Literal["train", "train+val"] = Field("train", json_schema_extra=neutral("train"))  # train+val: no val figures
-    read_test: bool = Field(True, json_schema_extra=neutral(True))  # false: the test set is never read, as by trials
-    evaluate: Literal["last", "ema"] = "last"  # the weights that the validation and test figures are of
+    fit_on: Literal["train", "train+val"] = Field(
+        "train", json_schema_extra=neutral("train")
+    )  # train+val: no validation accuracy
+    read_test: bool = Field(True, json_schema_extra=neutral(True))  # false, as in trials: the test set is never read
+    evaluate: Literal["last", "ema"] = "last"  # which weights are evaluated
     ema_decay: float = Field(0.999, gt=0, lt=1)
     keep: Literal["none", "last"] = Field("none", json_schema_extra=OUTSIDE_IDENTITY)  # final weights, as safetensors
-    distributed: Literal["none", "ddp"] = Field("none", json_schema_extra=OUTSIDE_IDENTITY)  # ddp: one run by several GPUs
+    distributed: Literal["none", "ddp"] = Field("none", json_schema_extra=OUTSIDE_IDENTITY)  # ddp: one run on several GPUs
 
     @model_validator(mode="after")
-    def _micro_batches_are_equal(self) -> TrainOptions:
+    def _check_accumulation_and_warmup(self) -> TrainOptions:
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate must divide batch_size ({self.batch_size})")
         if self.warmup_epochs >= self.epochs:
@@ -123,32 +123,31 @@ class TrainOptions(Options):
         return self
 
     @model_validator(mode="after")
-    def _something_is_measured(self) -> TrainOptions:
+    def _check_evaluation(self) -> TrainOptions:
         if self.fit_on == "train+val" and not self.read_test:
-            raise ValueError("fitted on train+val without reading the test set, a run would be judged by nothing")
+            raise ValueError("fitted on train+val, a run has no other images than the test set to be evaluated on")
         return self
 
 
 class MatchOptions(Options):
-    """What the backbones are made equal in. With `none` they keep the width and depth that the sweep gives them."""
+    """The budget that backbones are matched on. With `none` they keep the width and depth that the sweep gives them."""
 
     by: Literal["params", "macs", "seconds", "none"] = "none"
     target: Count | float | str | None = None  # 600k; a published variant, "convmixer_256_8 k5 p2"; seconds per 1,000 images
     tolerance: Fraction = Field(0.02, gt=0, le=0.5)
     head_dim: int = Field(32, ge=1)  # width of one attention head; widths move in steps of it
-    benchmark: str | None = Field(None, json_schema_extra=OUTSIDE_IDENTITY)  # the file that seconds are looked up in
+    benchmark: str | None = Field(None, json_schema_extra=OUTSIDE_IDENTITY)  # the file with the measured seconds
 
     @model_validator(mode="after")
-    def _target_belongs_to_a_budget(self) -> MatchOptions:
+    def _check_target(self) -> MatchOptions:
         if (self.by == "none") != (self.target is None):
-            rule = "by params, macs or seconds needs one, by none takes none (target: null)"
-            raise ValueError(f"a target goes with a budget: {rule}")
+            raise ValueError("params, macs and seconds need a target, none has none (target: null)")
         if (self.by == "seconds") != (self.benchmark is not None):
-            raise ValueError("benchmark names the file that `by: seconds` looks up, and is given with it alone")
+            raise ValueError("benchmark names the file of measurements: required by `by: seconds`, not allowed otherwise")
         if self.by == "seconds" and isinstance(self.target, str):
-            raise ValueError("a target of seconds is a number: training seconds per 1,000 images")
+            raise ValueError("a target in seconds is a number: training seconds per 1,000 images")
         if self.by != "seconds" and isinstance(self.target, float):
-            raise ValueError(f"a target of {self.by} is a whole number, or a published variant")
+            raise ValueError(f"a target in {self.by} is an integer or a published variant")
         if isinstance(self.target, int | float) and self.target <= 0:
-            raise ValueError("a target is greater than 0")
+            raise ValueError("a target must be greater than 0")
         return self

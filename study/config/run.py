@@ -1,8 +1,8 @@
 """A run is one fully resolved training configuration with one seed; its identity is the hash of all of it.
 
-`run_id` = a readable label plus a hash of the whole resolved configuration: solved widths, recipe, precision, data digest
-and number of images, seed, and the version of the training semantics. Where and how it is executed is not in it. Asking
-twice therefore runs once, and a changed default is a different run.
+`run_id` is a readable label and a hash of the resolved configuration: solved widths, recipe, precision, data digest and
+number of images, seed, and the version of the training semantics, but not where and how it is executed. So the same
+configuration is trained once, and a changed default makes another run.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from study.config.formats import identity_spelling
 from study.config.options import AugmentOptions, ResolvedData, TrainOptions
 
 TRAINING_VERSION = 1
-"""Raised when the same configuration would train to other weights than before at equal execution fingerprint."""
+"""Incremented when the same configuration would train to other weights than before at equal execution fingerprint."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """The unit of identity: `model` holds the solved width, `data` the digest, nothing is left to be decided."""
+    """One training: `model` has the solved width, `data` the digest of the images."""
 
     backbone: str
     model: BackboneSpec
@@ -55,11 +55,11 @@ class Run:
 
     @property
     def fitted_images(self) -> int:
-        """The images of one epoch: the training images, and the validation images where the run is fitted on both."""
+        """The images of one epoch: the training images, and with `fit_on: train+val` the validation images too."""
         return self.data.train_images + (self.data.val_images if self.train.fit_on == "train+val" else 0)
 
     def identity(self) -> dict[str, Any]:
-        """What is hashed: every resolved option, less those outside identity and those at their neutral value."""
+        """What is hashed: every resolved option except those outside identity and those at their neutral value."""
         return {
             "version": TRAINING_VERSION,
             "backbone": self.backbone,

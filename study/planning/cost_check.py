@@ -1,7 +1,7 @@
 """Checks the closed-form costs: every distinct architecture of a plan is traced once, and listed on disk as verified.
 
 The list's name is a fingerprint of the code that decides a count: the backbones, the tracing, torch and fvcore. Depth only
-repeats a block, so an architecture is traced with at most two blocks and stands for all of its depths.
+repeats a block, so an architecture is traced with at most two blocks and represents all of its depths.
 """
 
 from __future__ import annotations

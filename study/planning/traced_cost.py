@@ -1,10 +1,10 @@
-"""What a model really costs: parameters counted in its modules, MACs counted by fvcore in its traced forward pass.
+"""The traced cost of a model: parameters counted in its modules, MACs counted by fvcore in a traced forward pass.
 
-The convention is that of `study.backbones.closed_form`. fvcore traces the model and asks, per operator, a handler for
-its count. Left to itself it charges nothing for fused attention and for convolutions with `padding="same"`, rounds
-einsum, charges norms and pooling, and only warns about operators it doesn't know. So here its own handlers are all
-put aside: an operator is either counted by `HANDLERS`, or stands in `FREE` because it multiplies and sums nothing, or
-is an error that names it. (Sums of elementwise products, written out as such, are beyond what a trace can tell.)
+The convention is that of `study.backbones.closed_form`. fvcore traces the model and asks a handler per operator for its
+count. Its own handlers charge nothing for fused attention and for convolutions with `padding="same"`, round einsum, charge
+norms and pooling, and unknown operators only cause a warning. So none of them is used: an operator is counted by `HANDLERS`,
+or is in `FREE` because it multiplies and sums nothing, or is an error that names it. (Sums of elementwise products can't be
+recognized in a trace.)
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ FREE = frozenset(f"aten::{name}" for name in (ELEMENTWISE + NORMS_AND_POOLING + 
 def count_cost(model: nn.Module, *, image_size: int, in_channels: int) -> Cost:
     """The exact cost of one forward pass of one square image; equal to a backbone's `closed_form()`.
 
-    The model is traced in evaluation mode on zeros, on its own device; its mode and weights stay as they are. Any
+    The model is traced in evaluation mode on zeros, on its own device; its mode and weights are unchanged. Any
     module that takes images b c h w can be counted; one without `parameter_part` has the single part "whole".
-    Raises UserError naming the operators that have neither a handler nor a place among the free ones.
+    Raises UserError naming the operators that are neither counted nor free.
     """
     traced = _traced_counts(model, image_size, in_channels)
     part_of = getattr(model, "parameter_part", None)
@@ -85,10 +85,10 @@ def _roots(model: nn.Module, part: str) -> list[str]:
 
 
 def _traced_counts(model: nn.Module, image_size: int, in_channels: int) -> Mapping[str, Counter[str]]:
-    """What the handlers counted, by module name; a module includes its children."""
+    """The handlers' counts by module name; a module includes its children."""
     like = next(model.parameters(), torch.zeros(()))
     image = torch.zeros(1, in_channels, image_size, image_size, device=like.device, dtype=like.dtype)
-    with warnings.catch_warnings(), _evaluating(model), torch.no_grad():
+    with warnings.catch_warnings(), _evaluation_mode(model), torch.no_grad():
         warnings.simplefilter("ignore")  # fvcore's import and torch's tracer announce that torch.jit is deprecated
         from fvcore.nn import FlopCountAnalysis  # imported here because importing it warns
 
@@ -97,14 +97,14 @@ def _traced_counts(model: nn.Module, image_size: int, in_channels: int) -> Mappi
         counts: Mapping[str, Counter[str]] = analysis.by_module_and_operator()
         unknown = sorted(set(analysis.unsupported_ops()) - FREE)
     if unknown:
-        rule = "this operator has no count of MACs; give it a handler, or a place among the free ones, in traced_cost.py"
+        rule = "this operator has no count of MACs; add it to HANDLERS or FREE in study/planning/traced_cost.py"
         raise UserError(*(Problem(rule, value=operator) for operator in unknown))
     return counts
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """All modules in evaluation mode, and afterwards each in the mode it was in."""
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put all modules in evaluation mode; afterwards, restore the mode of each."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -114,7 +114,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _counted(macs: int, activation_elements: int, padding_macs: int = 0) -> Counter[str]:
+def _count(macs: int, activation_elements: int, padding_macs: int = 0) -> Counter[str]:
     return Counter(macs=macs, activation_elements=activation_elements, padding_macs=padding_macs)
 
 
@@ -135,15 +135,15 @@ def _product(first: int) -> Handler:
 
     def handler(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
         written = math.prod(_shape(outputs[0]))
-        return _counted(written * _shape(inputs[first])[-1], written)
+        return _count(written * _shape(inputs[first])[-1], written)
 
     return handler
 
 
-def _summed_product(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
-    """addbmm: matrix products that are also summed over the batch."""
+def _addbmm(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
+    """Matrix products that are also summed over the batch."""
     _, left, right = map(_shape, inputs[:3])
-    return _counted(math.prod(left) * right[-1], math.prod(_shape(outputs[0])))
+    return _count(math.prod(left) * right[-1], math.prod(_shape(outputs[0])))
 
 
 def _einsum(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
@@ -155,23 +155,25 @@ def _einsum(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
         raise UserError(Problem("einsum is counted for one or two operands without '...'", value=equation))
     sizes = {index: size for term, shape in zip(terms, operands, strict=True) for index, size in zip(term, shape, strict=True)}
     macs = math.prod(sizes.values()) if len(operands) == 2 else 0
-    return _counted(macs, math.prod(_shape(outputs[0])) if macs else 0)
+    return _count(macs, math.prod(_shape(outputs[0])) if macs else 0)
 
 
 def _attention(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
     """Fused attention, charged as the two products it fuses: b h n d queries, b h m d keys, b h m e values."""
     queries, keys, values = map(_shape, inputs[:3])
     scores = math.prod(queries[:-1]) * keys[-2]
-    return _counted(scores * (queries[-1] + values[-1]), scores + math.prod(_shape(outputs[0])))
+    return _count(scores * (queries[-1] + values[-1]), scores + math.prod(_shape(outputs[0])))
 
 
 def _convolution(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
     """aten::_convolution: input, weight, bias, stride, padding, dilation, transposed, output padding, groups, ..."""
     if inputs[6].toIValue():  # transposed: every input pixel is spread by the whole kernel
         image, weight = _shape(inputs[0]), _shape(inputs[1])
-        return _counted(math.prod(image) * math.prod(weight[1:]), math.prod(_shape(outputs[0])))
+        return _count(math.prod(image) * math.prod(weight[1:]), math.prod(_shape(outputs[0])))
     padding = _integers(inputs[4])
-    return _convolved(inputs, outputs, padding_before=padding, dilation=_integers(inputs[5]), groups=inputs[8].toIValue())
+    return _count_convolution(
+        inputs, outputs, padding_before=padding, dilation=_integers(inputs[5]), groups=inputs[8].toIValue()
+    )
 
 
 def _convolution_mode(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
@@ -180,25 +182,25 @@ def _convolution_mode(inputs: Sequence[Value], outputs: Sequence[Value]) -> Coun
     kernel = _shape(inputs[1])[2:]
     same = [step * (size - 1) // 2 for step, size in zip(dilation, kernel, strict=True)]
     before = same if mode == "same" else [0] * len(kernel)
-    return _convolved(inputs, outputs, padding_before=before, dilation=dilation, groups=inputs[6].toIValue())
+    return _count_convolution(inputs, outputs, padding_before=before, dilation=dilation, groups=inputs[6].toIValue())
 
 
-def _convolved(
+def _count_convolution(
     inputs: Sequence[Value], outputs: Sequence[Value], *, padding_before: list[int], dilation: list[int], groups: int
 ) -> Counter[str]:
-    """Every output element sums over one filter; of a depthwise one, the taps that fall outside are told as well."""
+    """Every output element sums over one filter; for a depthwise one, the taps in the padding are counted too."""
     image, weight, output = _shape(inputs[0]), _shape(inputs[1]), _shape(outputs[0])
     stride = _integers(inputs[3])
     macs = math.prod(output) * math.prod(weight[1:])
     depthwise = groups > 1 and groups == image[1] == output[1]
     if not depthwise:
-        return _counted(macs, math.prod(output))
+        return _count(macs, math.prod(output))
     inside = 1
     for axis in range(len(stride)):
         starts = [position * stride[axis] - padding_before[axis] for position in range(output[2 + axis])]
         taps = [tap * dilation[axis] for tap in range(weight[2 + axis])]
         inside *= sum(0 <= start + tap < image[2 + axis] for start in starts for tap in taps)
-    return _counted(macs, math.prod(output), macs - output[0] * output[1] * inside)
+    return _count(macs, math.prod(output), macs - output[0] * output[1] * inside)
 
 
 HANDLERS: Mapping[str, Handler] = {
@@ -211,7 +213,7 @@ HANDLERS: Mapping[str, Handler] = {
     "aten::addmm": _product(1),
     "aten::addmv": _product(1),
     "aten::baddbmm": _product(1),
-    "aten::addbmm": _summed_product,
+    "aten::addbmm": _addbmm,
     "aten::einsum": _einsum,
     "aten::scaled_dot_product_attention": _attention,
     "aten::_convolution": _convolution,

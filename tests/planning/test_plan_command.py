@@ -269,8 +269,8 @@ def test_where_the_benchmark_lies_is_no_part_of_a_runs_identity(of_seconds):
         (["train.precision=bf16"], ["nothing was measured for bf16 at batch size 32", "fp32 at batch size 32"]),
         (["match.benchmark=gone.json"], ["cannot read this benchmark", "python -m study.benchmark SWEEP", "gone.json"]),
         (["match.benchmark=sweep.yaml"], ["no benchmark of this version"]),
-        (["match.target=fast"], ["a target of seconds is a number"]),
-        (["match.by=params"], ["benchmark names the file that `by: seconds` looks up"]),
+        (["match.target=fast"], ["a target in seconds is a number"]),
+        (["match.by=params"], ["benchmark names the file of measurements: required by `by: seconds`"]),
         (["match.target=-1"], ["greater than 0"]),
         (["model.dim=32"], ["the budget solves the width"]),
     ],
@@ -283,7 +283,7 @@ def test_mistakes_in_budgets_of_seconds_name_what_was_measured(of_seconds, capsy
     assert len(shown.splitlines()) < 20
 
 
-@pytest.mark.parametrize(("by", "target", "told"), [("params", "1.5", "a whole number"), ("seconds", "0.5", "benchmark names")])
+@pytest.mark.parametrize(("by", "target", "told"), [("params", "1.5", "an integer"), ("seconds", "0.5", "benchmark names")])
 def test_targets_have_the_form_of_their_budget(capsys, by, target, told):
     """Parameters are whole numbers, and seconds need a file."""
     assert told in screen(capsys, f"match.by={by}", f"match.target={target}", status=2)
