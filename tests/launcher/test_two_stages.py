@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from typed_commands import typed
 
 from study.config.options import DataOptions
 from study.config.sweep_file import read_sweep
@@ -35,23 +34,25 @@ final: {fit_on: train+val}
 """
 
 
-def launched(folder: Path, *words: str) -> str:
-    """What a launch in `folder` printed."""
+def printed_by(words: str, folder: Path) -> str:
+    """What a command in `folder` printed."""
+    command = typed(words, folder=folder, environment=dict(os.environ))
+    assert command.wait() == 0, command.printed
+    return command.printed
+
+
+def launch(folder: Path, words: str = "") -> str:
     (folder / "sweep.yaml").write_text(SWEEP)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "study.launch", "sweep.yaml", "--cluster", "local", "--workers", "1", *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return printed_by(f"launch sweep.yaml --cluster local --workers 1 {words}", folder)
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> tuple[Path, str, pd.DataFrame]:
     """A folder in which some trials were launched, then the rest in one command: what that printed, and the table between."""
     folder = tmp_path_factory.mktemp("tuned")
-    launched(folder, "--limit", "2")
+    launch(folder, "--limit 2")
     between = load_table(folder / "runs/sweep")
-    return folder, launched(folder), between
+    return folder, launch(folder), between
 
 
 @pytest.mark.xdist_group("launch")
@@ -70,7 +71,7 @@ def test_one_command_goes_through_both_stages(study):
     assert "4 to train, 2 recorded" in printed
     assert "selected lr for 2 cells from 6 trials (3 per cell)" in printed
     assert "4 to train, 6 recorded" in printed
-    table, again = load_table(folder / "runs/sweep"), launched(folder)
+    table, again = load_table(folder / "runs/sweep"), launch(folder)
     assert table["status"].eq("done").all() and len(table) == 4
     assert "Nothing is left to start" in again and "selected lr" not in again
     assert load_table(folder / "runs/sweep").equals(table)
@@ -129,10 +130,7 @@ def test_predictions_are_kept_of_every_final_run(study):
 def test_status_tells_both_stages(study):
     """In words and for scripts."""
     folder, _, _ = study
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    command = [sys.executable, "-m", "study.status", "sweep.yaml", "--json"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=True)
-    assert json.loads(done.stdout)["stages"] == {
+    assert json.loads(printed_by("status sweep.yaml --json", folder))["stages"] == {
         "trial": {"planned": 6, "recorded": 6, "pending": 0},
         "final": {"planned": 4, "recorded": 4, "pending": 0},
     }
