@@ -1,4 +1,4 @@
-"""What a figure depends on beside the code: machine, versions, commit, load, command."""
+"""The conditions of a measurement: machine, versions, commit, load, command."""
 
 from __future__ import annotations
 

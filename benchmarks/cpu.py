@@ -1,4 +1,4 @@
-"""python -m benchmarks.cpu [SUBJECT ...]: training steps on this machine's CPU against peer (b), and its own limits.
+"""python -m benchmarks.cpu [SUBJECT ...]: training steps on this machine's CPU against peer (b) and the machine's limits.
 
 Peer (b) is timm's model with a plain step (`benchmarks.peers`). Each contestant has its own process; they take turns, one step
 each. Prints a table and writes JSON.
@@ -23,7 +23,7 @@ from benchmarks.ours import our_input, our_step
 from benchmarks.peers import timm_step
 from benchmarks.subjects import SUBJECTS, Subject, run_of, timm_model
 from benchmarks.tables import print_table, write_json
-from benchmarks.turns import Prepare, Timing, cores, elsewhere, ratio, take_turns
+from benchmarks.turns import Prepare, Timing, cores, ratio, start_processes, take_turns
 from study.backbones import build_backbone
 from study.training.device import DeviceChoice
 from study.training.model_setup import with_cpu_kernels
@@ -47,7 +47,7 @@ class Measured:
 
 
 def ours(name: str, batch_size: int, *, kernel: bool = True, memory: bool = True) -> tuple[Callable[[], object], str]:
-    """The engine's step as a worker would take it, or without one of the two things that make it fast."""
+    """The engine's step as a worker takes it, or without compiled kernels or memory settings."""
     run = run_of(SUBJECTS[name], batch_size=batch_size, precision="fp32")
     plain = DeviceChoice("cpu")
     choice = with_cpu_kernels(plain, os.environ) if memory else with_kernel_alone(plain)
@@ -55,7 +55,7 @@ def ours(name: str, batch_size: int, *, kernel: bool = True, memory: bool = True
 
 
 def with_kernel_alone(choice: DeviceChoice) -> DeviceChoice:
-    """The choice with the compiled kernel, and memory handled as by default."""
+    """The choice with the compiled kernel and default memory settings."""
     from study.cpu_kernels.extension import load_extension
 
     return replace(choice, extension=load_extension(os.environ))
@@ -76,7 +76,7 @@ def peer(name: str, batch_size: int, *, layout: str, compiled: bool) -> tuple[Ca
 
 
 def contestants(name: str, batch_size: int, *, compiled: bool, parts: bool) -> dict[str, Prepare]:
-    """Who takes turns over one subject, by name."""
+    """The contestants of one subject, by name."""
     given = functools.partial
     convolves = SUBJECTS[name].backbone == "convmixer"
     found: dict[str, Prepare] = {PEER: given(peer, name, batch_size, layout="contiguous", compiled=False)}
@@ -99,14 +99,14 @@ def contestants(name: str, batch_size: int, *, compiled: bool, parts: bool) -> d
     }
 
 
-def measure(name: str, asked: argparse.Namespace) -> Measured:
-    """All rounds over one subject."""
-    batch_size = asked.batch_size
+def measure(name: str, arguments: argparse.Namespace) -> Measured:
+    """Run all rounds of one subject."""
+    batch_size = arguments.batch_size
     assert_same_model(SUBJECTS[name])
     calls = {"data and augmentation": INPUT_CALLS, "matrix product": 8, "copy": 8}
-    prepared = contestants(name, batch_size, compiled=asked.compiled, parts=asked.parts)
-    with elsewhere(prepared, threads=asked.threads) as started:
-        timings = take_turns(started, rounds=asked.rounds, calls=calls)
+    prepared = contestants(name, batch_size, compiled=arguments.compiled, parts=arguments.parts)
+    with start_processes(prepared, threads=arguments.threads) as started:
+        timings = take_turns(started, rounds=arguments.rounds, calls=calls)
     found = limits.Limits(
         operations=limits.product_operations("cpu") / timings["matrix product"].seconds,
         bytes=limits.copied_bytes("cpu") / timings["copy"].seconds,
@@ -116,7 +116,7 @@ def measure(name: str, asked: argparse.Namespace) -> Measured:
 
 
 def assert_same_model(subject: Subject) -> None:
-    """Peer and project train models of exactly as many parameters."""
+    """Raise unless the peer's model has exactly as many parameters."""
     spec = run_of(subject, batch_size=1, precision="fp32").model
     sizes = [sum(weight.numel() for weight in model.parameters()) for model in (build_backbone(spec), timm_model(subject))]
     assert sizes[0] == sizes[1], f"{subject.name}: {sizes[0]} parameters against timm's {sizes[1]}"
@@ -132,7 +132,7 @@ def rows(measured: Measured) -> list[list[str]]:
             continue
         against = "" if name == OURS else str(ratio(timing, mine))
         cpu = "" if name == OURS else f"{ratio(timing, mine, of='cpu_seconds').median:.2f}"
-        shown = [f"{timing.seconds * 1e3:.0f}", f"{batch / timing.seconds:.0f}", against, cpu, timing.told]
+        shown = [f"{timing.seconds * 1e3:.0f}", f"{batch / timing.seconds:.0f}", against, cpu, timing.description]
         found.append([SUBJECTS[measured.subject].name, name, *shown])
     return found
 
@@ -155,7 +155,7 @@ def summary(measured: Measured) -> str:
 
 
 def as_json(measured: Measured) -> dict[str, Any]:
-    """Everything measured, with the ratios that are quoted."""
+    """Everything that was measured, and the ratios."""
     mine = measured.timings[OURS]
     ratios = {name: asdict(ratio(timing, mine)) for name, timing in measured.timings.items() if name != OURS}
     return {**asdict(measured), "ratios_to_ours": ratios}
@@ -174,18 +174,18 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    asked = parser().parse_args(argv)
-    around = circumstances("cpu", threads=asked.threads)
+    arguments = parser().parse_args(argv)
+    around = circumstances("cpu", threads=arguments.threads)
     measured = []
-    for name in asked.subjects or TARGETS:
+    for name in arguments.subjects or TARGETS:
         print(f"{SUBJECTS[name].name} ...", file=sys.stderr, flush=True)
-        measured.append(measure(name, asked))
-    heads = ["model", "contestant", "ms a step", "images/s", "x ours [quartiles]", "cpu time x ours", "how"]
+        measured.append(measure(name, arguments))
+    heads = ["model", "contestant", "ms/step", "images/s", "x ours [quartiles]", "CPU time x ours", "details"]
     print_table(heads, [row for found in measured for row in rows(found)])
     for found in measured:
         print(summary(found))
-    write_json(asked.out, {**around, "arguments": vars(asked), "measured": list(map(as_json, measured))})
-    print(f"written to {asked.out}")
+    write_json(arguments.out, {**around, "arguments": vars(arguments), "measured": list(map(as_json, measured))})
+    print(f"written to {arguments.out}")
     return 0
 
 

@@ -1,11 +1,11 @@
-"""What a run costs on this CPU beside its training steps: the way from one run to the next, its images, its checkpoints.
+"""The costs of a run on this CPU besides its training steps: the start of the next run, images, checkpoints.
 
     python -m benchmarks.fixed
 
-Between runs: the workers of a real launch train several runs of the same shapes each; their journals tell the time from the
-end of one to the beginning of the next, and the engine, asked here, how long it takes from there to the end of the first step.
-Images: the data path of ConvMixer's 25-epoch recipe against the engine's step, in turns. Checkpoints: one of the same model,
-written as in training, against the time between two.
+Between runs: workers of a real launch train several runs of the same shapes; the time from the end of one to the beginning of
+the next is taken from their journals, and the time from there to the end of the first step is measured in the engine. Images:
+the data path of ConvMixer's 25-epoch recipe against the engine's step, in turns. Checkpoints: writing one of the same model, as
+in training, against the time between two.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from benchmarks.circumstances import circumstances
 from benchmarks.cpu import fed, ours
 from benchmarks.subjects import SUBJECTS, run_of
 from benchmarks.tables import print_table, write_json
-from benchmarks.turns import Lap, Ratio, elsewhere, ratio, take_turns
+from benchmarks.turns import Lap, Ratio, ratio, start_processes, take_turns
 from study.config.run import Run
 from study.config.sweep_file import read_sweep
 from study.data import describe_dataset
@@ -50,7 +50,7 @@ ROOT = Path(__file__).parents[1]
 SUBJECT, BATCH_SIZE = "convmixer_k5", 128
 RUNS = 8  # of the launch, one seed each
 SWEEP = """\
-question: what lies between two runs of the same shapes?
+question: how long is the gap between two runs of the same shapes?
 device: cpu
 data: {{name: digits}}
 model: {{depth: 2, patch_size: 2}}
@@ -78,7 +78,7 @@ def between_runs() -> list[float]:
 
 
 def first_steps(*, rounds: int) -> list[Lap]:
-    """From the call of the engine to the end of the first step, wall-clock and processor time; the first run warms up."""
+    """From the call of the engine to the end of the first step, wall-clock and CPU time; the first run is a warm-up."""
     path = ROOT / "sweeps" / "quickstart.yaml"
     plan = make_plan(read_sweep(path, ["backbone=convmixer", "model.patch_size=2", f"seeds={list(range(rounds + 1))}"]))
     runs = [planned.run for planned in plan.runs]
@@ -89,7 +89,7 @@ def first_steps(*, rounds: int) -> list[Lap]:
 
 
 def first_step(run: Run, splits: Splits, choice: DeviceChoice, *, folder: Path) -> Lap:
-    """The engine asks whether to stop after each step; here it's told to after the first."""
+    """Start a training and stop it after the first step."""
     ends: list[tuple[float, float]] = []
 
     def stop() -> bool:
@@ -103,28 +103,28 @@ def first_step(run: Run, splits: Splits, choice: DeviceChoice, *, folder: Path) 
 
 
 def input_share(*, rounds: int, threads: int) -> Ratio:
-    """The data path's share of a training step that has its images already."""
+    """The time of the data path relative to a training step on images that are already loaded."""
     prepared = {"step": functools.partial(ours, SUBJECT, BATCH_SIZE), "images": functools.partial(fed, SUBJECT, BATCH_SIZE)}
-    with elsewhere(prepared, threads=threads) as started:
+    with start_processes(prepared, threads=threads) as started:
         timings = take_turns(started, rounds=rounds, calls={"images": 32})
     return ratio(timings["images"], timings["step"])
 
 
 def checkpoint_seconds(*, rounds: int) -> list[float]:
-    """Seconds that each of some checkpoints takes to write."""
+    """Seconds to write a checkpoint, once per round."""
     run, choice = run_of(SUBJECTS[SUBJECT], batch_size=BATCH_SIZE, precision="fp32"), DeviceChoice("cpu")
     prepared = prepare_model(run, choice)
     state = initial_state(prepared.model, run, device=choice.device, epoch_steps=run.data.train_images // BATCH_SIZE)
     for parameter in prepared.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    state.optimizer.step()  # the moments are there from the first step on
-    told = make_fingerprint(choice, memory_layout=LAYOUT_NAMES[prepared.layout], optimizer="", micro_batches=1)
+    state.optimizer.step()  # the optimizer has its moments from the first step on
+    execution = make_fingerprint(choice, memory_layout=LAYOUT_NAMES[prepared.layout], optimizer="", micro_batches=1)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:  # as runs/ would be: on this disk, not in memory
         checkpoints = Checkpoints(Path(place), run.run_id, "benchmark")
-        return [timed(checkpoints, state.export(told), step=step) for step in range(rounds)]
+        return [time_save(checkpoints, state.export(execution), step=step) for step in range(rounds)]
 
 
-def timed(checkpoints: Checkpoints, state: dict[str, object], *, step: int) -> float:
+def time_save(checkpoints: Checkpoints, state: dict[str, object], *, step: int) -> float:
     started = time.perf_counter()
     checkpoints.save(state, step=step)
     return time.perf_counter() - started
@@ -135,11 +135,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/fixed.json"))
-    asked = parser.parse_args(argv)
-    around = circumstances("cpu", threads=asked.threads)
-    torch.set_num_threads(asked.threads)
-    gaps, starts, saves = between_runs(), first_steps(rounds=asked.rounds), checkpoint_seconds(rounds=asked.rounds)
-    images = input_share(rounds=asked.rounds, threads=asked.threads)
+    arguments = parser.parse_args(argv)
+    around = circumstances("cpu", threads=arguments.threads)
+    torch.set_num_threads(arguments.threads)
+    gaps, starts, saves = between_runs(), first_steps(rounds=arguments.rounds), checkpoint_seconds(rounds=arguments.rounds)
+    images = input_share(rounds=arguments.rounds, threads=arguments.threads)
     begun, stepped, cpu = (statistics.median(found) for found in (gaps, *zip(*map(astuple, starts), strict=True)))
     interval = [max(LEAST_INTERVAL_SECONDS, seconds / SHARE_OF_TIME) for seconds in saves]
     shares = [seconds / (seconds + pause) for seconds, pause in zip(saves, interval, strict=True)]
@@ -152,10 +152,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         [name, f"{figure:.4f}", words, f"{TARGETS[name]}: {'reached' if figure <= TARGETS[name] else 'MISSED'}"]
         for name, (figure, words) in figures.items()
     ]
-    print_table(["", "median", "is", "target, at most"], rows)
+    print_table(["", "median", "details", "target, at most"], rows)
     measured = {"gaps": gaps, "starts": list(map(asdict, starts)), "saves": saves, "images": vars(images)}
-    write_json(asked.out, {**around, "arguments": vars(asked), **measured})
-    print(f"written to {asked.out}")
+    write_json(arguments.out, {**around, "arguments": vars(arguments), **measured})
+    print(f"written to {arguments.out}")
     return 0
 
 

@@ -1,6 +1,6 @@
 """The depthwise convolution on a GPU: k in 3, 5, 7, 9; contiguous and channels_last; cuDNN's kernels and torch's own.
 
-The table from which the layout and the backend for a kernel size are chosen. All variants of one cell take turns.
+Layout and backend for a kernel size are chosen from this table. All variants of one cell take turns.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.peers import MEMORY_FORMATS, PRECISIONS
-from benchmarks.scale import Asked, Scale
-from benchmarks.turns import Contestant, Here, take_turns
+from benchmarks.scale import Request, Scale
+from benchmarks.turns import Contestant, LocalContestant, take_turns
 
 SIZES = (3, 5, 7, 9)
 PASSES = ("forward", "input gradient", "weight gradient")
 CALLS = 20
 
 
-def kernel_table(asked: Asked) -> list[dict[str, Any]]:
+def kernel_table(request: Request) -> list[dict[str, Any]]:
     """Milliseconds of every variant, as one row per kernel size, layout, backend and precision."""
     found = []
-    for precision in dict.fromkeys((asked.scale.precision, "fp32")):
+    for precision in dict.fromkeys((request.scale.precision, "fp32")):
         for size in SIZES:
-            timings = take_turns(dict(variants(asked.scale, size, precision)), rounds=asked.scale.rounds, others=CALLS)
+            timings = take_turns(dict(variants(request.scale, size, precision)), rounds=request.scale.rounds, others=CALLS)
             cells: dict[tuple[str, str], dict[str, Any]] = {}
             for name, timing in timings.items():
                 layout, backend, which = name.split(", ")
@@ -42,7 +42,7 @@ def variants(scale: Scale, size: int, precision: str) -> Iterator[tuple[str, Con
         for backend in backends:
             for which in PASSES:
                 work = convolution(scale, size, layout=layout, cudnn=backend == "cudnn", which=which, precision=precision)
-                yield f"{layout}, {backend}, {which}", Here(lambda work=work: (work, ""))  # type: ignore[misc]
+                yield f"{layout}, {backend}, {which}", LocalContestant(lambda work=work: (work, ""))  # type: ignore[misc]
 
 
 def convolution(scale: Scale, size: int, *, layout: str, cudnn: bool, which: str, precision: str) -> Callable[[], object]:

@@ -1,9 +1,9 @@
-"""What the machine itself can do, measured in the same rounds: matrix products, and bytes to and from memory.
+"""The machine's own limits, measured in the same rounds: matrix products, and bytes to and from memory.
 
-A training step's arithmetic limit is the time of its 6 x MACs operations per image (3 x the forward pass) at the rate of a
-large matrix product. Its memory limit is the time of the bytes that can't be avoided if everything between two
-operators with MACs were fused into them: each element that such an operator writes is written once and read once on
-the way forward, read once for the weight gradient, and its gradient is written once and read twice.
+The arithmetic limit of a training step is the time of its 6 x MACs operations per image (3 x the forward pass) at the rate of
+a large matrix product. The memory limit is the time of the traffic that remains if everything between two operators with MACs
+were fused into them: each element that such an operator writes is written once and read once in the forward pass, read once
+for the weight gradient, and its gradient is written once and read twice.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ INPUT_IMAGES = 4096
 
 
 def our_step(run: Run, choice: DeviceChoice, *, variant: Variant | None = None) -> tuple[Callable[[], object], str]:
-    """One step of the engine, by its rule or in another `variant`, and what it runs on."""
+    """One step of the engine, in the default or another `variant`, and a description of it."""
     prepared, device = prepare_model(run, choice, variant=variant), choice.device
     state = initial_state(prepared.model, run, device=device, epoch_steps=1000)
     images = to_memory_format(random_images(run).to(device), prepared.layout)
@@ -42,7 +42,7 @@ def our_step(run: Run, choice: DeviceChoice, *, variant: Variant | None = None) 
 
 
 def our_input(run: Run, choice: DeviceChoice) -> tuple[Callable[[], object], str]:
-    """One batch out of the data path: gathered, augmented by the 25-epoch recipe and normalised, as a mean over many."""
+    """One batch from the data path: gathered, augmented by the 25-epoch recipe and normalized, as a mean over many."""
     splits = make_random_splits(facts_of(run), images=max(INPUT_IMAGES, run.train.batch_size))
     layout = choose_memory_format(prepare_model(run, choice).model)
     batches = TrainingBatches(run, splits, device=choice.device, layout=layout)

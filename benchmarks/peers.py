@@ -1,11 +1,11 @@
-"""The peers, written down as public recipes have them.
+"""The peers, implemented as in public recipes.
 
 (b) timm's model and a plain training step: forward, cross-entropy, backward, AdamW with its defaults; tensors contiguous or
-channels_last, eager or compiled; the batch is on the device already. In low precision under autocast, fp16 with a scaler.
+channels_last, eager or compiled; the batch is already on the device. Low precision uses autocast, fp16 a gradient scaler.
 
 (a) The usual CIFAR-10 loop, as in the public ConvMixer, ViT and Mixer repositories for CIFAR-10: images decoded to PIL one by
 one, transformed by torchvision in the workers of a DataLoader, contiguous tensors copied at each step, autocast and a
-gradient scaler on a GPU, the loss and the hits read back with `.item()` in every step.
+gradient scaler on a GPU, loss and number of correct predictions read back with `.item()` in every step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # images and labels ->
 
 
 def plain_step(model: nn.Module, *, device: torch.device, precision: str) -> Step:
-    """One step of training as tutorials write it."""
+    """One training step as in tutorials."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
@@ -50,7 +50,7 @@ def plain_step(model: nn.Module, *, device: torch.device, precision: str) -> Ste
 def timm_step(
     subject: Subject, *, layout: str, compiled: bool, batch_size: int, device: torch.device, precision: str
 ) -> Callable[[], object]:
-    """Peer (b): one step on a batch that is on the device already."""
+    """Peer (b): one step on a batch that is already on the device."""
     model = timm_model(subject).to(device)
     model.to(memory_format=MEMORY_FORMATS[layout])  # type: ignore[call-overload]
     images = torch.randn(batch_size, 3, subject.image_size, subject.image_size)
@@ -63,7 +63,7 @@ def timm_step(
 
 
 class PilImages(Dataset[tuple[Tensor, int]]):
-    """Images in memory that are made PIL images and transformed one by one, as torchvision's CIFAR10 does."""
+    """Images in memory, converted to PIL and transformed one by one, as in torchvision's CIFAR10."""
 
     def __init__(self, split: Split, transform: Callable[[Any], Tensor]) -> None:
         self.images = split.images.permute(0, 2, 3, 1).numpy()
@@ -80,7 +80,7 @@ class PilImages(Dataset[tuple[Tensor, int]]):
 
 
 def usual_loader(split: Split, *, batch_size: int, workers: int) -> DataLoader[tuple[Tensor, int]]:
-    """Flip and RandAugment of the 25-epoch recipe in PIL, then tensors and normalisation."""
+    """Flip and RandAugment of the 25-epoch recipe in PIL, then tensors and normalization."""
     declare_missing_operators()
     from torchvision import transforms
 
@@ -95,7 +95,7 @@ def usual_loader(split: Split, *, batch_size: int, workers: int) -> DataLoader[t
 
 
 def usual_epoch(step: Step, batches: Iterable[tuple[Tensor, Tensor]], *, device: torch.device) -> tuple[float, int]:
-    """Peer (a): the mean loss and the hits of one pass over `batches`, from a loader or lying on the device already."""
+    """Peer (a): mean loss and correct predictions of one pass over `batches`, from a loader or already on the device."""
     total, hits, seen = 0.0, 0, 0
     for images, labels in batches:
         images, labels = images.to(device), labels.to(device)

@@ -1,4 +1,4 @@
-"""How large a GPU benchmark is: as a GPU is measured, or as its logic is proven on a CPU."""
+"""The size of the GPU benchmark: full, or a toy size that checks the logic on a CPU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Scale:
     compiled: tuple[str, ...]  # whose steps are timed under torch.compile, which takes half a minute for each variant
     batch_size: int
     images: int  # of an epoch
-    loader_images: int  # that peer (a) loads with its workers; its epoch is told in proportion
+    loader_images: int  # that peer (a) loads with its workers; its epoch is extrapolated
     kernel_images: int  # of the kernels' table
     kernel_features: int
     kernel_grid: int
@@ -72,8 +72,8 @@ TOY = Scale(
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What one call of the benchmark works with: its sizes, real images if there are any, and when it must be done."""
+class Request:
+    """The request of one call of the benchmark: sizes, real images if there are any, and the deadline."""
 
     scale: Scale
     images: Path | None

@@ -11,40 +11,40 @@ import torch
 from benchmarks import limits
 from benchmarks.ours import our_input, our_step
 from benchmarks.peers import MEMORY_FORMATS, PRECISIONS, timm_step
-from benchmarks.scale import Asked, Scale
+from benchmarks.scale import Request, Scale
 from benchmarks.subjects import SUBJECTS, run_of
-from benchmarks.turns import Contestant, Here, Prepare, Timing, ratio, take_turns
+from benchmarks.turns import Contestant, LocalContestant, Prepare, Timing, ratio, take_turns
 from study.config.variant import Variant
 
-COMPILING_S = 75.0  # that must be left to begin compiling two models
+COMPILING_S = 75.0  # remaining time needed to start compiling two models
 OURS, INPUT = "ours", "data and augmentation"
 
 
-def eager_steps(asked: Asked) -> list[dict[str, Any]]:
+def eager_steps(request: Request) -> list[dict[str, Any]]:
     """Every subject, eager, with the share of data and augmentation and of the machine's limits."""
     found = []
-    machine = measured_limits(asked.scale)
-    for name in asked.scale.subjects:
-        timings = timed(asked, {key: Here(prepare) for key, prepare in eager(asked.scale, name).items()})
-        run = run_of(SUBJECTS[name], batch_size=asked.scale.batch_size, precision=asked.scale.precision)
-        bytes_each = PRECISIONS[asked.scale.precision].itemsize
-        arithmetic, memory = machine.step_seconds(run.model, asked.scale.batch_size, element_bytes=bytes_each)
+    machine = measured_limits(request.scale)
+    for name in request.scale.subjects:
+        timings = timed(request, {key: LocalContestant(prepare) for key, prepare in eager(request.scale, name).items()})
+        run = run_of(SUBJECTS[name], batch_size=request.scale.batch_size, precision=request.scale.precision)
+        bytes_each = PRECISIONS[request.scale.precision].itemsize
+        arithmetic, memory = machine.step_seconds(run.model, request.scale.batch_size, element_bytes=bytes_each)
         mine, feeding = timings[OURS].seconds, timings.pop(INPUT).seconds
         for row in rows(name, timings):
             found.append({**row, "input_share": feeding / mine, "arithmetic_ms": arithmetic * 1e3, "memory_ms": memory * 1e3})
     return found
 
 
-def compiled_steps(asked: Asked) -> list[dict[str, Any]]:
-    """Subjects under torch.compile, peers and ours, for as long as there is time; what was left out is told by name."""
+def compiled_steps(request: Request) -> list[dict[str, Any]]:
+    """Subjects under torch.compile, peers and ours, as long as there is time; subjects that are left out have a row."""
     found: list[dict[str, Any]] = []
-    for name in asked.scale.compiled:
-        if asked.left() < COMPILING_S:
-            found.append({"model": SUBJECTS[name].name, "left_out": "no time was left to compile it"})
+    for name in request.scale.compiled:
+        if request.left() < COMPILING_S:
+            found.append({"model": SUBJECTS[name].name, "left_out": "no time left to compile it"})
             continue
-        variants = dict(compiled(asked, name))
-        ready = {"ours": Here(functools.partial(ours, asked.scale, name)), **variants}
-        found += rows(name, timed(asked, ready))
+        variants = dict(compiled(request, name))
+        ready = {"ours": LocalContestant(functools.partial(ours, request.scale, name)), **variants}
+        found += rows(name, timed(request, ready))
         torch.compiler.reset()
     return found
 
@@ -58,17 +58,20 @@ def eager(scale: Scale, name: str) -> dict[str, Prepare]:
     return {**found, OURS: given(ours, scale, name), INPUT: given(fed, scale, name)}
 
 
-def compiled(asked: Asked, name: str) -> Iterator[tuple[str, Contestant]]:
-    """Compiled variants, each made only while there is time for it."""
+def compiled(request: Request, name: str) -> Iterator[tuple[str, Contestant]]:
+    """Compiled variants, each built only if there is time for it."""
     for layout in MEMORY_FORMATS:
-        if asked.left() < COMPILING_S:
+        if request.left() < COMPILING_S:
             return
-        yield f"timm {layout} compiled", Here(functools.partial(peer, asked.scale, name, layout=layout, compiled=True))
+        yield (
+            f"timm {layout} compiled",
+            LocalContestant(functools.partial(peer, request.scale, name, layout=layout, compiled=True)),
+        )
         variant = Variant(memory_layout=layout, compiled="default")
-        yield f"ours {variant.label}", Here(functools.partial(ours, asked.scale, name, variant=variant))
-        if asked.scale.kind == "cuda":
+        yield f"ours {variant.label}", LocalContestant(functools.partial(ours, request.scale, name, variant=variant))
+        if request.scale.kind == "cuda":
             variant = Variant(memory_layout=layout, compiled="reduce-overhead")
-            yield f"ours {variant.label}", Here(functools.partial(ours, asked.scale, name, variant=variant))
+            yield f"ours {variant.label}", LocalContestant(functools.partial(ours, request.scale, name, variant=variant))
 
 
 def ours(scale: Scale, name: str, *, variant: Variant | None = None) -> tuple[Any, str]:
@@ -95,9 +98,9 @@ def peer(scale: Scale, name: str, *, layout: str, compiled: bool = False) -> tup
     return step, f"{layout}, {'compiled' if compiled else 'eager'}"
 
 
-def timed(asked: Asked, contestants: dict[str, Contestant]) -> dict[str, Timing]:
+def timed(request: Request, contestants: dict[str, Contestant]) -> dict[str, Timing]:
     """All rounds."""
-    return take_turns(contestants, rounds=asked.scale.rounds, others=asked.scale.calls)
+    return take_turns(contestants, rounds=request.scale.rounds, others=request.scale.calls)
 
 
 def rows(name: str, timings: dict[str, Timing]) -> list[dict[str, Any]]:
@@ -109,7 +112,7 @@ def rows(name: str, timings: dict[str, Timing]) -> list[dict[str, Any]]:
             "contestant": contestant,
             "ms": timing.seconds * 1e3,
             "x_ours": str(ratio(timing, mine)),
-            "how": timing.told,
+            "details": timing.description,
         }
         for contestant, timing in timings.items()
     ]
@@ -118,8 +121,8 @@ def rows(name: str, timings: dict[str, Timing]) -> list[dict[str, Any]]:
 def measured_limits(scale: Scale) -> limits.Limits:
     """The rates of this machine at the scale's precision."""
     ready: dict[str, Contestant] = {
-        "product": Here(functools.partial(limits.product, scale.kind, PRECISIONS[scale.precision])),
-        "copy": Here(functools.partial(limits.copying, scale.kind)),
+        "product": LocalContestant(functools.partial(limits.product, scale.kind, PRECISIONS[scale.precision])),
+        "copy": LocalContestant(functools.partial(limits.copying, scale.kind)),
     }
     timings = take_turns(ready, rounds=scale.rounds, others=scale.calls)
     return limits.Limits(

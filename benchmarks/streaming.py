@@ -1,7 +1,7 @@
-"""python -m benchmarks.streaming [--images N]: a large image folder through preparation, a kill in it, and training.
+"""python -m benchmarks.streaming [--images N]: preparation, killed preparation and training of a large image folder.
 
-Through the project's own commands, each in a process of its own: seconds and peak memory of `study.prepare`, what an
-interrupted preparation keeps, and the peak of a worker that trains an epoch, beside a process that only imports torch.
+Runs the project's own commands, each in its own process: seconds and peak memory of `study.prepare`, the time that a killed
+preparation saves when it is repeated, and the peak of a worker that trains an epoch, against a process that only imports torch.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from benchmarks.tables import print_rows, write_json
 from study.records import load_table
 from study.rng import stream
 
-DRAWN = 256  # different images, which the folder repeats; decoding one costs the same each time
-CLASSES, TEST_SHARE = 20, 20  # a twentieth is for testing
+DRAWN = 256  # distinct images, repeated in the folder; decoding costs the same each time
+CLASSES, TEST_SHARE = 20, 20  # one image in twenty is for testing
 SWEEP = """\
-question: what does a worker hold of a large data set?
+question: how much memory does a worker need for a large data set?
 data: {{name: folder, root: {root}, image_size: {size}}}
 device: cpu
 backbone: vit
@@ -45,24 +45,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--size", type=int, default=64, help="pixels (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/streaming.json"))
-    asked = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as place:
-        rows = measured(Path(place), images=asked.images, size=asked.size)
+        rows = measure(Path(place), images=arguments.images, size=arguments.size)
     print_rows(rows)
-    write_json(asked.out, {**circumstances("cpu", threads=1), "images": asked.images, "size": asked.size, "rows": rows})
+    write_json(
+        arguments.out, {**circumstances("cpu", threads=1), "images": arguments.images, "size": arguments.size, "rows": rows}
+    )
     return 0
 
 
-def measured(place: Path, *, images: int, size: int) -> list[dict[str, Any]]:
-    """All steps in order, a row each."""
+def measure(place: Path, *, images: int, size: int) -> list[dict[str, Any]]:
+    """Run all steps in order; one row per step."""
     write_folder(place / "images", images=images, size=size)
     sweep = place / "streaming.yaml"
     sweep.write_text(SWEEP.format(root=place / "images", size=size, patch=size // 4))
     prepare = ["-m", "study.prepare", str(sweep), f"data.cache={place / 'cache'}"]
-    whole = timed(prepare, place)
+    whole = time_command(prepare, place)
     again = ["-m", "study.prepare", str(sweep), f"data.cache={place / 'cache2'}"]
-    cut = timed(again, place, kill_after=whole["seconds"] / 2)
-    rest = timed(again, place)
+    cut = time_command(again, place, kill_after=whole["seconds"] / 2)
+    rest = time_command(again, place)
     launched = [
         "-m",
         "study.launch",
@@ -75,13 +77,13 @@ def measured(place: Path, *, images: int, size: int) -> list[dict[str, Any]]:
         "--runs",
         str(place / "runs"),
     ]
-    trained = timed(launched, place)
+    trained = time_command(launched, place)
     [record] = load_table(place / "runs" / "streaming").to_dict("records")
     return [
-        {"step": "import torch", **timed(["-c", "import torch"], place)},
+        {"step": "import torch", **time_command(["-c", "import torch"], place)},
         {"step": "prepare", **whole},
         {"step": "prepare, killed half-way", **cut},
-        {"step": "prepare, typed again", **rest},
+        {"step": "prepare, repeated", **rest},
         {
             "step": "train an epoch (the worker's peak)",
             "seconds": trained["seconds"],
@@ -93,7 +95,7 @@ def measured(place: Path, *, images: int, size: int) -> list[dict[str, Any]]:
 def write_folder(root: Path, *, images: int, size: int) -> None:
     """An image folder of JPEG files of smooth noise, which compresses like a photograph."""
     draws = stream("streaming benchmark")
-    files = [encoded(draws.random((8, 8, 3)), size) for _ in range(DRAWN)]
+    files = [encode(draws.random((8, 8, 3)), size) for _ in range(DRAWN)]
     for number in range(images):
         split = "test" if number % TEST_SHARE == 0 else "train"
         folder = root / split / f"class{number // TEST_SHARE % CLASSES:02}"
@@ -101,16 +103,16 @@ def write_folder(root: Path, *, images: int, size: int) -> None:
         (folder / f"{number}.jpg").write_bytes(files[number % DRAWN])
 
 
-def encoded(values: np.ndarray[Any, np.dtype[np.float64]], size: int) -> bytes:
-    """A JPEG file of coarse values `h w 3` in [0, 1), enlarged."""
+def encode(values: np.ndarray[Any, np.dtype[np.float64]], size: int) -> bytes:
+    """A JPEG file of coarse values `h w 3` in [0, 1), upsampled."""
     picture = Image.fromarray((values * 255).astype(np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
     written = io.BytesIO()
     picture.save(written, "JPEG", quality=90)
     return written.getvalue()
 
 
-def timed(words: Sequence[str], place: Path, *, kill_after: float | None = None) -> dict[str, Any]:
-    """Seconds and peak resident memory of a Python command; of the greatest of its processes, where it has several."""
+def time_command(words: Sequence[str], place: Path, *, kill_after: float | None = None) -> dict[str, Any]:
+    """Seconds and peak resident memory of a Python command; that of its largest process, if it has several."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
     began = time.perf_counter()
     process = subprocess.Popen([sys.executable, *words], cwd=place, env=environment, start_new_session=True)

@@ -1,4 +1,4 @@
-"""What is timed: four models of the CIFAR-10 size, each as this project builds it and as timm does, with equal parameters."""
+"""The models that are timed: of CIFAR-10 size, each as built by this project and by timm, with equal parameters."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def run_of(subject: Subject, *, batch_size: int, precision: str, images: int = I
 
 
 def facts_of(run: Run) -> DatasetInfo:
-    """What the data of `run_of` are, as random images take them."""
+    """The facts of `run_of`'s data, for random images."""
     return DatasetInfo(
         name=run.data.name,
         digest=run.data.digest,

@@ -1,4 +1,4 @@
-"""Figures on a screen and in a file."""
+"""Tables for the terminal, and JSON files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """The whole file or none."""
+    """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}")
     draft.write_text(json.dumps(content, indent=1, default=str) + "\n")
@@ -24,13 +24,13 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def print_rows(rows: Sequence[dict[str, Any]]) -> None:
-    """Rows of named figures as a table, with a column for every name that occurs."""
+    """Print rows of named values as a table, with a column for every name that occurs."""
     heads = list(dict.fromkeys(name for row in rows for name in row))
     print_table(heads, [[cell(row.get(name)) for name in heads] for row in rows])
 
 
 def cell(value: object) -> str:
-    """A number with three figures that count, anything else as it is, nothing for what is missing."""
+    """A float with three significant digits, an empty cell for a missing value, anything else as it is."""
     if value is None:
         return ""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints a row for each limit; exit status 1 where one is exceeded."""
     parser = argparse.ArgumentParser(prog="benchmarks.time_limits", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/time_limits.json"))
-    asked = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     around = circumstances("cpu", threads=1)
     found = {limit.name: limit.measure() for limit in LIMITS}
     rows = []
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         verdict = "not measured" if seconds is None else "kept" if seconds <= limit.seconds else "EXCEEDED"
         rows.append([limit.name, "" if seconds is None else f"{seconds:.1f} s", f"{limit.seconds:.0f} s", verdict])
     print_table(["", "measured", "limit", "verdict"], rows)
-    write_json(asked.out, {**around, "seconds": found, "limits": {limit.name: limit.seconds for limit in LIMITS}})
+    write_json(arguments.out, {**around, "seconds": found, "limits": {limit.name: limit.seconds for limit in LIMITS}})
     return int(any(row[-1] == "EXCEEDED" for row in rows))
 
 

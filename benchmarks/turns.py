@@ -1,8 +1,7 @@
-"""Contestants take turns, round by round, so that whatever slows the machine down for a while slows them all.
+"""Contestants take turns, round by round, so that a temporary slowdown of the machine affects all of them.
 
-On a CPU each lives in a process of its own, which sleeps while others run: one's memory settings and thread pools can't help
-or hinder another. The figure of a pair is the median over rounds of the ratio within the round, and its spread is the
-quartiles of these ratios.
+On a CPU each contestant runs in its own process, which sleeps while the others run, so that memory settings and thread pools
+don't interfere. A pair is compared by the median over rounds of the ratio within a round, with the quartiles of these ratios.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 
 Work = Callable[[], object]
-Prepare = Callable[[], tuple[Work, str]]  # picklable: it crosses into the contestant's process
+Prepare = Callable[[], tuple[Work, str]]  # picklable: it is sent to the contestant's process
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,10 @@ class Lap:
 
 @dataclass(frozen=True)
 class Timing:
-    """All turns of one contestant, in order, and what it told of itself."""
+    """All turns of one contestant, in order, and its description of itself."""
 
     name: str
-    told: str
+    description: str
     laps: tuple[Lap, ...]
 
     @property
@@ -46,13 +45,13 @@ class Timing:
 
     @property
     def cpu_seconds(self) -> float:
-        """The median turn's processor time, over all threads; it doesn't count the time that others had the processor."""
+        """The median turn's CPU time, summed over threads; time in which other processes had the CPU is not counted."""
         return float(np.median([lap.cpu_seconds for lap in self.laps]))
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as long one takes as another: the median over rounds, and its quartiles."""
+    """The ratio of two contestants' times: median over rounds, and quartiles."""
 
     median: float
     lower: float
@@ -70,30 +69,30 @@ def ratio(slow: Timing, fast: Timing, *, of: str = "seconds") -> Ratio:
 
 
 class Contestant(Protocol):
-    """Something that can take a turn of so many calls."""
+    """Something that can take a turn of a number of calls."""
 
-    told: str
+    description: str
 
     def lap(self, calls: int) -> Lap: ...
 
 
-class Here:
-    """A contestant in this process; on a GPU its turn ends when the device is done."""
+class LocalContestant:
+    """A contestant in this process; on a GPU a turn ends when the device has finished."""
 
     def __init__(self, prepare: Prepare, *, warm_up: int = 2) -> None:
-        self.work, self.told = prepare()
+        self.work, self.description = prepare()
         self.lap(warm_up)
 
     def lap(self, calls: int) -> Lap:
-        synchronise()
+        synchronize()
         clock, cpu = time.perf_counter(), time.process_time()
         for _ in range(calls):
             self.work()
-        synchronise()
+        synchronize()
         return Lap((time.perf_counter() - clock) / calls, (time.process_time() - cpu) / calls)
 
 
-class Elsewhere:
+class ProcessContestant:
     """A contestant in a process of its own, with `threads` threads."""
 
     def __init__(self, prepare: Prepare, *, threads: int) -> None:
@@ -102,7 +101,7 @@ class Elsewhere:
         self.process = context.Process(target=serve, args=(end, prepare, threads), daemon=True)
         self.process.start()
         end.close()
-        self.told: str = self.line.recv()
+        self.description: str = self.line.recv()
 
     def lap(self, calls: int) -> Lap:
         self.line.send(calls)
@@ -116,10 +115,10 @@ class Elsewhere:
 
 
 def serve(line: Connection, prepare: Prepare, threads: int) -> None:
-    """The contestant's process: takes a turn whenever asked, until the line is closed."""
+    """The contestant's process: takes a turn for each request, until the connection is closed."""
     torch.set_num_threads(threads)
-    contestant = Here(prepare)
-    line.send(contestant.told)
+    contestant = LocalContestant(prepare)
+    line.send(contestant.description)
     while True:
         try:
             calls = line.recv()
@@ -129,33 +128,33 @@ def serve(line: Connection, prepare: Prepare, threads: int) -> None:
 
 
 @contextmanager
-def elsewhere(prepared: Mapping[str, Prepare], *, threads: int) -> Iterator[dict[str, Contestant]]:
-    """The contestants by name, each in its process, started one after the other and ended with the block."""
+def start_processes(prepared: Mapping[str, Prepare], *, threads: int) -> Iterator[dict[str, Contestant]]:
+    """The contestants by name, each in its own process; started one after the other, ended with the block."""
     started: dict[str, Contestant] = {}
     try:
         for name, prepare in prepared.items():
-            started[name] = Elsewhere(prepare, threads=threads)
+            started[name] = ProcessContestant(prepare, threads=threads)
         yield started
     finally:
         for contestant in started.values():
-            assert isinstance(contestant, Elsewhere)
+            assert isinstance(contestant, ProcessContestant)
             contestant.close()
 
 
 def take_turns(
     contestants: Mapping[str, Contestant], *, rounds: int, calls: Mapping[str, int] | None = None, others: int = 1
 ) -> dict[str, Timing]:
-    """`rounds` rounds over all contestants, forward, then backward; each takes its `calls` a turn, or as many as `others`."""
+    """`rounds` rounds over all contestants, in alternating order; a turn has `calls[name]` calls, or `others` by default."""
     laps: dict[str, list[Lap]] = {name: [] for name in contestants}
     order: Sequence[str] = list(contestants)
     for turn in range(rounds):
         for name in order if turn % 2 == 0 else reversed(order):
             laps[name].append(contestants[name].lap((calls or {}).get(name, others)))
-    return {name: Timing(name, contestants[name].told, tuple(found)) for name, found in laps.items()}
+    return {name: Timing(name, contestants[name].description, tuple(found)) for name, found in laps.items()}
 
 
-def synchronise() -> None:
-    """Wait for a GPU, where there is one in use."""
+def synchronize() -> None:
+    """Wait for the GPU, if one is in use."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
 

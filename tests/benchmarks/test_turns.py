@@ -12,7 +12,7 @@ import torch
 from benchmarks import cpu, gpu, limits, wheels
 from benchmarks.peers import plain_step, usual_epoch
 from benchmarks.subjects import SUBJECTS, facts_of, run_of
-from benchmarks.turns import Here, Lap, Timing, elsewhere, ratio, take_turns
+from benchmarks.turns import Lap, LocalContestant, Timing, ratio, start_processes, take_turns
 from study.data.random_images import make_random_splits
 from study.data.torchvision_schema import declare_missing_operators
 
@@ -20,25 +20,25 @@ declare_missing_operators()
 
 
 class Scripted:
-    """A contestant whose turns are known, and who notes when it was asked."""
+    """A contestant whose turns are known, and which records its turns."""
 
-    def __init__(self, name: str, seconds: list[float], asked: list[tuple[str, int]]):
-        self.name, self.seconds, self.asked, self.told = name, iter(seconds), asked, f"{name} told"
+    def __init__(self, name: str, seconds: list[float], turns: list[tuple[str, int]]):
+        self.name, self.seconds, self.turns, self.description = name, iter(seconds), turns, f"described as {name}"
 
     def lap(self, calls: int) -> Lap:
-        self.asked.append((self.name, calls))
+        self.turns.append((self.name, calls))
         seconds = next(self.seconds)
         return Lap(seconds, seconds * 2)
 
 
 def test_rounds_alternate_their_order():
-    """Who goes first in one round goes last in the next, and each takes the calls that it was given."""
-    asked: list[tuple[str, int]] = []
-    contestants = {name: Scripted(name, [1.0] * 3, asked) for name in "abc"}
+    """Who goes first in one round goes last in the next, and each makes its number of calls."""
+    turns: list[tuple[str, int]] = []
+    contestants = {name: Scripted(name, [1.0] * 3, turns) for name in "abc"}
     timings = take_turns(contestants, rounds=3, calls={"b": 7}, others=2)
-    assert [name for name, _ in asked] == list("abccbaabc")
-    assert dict(asked) == {"a": 2, "b": 7, "c": 2}
-    assert timings["a"].told == "a told" and len(timings["a"].laps) == 3
+    assert [name for name, _ in turns] == list("abccbaabc")
+    assert dict(turns) == {"a": 2, "b": 7, "c": 2}
+    assert timings["a"].description == "described as a" and len(timings["a"].laps) == 3
 
 
 def test_a_ratio_is_the_median_within_rounds():
@@ -53,14 +53,14 @@ def sleeping() -> tuple[object, str]:
     return (lambda: sum(range(10**5))), f"{torch.get_num_threads()} threads"
 
 
-def test_contestants_elsewhere_have_processes_of_their_own():
+def test_contestants_in_processes_have_one_each():
     """With the threads they were given; the processes are gone afterwards."""
-    with elsewhere({"one": sleeping, "two": sleeping}, threads=1) as started:
+    with start_processes({"one": sleeping, "two": sleeping}, threads=1) as started:
         timings = take_turns(started, rounds=2)
         processes = [contestant.process for contestant in started.values()]
         assert len({process.pid for process in processes}) == 2
     assert not any(process.is_alive() for process in processes)
-    assert timings["one"].told == "1 threads" and all(lap.seconds > 0 for lap in timings["two"].laps)
+    assert timings["one"].description == "1 threads" and all(lap.seconds > 0 for lap in timings["two"].laps)
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
@@ -86,12 +86,12 @@ def test_the_usual_loop_counts_what_it_saw():
     assert 0 < loss < 20 and 0 <= hits <= 6
 
 
-def test_a_toy_benchmark_tells_targets_limits_and_shares(tmp_path, capsys):
+def test_a_toy_benchmark_prints_targets_limits_and_shares(tmp_path, capsys):
     """One round over one toy model, in processes: a table, a summary, and JSON with every turn."""
     out = tmp_path / "found.json"
     assert cpu.main(["toy_convmixer", "--batch-size", "4", "--rounds", "1", "--threads", "1", "--out", str(out)]) == 0
-    told = capsys.readouterr().out
-    assert "x peer (b) contiguous eager" in told and "of the machine's limit" in told
+    printed = capsys.readouterr().out
+    assert "x peer (b) contiguous eager" in printed and "of the machine's limit" in printed
     (measured,) = json.loads(out.read_text())["measured"]
     assert set(measured["timings"]) >= {"ours", "timm contiguous", "timm channels_last", "data and augmentation"}
     assert all(len(timing["laps"]) == 1 for timing in measured["timings"].values())
@@ -100,14 +100,14 @@ def test_a_toy_benchmark_tells_targets_limits_and_shares(tmp_path, capsys):
 def test_a_part_that_fails_costs_no_other():
     """Its error becomes its row."""
 
-    def broken(asked):
+    def broken(request):
         raise RuntimeError("no such kernel\nand much more")
 
-    assert gpu.taken("broken", broken, None) == [{"failed": "RuntimeError: no such kernel"}]
+    assert gpu.run_part("broken", broken, None) == [{"failed": "RuntimeError: no such kernel"}]
 
 
 def test_missing_packages_come_from_wheels(tmp_path, monkeypatch):
-    """A package that isn't installed is imported from a wheel; without wheels its name is told."""
+    """A package that isn't installed is imported from a wheel; without wheels the error names it."""
     monkeypatch.setattr(wheels, "NEEDED", ("brought_along",))
     monkeypatch.setattr(wheels, "FOLDER", tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -124,7 +124,7 @@ def test_missing_packages_come_from_wheels(tmp_path, monkeypatch):
 def test_a_contestant_warms_up():
     """A contestant's first calls are no turn."""
     calls = []
-    here = Here(lambda: (lambda: calls.append(1), "told"), warm_up=3)
+    here = LocalContestant(lambda: (lambda: calls.append(1), "description"), warm_up=3)
     assert len(calls) == 3
     here.lap(4)
     assert len(calls) == 7
