@@ -30,7 +30,7 @@ import numpy as np
 from study.atomic_io import flush, whole_file
 from study.data.dataset_info import SourceInfo
 from study.data.images import Pixels
-from study.data.stratified_order import Integers
+from study.data.stratified_order import Int64Array
 from study.errors import Problem, UserError
 
 STORED_PARTS = ("train", "test")
@@ -44,8 +44,8 @@ class StoredArrays:
     """A source's content by part ("train", "test"): images uint8 `n c h w`, labels int64 `n`, source positions `n`."""
 
     images: dict[str, Pixels]
-    labels: dict[str, Integers]
-    order: dict[str, Integers]
+    labels: dict[str, Int64Array]
+    order: dict[str, Int64Array]
 
 
 def short_hash(*words: object) -> str:

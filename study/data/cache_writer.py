@@ -12,9 +12,9 @@ from study.atomic_io import flush
 from study.data.cache import ReportProgress, publish_store, require_disk_space
 from study.data.dataset_info import SourceInfo
 from study.data.images import Pixels, resize_array
-from study.data.stratified_order import Integers, draw_stratified_order
+from study.data.stratified_order import Int64Array, draw_stratified_order
 
-ImageArrays = Mapping[str, tuple[Pixels, Integers]]  # per stored part: images `n h w c`, labels `n`
+ImageArrays = Mapping[str, tuple[Pixels, Int64Array]]  # per stored part: images `n h w c`, labels `n`
 
 _ROWS_PER_REPORT = 256
 
@@ -46,7 +46,7 @@ class PixelFile:
             os.fsync(file.fileno())
 
 
-def write_labels(building: Path, part: str, labels: Integers) -> Integers:
+def write_labels(building: Path, part: str, labels: Int64Array) -> Int64Array:
     """Write a part's order and its labels in that order; returns the order."""
     order = draw_stratified_order(labels, part)
     for path, array in ((building / f"{part}_order.npy", order), (building / f"{part}_labels.npy", labels[order])):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.config.options import DataOptions
-from study.data.stratified_order import Integers
+from study.data.stratified_order import Int64Array
 from study.errors import Problem, UserError
 
 _LISTED = 8  # classes or labels per problem
@@ -99,7 +99,7 @@ def locate_splits(info: DatasetInfo) -> dict[str, tuple[str, slice]]:
     }
 
 
-def check_labels(info: DatasetInfo, labels: Mapping[str, Integers]) -> None:
+def check_labels(info: DatasetInfo, labels: Mapping[str, Int64Array]) -> None:
     """Raise UserError for labels `n` (by stored array, in stored order) outside the classes, and splits that lack a class."""
     problems = [
         Problem(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from study.data.stratified_order import Integers
+from study.data.stratified_order import Int64Array
 from study.errors import Problem, UserError
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif")
@@ -33,7 +33,7 @@ class FolderScan:
     root: Path
     class_names: tuple[str, ...]
     files: dict[str, list[str]]
-    labels: dict[str, Integers]
+    labels: dict[str, Int64Array]
     key: str
 
 

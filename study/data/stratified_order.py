@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from study.rng import stream
 
-Integers = npt.NDArray[np.int64]
+Int64Array = npt.NDArray[np.int64]
 
 
-def draw_stratified_order(labels: Integers, split: str) -> Integers:
+def draw_stratified_order(labels: Int64Array, split: str) -> Int64Array:
     """An order `n` of the positions of `labels` `n` in which every stretch holds the classes in proportion.
 
     Where all classes have equally many images, a prefix of k images per class holds exactly k of each; otherwise a

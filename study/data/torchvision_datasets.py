@@ -21,7 +21,7 @@ from study.data.cache import STORED_PARTS
 from study.data.cache_writer import ImageArrays
 from study.data.dataset_info import SourceInfo
 from study.data.images import Pixels
-from study.data.stratified_order import Integers
+from study.data.stratified_order import Int64Array
 from study.errors import Problem, UserError
 
 
@@ -78,7 +78,7 @@ def read_published(published: PublishedDataset, root: Path) -> ImageArrays:
     return parts
 
 
-def _read_part(published: PublishedDataset, root: Path, part: str) -> tuple[Pixels, Integers]:
+def _read_part(published: PublishedDataset, root: Path, part: str) -> tuple[Pixels, Int64Array]:
     """Images uint8 `n h w c` and labels int64 `n` of one part."""
     from study.data.torchvision_schema import declare_missing_operators
 

@@ -1,4 +1,4 @@
-"""timm imports torchvision, whose import needs two operators declared beside a CPU torch."""
+"""timm imports torchvision, whose import needs two operators declared with a CPU build of torch."""
 
 from study.data.torchvision_schema import declare_missing_operators
 

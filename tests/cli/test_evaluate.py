@@ -1,4 +1,4 @@
-"""Weights are judged as published figures were: timm's transform and model are the oracle."""
+"""Weights are evaluated as in their publication: timm's transform and model are the oracle."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from study.data.image_folder import scan_folder
 from study.data.preprocessing import PUBLISHED_PREPROCESSING, Preprocessing
 from study.data.splits import load_splits
 from study.data.torchvision_schema import declare_missing_operators
-from study.evaluate import candidate, judge, main, parser
+from study.evaluate import evaluate_weights, main, parser, resolve_model
 from study.planning.sweep_plan import make_plan
 from study.prepare import prepare_data
 from study.training.checkpoint import Checkpoints
@@ -41,8 +41,8 @@ SIZES = ((90, 70), (70, 90), (64, 64), (301, 57))
 TIMM_NAMES = {"convmixer_768_32": "convmixer_768_32", "vit_tiny_patch16": "vit_tiny_patch16_224", "mixer_s32": "mixer_s32_224"}
 
 
-def picture(seed: int, size: tuple[int, int]) -> Image.Image:
-    """Smooth colours with noise, so that resizing and cropping matter."""
+def make_image(seed: int, size: tuple[int, int]) -> Image.Image:
+    """Smooth colors with noise, so that resizing and cropping matter."""
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize(size)
     noise = random.integers(-20, 20, (size[1], size[0], 3))
@@ -50,51 +50,52 @@ def picture(seed: int, size: tuple[int, int]) -> Image.Image:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    """A folder train/<class>, val/<class> of pictures of several sizes and formats."""
-    root = tmp_path_factory.mktemp("pictures")
+def image_folder(tmp_path_factory) -> Path:
+    """A folder train/<class>, val/<class> of images of several sizes and formats."""
+    root = tmp_path_factory.mktemp("images")
     for part, count in (("train", 16), ("val", 4)):
         for label, name in enumerate(CLASSES):
             (root / part / name).mkdir(parents=True)
             for index in range(count):
                 suffix = ("png", "jpg")[index % 2]
-                picture(100 * label + index + len(part), SIZES[index % 4]).save(root / part / name / f"{index}.{suffix}")
+                make_image(100 * label + index + len(part), SIZES[index % 4]).save(root / part / name / f"{index}.{suffix}")
     return root
 
 
-def timms(variant: str) -> torch.nn.Module:
+def build_timm(variant: str) -> torch.nn.Module:
     """timm's model of a variant with random weights and three classes; small, where it can be."""
     torch.manual_seed(3)
     if variant.startswith("convmixer"):
         return ConvMixer(dim=32, depth=2, kernel_size=7, patch_size=7, num_classes=3, act_layer=torch.nn.ReLU).eval()
-    shallow = {"depth": 2} if variant.startswith("vit") else {}
+    shallow = {"depth": 2} if variant.startswith("vit") else {"num_blocks": 2}
     return timm.create_model(TIMM_NAMES[variant], num_classes=3, **shallow).eval()
 
 
-SETTINGS = {"convmixer_768_32": ["dim=32", "depth=2"], "vit_tiny_patch16": ["depth=2"], "mixer_s32": []}
+SETTINGS = {"convmixer_768_32": ["dim=32", "depth=2"], "vit_tiny_patch16": ["depth=2"], "mixer_s32": ["depth=2"]}
 
 
 @pytest.mark.parametrize("variant", SETTINGS)
-def test_predictions_are_those_of_timms_transform_and_model(variant, pictures, tmp_path):
-    """A checkpoint as timm saves it, judged here, gives timm's class and probability for every picture."""
-    model = timms(variant)
+def test_predictions_are_those_of_timms_transform_and_model(variant, image_folder, tmp_path):
+    """A checkpoint as timm saves it gives timm's class and probability for every image."""
+    model = build_timm(variant)
     weights = tmp_path / "weights.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, weights)
-    words = ["--weights", str(weights), "--data", str(pictures), "--backbone", variant, "--batch-size", "5"]
+    words = ["--weights", str(weights), "--data", str(image_folder), "--backbone", variant, "--batch-size", "5"]
     arguments = parser().parse_args([*words, "num_classes=3", *SETTINGS[variant]])
-    found, folder = candidate(weights, arguments), scan_evaluation_folder(pictures)
-    judged = judge(found, load_weights(weights, found.spec), folder=folder, device=DeviceChoice("cpu"), arguments=arguments)
+    found, folder = resolve_model(weights, arguments), scan_evaluation_folder(image_folder)
+    state = load_weights(weights, found.spec)
+    result = evaluate_weights(found, state, folder=folder, device=DeviceChoice("cpu"), arguments=arguments)
     config = timm.get_pretrained_cfg(TIMM_NAMES[variant]).to_dict()
     transform = create_transform(**resolve_data_config(pretrained_cfg=config), is_training=False)
     inputs = torch.stack([transform(Image.open(folder.root / file).convert("RGB")) for file in folder.files])
     with torch.inference_mode():
         probability, predicted = model(inputs).softmax(dim=1).max(dim=1)
-    assert judged.predictions.predicted.tolist() == predicted.tolist()
-    np.testing.assert_allclose(judged.predictions.probability, probability.numpy(), rtol=1e-4)
-    assert judged.predictions.label.tolist() == [label for label in range(3) for _ in range(4)]
+    assert result.predictions.predicted.tolist() == predicted.tolist()
+    np.testing.assert_allclose(result.predictions.probability, probability.numpy(), rtol=1e-4)
+    assert result.predictions.label.tolist() == [label for label in range(3) for _ in range(4)]
 
 
-def test_every_variant_is_prepared_as_timm_prepares_it():
+def test_every_variant_has_timms_preprocessing():
     """Mean, deviation, crop and interpolation are those of timm's default configuration, for every name timm has."""
     assert set(PUBLISHED_PREPROCESSING) == set(variants())
     compared = 0
@@ -113,8 +114,8 @@ def test_every_variant_is_prepared_as_timm_prepares_it():
 @pytest.mark.parametrize("name", ["convmixer_768_32", "vit_tiny_patch16", "mixer_s32"])
 def test_pixels_are_timms(name, size, tmp_path):
     """Sizes wide, tall, small and equal to the target: after the transform every pixel is timm's, bit for bit."""
-    path = tmp_path / "picture.png"
-    picture(1, size).save(path)
+    path = tmp_path / "image.png"
+    make_image(1, size).save(path)
     config = timm.get_pretrained_cfg(TIMM_NAMES[name]).to_dict()
     transform = create_transform(
         224, is_training=False, interpolation=config["interpolation"], crop_pct=config["crop_pct"], normalize=False
@@ -123,11 +124,11 @@ def test_pixels_are_timms(name, size, tmp_path):
     assert np.array_equal(pixels, transform(Image.open(path).convert("RGB")).numpy())
 
 
-def test_kept_weights_give_the_recorded_accuracy(pictures, tmp_path, capsys, monkeypatch):
-    """Weights that a run kept, judged on the run's own test folder without another word: its recorded figures."""
+def test_saved_weights_give_the_recorded_accuracy(image_folder, tmp_path, capsys, monkeypatch):
+    """Weights saved by a run, evaluated on the run's own test folder without other arguments, give its recorded results."""
     monkeypatch.chdir(tmp_path)
     Path("sweep.yaml").write_text(
-        f"question: kept?\nbackbone: convmixer\ndata: {{name: folder, root: {pictures}, image_size: 16}}\n"
+        f"question: saved?\nbackbone: convmixer\ndata: {{name: folder, root: {image_folder}, image_size: 16}}\n"
         "model: {dim: 8, depth: 1, patch_size: 4, kernel_size: 3}\n"
         "train: {epochs: 2, batch_size: 8, keep: last}\nseeds: [0]\n"
     )
@@ -146,29 +147,36 @@ def test_kept_weights_give_the_recorded_accuracy(pictures, tmp_path, capsys, mon
     assert isinstance(outcome, Outcome) and outcome.status == "done"
     weights = tmp_path / "weights" / "run.safetensors"
     save_weights(weights, planned.run, weights=outcome.weights, facts=splits.info, writer="1-0-0")
-    assert main(["--weights", str(weights), "--data", str(pictures), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["top1"] == outcome.test_accuracy
-    assert told["loss"] == pytest.approx(outcome.test_loss, rel=1e-5)
-    assert told["images"] == len(scan_folder(pictures).labels["test"])
+    assert main(["--weights", str(weights), "--data", str(image_folder), "--json"]) == 0
+    output = json.loads(capsys.readouterr().out)
+    assert output["top1"] == outcome.test_accuracy
+    assert output["loss"] == pytest.approx(outcome.test_loss, rel=1e-5)
+    assert output["images"] == len(scan_folder(image_folder).labels["test"])
 
 
-def test_the_screen_says_what_was_done(pictures, tmp_path, capsys):
-    """Top-1, the number of images, the preprocessing and the weights' digest are on the screen; status 0."""
+def test_the_output_describes_the_evaluation(image_folder, tmp_path, capsys):
+    """Top-1, the number of images, the preprocessing and the weights' digest are printed; status 0."""
     spec = specify("vit_tiny_patch16", {"num_classes": 3, "depth": 1, "image_size": 32})
     save_file(to_timm(_random_state(spec), "vit"), tmp_path / "w.safetensors")
-    words = ["--weights", str(tmp_path / "w.safetensors"), "--data", str(pictures / "val"), "--backbone", "vit_tiny_patch16"]
+    words = [
+        "--weights",
+        str(tmp_path / "w.safetensors"),
+        "--data",
+        str(image_folder / "val"),
+        "--backbone",
+        "vit_tiny_patch16",
+    ]
     assert main([*words, "num_classes=3", "depth=1", "image_size=32", "--device", "cpu"]) == 0
     screen = capsys.readouterr().out
-    for told in (
+    for output in (
         "top-1",
         "n = 12 images of 3 classes",
         "shorter side to 35 px (bicubic, antialiased), center crop of 32 px",
         "mean 0.5 0.5 0.5",
         "sha256",
     ):
-        assert told in screen
-    assert "top-5" not in screen  # of three classes it says nothing
+        assert output in screen
+    assert "top-5" not in screen  # which is 100 % of three classes
 
 
 def _random_state(spec) -> dict[str, torch.Tensor]:
@@ -179,7 +187,7 @@ TINY = ["num_classes=3", "depth=1", "image_size=32"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "words", "told"),
+    ("kind", "words", "output"),
     [
         (
             "other",
@@ -188,41 +196,41 @@ TINY = ["num_classes=3", "depth=1", "image_size=32"]
         ),
         ("short", ["--backbone", "vit_tiny_patch16", *TINY], ["1 missing: head.norm.bias"]),
         ("pickle", ["--backbone", "vit_tiny_patch16", *TINY], ["pickled objects", "convert it to safetensors"]),
-        ("torn", ["--backbone", "vit_tiny_patch16", *TINY], ["not a readable weights file"]),
+        ("truncated", ["--backbone", "vit_tiny_patch16", *TINY], ["not a readable weights file"]),
         ("missing", ["--backbone", "vit_tiny_patch16", *TINY], ["no such weights file"]),
         ("right", ["--backbone", "vit_tiny_patch17", *TINY], ["did you mean 'vit_tiny_patch16'?"]),
-        ("right", ["--backbone", "vit_tiny_patch16"], ["tells 1,000 classes apart, and the folder has 3"]),
-        ("right", [], ["do not say which model they are of"]),
+        ("right", ["--backbone", "vit_tiny_patch16"], ["the model has 1,000 classes, and the folder has 3"]),
+        ("right", [], ["doesn't say which model these weights are of"]),
         ("right", ["--backbone", "vit", *TINY, "dim=192", "patch_size=16"], ["give --mean and --std"]),
         ("right", ["--backbone", "vit_tiny_patch16", *TINY, "dpth=1"], ["did you mean 'depth'?"]),
     ],
 )
-def test_mistakes_are_one_screen_and_nothing_is_judged(kind, words, told, pictures, tmp_path, capsys):
-    """Weights of another model, incomplete, torn or with pickled objects, unknown names: status 2, what was expected."""
+def test_mistakes_fit_one_screen_and_nothing_is_evaluated(kind, words, output, image_folder, tmp_path, capsys):
+    """Weights of another model, incomplete, truncated or with pickled objects, unknown names: status 2 and a reason."""
     state = _random_state(specify("vit_tiny_patch16", {"num_classes": 3, "depth": 1, "image_size": 32}))
     path = tmp_path / ("w.pt" if kind == "pickle" else "w.safetensors")
     if kind == "pickle":
-        torch.save({"model": timms("vit_tiny_patch16")}, path)
+        torch.save({"model": build_timm("vit_tiny_patch16")}, path)
     elif kind == "other":
         save_file({"stem.weight": torch.zeros(3)}, path)
     elif kind == "short":
         save_file({name: tensor for name, tensor in state.items() if name != "head.norm.bias"}, path)
     elif kind != "missing":
         save_file(state, path)
-    if kind == "torn":
+    if kind == "truncated":
         path.write_bytes(path.read_bytes()[:1000])
-    assert main(["--weights", str(path), "--data", str(pictures), *words]) == 2
+    assert main(["--weights", str(path), "--data", str(image_folder), *words]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and "Traceback" not in captured.err
     assert len(captured.err.splitlines()) < 24
-    for word in told:
+    for word in output:
         assert word in captured.err
 
 
-def test_pictures_that_cannot_be_read_are_named(pictures, tmp_path, capsys):
-    """A broken file ends the evaluation with its path; no figure of the rest is told."""
+def test_unreadable_images_are_named(image_folder, tmp_path, capsys):
+    """An unreadable file ends the evaluation with its path; no result of the others is printed."""
     (tmp_path / "data" / "a").mkdir(parents=True)
-    (tmp_path / "data" / "a" / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "data" / "a" / "broken.jpg").write_bytes(b"no image")
     state = _random_state(specify("vit_tiny_patch16", {"num_classes": 1, "depth": 1, "image_size": 32}))
     save_file(state, tmp_path / "w.safetensors")
     words = ["--weights", str(tmp_path / "w.safetensors"), "--data", str(tmp_path / "data"), "--backbone", "vit_tiny_patch16"]
