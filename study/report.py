@@ -21,7 +21,7 @@ from study.cli.arguments import add_sweep_arguments, command_parser, suggest_lau
 from study.cli.console import open_console
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, handle_user_errors
-from study.reporting.figures.figure_files import FORMATS
+from study.reporting.figures.figure_files import FIGURE_FORMATS
 from study.reporting.figures.style import STYLES
 from study.reporting.provenance import describe_progress
 from study.reporting.report_folder import DrawnReport, draw_report
@@ -46,9 +46,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--formats",
         type=_parse_formats,
-        default=tuple(FORMATS),
+        default=tuple(FIGURE_FORMATS),
         metavar="LIST",
-        help=f"formats of the figures, separated by commas (default: {','.join(FORMATS)}); SVG is always written",
+        help=f"formats of the figures, separated by commas (default: {','.join(FIGURE_FORMATS)}); SVG is always written",
     )
     return parser
 
@@ -56,8 +56,8 @@ def parser() -> argparse.ArgumentParser:
 def _parse_formats(word: str) -> tuple[str, ...]:
     formats = tuple(word.split(","))
     for name in formats:
-        if name not in FORMATS:
-            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(FORMATS)}")
+        if name not in FIGURE_FORMATS:
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(FIGURE_FORMATS)}")
     return formats
 
 
@@ -100,7 +100,6 @@ def _read_study(word: str, arguments: argparse.Namespace) -> tuple[StudyTables, 
 
 
 def _print_summary(report: DrawnReport, console: Console) -> None:
-    """The report in the terminal: table of cells, progress, answer, and where its files are."""
     lines = [describe_progress(report.findings), *report.findings.across[:2]]
     for part in report.findings.parts:
         content = build_cells(part).content

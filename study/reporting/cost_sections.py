@@ -14,7 +14,7 @@ from study.analysis.findings import StudyPart
 from study.analysis.study_results import Unavailable
 from study.reporting.text_tables import (
     Column,
-    Section,
+    ReportSection,
     TableRow,
     build_table,
     factor_columns,
@@ -26,7 +26,7 @@ from study.reporting.text_tables import (
 )
 
 
-def build_costs(part: StudyPart) -> Section:
+def build_costs(part: StudyPart) -> ReportSection:
     """Every cell's costs, and whether it is on the Pareto front of each."""
     reading = (
         "On the front: no cell of equal or lower cost has a higher mean accuracy; in parentheses the share of plausible means "
@@ -34,16 +34,15 @@ def build_costs(part: StudyPart) -> Section:
     )
     fronts = {cost: found for cost in list_costs(part.table) if isinstance(found := part.front(cost), pd.DataFrame)}
     if not fronts:
-        return Section("cost", "Accuracy and cost", Unavailable("No run has both an accuracy and a cost."), reading)
+        return ReportSection("cost", "Accuracy and cost", Unavailable("No run has both an accuracy and a cost."), reading)
     factors = list(part.levels)
     columns = [*factor_columns(factors), percent_column("test accuracy (%)", "mean")]
     for cost, found in fronts.items():
         columns += _list_front_columns(cost, found, factors)
-    return Section("cost", "Accuracy and cost", build_table(part.cells[part.cells["n"] > 0], columns), reading)
+    return ReportSection("cost", "Accuracy and cost", build_table(part.cells[part.cells["n"] > 0], columns), reading)
 
 
 def _list_front_columns(cost: str, found: pd.DataFrame, factors: list[str]) -> list[Column]:
-    """A cost, and whether the cell is on its front."""
     find = index_rows(found, factors)
 
     def format_cost(row: TableRow) -> str:
@@ -65,7 +64,7 @@ def _format_cost(price: float, cost: str) -> str:
     return labels.format_amount(float(to_column_units(np.array([price]), cost)[0]))
 
 
-def build_cost_curves(part: StudyPart) -> Iterator[Section]:
+def build_cost_curves(part: StudyPart) -> Iterator[ReportSection]:
     """Accuracy over every cost that varies along the layout's axis: over its whole range, and at equal cost."""
     areas = {cost: part.area(cost) for cost in list_costs(part.table)}
     reason = Unavailable("No curve of accuracy over a cost was measured: no cost varies along one.")
@@ -78,11 +77,10 @@ def build_cost_curves(part: StudyPart) -> Iterator[Section]:
             yield _build_curve_means(part, cost, area)
             yield _build_equal_costs(part, cost)
     if not known:
-        yield Section("curves", "Accuracy over cost", reason, "")
+        yield ReportSection("curves", "Accuracy over cost", reason, "")
 
 
-def _build_curve_means(part: StudyPart, cost: str, area: pd.DataFrame) -> Section:
-    """The mean of each curve over the common range of one cost, and its power law."""
+def _build_curve_means(part: StudyPart, cost: str, area: pd.DataFrame) -> ReportSection:
     name = labels.format_option(cost)
     reading = (
         f"One curve per row, along the {labels.format_option(part.layout.along)}. Mean: area under accuracy over the logarithm "
@@ -109,11 +107,10 @@ def _build_curve_means(part: StudyPart, cost: str, area: pd.DataFrame) -> Sectio
             "size from the fit."
         )
     content = build_table(clip_intervals(area), columns)
-    return Section(_name_file("curves", cost), f"Accuracy over {name}", content, reading, list_notes(area))
+    return ReportSection(_name_file("curves", cost), f"Accuracy over {name}", content, reading, list_notes(area))
 
 
 def _list_power_law_columns(fit: pd.DataFrame, factors: list[str]) -> list[Column]:
-    """The exponent of each curve with its interval, and its misfit."""
     find = index_rows(fit, factors)
 
     def format_exponent(row: TableRow) -> str:
@@ -130,8 +127,7 @@ def _list_power_law_columns(fit: pd.DataFrame, factors: list[str]) -> list[Colum
     return [Column("exponent (95 % interval)", format_exponent), Column("misfit", format_misfit)]
 
 
-def _build_equal_costs(part: StudyPart, cost: str) -> Section:
-    """The accuracy of each curve at equal cost, interpolated between the cells that were measured."""
+def _build_equal_costs(part: StudyPart, cost: str) -> ReportSection:
     name = labels.format_option(cost)
     reading = (
         f"Interpolated between cells, linearly in the logarithm of the {name}, at both ends and in the middle of the range "
@@ -141,17 +137,16 @@ def _build_equal_costs(part: StudyPart, cost: str) -> Section:
     section = (_name_file("equal", cost), f"Accuracy at equal {name}")
     found = part.at_budget(cost)
     if found.empty:
-        return Section(*section, Unavailable("The curves have no range of costs in common."), reading)
+        return ReportSection(*section, Unavailable("The curves have no range of costs in common."), reading)
     others = [factor for factor in part.levels if factor != part.layout.along]
     columns = factor_columns(others)
     clipped = clip_intervals(found)
     for budget in clipped["budget"].unique():
         columns += _list_budget_columns(_format_cost(float(budget), cost), clipped[clipped["budget"] == budget], others)
-    return Section(*section, build_table(found.drop_duplicates(others), columns), reading, list_notes(found))
+    return ReportSection(*section, build_table(found.drop_duplicates(others), columns), reading, list_notes(found))
 
 
 def _list_budget_columns(budget: str, rows: pd.DataFrame, factors: list[str]) -> list[Column]:
-    """The accuracy at one cost, and its difference to the reference."""
     find = index_rows(rows, factors)
 
     def format_accuracy(row: TableRow) -> str:

@@ -6,6 +6,7 @@ by itables; together they are about 1.6 MB, a third of Plotly alone, and neither
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from importlib import resources
@@ -49,6 +50,7 @@ def inline_svg(svg: str, *, place: int) -> Markup:
     return Markup(re.sub(r"(?<=: )#[0-9a-f]{6}\b", lambda found: _VARIABLES.get(found[0], found[0]), text))
 
 
+@functools.cache
 def bundle_vega() -> Markup:
     """The script that gives a page `vegaEmbed`."""
     version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])

@@ -20,7 +20,6 @@ from study.analysis.cell_means import clip_intervals
 from study.analysis.cost_columns import SIZE_COLUMNS, SPEED_COLUMNS, list_costs
 from study.analysis.factor_layout import group_rows
 from study.analysis.findings import Findings, StudyPart
-from study.analysis.labels import format_cell
 from study.reporting.figures.cost_plots import compute_median_cost
 from study.reporting.figures.panels import Series, list_series
 from study.reporting.figures.style import MARKS
@@ -67,7 +66,7 @@ def _list_runs(part: StudyPart, factors: Sequence[str], costs: list[str]) -> pd.
         {
             "id": done["run_id"],
             "cell": [_name_cell(part, key) for key in read_cells(done, list(part.levels))],
-            "series": [format_cell(factors, key) for key in read_cells(done, factors)],
+            "series": [labels.format_cell(factors, key) for key in read_cells(done, factors)],
             "seed": done["seed"],
             **{name: 100 * done[name] for name in _ACCURACIES if name in done},
             **{name: done[name] for name in costs},
@@ -87,7 +86,7 @@ def _list_cells(part: StudyPart, factors: Sequence[str], costs: list[str]) -> pd
         rows.append(
             {
                 "cell": _name_cell(part, group.levels),
-                "series": format_cell(factors, read_cells(runs, factors)[0]),
+                "series": labels.format_cell(factors, read_cells(runs, factors)[0]),
                 "level": level if len(level) <= 2 else "",
                 "n": own["n"],
                 **{name: 100 * own[name] for name in ("mean", "low", "high")},
@@ -98,8 +97,7 @@ def _list_cells(part: StudyPart, factors: Sequence[str], costs: list[str]) -> pd
 
 
 def _name_cell(part: StudyPart, levels: tuple[Any, ...]) -> str:
-    """A cell in words, with its part where there are several."""
-    return ", ".join(filter(None, (format_cell(list(part.levels), levels), part.title)))
+    return ", ".join(filter(None, (labels.format_cell(list(part.levels), levels), part.title)))
 
 
 def _list_curves(findings: Findings, runs: pd.DataFrame) -> list[dict[str, Any]]:
@@ -116,7 +114,6 @@ def _list_curves(findings: Findings, runs: pd.DataFrame) -> list[dict[str, Any]]
 
 
 def _to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The frame's rows as JSON."""
     columns = [_to_json(frame[name]) for name in frame]
     return [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -129,7 +126,6 @@ def _to_json(column: pd.Series) -> list[Any]:
 
 
 def _plot_costs(cost: str, series: list[Series]) -> dict[str, Any]:
-    """Accuracy over a cost: runs as small points with a tooltip, cells as marks with their intervals."""
     title = labels.format_axis_label(cost)
     x = alt.X(f"{cost}:Q", title=title, axis=alt.Axis(format="~s", tickCount=6))
     x = x.scale(type="log", nice=False, padding=24)
@@ -166,7 +162,6 @@ def _plot_costs(cost: str, series: list[Series]) -> dict[str, Any]:
 
 
 def _plot_curves(measure: str, series: list[Series]) -> dict[str, Any]:
-    """The selected runs' curves of one measure over epochs, in the colors of their series."""
     title = labels.format_axis_label(measure)
     chart = (
         alt.Chart(alt.NamedData("curves"))
@@ -185,7 +180,6 @@ def _plot_curves(measure: str, series: list[Series]) -> dict[str, Any]:
 
 
 def _encode_series(series: list[Series]) -> tuple[alt.Color, alt.Shape]:
-    """The colors and shapes of the series' marks, with a legend."""
     titles = [one.title for one in series]
     legend = alt.Legend(title=None, orient="top")
     colors = [f"var(--mark-{MARKS.index(one.mark)})" for one in series]
@@ -204,7 +198,6 @@ def _list_tooltips(titles: dict[str, str]) -> list[alt.Tooltip]:
 
 
 def _finish(chart: Any, *, height: int) -> dict[str, Any]:
-    """The chart as Vega-Lite in the colors of the page."""
     ink, grid = "var(--ink)", "var(--grid)"
     axis = {"gridColor": grid, **dict.fromkeys(("labelColor", "titleColor", "domainColor", "tickColor"), ink)}
     found: dict[str, Any] = (

@@ -24,8 +24,7 @@ from study.reporting.figures.style import PAPER
 from study.reporting.html_assets import COLORS, bundle_datatables, bundle_vega, inline_svg
 from study.reporting.html_explorer import build_explorer
 from study.reporting.provenance import describe_progress, list_facts
-from study.reporting.sections import list_sections
-from study.reporting.text_tables import TextTable
+from study.reporting.text_tables import ReportSection, TextTable
 
 _MEASUREMENTS: Mapping[str, Callable[[float | None], str]] = MappingProxyType(
     {
@@ -69,7 +68,14 @@ class RunColumn:
     levels: list[str]
 
 
-def render_page(findings: Findings, figures: Sequence[FigureSpec], folder: Path, *, formats: Sequence[str]) -> str:
+def render_page(
+    findings: Findings,
+    figures: Sequence[FigureSpec],
+    sections: Sequence[ReportSection],
+    *,
+    folder: Path,
+    formats: Sequence[str],
+) -> str:
     """The page as HTML; `folder` holds the figures' SVG files, in the `formats` that the page names."""
     environment = Environment(
         loader=PackageLoader("study.reporting", "templates"),
@@ -88,7 +94,7 @@ def render_page(findings: Findings, figures: Sequence[FigureSpec], folder: Path,
         formats=formats,
         explorer=build_explorer(findings),
         runs=_list_run_columns(findings),
-        sections=list_sections(findings),
+        sections=sections,
         is_table=lambda content: isinstance(content, TextTable),
         facts=list_facts(findings),
         colors=COLORS,
@@ -101,13 +107,11 @@ def render_page(findings: Findings, figures: Sequence[FigureSpec], folder: Path,
 
 
 def _load_source(environment: Environment, name: str) -> Markup:
-    """A file of this package that becomes part of the page unchanged."""
     assert environment.loader is not None
     return Markup(environment.loader.get_source(environment, name)[0])
 
 
 def _load_figure(spec: FigureSpec, folder: Path, place: int) -> PageFigure:
-    """A figure with its picture."""
     svg = (folder / f"{spec.name}.svg").read_text(encoding="utf-8")
     width = re.search(r'viewBox="0 0 ([\d.]+)', svg)
     assert width, f"{spec.name}.svg has no viewBox"

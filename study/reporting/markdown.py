@@ -11,13 +11,14 @@ from study.analysis.findings import Findings
 from study.analysis.study_results import Unavailable
 from study.reporting.figures.figure_spec import FigureSpec
 from study.reporting.provenance import describe_progress, list_facts, list_incomplete_runs
-from study.reporting.sections import list_sections
-from study.reporting.text_tables import Section, escape_markdown
+from study.reporting.text_tables import ReportSection, escape_markdown
 
 _MAX_RUNS = 50
 
 
-def write_markdown(findings: Findings, figures: Sequence[FigureSpec], *, formats: Sequence[str]) -> str:
+def write_markdown(
+    findings: Findings, figures: Sequence[FigureSpec], sections: Sequence[ReportSection], *, formats: Sequence[str]
+) -> str:
     """The whole report as Markdown; it links the figures in `figures/`, in each of the formats."""
     study = findings.study.facts
     progress = describe_progress(findings)
@@ -28,7 +29,7 @@ def write_markdown(findings: Findings, figures: Sequence[FigureSpec], *, formats
         *([f"Expected: {escape_markdown(study.expected)}"] if study.expected else []),
         *_write_answer(findings),
         *_write_figures(figures, formats),
-        *(block for section in list_sections(findings) for block in _write_section(section)),
+        *(block for section in sections for block in _write_section(section)),
         *_write_incomplete_runs(findings),
         *_write_provenance(findings),
     ]
@@ -36,7 +37,6 @@ def write_markdown(findings: Findings, figures: Sequence[FigureSpec], *, formats
 
 
 def _write_answer(findings: Findings) -> Iterator[str]:
-    """The answer of each part as a list of sentences; how the parts' answers compare comes first."""
     if not findings.parts:
         return
     yield "## Answer"
@@ -61,7 +61,6 @@ def _write_list(lines: Sequence[str]) -> str:
 
 
 def _write_figures(figures: Sequence[FigureSpec], formats: Sequence[str]) -> Iterator[str]:
-    """Every figure with its caption and its files."""
     if figures:
         yield "## Figures"
     for spec in figures:
@@ -72,8 +71,7 @@ def _write_figures(figures: Sequence[FigureSpec], formats: Sequence[str]) -> Ite
         yield f"{escape_markdown(spec.caption)} ({links})"
 
 
-def _write_section(section: Section) -> Iterator[str]:
-    """One table with its heading and explanation."""
+def _write_section(section: ReportSection) -> Iterator[str]:
     yield f"## {escape_markdown(section.title)}"
     if isinstance(section.content, Unavailable):
         yield escape_markdown(section.content.reason)
@@ -85,7 +83,6 @@ def _write_section(section: Section) -> Iterator[str]:
 
 
 def _write_incomplete_runs(findings: Findings) -> Iterator[str]:
-    """Every run without an accuracy, with the reason."""
     runs = list_incomplete_runs(findings.table)
     if not runs:
         return
@@ -96,7 +93,6 @@ def _write_incomplete_runs(findings: Findings) -> Iterator[str]:
 
 
 def _write_provenance(findings: Findings) -> Iterator[str]:
-    """The basis of the report, and how to redraw it."""
     yield "## Provenance"
     lines = [f"{fact.name}: {escape_markdown(fact.value)}" for fact in list_facts(findings)]
     if lines:

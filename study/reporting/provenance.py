@@ -77,7 +77,6 @@ def list_facts(findings: Findings) -> list[ProvenanceFact]:
 
 
 def _list_values(table: pd.DataFrame, column: str) -> list[str]:
-    """The distinct entries of a column in words, without missing ones."""
     return sorted({labels.format_level(to_level(entry)) for entry in table[column].dropna()}) if column in table else []
 
 
@@ -87,7 +86,6 @@ def _join_values(table: pd.DataFrame, column: str) -> str:
 
 
 def _describe_data(table: pd.DataFrame) -> str:
-    """Data set, image size and splits."""
     splits = {"train_images": "training", "val_images": "validation", "test_images": "test"}
     sizes = [f"{found} {word}" for column, word in splits.items() if (found := _join_values(table, column))]
     pixels = _join_values(table, "image_size")
@@ -96,13 +94,11 @@ def _describe_data(table: pd.DataFrame) -> str:
 
 
 def _describe_recipe(table: pd.DataFrame) -> str:
-    """The options of training that a reader asks for first."""
     names = ("epochs", "batch_size", "lr", "weight_decay", "schedule", "precision")
     return ", ".join(f"{labels.format_option(name)} {found}" for name in names if (found := _join_values(table, name)))
 
 
 def _describe_budget(table: pd.DataFrame) -> str:
-    """What the networks were matched on, and how closely."""
     ways = _list_values(table, "match_by")
     if not ways or ways == ["none"]:
         return "not matched" if ways else ""
@@ -112,20 +108,17 @@ def _describe_budget(table: pd.DataFrame) -> str:
 
 
 def _describe_training_time(table: pd.DataFrame) -> str:
-    """The training time of all recorded runs together."""
     seconds = table["train_seconds"].dropna() if "train_seconds" in table else pd.Series(dtype=float)
     return f"{labels.format_duration(float(seconds.sum()))} in {len(seconds)} runs" if len(seconds) else ""
 
 
 def _describe_versions(table: pd.DataFrame) -> str:
-    """Versions of the software that trained the runs."""
     names = [str(name) for name in table.columns if str(name).endswith("_version")]
     found = [f"{name.removesuffix('_version')} {values}" for name in names if (values := _join_values(table, name))]
     return ", ".join(found)
 
 
 def _describe_commits(table: pd.DataFrame) -> str:
-    """The code's commits, and whether the work tree had changes."""
     names = _list_values(table, "commit")
     if not names:
         return "unknown"

@@ -17,7 +17,7 @@ from study.analysis.study_results import Unavailable
 from study.reporting.cost_sections import build_cost_curves, build_costs
 from study.reporting.text_tables import (
     Column,
-    Section,
+    ReportSection,
     TableRow,
     TextTable,
     build_table,
@@ -33,7 +33,7 @@ from study.reporting.text_tables import (
 )
 
 
-def list_sections(findings: Findings) -> list[Section]:
+def list_sections(findings: Findings) -> list[ReportSection]:
     """Every table of the report in its order; none where the study plans no runs."""
     if not findings.parts:
         return []
@@ -41,8 +41,7 @@ def list_sections(findings: Findings) -> list[Section]:
     return [*compared, *(section for part in findings.parts for section in _list_part_sections(part)), _build_compute(findings)]
 
 
-def _list_part_sections(part: StudyPart) -> Iterator[Section]:
-    """The tables of one part, in the order of the report, with the part's title at the end of each heading."""
+def _list_part_sections(part: StudyPart) -> Iterator[ReportSection]:
     sections = [
         build_cells(part),
         _build_contrasts(part),
@@ -57,8 +56,7 @@ def _list_part_sections(part: StudyPart) -> Iterator[Section]:
         yield replace(section, name=f"{section.name}{part.ending}", title=title)
 
 
-def _build_comparison(findings: Findings, compared: pd.DataFrame) -> Section:
-    """Every contrast with its difference in each part, and whether its sign differs between the parts."""
+def _build_comparison(findings: Findings, compared: pd.DataFrame) -> ReportSection:
     columns = [Column("contrast", _describe_contrast, numeric=False)]
     for part in findings.parts:
         find = index_rows(compared[compared["study"] == part.title], CONTRAST)
@@ -71,7 +69,7 @@ def _build_comparison(findings: Findings, compared: pd.DataFrame) -> Section:
         "significant); or not significant in any column. Networks of different columns differ in size, so columns are not "
         "subtracted."
     )
-    return Section("side-by-side", "Contrasts side by side", build_table(compare_signs(compared), columns), reading)
+    return ReportSection("side-by-side", "Contrasts side by side", build_table(compare_signs(compared), columns), reading)
 
 
 def _describe_contrast(row: TableRow) -> str:
@@ -79,7 +77,6 @@ def _describe_contrast(row: TableRow) -> str:
 
 
 def _format_difference(find: Callable[[TableRow], TableRow], contrast: TableRow) -> str:
-    """A contrast's difference with its interval, starred where it is significant."""
     row = find(contrast)
     if not row or pd.isna(row["difference"]):
         return "–"
@@ -87,7 +84,7 @@ def _format_difference(find: Callable[[TableRow], TableRow], contrast: TableRow)
     return star + format_estimate(row["difference"], row["low"], row["high"], digits=2, signed=True)
 
 
-def build_cells(part: StudyPart) -> Section:
+def build_cells(part: StudyPart) -> ReportSection:
     """Accuracy of every cell with its spread, interval and n, and its network's costs."""
     factors, cells = list(part.levels), part.cells
     diverged = bool(cells["diverged"].sum())
@@ -120,15 +117,14 @@ def build_cells(part: StudyPart) -> Section:
         reading += (
             " Bounds with diverged runs: the mean if they had ended at chance, and if they had done as well as the best run."
         )
-    return Section("cells", "Cells", build_table(clip_intervals(cells), columns), reading, list_notes(cells))
+    return ReportSection("cells", "Cells", build_table(clip_intervals(cells), columns), reading, list_notes(cells))
 
 
 def _format_cost(cost: str, find: Callable[[TableRow], TableRow], cell: TableRow) -> str:
     return labels.format_amount(find(cell).get(cost))
 
 
-def _build_contrasts(part: StudyPart) -> Section:
-    """Every planned contrast: difference, interval, corrected p, pairing, detectable effect, and the verdict."""
+def _build_contrasts(part: StudyPart) -> ReportSection:
     reading = (
         "Differences in percentage points, paired by seed, with t intervals. p (Holm): corrected over the family, so that the "
         "probability of any false claim in it is at most 5 %. Sign-flip p: the same from a permutation test; in parentheses "
@@ -154,16 +150,14 @@ def _build_contrasts(part: StudyPart) -> Section:
         ),
         Column("family", lambda row: labels.format_term(row["family"]), numeric=False),
     ]
-    return Section("contrasts", "Planned contrasts", _try_build(part.contrasts, columns), reading)
+    return ReportSection("contrasts", "Planned contrasts", _try_build(part.contrasts, columns), reading)
 
 
 def _try_build(found: pd.DataFrame | Unavailable, columns: list[Column]) -> TextTable | Unavailable:
-    """The table in the columns, or the reason why there is none."""
     return found if isinstance(found, Unavailable) else build_table(found, columns)
 
 
-def _build_variance_shares(part: StudyPart) -> Section:
-    """The share of each term with its interval and the levels that it is about."""
+def _build_variance_shares(part: StudyPart) -> ReportSection:
     reading = (
         "Share of the variation in test accuracy explained by each term; the shares sum to 100 % and depend on the levels."
     )
@@ -175,11 +169,10 @@ def _build_variance_shares(part: StudyPart) -> Section:
     ]
     found = part.decomposition
     notes = () if isinstance(found, Unavailable) else list_notes(found)
-    return Section("decomposition", "Sources of variation", _try_build(found, columns), reading, notes)
+    return ReportSection("decomposition", "Sources of variation", _try_build(found, columns), reading, notes)
 
 
-def _build_tuning(part: StudyPart) -> Section:
-    """The selected candidate of every cell, by how much it won, and whether it is at the boundary of the range."""
+def _build_tuning(part: StudyPart) -> ReportSection:
     reading = (
         "Selected on validation images, from the same candidates in every cell. Validation accuracy: mean over the trials' "
         "seeds; as the best of several it is biased upward. Gap: to the second-best candidate, in percentage points; a small "
@@ -200,19 +193,16 @@ def _build_tuning(part: StudyPart) -> Section:
     notes = [f"Seeds of the trials: {seeds}. No run of this report shares them, and no trial read a test image."]
     if "fit_on" in part.table and (part.table["fit_on"] == "train+val").any():
         notes.append("Runs are trained on training and validation images, so they have no validation accuracy.")
-    return Section("tuning", "Hyperparameter tuning", _try_build(part.choices, columns), reading, tuple(notes))
+    return ReportSection("tuning", "Hyperparameter tuning", _try_build(part.choices, columns), reading, tuple(notes))
 
 
-def _build_fairness(part: StudyPart) -> Section:
-    """What was equal for all cells, and what differed."""
+def _build_fairness(part: StudyPart) -> ReportSection:
     columns = [text_column("aspect", "aspect"), text_column("state", "state"), text_column("details", "detail")]
     reading = "From the records of the completed runs, not from the sweep file."
-    return Section("fairness", "Fairness checks", build_table(part.fairness, columns), reading)
+    return ReportSection("fairness", "Fairness checks", build_table(part.fairness, columns), reading)
 
 
-def _build_compute(findings: Findings) -> Section:
-    """What the whole study cost."""
-
+def _build_compute(findings: Findings) -> ReportSection:
     def hours_column(heading: str, name: str) -> Column:
         return Column(f"{heading} (h)", lambda row: "–" if pd.isna(row[name]) else f"{row[name]:.3g}")
 
@@ -233,4 +223,4 @@ def _build_compute(findings: Findings) -> Section:
         "workers had not saved when they died, from the workers' journals. Untimed: runs without a recorded "
         "time. –: not recorded."
     )
-    return Section("compute", "Compute", build_table(findings.spent, columns), reading)
+    return ReportSection("compute", "Compute", build_table(findings.spent, columns), reading)

@@ -69,7 +69,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """One table with its heading. `content` gives the reason where there is none; `reading` explains the columns."""
 
     name: str  # for file names: "contrasts"

@@ -22,6 +22,7 @@ from study.reporting.figures.catalog import list_figures
 from study.reporting.figures.style import PAPER
 from study.reporting.html_explorer import build_explorer
 from study.reporting.markdown import write_markdown
+from study.reporting.sections import list_sections
 from study.reporting.text_tables import TextTable
 
 WITHOUT_TORCH = """
@@ -111,8 +112,8 @@ def test_linked_figures_are_the_files_of_the_folder(report: Path) -> None:
 
 def test_formats_limit_what_is_drawn_and_linked(tmp_path: Path) -> None:
     """With two formats, files of the third are removed and it is linked nowhere; SVG is always there, for the page."""
-    draw(example_sweeps.one_factor(), tmp_path, formats="svg,png,pdf")
-    text = draw(example_sweeps.one_factor(), tmp_path, formats="png")
+    draw(one_cell(example_sweeps.one_factor()), tmp_path, formats="svg,png,pdf")
+    text = draw(one_cell(example_sweeps.one_factor()), tmp_path, formats="png")
     assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".svg", ".png"}
     assert {Path(name).suffix for name in re.findall(r"\]\((figures/[^)]+)\)", text)} == {".svg", ".png"}
 
@@ -127,7 +128,7 @@ def test_report_of_runs_is_written_next_to_them_unless_out_is_given(tmp_path: Pa
     """By default the report is in the (ignored) folder of the runs; --out names another one, such as reports/<sweep>."""
     runs = tmp_path / "runs/example"
     (runs / "records").mkdir(parents=True)
-    tables = example_sweeps.one_factor().tables
+    tables = one_cell(example_sweeps.one_factor()).tables
     monkeypatch.setattr("study.report.read_run_folder", lambda folder: tables)
     monkeypatch.chdir(tmp_path)
     assert main(["runs/example", "--formats", "svg"]) == 0
@@ -157,8 +158,8 @@ def test_poor_and_odd_studies_have_a_report(sweep: Callable[[], Example], tmp_pa
     findings = Findings(read_report_folder(example_sweeps.as_folder(sweep(), tmp_path)))
     drawn = list_figures(findings)
     for spec in drawn:
-        spec.plot(PAPER).draw_without_rendering()
-    text = write_markdown(findings, drawn, formats=["svg"])
+        spec.plot(style=PAPER).draw_without_rendering()
+    text = write_markdown(findings, drawn, list_sections(findings), formats=["svg"])
     assert not re.search(r"\bnan\b|<NA>|NotImplemented", text, re.IGNORECASE)
     assert "# example" in text
 
@@ -237,9 +238,9 @@ def test_latex_tables_are_escaped_and_ruled() -> None:
 
 def test_talk_style_adds_figures_for_slides(tmp_path: Path) -> None:
     """`--style talk` adds a folder of figures; report and page are the same bytes as without."""
-    draw(example_sweeps.one_factor(), tmp_path)
+    draw(one_cell(example_sweeps.one_factor()), tmp_path)
     before = digests(tmp_path)
-    draw(example_sweeps.one_factor(), tmp_path, "--style", "talk")
+    draw(one_cell(example_sweeps.one_factor()), tmp_path, "--style", "talk")
     after = digests(tmp_path)
     assert before.items() <= after.items()
     assert {Path(name).parent.name for name in after.keys() - before.keys()} == {"figures-talk"}
@@ -341,7 +342,7 @@ def test_budget_figure_shows_the_tolerance() -> None:
     sweep = example_sweeps.patch_size(seeds=2, epochs=2)
     drawn = {spec.name: spec for spec in list_figures(Findings(sweep.tables))}
     assert "Band: tolerance of 2.0 %." in drawn["budget-match-error"].caption
-    (band,) = drawn["budget-match-error"].plot(PAPER).axes[0].patches
+    (band,) = drawn["budget-match-error"].plot(style=PAPER).axes[0].patches
     assert band.get_extents().height > 0
 
 
@@ -369,7 +370,7 @@ def test_without_validation_images_learning_curves_are_those_of_the_loss() -> No
     drawn = {spec.name: spec for spec in list_figures(Findings(example_sweeps.tuned().tables))}
     spec = drawn["learning-curves"]
     assert "There are no validation curves: these runs were trained on the validation images as well." in spec.caption
-    ax = spec.plot(PAPER).axes[0]
+    ax = spec.plot(style=PAPER).axes[0]
     assert ax.get_ylabel() == "training loss"
     assert all(len(line.get_xdata()) == 4 for line in ax.lines)
 
@@ -390,11 +391,11 @@ def test_intervals_are_clipped_at_100_percent(tmp_path: Path) -> None:
     findings = Findings(replace(sweep, table=sweep.table.assign(test_accuracy=near + (near > 0.99) * 0.0015)).tables)
     (part,) = findings.parts
     assert part.cells["high"].max() > 1
-    (spec, *_), text = list_figures(findings), write_markdown(findings, [], formats=["svg"])
+    (spec, *_), text = list_figures(findings), write_markdown(findings, [], list_sections(findings), formats=["svg"])
     assert "clipped at 100 %" in spec.caption
     assert re.search(r"to 100.0 +\|", text)
     assert "Intervals are clipped at 100 %" in text
-    bars = [line for line in spec.plot(PAPER).axes[0].collections if hasattr(line, "get_segments")]
+    bars = [line for line in spec.plot(style=PAPER).axes[0].collections if hasattr(line, "get_segments")]
     assert max(end[1] for bar in bars for segment in bar.get_segments() for end in segment) == 100
     assert max(cell["high"] for cell in build_explorer(findings)["cells"]) == 100
     assert "clipped at" not in list_figures(Findings(sweep.tables))[0].caption

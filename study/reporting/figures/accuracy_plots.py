@@ -95,7 +95,6 @@ def _plot_means(ax: Axes, at: FloatArray, summary: pd.DataFrame, *, mark: Mark) 
 
 
 def _mark_diverged(ax: Axes, at: FloatArray, runs: pd.DataFrame, *, mark: Mark, style: Style) -> None:
-    """Diverged runs as crosses along the panel's bottom."""
     diverged = (runs["status"] == "diverged").to_numpy(dtype=bool)
     if diverged.any():
         bottom = np.full(diverged.sum(), 0.03)

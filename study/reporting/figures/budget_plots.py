@@ -75,7 +75,6 @@ def plot_macs_by_component(table: pd.DataFrame, *, layout: FactorLayout, style: 
 
 
 def _stack_bar(ax: Axes, at: float, row: pd.Series, *, style: Style) -> None:
-    """One network as a bar of its components' shares, its total on the right."""
     macs = np.array([float(row[column]) for column in MAC_COLUMNS])
     shares = 100 * macs / macs.sum()
     bars = ax.barh([at] * len(shares), shares, left=np.cumsum(shares) - shares, height=0.72, linewidth=style.line * 0.4)

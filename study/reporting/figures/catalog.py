@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -56,119 +57,91 @@ def _compare_parts(findings: Findings) -> FigureSpec:
         "Side by side",
         f"Test accuracy by {labels.format_option(layout.along)}, one panel per study. Marks as in the figures below; {seeds}.",
         "; ".join(f"{part.title}: {describe_means(part)}" for part in findings.parts),
-        lambda style: plot_accuracy_by_level(findings.table, layout=layout, style=style),
+        partial(plot_accuracy_by_level, findings.table, layout=layout),
     )
 
 
 def _list_part_figures(part: StudyPart, findings: Findings) -> Iterator[FigureSpec]:
-    """The figures of one part: accuracy, costs, comparison, training, budget."""
-    yield _specify_levels(part)
-    for cost in list_costs(part.table):
-        if not is_matched(positive_values(part.table, cost)):
-            yield _specify_cost(part, cost)
-    yield _specify_heat_map(part)
-    if not isinstance(part.contrasts, Unavailable) and part.contrasts["difference"].notna().any():
-        yield _specify_contrasts(part.contrasts)
-    if not isinstance(part.decomposition, Unavailable):
-        yield _specify_variance_shares(part.decomposition)
-    if find_published_results(part.table) and "params" in part.table:
-        yield _specify_published_results(part)
+    yield from _list_accuracy_figures(part)
+    yield from _list_comparison_figures(part)
     yield from list_training_figures(part, findings.study.curves)
     yield from _list_budget_figures(part, findings)
 
 
-def _specify_levels(part: StudyPart) -> FigureSpec:
-    """Accuracy over the levels along the axis."""
-    layout = part.layout
+def _list_accuracy_figures(part: StudyPart) -> Iterator[FigureSpec]:
+    """Accuracy over the levels along the axis, against each cost, and as a heat map."""
+    table, layout, n, intervals = part.table, part.layout, describe_n(part), describe_intervals(part)
     along, series = labels.format_option(layout.along), labels.format_option(layout.series[0])
     diverged = int(part.cells["diverged"].sum())
     crosses = f"; crosses: {diverged} diverged run{'s' if diverged > 1 else ''}, excluded from the means" if diverged else ""
-    return FigureSpec(
+    yield FigureSpec(
         f"accuracy-by-{layout.along.replace('_', '-')}",
         f"Test accuracy by {along}",
-        f"Test accuracy by {along} and {series}. Large marks: mean over seeds; error bars: {describe_intervals(part)}; "
-        f"small points: individual runs{crosses}; {describe_n(part)}.",
+        f"Test accuracy by {along} and {series}. Large marks: mean over seeds; error bars: {intervals}; small points: "
+        f"individual runs{crosses}; {n}.",
         describe_means(part),
-        lambda style: plot_accuracy_by_level(part.table, layout=layout, baseline=part.baseline, style=style),
+        partial(plot_accuracy_by_level, table, layout=layout, baseline=part.baseline),
     )
-
-
-def _specify_cost(part: StudyPart, cost: str) -> FigureSpec:
-    """Accuracy against one cost."""
-    name = labels.format_option(cost)
-    front = "Step line: Pareto front of the means"
-    if (part.cells["n"] >= MIN_SEEDS).all():
-        front += "; band: 95 % of the fronts that are plausible over seeds"
-    if cost in RUN_SPEEDS:
-        front += ". Throughput as recorded during the runs, including the effect of other load on the machine"
-    return FigureSpec(
-        f"accuracy-by-{cost.replace('_', '-')}",
-        f"Test accuracy against {name}",
-        f"Test accuracy against {name} (log scale). Marks: cells, labeled with the "
-        f"{labels.format_axis_label(part.layout.along)}; error bars: {describe_intervals(part)}; small points: individual "
-        f"runs; {describe_n(part)}. {front}.",
-        f"Test accuracy of every cell against its {name}; the table “Accuracy and cost” has the values.",
-        lambda style: plot_accuracy_by_cost(part.table, cost, layout=part.layout, style=style),
-    )
-
-
-def _specify_heat_map(part: StudyPart) -> FigureSpec:
-    """Means of all cells."""
-    along, series = labels.format_option(part.layout.along), labels.format_option(part.layout.series[0])
-    return FigureSpec(
+    band = "; band: 95 % of the fronts that are plausible over seeds" if (part.cells["n"] >= MIN_SEEDS).all() else ""
+    for cost in list_costs(table):
+        if is_matched(positive_values(table, cost)):
+            continue
+        name = labels.format_option(cost)
+        speed = ". Throughput as recorded during the runs, including the effect of other load on the machine"
+        yield FigureSpec(
+            f"accuracy-by-{cost.replace('_', '-')}",
+            f"Test accuracy against {name}",
+            f"Test accuracy against {name} (log scale). Marks: cells, labeled with the {along}; error bars: {intervals}; small "
+            f"points: individual runs; {n}. Step line: Pareto front of the means{band}{speed if cost in RUN_SPEEDS else ''}.",
+            f"Test accuracy of every cell against its {name}; the table “Accuracy and cost” has the values.",
+            partial(plot_accuracy_by_cost, table, cost, layout=layout),
+        )
+    yield FigureSpec(
         "heat-map",
         f"Mean test accuracy by {along} and {series}",
-        f"Mean test accuracy in percent for every combination of {along} and {series}; –: no completed run; "
-        f"{describe_n(part)}.",
+        f"Mean test accuracy in percent for every combination of {along} and {series}; –: no completed run; {n}.",
         f"The means of the figure “Test accuracy by {along}” as a heat map.",
-        lambda style: plot_heat_map(part.table, layout=part.layout, style=style),
+        partial(plot_heat_map, table, layout=layout),
     )
 
 
-def _specify_contrasts(contrasts: pd.DataFrame) -> FigureSpec:
-    """The planned contrasts."""
-    significant = contrasts["verdict"].isin(SIGNIFICANT).sum()
-    return FigureSpec(
-        "contrasts",
-        "Planned contrasts",
-        "Differences in test accuracy, paired by seed, with 95 % t intervals. Filled: significantly different from zero after "
-        f"Holm correction within the family ({significant} of {len(contrasts)}); n = {describe_range(contrasts['n'])} pairs "
-        "each.",
-        f"Intervals of {len(contrasts)} differences, {significant} of them significant after correction; the table “Planned "
-        "contrasts” has the values.",
-        lambda style: plot_contrasts(contrasts, style=style),
-    )
-
-
-def _specify_variance_shares(decomposition: pd.DataFrame) -> FigureSpec:
-    """The shares of variation."""
-    first = decomposition.iloc[0]
-    shares = [
-        f"{labels.format_term(str(row['term']))} {labels.format_percent(row['share'], digits=0)} %"
-        for row in decomposition.to_dict("records")
-    ]
-    return FigureSpec(
-        "decomposition",
-        "Sources of variation",
-        "Share of the variation in test accuracy that each term explains (the shares sum to 100 %), with 95 % intervals, at "
-        f"the levels studied; n = {first['n']} seeds, {first['runs']} runs.",
-        ", ".join(shares),
-        lambda style: plot_variance_shares(decomposition, style=style),
-    )
-
-
-def _specify_published_results(part: StudyPart) -> FigureSpec:
-    """The study's cells and published results."""
-    found = find_published_results(part.table)
-    listed = "; ".join(f"{letter}: {result.summary}" for letter, result in zip(RESULT_LETTERS, found, strict=False))
-    return FigureSpec(
-        "published",
-        "Comparison with published results",
-        f"Cells of this study (filled, {describe_n(part)}) and published results (hollow), which were obtained with other "
-        f"recipes and enter no number of this report. {listed}.",
-        f"Published results by parameters: {listed}.",
-        lambda style: plot_published_results(part.table, found, layout=part.layout, style=style),
-    )
+def _list_comparison_figures(part: StudyPart) -> Iterator[FigureSpec]:
+    """The planned contrasts, the shares of variation, and published results."""
+    contrasts, decomposition = part.contrasts, part.decomposition
+    if not isinstance(contrasts, Unavailable) and contrasts["difference"].notna().any():
+        significant = f"{contrasts['verdict'].isin(SIGNIFICANT).sum()} of {len(contrasts)}"
+        yield FigureSpec(
+            "contrasts",
+            "Planned contrasts",
+            "Differences in test accuracy, paired by seed, with 95 % t intervals. Filled: significantly different from zero "
+            f"after Holm correction within the family ({significant}); n = {describe_range(contrasts['n'])} pairs each.",
+            f"Intervals of the differences, {significant} significant after correction; the table “Planned contrasts” has the "
+            "values.",
+            partial(plot_contrasts, contrasts),
+        )
+    if not isinstance(decomposition, Unavailable):
+        first = decomposition.iloc[0]
+        yield FigureSpec(
+            "decomposition",
+            "Sources of variation",
+            "Share of the variation in test accuracy explained by each term (the shares sum to 100 %), with 95 % intervals, at "
+            f"the levels studied; n = {first['n']} seeds, {first['runs']} runs.",
+            ", ".join(
+                f"{labels.format_term(term)} {labels.format_percent(share, digits=0)} %"
+                for term, share in zip(decomposition["term"], decomposition["share"], strict=True)
+            ),
+            partial(plot_variance_shares, decomposition),
+        )
+    if (published := find_published_results(part.table)) and "params" in part.table:
+        listed = "; ".join(f"{letter}: {one.summary}" for letter, one in zip(RESULT_LETTERS, published, strict=False))
+        yield FigureSpec(
+            "published",
+            "Comparison with published results",
+            f"Cells of this study (filled, {describe_n(part)}) and published results (hollow), which were obtained with other "
+            f"recipes and enter no number of this report. {listed}.",
+            f"Published results by parameters: {listed}.",
+            partial(plot_published_results, part.table, published, layout=part.layout),
+        )
 
 
 def _list_budget_figures(part: StudyPart, findings: Findings) -> Iterator[FigureSpec]:
@@ -184,7 +157,7 @@ def _list_budget_figures(part: StudyPart, findings: Findings) -> Iterator[Figure
             f"Relative distance of the networks of {len(part.cells)} cells from their budget, at most {largest} %."
             f"{f' Band: tolerance of {labels.format_percent(tolerance)} %.' if tolerance else ''}",
             f"All networks are within {largest} % of their budget.",
-            lambda style: plot_budget_error(table, layout=layout, tolerance=tolerance, style=style),
+            partial(plot_budget_error, table, layout=layout, tolerance=tolerance),
         )
     if all(name in table and not np.isnan(read_floats(table, name)).any() for name in MAC_COLUMNS):
         yield FigureSpec(
@@ -193,7 +166,7 @@ def _list_budget_figures(part: StudyPart, findings: Findings) -> Iterator[Figure
             "Share of the MACs of one forward pass in each component of the network, one network per cell; right: total MACs "
             "per image.",
             "Shares of stem, token mixing, channel mixing and head in the MACs of each network.",
-            lambda style: plot_macs_by_component(table, layout=layout, style=style),
+            partial(plot_macs_by_component, table, layout=layout),
         )
 
 

@@ -107,7 +107,6 @@ def _describe_place(where: str) -> str:
 
 
 def _plot_contrast(ax: Axes, at: float, *, row: dict[Hashable, Any], style: Style) -> None:
-    """One contrast as a mark with its interval; fractions in, percentage points drawn."""
     difference, low, high = (100 * float(row[name]) for name in ("difference", "low", "high"))
     if np.isnan(difference):
         return

@@ -72,7 +72,6 @@ def plot_accuracy_by_cost(table: pd.DataFrame, cost: str, *, layout: FactorLayou
 
 
 def _plot_series(panel: Panel, one: Series, *, cost: str, side: float, layout: FactorLayout, style: Style) -> None:
-    """One series: its runs, its cells with their intervals, and a thin line through the cells."""
     runs, mark = one.select(panel.table), one.mark
     if runs.empty:
         return
@@ -94,7 +93,6 @@ def compute_median_cost(runs: pd.DataFrame, cost: str) -> float:
 
 
 def _plot_cell(ax: Axes, x: float, *, row: dict[Hashable, Any], level: Level, mark: Mark, style: Style) -> None:
-    """A cell: its interval, its mark, and its level inside the mark where that is short enough."""
     mean, low, high = (100 * float(row[name]) for name in ("mean", "low", "high"))
     if not np.isfinite(mean * x):
         return

@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 
 from study.reporting.figures.style import Style
 
-FORMATS: Mapping[str, Mapping[str, str | None]] = MappingProxyType(
+FIGURE_FORMATS: Mapping[str, Mapping[str, str | None]] = MappingProxyType(
     {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}}
 )
 """Each format with the metadata to leave out, because they differ from day to day or version to version."""
 
 
-def save_figure(figure: Figure, stem: Path, *, style: Style, formats: Sequence[str] = tuple(FORMATS)) -> list[Path]:
+def save_figure(figure: Figure, stem: Path, *, style: Style, formats: Sequence[str] = tuple(FIGURE_FORMATS)) -> list[Path]:
     """Writes `stem` with the ending of each format; returns the files in the order of `formats`."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in formats]
@@ -28,5 +28,5 @@ def save_figure(figure: Figure, stem: Path, *, style: Style, formats: Sequence[s
         figure.draw_without_rendering()  # solve the layout once, not again for each format
         figure.set_layout_engine("none")
         for path, ending in zip(paths, formats, strict=True):
-            figure.savefig(path, format=ending, metadata=dict(FORMATS[ending]))
+            figure.savefig(path, format=ending, metadata=dict(FIGURE_FORMATS[ending]))
     return paths

@@ -15,8 +15,6 @@ from study.analysis import labels
 from study.analysis.cell_means import describe_clipping
 from study.analysis.findings import StudyPart
 from study.analysis.intervals import MIN_SEEDS
-from study.analysis.labels import format_cell
-from study.reporting.figures.style import Style
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class FigureSpec:
     title: str
     caption: str
     alt: str
-    plot: Callable[[Style], Figure]
+    plot: Callable[..., Figure]  # takes the keyword `style`
 
 
 def describe_n(part: StudyPart) -> str:
@@ -52,6 +50,6 @@ def describe_means(part: StudyPart) -> str:
     """The mean of each cell, as the text alternative of a figure."""
     means = []
     for row in part.cells.to_dict("records"):
-        cell = format_cell(list(part.levels), tuple(row[name] if pd.notna(row[name]) else None for name in part.levels))
+        cell = labels.format_cell(list(part.levels), tuple(row[name] if pd.notna(row[name]) else None for name in part.levels))
         means.append(f"{cell}: {labels.format_percent(row['mean'])} %" if row["n"] else f"{cell}: no run")
     return "; ".join(means)

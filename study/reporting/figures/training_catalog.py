@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 
@@ -35,7 +36,7 @@ def list_training_figures(part: StudyPart, curves: pd.DataFrame) -> Iterator[Fig
             f"{' Vertical axis: log scale of the error.' if measure in ACCURACY_CURVES else ''}"
             f"{'' if measure == _LEARNED[0] else _explain_missing_validation(table)}",
             f"{name} over epochs, one panel for each {labels.format_option(layout.along)}.",
-            lambda style: plot_learning_curves(table, curves, layout=layout, measure=measure, style=style),
+            partial(plot_learning_curves, table, curves, layout=layout, measure=measure),
         )
     yield from list_trial_figures(part)
     for tuned in layout.panels:
@@ -48,7 +49,6 @@ def list_training_figures(part: StudyPart, curves: pd.DataFrame) -> Iterator[Fig
 
 
 def _explain_missing_validation(table: pd.DataFrame) -> str:
-    """Why a figure of training shows no validation accuracy."""
     joint = "fit_on" in table and bool((table["fit_on"] == "train+val").any())
     why = "these runs were trained on the validation images as well" if joint else "none was recorded"
     return f" There are no validation curves: {why}."
@@ -64,7 +64,6 @@ def list_trial_figures(part: StudyPart) -> Iterator[FigureSpec]:
 
 
 def _specify_trials(part: StudyPart, tuned: str) -> FigureSpec:
-    """The sensitivity to an option that trials chose."""
     seeds = part.trials["seed"].nunique()
     others = " and ".join(labels.format_option(other) for other in part.tuned if other != tuned)
     diverged = int((part.trials["status"] == "diverged").sum())
@@ -78,12 +77,11 @@ def _specify_trials(part: StudyPart, tuned: str) -> FigureSpec:
 
 
 def _specify_sensitivity(tuned: str, caption: str, *, runs: pd.DataFrame, layout: FactorLayout) -> FigureSpec:
-    """Validation accuracy over one option."""
     name = labels.format_option(tuned)
     return FigureSpec(
         f"tuning-{tuned.replace('_', '-')}",
         f"Sensitivity to {name}",
         f"Validation accuracy {caption}.",
         f"Validation accuracy over the {name}, one panel for each {labels.format_option(layout.along)}.",
-        lambda style: plot_sensitivity(runs, tuned, layout=layout, style=style),
+        partial(plot_sensitivity, runs, tuned, layout=layout),
     )

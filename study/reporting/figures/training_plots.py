@@ -102,7 +102,6 @@ def _set_error_scale(ax: Axes, *, resolution: float) -> None:
 
 
 def _circle_selected(panel: Panel, one: Series, *, tuned: str, style: Style) -> None:
-    """A circle around the mean of the series' selected level."""
     own = one.select(panel.table[panel.table["selected"].fillna(False).to_numpy(dtype=bool)])
     if own.empty:
         return
@@ -118,7 +117,6 @@ def _circle_selected(panel: Panel, one: Series, *, tuned: str, style: Style) -> 
 
 
 def _plot_mean_and_range(panel: Panel, one: Series, *, measure: str, over: str) -> None:
-    """One series' mean line over its range in one panel."""
     own = one.select(panel.table)
     if own.empty:
         return
