@@ -212,12 +212,5 @@ def _freeze(value: Any) -> Any:
 
 
 def _resolve_data(options: DataOptions, info: DatasetInfo) -> ResolvedData:
-    sizes = {
-        "image_size": info.image_size,
-        "train_images": info.train_images,
-        "val_images": info.val_images,
-        "test_images": info.test_images,
-        "num_classes": info.num_classes,
-        "channels": info.channels,
-    }
-    return ResolvedData.model_validate({**options.model_dump(), **sizes, "digest": info.digest})
+    sizes = ("image_size", "train_images", "val_images", "test_images", "num_classes", "channels", "digest")
+    return ResolvedData.model_validate({**options.model_dump(), **{name: getattr(info, name) for name in sizes}})

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from study.backbones import get_spec_class, names
 from study.backbones.specification import BackboneSpec
-from study.config.options import MatchOptions, TrainOptions
+from study.config.options import TrainOptions
 from study.errors import Problem, UserError
-from study.planning.width_search import Unreachable, WidthMatch, solve_seconds
+from study.planning.width_search import WidthMatch
 from study.records.benchmark_file import Speed, architecture_key, at_batch_size, read_benchmark
 
 UNIT = "training seconds per 1,000 images"
@@ -43,27 +43,40 @@ def read_paces(path: Path, train: TrainOptions) -> dict[BackboneSpec, float]:
     return found
 
 
-def solve_pace(template: BackboneSpec, *, measured: Mapping[BackboneSpec, float], match: MatchOptions) -> WidthMatch:
-    """The measured width of the template whose pace is nearest to the target.
+def solve_seconds(
+    template: BackboneSpec, *, measured: Mapping[BackboneSpec, float], target: float, tolerance: float, head_dim: int
+) -> WidthMatch:
+    """The measured width of the template whose pace is nearest to the target; there is no interpolation.
 
-    Raises UserError naming what was measured of the backbone if none is within the tolerance.
+    Raises UserError naming what was measured of the backbone if none is within the tolerance, or none has heads of
+    `head_dim` features.
     """
-    assert isinstance(match.target, int | float)
-    try:
-        return solve_seconds(
-            template, measured=measured, target=match.target, tolerance=match.tolerance, head_dim=match.head_dim
-        )
-    except Unreachable as error:
-        nearest = error.nearest
+    step = template.width_step(head_dim)
+    matches = [
+        WidthMatch(spec, value=pace, residual=(pace - target) / target)
+        for spec, pace in measured.items()
+        if spec.dim % step == 0 and _differs_in_widths_only(spec, template, head_dim=head_dim)
+    ]
+    sizes = f"patch size {template.patch_size}, depth {template.depth}"
+    if not matches:
+        rule = f"no width of {template.backbone} ({sizes}, heads of {head_dim}) has been measured"
+        raise UserError(Problem(rule, choices=_list_measured(measured, template.backbone)))
+    nearest = min(matches, key=lambda match: (abs(match.residual), match.spec.dim))
+    if abs(nearest.residual) > tolerance:
         rule = (
-            f"{template.backbone} (patch size {template.patch_size}, depth {template.depth}) was measured at no "
-            f"{match.target:,} {UNIT} within {match.tolerance:.1%}; the nearest is {nearest.value:.3g} at width "
-            f"{nearest.spec.dim} ({nearest.residual:+.1%})"
+            f"{template.backbone} ({sizes}) was measured at no {target:,} {UNIT} within {tolerance:.1%}; the nearest is "
+            f"{nearest.value:.3g} at width {nearest.spec.dim} ({nearest.residual:+.1%})"
         )
-        raise UserError(Problem(rule, value=match.target, choices=_list_measured(measured, template.backbone))) from None
-    except UserError as error:
-        rules = (problem.rule for problem in error.problems)
-        raise UserError(*(Problem(rule, choices=_list_measured(measured, template.backbone)) for rule in rules)) from None
+        raise UserError(Problem(rule, value=target, choices=_list_measured(measured, template.backbone)))
+    return nearest
+
+
+def _differs_in_widths_only(spec: BackboneSpec, template: BackboneSpec, *, head_dim: int) -> bool:
+    """Whether `spec` is the template at its width, whatever its hidden width."""
+    if spec.backbone != template.backbone:
+        return False
+    natural, fine = template.at_width(spec.dim, head_dim), spec.fine_width_option
+    return spec == (natural if fine is None else natural.with_fine_width(getattr(spec, fine)))
 
 
 def _list_measured(measured: Mapping[BackboneSpec, float], backbone: str) -> list[str]:

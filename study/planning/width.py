@@ -10,9 +10,9 @@ from typing import Any
 
 from study.backbones.specification import BackboneSpec
 from study.config.options import MatchOptions, TrainOptions
-from study.errors import Problem, UserError, add_location
-from study.planning.seconds_budget import read_paces, solve_pace
-from study.planning.width_search import Unreachable, WidthMatch, named_budget, solve_width
+from study.errors import add_location
+from study.planning.seconds_budget import read_paces, solve_seconds
+from study.planning.width_search import named_budget, solve_width
 
 
 @dataclass(frozen=True)
@@ -54,29 +54,28 @@ class WidthSolver:
         recipe = [train.precision, train.batch_size] if match.by == "seconds" else []
         key = json.dumps([kind.backbone, values, match.model_dump(mode="json"), recipe], default=str)
         if key not in self._solved:
-            self._solved[key] = self._solve_anew(kind, values, match=match, train=train, places=places)
+            if match.by == "none":
+                self._solved[key] = kind.model_validate(values), BudgetMatch("none")
+            else:
+                template = kind.model_validate({**values, "dim": match.head_dim})
+                place = "benchmark" if match.by == "seconds" else "target"
+                with add_location(places[place], f"match.{place}"):
+                    self._solved[key] = self._meet_budget(template, match, train)
         return self._solved[key]
 
-    def _solve_anew(
-        self,
-        kind: type[BackboneSpec],
-        values: Mapping[str, Any],
-        *,
-        match: MatchOptions,
-        train: TrainOptions,
-        places: Mapping[str, str],
+    def _meet_budget(
+        self, template: BackboneSpec, match: MatchOptions, train: TrainOptions
     ) -> tuple[BackboneSpec, BudgetMatch]:
-        if match.by == "none":
-            return kind.model_validate(values), BudgetMatch("none")
-        template = kind.model_validate({**values, "dim": match.head_dim})
+        tolerance, head_dim, target = match.tolerance, match.head_dim, match.target
         if match.by == "seconds":
-            with add_location(places["benchmark"], "match.benchmark"):
-                target, solved = match.target, solve_pace(template, measured=self._read_paces(match, train), match=match)
+            assert isinstance(target, int | float)
+            paces = self._read_paces(match, train)
+            solved = solve_seconds(template, measured=paces, target=target, tolerance=tolerance, head_dim=head_dim)
         else:
-            with add_location(places["target"], "match.target"):
-                target, solved = _solve_by_arithmetic(template, match)
-        assert not isinstance(target, str)
-        return solved.spec, BudgetMatch(match.by, target, solved.residual, match.head_dim, match.tolerance)
+            assert match.by != "none" and not isinstance(target, float | None)
+            target = target if isinstance(target, int) else named_budget(target, by=match.by)
+            solved = solve_width(template, by=match.by, target=target, tolerance=tolerance, head_dim=head_dim)
+        return solved.spec, BudgetMatch(match.by, target, solved.residual, head_dim, tolerance)
 
     def _read_paces(self, match: MatchOptions, train: TrainOptions) -> dict[BackboneSpec, float]:
         assert match.benchmark is not None
@@ -84,13 +83,3 @@ class WidthSolver:
         if key not in self._paces:
             self._paces[key] = read_paces(Path(match.benchmark), train)
         return self._paces[key]
-
-
-def _solve_by_arithmetic(template: BackboneSpec, match: MatchOptions) -> tuple[int, WidthMatch]:
-    """The budget as a number, given as one or as a published variant, and the width that meets it."""
-    assert match.by in ("params", "macs") and not isinstance(match.target, float | None)
-    target = match.target if isinstance(match.target, int) else named_budget(match.target, by=match.by)
-    try:
-        return target, solve_width(template, by=match.by, target=target, tolerance=match.tolerance, head_dim=match.head_dim)
-    except Unreachable as error:
-        raise UserError(Problem(str(error), value=match.target)) from None

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,51 +38,25 @@ class WidthMatch:
     spec: BackboneSpec
     value: float  # its cost: whole parameters, whole MACs, or seconds
     residual: float  # (value - target) / target
-    width_step: int
-
-
-class Unreachable(Exception):
-    """No width meets the target within the tolerance; `nearest` is the closest that can be built (or was measured)."""
-
-    def __init__(self, nearest: WidthMatch, *, by: str, target: float, tolerance: float) -> None:
-        self.nearest = nearest
-        spec = nearest.spec
-        super().__init__(
-            f"{spec.backbone} (patch size {spec.patch_size}, depth {spec.depth}) reaches no budget of {target:,} {by} "
-            f"within {tolerance:.1%}; the nearest is {nearest.value:,} at width {spec.dim} ({nearest.residual:+.1%})"
-        )
 
 
 def solve_width(template: BackboneSpec, *, by: By, target: int, tolerance: float, head_dim: int) -> WidthMatch:
-    """The template at the width (and hidden width) whose params or MACs per image meet the target; Unreachable if none.
+    """The template at the width (and hidden width) whose params or MACs per image meet the target.
 
     The template's own width, and all options that follow from it (the keys of its `width_options`), are ignored; its other
-    options are kept.
+    options are kept. Raises UserError naming the nearest width if none is within the tolerance.
     """
     search = _Search(template, by=by, target=target, head_dim=head_dim)
-    matches = search.by_width_alone() if template.fine_width_option is None else search.by_width_and_knob()
-    return _first_within(matches, by=by, target=target, tolerance=tolerance)
-
-
-def solve_seconds(
-    template: BackboneSpec, *, measured: Mapping[BackboneSpec, float], target: float, tolerance: float, head_dim: int
-) -> WidthMatch:
-    """The measured width of the template whose seconds are nearest to the target; Unreachable if none is near enough.
-
-    `measured` gives the seconds of whole specifications, in the unit of the target; there is no interpolation between
-    measured widths. UserError if the template was measured at no width with heads of `head_dim` features.
-    """
-    step = template.width_step(head_dim)
-    matches = [
-        WidthMatch(spec=spec, value=seconds, residual=(seconds - target) / target, width_step=step)
-        for spec, seconds in measured.items()
-        if spec.dim % step == 0 and _differ_in_widths_only(spec, template, head_dim=head_dim)
-    ]
-    if not matches:
-        sizes = f"patch size {template.patch_size}, depth {template.depth}, heads of {head_dim}"
-        raise UserError(Problem(f"no width of {template.backbone} ({sizes}) has been measured"))
-    matches.sort(key=lambda match: (abs(match.residual), match.spec.dim))
-    return _first_within(matches, by="seconds", target=target, tolerance=tolerance)
+    tried = []
+    for match in search.by_width_alone() if template.fine_width_option is None else search.by_width_and_knob():
+        if abs(match.residual) <= tolerance:
+            return match
+        tried.append(match)
+    nearest = min(tried, key=lambda match: (abs(match.residual), match.spec.dim))
+    raise UserError(
+        f"{template.backbone} (patch size {template.patch_size}, depth {template.depth}) reaches no budget of {target:,} {by} "
+        f"within {tolerance:.1%}; the nearest is {nearest.value:,} at width {nearest.spec.dim} ({nearest.residual:+.1%})"
+    )
 
 
 def named_budget(text: str, *, by: By) -> int:
@@ -107,16 +81,6 @@ def _cost(spec: BackboneSpec, by: By) -> int:
     return cost.params if by == "params" else cost.macs
 
 
-def _first_within(matches: Iterable[WidthMatch], *, by: str, target: float, tolerance: float) -> WidthMatch:
-    tried = []
-    for match in matches:
-        if abs(match.residual) <= tolerance:
-            return match
-        tried.append(match)
-    nearest = min(tried, key=lambda match: (abs(match.residual), match.spec.dim))
-    raise Unreachable(nearest, by=by, target=target, tolerance=tolerance)
-
-
 @dataclass(frozen=True)
 class _Search:
     """The widths worth trying for a budget, best first."""
@@ -130,18 +94,18 @@ class _Search:
         """The nearest width in each step, coarse to fine."""
         finest = self.template.width_step(self.head_dim)
         for step in dict.fromkeys(max(step, finest) for step in ROUND_STEPS):
-            matches = [self._match(spec, step) for spec in self._specs_around(step)]
+            matches = map(self._match, self._specs_around(step))
             yield min(matches, key=lambda match: abs(match.residual))
 
     def by_width_and_knob(self) -> Iterator[WidthMatch]:
         """Every width around the target with its hidden width trimmed, the most natural width first."""
         step = self.template.width_step(self.head_dim)
         for spec in sorted(self._specs_around(step), key=lambda spec: abs(math.log(_cost(spec, self.by) / self.target))):
-            yield self._match(self._trim(spec), step)
+            yield self._match(self._trim(spec))
 
-    def _match(self, spec: BackboneSpec, step: int) -> WidthMatch:
+    def _match(self, spec: BackboneSpec) -> WidthMatch:
         value = _cost(spec, self.by)
-        return WidthMatch(spec=spec, value=value, residual=(value - self.target) / self.target, width_step=step)
+        return WidthMatch(spec, value=value, residual=(value - self.target) / self.target)
 
     def _trim(self, spec: BackboneSpec) -> BackboneSpec:
         """The spec with the hidden width whose cost is nearest to the target; the cost is linear in it."""
@@ -166,13 +130,3 @@ class _Search:
             low, high = (low, middle) if reaches(middle) else (middle, high)
         multiples = range(max(1, high - NEIGHBORS), high + NEIGHBORS)
         return [self.template.at_width(multiple * step, self.head_dim) for multiple in multiples]
-
-
-def _differ_in_widths_only(spec: BackboneSpec, template: BackboneSpec, *, head_dim: int) -> bool:
-    """Whether `spec` is the template at its width, whatever its hidden width."""
-    if spec.backbone != template.backbone:
-        return False
-    natural = template.at_width(spec.dim, head_dim)
-    return spec == (
-        natural if spec.fine_width_option is None else natural.with_fine_width(getattr(spec, spec.fine_width_option))
-    )

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from study.backbones import build_backbone, names, specify
 from study.backbones.specification import BackboneSpec
 from study.errors import UserError
+from study.planning.seconds_budget import solve_seconds
 from study.planning.traced_cost import count_cost
-from study.planning.width_search import By, Unreachable, named_budget, solve_seconds, solve_width
+from study.planning.width_search import By, named_budget, solve_width
 
 
 def template(name: str, *, image_size: int, patch_size: int, depth: int = 4, dim: int = 32) -> BackboneSpec:
@@ -42,7 +43,7 @@ def test_digits_budgets_are_met(name: str, patch_size: int, target: int, head_di
     assert abs(match.value - target) <= 0.02 * target
     assert match.residual == (match.value - target) / target
     assert match.value == match.spec.closed_form().params
-    assert match.spec.dim % match.width_step == 0
+    assert match.spec.dim % match.spec.width_step(head_dim) == 0
 
 
 @pytest.mark.parametrize("name", names())
@@ -96,10 +97,12 @@ def test_heads_keep_their_width() -> None:
 
 
 def test_what_cannot_be_met_names_the_nearest() -> None:
-    """A ViT of eight blocks on 1024 tokens has no 100M-MAC version; the nearest one is told, and is the nearest."""
-    with pytest.raises(Unreachable, match="nearest is 574,718,272 at width 32") as refusal:
-        solve_width(template("vit", image_size=32, patch_size=1, depth=8), by="macs", target=10**8, tolerance=0.02, head_dim=32)
-    assert refusal.value.nearest.spec.dim == 32
+    """A ViT of eight blocks on 1024 tokens has no 100M-MAC version; the least costly one is named as the nearest."""
+    vit = template("vit", image_size=32, patch_size=1, depth=8)
+    least = vit.at_width(32, 32).with_fine_width(8)  # one head, and the hidden width a quarter of the width
+    assert least.closed_form().macs == 574_718_272 < vit.at_width(64, 32).with_fine_width(16).closed_form().macs
+    with pytest.raises(UserError, match=r"no budget of 100,000,000 macs within 2.0%; the nearest is 574,718,272 at width 32"):
+        solve_width(vit, by="macs", target=10**8, tolerance=0.02, head_dim=32)
 
 
 def test_the_template_width_does_not_matter() -> None:
@@ -165,7 +168,7 @@ def test_seconds_are_looked_up_not_guessed() -> None:
     assert match.residual == pytest.approx(-0.04)
     knob = solve_seconds(vit, measured=measured, target=0.112, tolerance=0.05, head_dim=32)
     assert knob.spec.model_dump()["mlp_dim"] == 300
-    with pytest.raises(Unreachable, match=r"nearest is 0\.064 at width 64"):
+    with pytest.raises(UserError, match=r"nearest is 0\.064 at width 64"):
         solve_seconds(vit, measured=measured, target=0.05, tolerance=0.05, head_dim=32)
     with pytest.raises(UserError, match=r"no width of convmixer .* has been measured"):
         solve_seconds(
