@@ -1,4 +1,4 @@
-"""Run tables of studies whose truth is known, for tests: accuracy = cell + seed + rest, all three given."""
+"""Run tables of simulated studies, for tests: accuracy = cell + seed + residual, with known parameters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Level = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Truth:
-    """What a simulated study was made of: expected accuracies in the axes' shape, and two standard deviations."""
+    """The parameters of a simulated study: expected accuracies in the axes' shape, and two standard deviations."""
 
     axes: Mapping[str, Sequence[Level]]
     means: npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ class Truth:
         return self.means.reshape(1, -1, 1) + common + rest
 
     def shares(self) -> dict[str, float]:
-        """The true shares of variation of a two-factor study, by the definition: mean squared effects, variances."""
+        """The true shares of variation of a two-factor study, by definition: mean squared effects and variances."""
         grand = self.means.mean()
         first = self.means.mean(axis=1) - grand
         second = self.means.mean(axis=0) - grand
@@ -48,7 +48,7 @@ class Truth:
 
 
 def metaformer(*, seed_sd: float = 0.004, rest_sd: float = 0.004) -> Truth:
-    """Patch sizes by token mixers: both matter, and attention loses less at large patches."""
+    """Patch sizes by token mixers: both have effects, and attention is less inferior at large patches."""
     means = np.array([[0.90, 0.92, 0.86], [0.88, 0.89, 0.84], [0.83, 0.82, 0.80]])
     axes = {"patch_size": [1, 2, 4], "token_mixer": ["attention", "depthwise_conv", "identity"]}
     return Truth(axes, means, seed_sd, rest_sd)

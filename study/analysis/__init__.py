@@ -1,6 +1,6 @@
-"""The statistics of a report: DataFrame in, DataFrame out, and every interval says which population it speaks about.
+"""The statistics of a report: DataFrame in, DataFrame out; every interval names its population.
 
-Read in this order: `grid` (which runs count), `intervals` (t and block intervals on arrays), `cells`, `contrasts` (what
-was planned to be compared) and `comparisons` (what came out), `factorial` and `decomposition` (shares of variation),
-`frontier` and `scaling` (accuracy per cost), `fairness` (what was equal, from the records), `answer` (the sentence).
+In reading order: `cell_grid` (which runs are included), `intervals`, `cell_means`, `planned_contrasts` and `contrast_results`,
+`sums_of_squares` and `variance_shares`, `pareto_front` and `cost_curves` (accuracy over cost), `protocol_check` (what was
+equal), `answer` and `study_comparison` (the sentences), `report_tables` (the files) and `findings` (all of it, computed once).
 """

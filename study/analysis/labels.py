@@ -12,13 +12,7 @@ from collections.abc import Iterable, Sequence
 from study.analysis.cell_grid import CellLevels, Level
 
 OPTION_NAMES = {
-    "patch_size": "patch size",
-    "kernel_size": "kernel size",
     "kernel_pixels": "kernel size",
-    "backbone": "backbone",
-    "token_mixer": "token mixer",
-    "stem": "stem",
-    "position_embedding": "position embedding",
     "dim": "width",
     "mlp_dim": "MLP width",
     "match_by": "matched on",
@@ -35,13 +29,11 @@ OPTION_NAMES = {
     "match_target": "budget",
     "benchmark_train_images_per_second": "training throughput",
     "inference_images_per_second": "inference throughput",
-    "image_size": "image size",
     "params": "parameters",
     "macs": "MACs per image",
     "tokens": "tokens per image",
     "train_seconds": "training time",
     "images_per_second": "training throughput",
-    "test_accuracy": "test accuracy",
     "val_accuracy": "validation accuracy",
 }
 
@@ -66,7 +58,6 @@ LEVEL_NAMES = {
     "mlp_mixer": "MLP-Mixer",
     "convnext": "ConvNeXt",
     "metaformer": "MetaFormer",
-    "attention": "attention",
     "macs": "MACs",
     "params": "parameters",
     "mlp": "MLP",

@@ -14,7 +14,6 @@ import pandas as pd
 from study.analysis.cell_grid import BoolArray, FloatArray, Grid, is_measured, read_grid, select_done
 from study.analysis.cell_means import summarize_cells
 from study.analysis.intervals import CONFIDENCE, MIN_SEEDS, estimate_mean
-from study.analysis.labels import format_cell
 from study.rng import stream
 
 FRONT_DRAWS = 4000
@@ -31,7 +30,6 @@ def find_pareto_front(table: pd.DataFrame, by: Sequence[str], *, cost: str) -> p
     - `on_front`: membership judged by the means. `front_probability`: fraction of plausible means under which the cell is on
       the front (multivariate t, pairing by seed kept). Population: the expected accuracies over training seeds, on this
       data and this test set. NaN where a cell has fewer than three seeds.
-    - `dominated_by`: the most accurate cell that costs no more, in words; "" for the cell itself.
     """
     grid = read_grid(table, by)
     costs = compute_cell_costs(table, grid, cost=cost)
@@ -40,15 +38,8 @@ def find_pareto_front(table: pd.DataFrame, by: Sequence[str], *, cost: str) -> p
     order = sorted(placed, key=lambda place: (costs[place], -accuracy[place]))
     grid, costs, accuracy = grid.select(order), costs[order], accuracy[order]
     found = summarize_cells(table, by).iloc[order].reset_index(drop=True)
-    best = np.where(_is_affordable(costs), accuracy[None], -np.inf).argmax(axis=1) if order else np.array([], dtype=int)
     return found[[*by, "n", "mean", "low", "high"]].assign(
-        cost=costs,
-        on_front=~_is_dominated(costs, accuracy[None])[0],
-        front_probability=_estimate_membership(grid, costs),
-        dominated_by=[
-            format_cell(grid.factors, grid.cells[other]) if accuracy[other] > accuracy[place] else ""
-            for place, other in enumerate(best)
-        ],
+        cost=costs, on_front=~_is_dominated(costs, accuracy[None])[0], front_probability=_estimate_membership(grid, costs)
     )
 
 
@@ -82,15 +73,11 @@ def compute_cell_costs(table: pd.DataFrame, grid: Grid, *, cost: str) -> FloatAr
     return np.array([np.median(row) if len(row := known.get(cell, np.array([]))) else np.nan for cell in grid.cells])
 
 
-def _is_affordable(costs: FloatArray) -> BoolArray:
-    """Whether, at the cost of each cell, each other cell costs no more (`cells others`)."""
-    return np.asarray(costs[None, :] <= costs[:, None] * (1 + COST_TOLERANCE))
-
-
 def _is_dominated(costs: FloatArray, accuracy: FloatArray) -> BoolArray:
     """Whether a cell that costs no more is more accurate (`draws cells` -> `draws cells`)."""
+    affordable = costs[None, :] <= costs[:, None] * (1 + COST_TOLERANCE)  # cells others
     better = accuracy[:, None, :] > accuracy[:, :, None]  # draws cells others
-    return np.asarray((better & _is_affordable(costs)[None]).any(axis=2))
+    return np.asarray((better & affordable[None]).any(axis=2))
 
 
 def _estimate_membership(grid: Grid, costs: FloatArray) -> FloatArray:

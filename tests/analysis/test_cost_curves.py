@@ -43,8 +43,8 @@ def test_interpolation_at_a_budget_is_numpys_seed_by_seed() -> None:
     assert found.loc["vit", ["difference_low", "difference_high"]].tolist() == pytest.approx([gap.low, gap.high])
 
 
-def test_nothing_is_read_off_beyond_the_sizes_measured() -> None:
-    """Law: a budget outside a curve's costs gives no figure and the reason."""
+def test_nothing_is_extrapolated_beyond_the_measured_sizes() -> None:
+    """Law: a budget outside a curve's costs gives no accuracy but the reason."""
     found = interpolate_at_budgets(study(), BY, along="dim", cost="macs", budgets=[1500.0]).set_index("backbone")
     assert found.loc["convmixer", "accuracy"] == pytest.approx(0.62, abs=0.03)
     assert np.isnan(found.loc["vit", "accuracy"])
@@ -52,7 +52,7 @@ def test_nothing_is_read_off_beyond_the_sizes_measured() -> None:
 
 
 def test_budgets_are_chosen_from_the_common_range() -> None:
-    """Law: the ends and the geometric middle of the costs that every curve covers; none where they have none in common."""
+    """Law: the ends and the geometric middle of the costs that every curve covers; none where there is no common range."""
     budgets = choose_budgets(study(), BY, along="dim", cost="macs")
     np.testing.assert_allclose(budgets, [3 * 32**2, np.sqrt(3) * 32 * 512, 512**2])
     assert choose_budgets(study().iloc[:0], BY, along="dim", cost="macs") == []
@@ -72,13 +72,13 @@ def test_the_area_is_the_trapezoid_over_log_cost() -> None:
 
 
 def test_a_flat_curve_has_its_accuracy_as_area() -> None:
-    """Law: the area is normalised, so a constant accuracy is its own area."""
+    """Law: the area is normalized, so a constant accuracy is its own area."""
     table = study().assign(test_accuracy=0.75)
     np.testing.assert_allclose(average_over_costs(table, BY, along="dim", cost="macs")["accuracy"], 0.75)
 
 
 def test_the_exponent_of_a_power_law_is_recovered_and_covered() -> None:
-    """Law: studies with error = a * cost ** -b give intervals that cover b in 95 % of cases, and no misfit to speak of."""
+    """Law: studies with error = a * cost ** -b give intervals that cover b in 95 % of cases, and a negligible misfit."""
     cost = np.array(WIDTHS, dtype=float) ** 2
     errors = 3.0 * cost**-0.25
     covered = []
@@ -118,7 +118,7 @@ def test_a_cost_that_hardly_varies_makes_no_curve() -> None:
     assert choose_budgets(table, BY, along="dim", cost="params") == []
 
 
-def test_a_flawless_run_has_a_logarithm() -> None:
+def test_a_run_without_errors_has_a_logarithm() -> None:
     """Law: accuracy 1 counts as half a wrong image, so the fit stays finite."""
     means = np.stack([np.linspace(0.9, 1.0, 5)] * 2)
     table = study(means)

@@ -1,4 +1,4 @@
-"""The plan of comparisons follows from the axes alone."""
+"""The planned contrasts follow from the axes alone."""
 
 import itertools
 
@@ -34,7 +34,7 @@ def test_two_factors_give_five_families_in_the_order_of_the_question() -> None:
 
 
 def test_names_are_unique_and_weights_add_to_zero() -> None:
-    """Law: a name stands for one comparison, and equal cells differ by nothing."""
+    """Law: a name denotes one contrast, and contrasts of equal cells are zero."""
     plan = plan_contrasts({**MIXERS, "depth": [4, 8]})
     assert len({contrast.name for contrast in plan}) == len(plan)
     assert all(sum(weight for _, weight in contrast.weights) == pytest.approx(0) for contrast in plan)
@@ -52,7 +52,7 @@ def test_contrasts_of_additive_effects_are_those_effects() -> None:
             assert value(contrast, accuracies) == pytest.approx(0)
 
 
-def test_backbones_are_compared_with_convmixer_and_numbers_with_their_neighbour() -> None:
+def test_backbones_are_compared_with_convmixer_and_numbers_with_their_neighbor() -> None:
     """Law: the reference of words is the registered one or the first level; numbers go step by step."""
     plan = plan_contrasts({"patch_size": [1, 2, 4], "backbone": ["vit", "convmixer", "mlp_mixer"]})
     assert [(c.upper, c.lower) for c in plan[:2]] == [("ViT", "ConvMixer"), ("MLP-Mixer", "ConvMixer")]
@@ -72,7 +72,7 @@ def test_axes_with_one_level_are_no_factors() -> None:
 
 
 def test_an_average_runs_over_the_combinations_that_have_both_sides() -> None:
-    """Law: a combination that was never planned is left out of both sides of an average."""
+    """Law: a combination that was not planned is excluded from both sides of an average."""
     cells = [cell for cell in itertools.product(*MIXERS.values()) if cell != (4, "attention")]
     plan = {contrast.name: contrast for contrast in plan_contrasts(MIXERS, cells=cells)}
     average = plan["attention − depthwise conv, averaged over patch size"]
@@ -82,14 +82,14 @@ def test_an_average_runs_over_the_combinations_that_have_both_sides() -> None:
 
 
 def test_a_third_factor_is_averaged_over() -> None:
-    """Law: equal weights over the levels of the factors that a contrast doesn't mention."""
+    """Law: equal weights over the levels of the factors that a contrast does not mention."""
     contrast = plan_contrasts({**MIXERS, "depth": [4, 8]})[0]
     assert contrast.where == "averaged over patch size and depth"
     np.testing.assert_allclose(sorted({abs(weight) for _, weight in contrast.weights}), [1 / 6])
 
 
 def test_options_that_some_levels_lack_are_compared_where_they_exist() -> None:
-    """Law: a kernel size belongs to convolutions only; steps between its sizes are planned, steps to nothing aren't."""
+    """Law: a kernel size belongs to convolutions only; differences between its sizes are planned, and no others."""
     levels = {"patch_size": [1, 2], "token_mixer": ["attention", "depthwise_conv"], "kernel_size": [3, 5, None]}
     cells = [(p, "depthwise_conv", k) for p in (1, 2) for k in (3, 5)] + [(p, "attention", None) for p in (1, 2)]
     names = [c.name for c in plan_contrasts(levels, cells=cells) if c.subject == "kernel_size"]

@@ -1,4 +1,4 @@
-"""What tuning chose is told as pandas recomputes it from the trials."""
+"""The choices of tuning agree with what pandas computes from the trials."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_choice_and_its_gap_are_those_of_the_means() -> None:
 
 
 def test_a_choice_at_the_end_of_the_grid_is_named() -> None:
-    """Law: the least learning rate tried is at the edge; one inside isn't; an option with one level has no edge."""
+    """Law: the lowest learning rate tried is at the edge; an inner one is not; an option with one level has no edge."""
     trials = example_sweeps.tuned().trials
     found = summarize_choices(trials, ["lr", "weight_decay"], FACTORS).groupby("backbone")["edge"].agg(set).to_dict()
     assert found == {"convmixer": {()}, "vit": {("lr",)}}
@@ -46,7 +46,7 @@ def test_diverged_trials_rank_last_and_ties_are_counted() -> None:
     assert found.loc[0.01, "diverged"] == 2
 
 
-def test_a_profile_keeps_what_suits_each_level_best() -> None:
+def test_each_level_keeps_its_best_candidate() -> None:
     """Law: over one of two tuned options, each level keeps the trials of its best mean over the other, and all seeds."""
     trials = example_sweeps.tuned(decays=(0.0, 0.02, 0.1)).trials
     kept = select_best_candidates(trials, ["lr", "weight_decay"], over="lr")

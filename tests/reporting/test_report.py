@@ -16,7 +16,7 @@ import pytest
 from example_sweeps import Example
 
 from study.analysis.findings import Findings
-from study.analysis.report_tables import StudyTables, combine_studies, read_report_folder, without_places, write_tables
+from study.analysis.report_tables import StudyTables, combine_studies, read_report_folder, remove_data_folders, write_tables
 from study.report import main
 from study.reporting.figures.catalog import list_figures
 from study.reporting.figures.style import PAPER
@@ -215,7 +215,7 @@ def test_folders_of_users_are_omitted(tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         assert b"lovelace" not in path.read_bytes(), path.name
     assert "7.png is gone" in (tmp_path / "runs.csv").read_text(encoding="utf-8")
-    assert without_places(facts).overrides == ("train.epochs=2",)
+    assert remove_data_folders(facts).overrides == ("train.epochs=2",)
     assert "root: data  # big disk" in (tmp_path / "sweep.yaml").read_text(encoding="utf-8")
 
 
