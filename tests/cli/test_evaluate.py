@@ -35,6 +35,7 @@ declare_missing_operators()
 import timm  # noqa: E402 (imports torchvision, whose operators have to be declared first)
 from timm.data import create_transform, resolve_data_config  # noqa: E402
 from timm.models.convmixer import ConvMixer  # noqa: E402
+from timm.models.mlp_mixer import MlpMixer  # noqa: E402
 
 CLASSES = ("cat", "dog", "eel")
 SIZES = ((90, 70), (70, 90), (64, 64), (301, 57))
@@ -67,8 +68,9 @@ def build_timm(variant: str) -> torch.nn.Module:
     torch.manual_seed(3)
     if variant.startswith("convmixer"):
         return ConvMixer(dim=32, depth=2, kernel_size=7, patch_size=7, num_classes=3, act_layer=torch.nn.ReLU).eval()
-    shallow = {"depth": 2} if variant.startswith("vit") else {"num_blocks": 2}
-    return timm.create_model(TIMM_NAMES[variant], num_classes=3, **shallow).eval()
+    if variant.startswith("mixer"):
+        return MlpMixer(num_classes=3, patch_size=32, num_blocks=2).eval()
+    return timm.create_model(TIMM_NAMES[variant], num_classes=3, depth=2).eval()
 
 
 SETTINGS = {"convmixer_768_32": ["dim=32", "depth=2"], "vit_tiny_patch16": ["depth=2"], "mixer_s32": ["depth=2"]}
