@@ -13,7 +13,7 @@ from study.__main__ import COMMANDS
 
 PACKAGE = Path(__file__).resolve().parents[1] / "study"
 MAX_ROOMS = 20
-MAX_FLOORS = 10
+MAX_FLOORS = 9
 
 
 def room(module: str) -> str:
