@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from study.launcher.code_snapshot import origin
+from study.launcher.code_snapshot import find_origin
 from study.training.fingerprint import processor_name
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
@@ -19,7 +19,7 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy")
 
 def circumstances(kind: str, *, threads: int) -> dict[str, Any]:
     """The circumstances of a measurement on `kind` that begins now."""
-    found = origin()
+    found = find_origin()
     return {
         "command": " ".join(["python", "-m", *sys.argv]) if sys.argv else "",
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -26,7 +26,7 @@ from study.cli.arguments import add_sweep_arguments, command_parser, positive_in
 from study.cli.console import open_console
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, handle_user_errors
-from study.launcher.code_snapshot import origin
+from study.launcher.code_snapshot import find_origin
 from study.planning.sweep_plan import Plan, make_plan
 from study.records.benchmark_file import Benchmark, median, spread
 from study.records.sweep_folder import write_whole
@@ -100,7 +100,7 @@ def measure(plan: Plan, subjects: Sequence[Subject], *, device: DeviceChoice, ro
         device=device.kind,
         device_name=str(execution["device_name"]),
         fingerprint={name: value for name, value in execution.items() if name not in ("memory_layout", "micro_batches")},
-        provenance=asdict(origin()),
+        provenance=asdict(find_origin()),
         architectures=tuple(speed_of(subject) for subject in subjects if not subject.fault),
         inputs=tuple(input_speed(planned, fed[key]) for key, planned in inputs.items()),
         left_out=tuple(f"{subject.label}: {subject.fault}" for subject in subjects if subject.fault),

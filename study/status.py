@@ -1,4 +1,4 @@
-"""python -m study.status SWEEP: where every run of a sweep stands; asks the scheduler at most once and changes nothing."""
+"""python -m study.status SWEEP: show the status of every run of a sweep. Calls the scheduler at most once; changes nothing."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from study.cli.console import open_console, pluralize
 from study.config.sweep import Sweep
 from study.config.sweep_file import read_sweep
 from study.errors import UserError, handle_user_errors
-from study.launcher.liveness import life_of
-from study.launcher.sweep_status import Gap, Running, Standing, last_lines, standing
-from study.records.record import Attempts, Stage
+from study.launcher.liveness import check_liveness
+from study.launcher.sweep_status import RunningRun, SweepStatus, compute_sweep_status, read_last_lines
+from study.records.plan_file import PlanFile, load_plan
+from study.records.record import Stage
 from study.records.sweep_folder import SweepFolder
-from study.records.table import load_plan, planned_of
 
 STAGES: tuple[Stage, Stage] = ("trial", "final")
-SHOWN = 12  # rows of one kind
+MAX_ROWS = 12  # of one kind
 LOG_LINES = 3
 REFRESH_S = 30
-SILENT_S = 300  # a worker says something every 15 s
+HEARTBEAT_TIMEOUT_S = 300  # a worker writes its progress every 15 s
 INDENT = " " * 11
 
 
@@ -37,140 +37,141 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("status", __doc__)
     add_sweep_arguments(parser)
     parser.add_argument("--json", action="store_true", help="for scripts")
-    parser.add_argument("--watch", action="store_true", help=f"again every {REFRESH_S} s until nothing is under way")
+    parser.add_argument("--watch", action="store_true", help=f"refresh every {REFRESH_S} s until no run is active")
     arguments = parser.parse_intermixed_args(argv)
     sweep = read_sweep(arguments.sweep, arguments.overrides)
     folder, console = sweep_folder(arguments, sweep.name), open_console()
     with suggest_launch(sweep, runs=arguments.runs):
-        plan, now = look(folder)
+        plan, status = read_status(folder)
     if arguments.json:
-        console.print_json(json.dumps(document(sweep.name, now) | {"stages": stages(plan, now)}))
+        console.print_json(json.dumps(format_as_json(sweep.name, plan, status)))
     elif arguments.watch:
-        watch(sweep, folder, console, runs=arguments.runs)
+        _watch(sweep, folder, console, runs=arguments.runs)
     else:
-        show(screen(sweep, plan, now, runs=arguments.runs), console)
+        _print(format_lines(sweep, plan, status, runs=arguments.runs), console)
     return 0
 
 
-def look(folder: SweepFolder) -> tuple[dict[str, Any], Standing]:
-    """The newest plan and where its runs stand."""
-    plan = load_plan(folder.path)
-    return plan, standing(folder, [planned["run_id"] for planned in plan["runs"]], life_of(folder))
+def read_status(folder: SweepFolder) -> tuple[PlanFile, SweepStatus]:
+    """The newest plan and the status of its runs."""
+    plan = load_plan(folder)
+    return plan, compute_sweep_status(folder, plan.run_ids, check_liveness(folder))
 
 
-def watch(sweep: Sweep, folder: SweepFolder, console: Console, *, runs: str) -> None:
-    """Looks again and again; one screen on a terminal, one after the other elsewhere."""
-    lines = ["looking ..."]
+def _watch(sweep: Sweep, folder: SweepFolder, console: Console, *, runs: str) -> None:
+    """Refresh one screen on a terminal; print one screen after the other elsewhere."""
+    lines = ["reading ..."]
     with Live(console=console, auto_refresh=False, transient=console.is_terminal) as live:
         while True:
             try:
-                plan, now = look(folder)
-                lines = screen(sweep, plan, now, runs=runs)
-                under_way = now.under_way
-            except UserError as error:  # a busy controller is no reason to stop watching
-                lines, under_way = [*lines, *error.summary().splitlines()], True
-            if not under_way:
+                plan, status = read_status(folder)
+                lines, is_active = format_lines(sweep, plan, status, runs=runs), status.is_active
+            except UserError as error:  # a busy controller is no reason to stop
+                lines, is_active = [*lines, *error.summary().splitlines()], True
+            if not is_active:
                 break
             if console.is_terminal:
-                live.update(Text("\n".join([*lines, f"{time.strftime('%H:%M:%S')}, again every {REFRESH_S} s"])), refresh=True)
+                clock = f"{time.strftime('%H:%M:%S')}, refreshed every {REFRESH_S} s"
+                live.update(Text("\n".join([*lines, clock])), refresh=True)
             else:
-                show(lines, console)
+                _print(lines, console)
             time.sleep(REFRESH_S)
-    show(lines, console)
+    _print(lines, console)
 
 
-def show(lines: Sequence[str], console: Console) -> None:
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+def _print(lines: Sequence[str], console: Console) -> None:
+    console.print("\n".join(lines))
 
 
-def document(name: str, now: Standing) -> dict[str, Any]:
-    """What `--json` prints: every planned run under exactly one heading, and why jobs wait."""
-    failed = [{"run_id": a.record.run_id, "reason": a.record.reason, "log": a.record.log} for a in now.failed]
+def format_as_json(name: str, plan: PlanFile, status: SweepStatus) -> dict[str, Any]:
+    """The output of `--json`: every planned run under exactly one heading, and why jobs are pending."""
+    failed = [attempts.record for attempts in status.failed]
     return {
         "sweep": name,
-        "planned": now.total,
-        "done": now.done,
-        "diverged": now.diverged,
-        "failed": failed,
-        "running": [asdict(run) for run in now.running],
-        "queued": now.queued,
-        "pending_jobs": dict(now.pending),
-        "settling": now.settling,
-        "missing": [asdict(gap) for gap in now.gaps],
+        "planned": status.total,
+        "done": status.done,
+        "diverged": status.diverged,
+        "failed": [{"run_id": record.run_id, "reason": record.reason, "log": record.log} for record in failed],
+        "running": [asdict(run) for run in status.running],
+        "queued": status.queued,
+        "pending_jobs": dict(status.pending_jobs),
+        "settling": status.settling,
+        "missing": [asdict(group) for group in status.missing],
+        "stages": count_by_stage(plan, status),
     }
 
 
-def screen(sweep: Sweep, plan: dict[str, Any], now: Standing, *, runs: str) -> list[str]:
-    """The counts of all groups in one line, then each group that has something to tell."""
-    counts = {
-        "running": now.running,
-        "queued": now.queued,
-        "settling": now.settling,
-        "diverged": now.diverged,
-        "failed": now.failed,
-        "missing": now.missing,
-    }
-    told = [f"{len(runs)} {name}" for name, runs in counts.items() if runs]
-    lines = [", ".join([f"{sweep.name}: {len(now.done)} of {now.total} runs done", *told]), *_stages(plan, now)]
-    if plan["study"]["sweep_yaml"] != sweep.text:
-        lines.append(f"{sweep.path} has changed since it was launched; this is the launched plan.")
-    if list(sweep.overrides) != plan["study"]["overrides"]:
-        given = " ".join(plan["study"]["overrides"]) or "no settings"
-        lines.append(f"this is the plan of the newest launch, which was given {given}.")
-    lines += cut([_running(run) for run in now.running], "running")
-    if now.queued:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in now.pending.items())
-        jobs = f"; {pluralize(sum(now.pending.values()), 'job')} in Slurm's queue: {reasons}" if reasons else ""
-        lines.append(f"  queued   {pluralize(len(now.queued), 'run')}{jobs}")
-    if now.settling:
-        lines.append(f"  settling {pluralize(len(now.settling), 'run')}: their worker has ended, its last files may show late")
-    lines += cut([f"  diverged {run_id}" for run_id in now.diverged], "diverged")
-    lines += [line for attempts in now.failed[:SHOWN] for line in _failure(attempts)]
-    lines += [f"  ... and {len(now.failed) - SHOWN} more failed"] if len(now.failed) > SHOWN else []
-    return lines + [line for gap in now.gaps for line in _gap(gap)] + _next(sweep, plan, now, runs=runs)
-
-
-def stages(plan: dict[str, Any], now: Standing) -> dict[str, dict[str, int]]:
-    """By stage: runs planned, those with an outcome, and those that wait for a selection."""
-    settled = {*now.done, *now.diverged}
-    planned = {stage: [run["run_id"] for run in planned_of(plan, stage)] for stage in STAGES}
-    waiting = {run["run_id"] for run in plan["pending"]}
+def count_by_stage(plan: PlanFile, status: SweepStatus) -> dict[str, dict[str, int]]:
+    """By stage, how many runs are planned, have an outcome, and wait for the selection of their hyperparameters."""
+    recorded, pending = {*status.done, *status.diverged}, {entry.run_id for entry in plan.pending}
+    planned = {stage: {entry.run_id for entry in plan.of_stage(stage)} for stage in STAGES}
     return {
-        stage: {"planned": len(ids), "recorded": len(settled & {*ids}), "pending": len(waiting & {*ids})}
+        stage: {"planned": len(ids), "recorded": len(recorded & ids), "pending": len(pending & ids)}
         for stage, ids in planned.items()
     }
 
 
-def _stages(plan: dict[str, Any], now: Standing) -> list[str]:
-    """A line for each stage of a tuned sweep."""
-    if plan["study"]["tuning"] is None:
-        return []
-    trial, final = (stages(plan, now)[stage] for stage in STAGES)
-    until = "; they wait for the selection" if final["pending"] else ""
-    return [
-        f"  trials   {trial['recorded']} of {trial['planned']} have an outcome",
-        f"  final    {final['recorded']} of {final['planned']} runs have an outcome{until}",
-    ]
+def format_lines(sweep: Sweep, plan: PlanFile, status: SweepStatus, *, runs: str) -> list[str]:
+    """The counts of all groups in one line, then each group that needs more."""
+    counts = {
+        "running": len(status.running),
+        "queued": len(status.queued),
+        "settling": len(status.settling),
+        "diverged": len(status.diverged),
+        "failed": len(status.failed),
+        "missing": len(status.missing_run_ids),
+    }
+    groups = [f"{count} {name}" for name, count in counts.items() if count]
+    lines = [", ".join([f"{sweep.name}: {len(status.done)} of {status.total} runs done", *groups])]
+    if plan.facts.tuned:
+        trial, final = (count_by_stage(plan, status)[stage] for stage in STAGES)
+        waiting = "; they wait for the selection" if final["pending"] else ""
+        lines.append(f"  trials   {trial['recorded']} of {trial['planned']} have an outcome")
+        lines.append(f"  final    {final['recorded']} of {final['planned']} runs have an outcome{waiting}")
+    if plan.facts.sweep_yaml != sweep.text:
+        lines.append(f"{sweep.path} has changed since it was launched; this is the launched plan.")
+    if sweep.overrides != plan.facts.overrides:
+        given = " ".join(plan.facts.overrides) or "no overrides"
+        lines.append(f"this is the plan of the newest launch, which had {given}.")
+    lines += _limit([_format_running(run) for run in status.running], "running")
+    if status.queued:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in status.pending_jobs.items())
+        jobs = f"; {pluralize(sum(status.pending_jobs.values()), 'job')} in Slurm's queue: {reasons}" if reasons else ""
+        lines.append(f"  queued   {pluralize(len(status.queued), 'run')}{jobs}")
+    if status.settling:
+        settling = pluralize(len(status.settling), "run")
+        lines.append(f"  settling {settling}: the worker has ended, and its last files may not be visible yet")
+    lines += _limit([f"  diverged {run_id}" for run_id in status.diverged], "diverged")
+    for attempts in status.failed[:MAX_ROWS]:
+        record = attempts.record
+        lines += [f"  failed   {record.run_id}: {record.reason}", *_format_log(record.log or "")]
+    lines += [f"  ... and {len(status.failed) - MAX_ROWS} more failed"] if len(status.failed) > MAX_ROWS else []
+    for group in status.missing:
+        what = group.runs[0] if len(group.runs) == 1 else f"{len(group.runs)} runs, e.g. {group.runs[0]}"
+        reason = group.reason.replace("\n", f"\n{INDENT}")
+        lines += [f"  missing  {what}: {reason}", *_format_log(group.log)]
+    return lines + _format_next(sweep, plan, status, runs=runs)
 
 
-def cut(lines: list[str], what: str) -> list[str]:
-    more = len(lines) - SHOWN
-    return lines[:SHOWN] + ([f"  ... and {more} more {what}"] if more > 0 else [])
+def _limit(lines: list[str], what: str) -> list[str]:
+    more = len(lines) - MAX_ROWS
+    return lines[:MAX_ROWS] + ([f"  ... and {more} more {what}"] if more > 0 else [])
 
 
-def _running(run: Running) -> str:
+def _format_running(run: RunningRun) -> str:
     place = f"job {run.job} on {run.node}" if run.job else f"worker {run.worker[1]}"
     if run.epoch is None:
         return f"  running  {run.run_id}  starting, {place}"
     accuracy = "" if run.val_accuracy is None else f", val {run.val_accuracy:.1%}"
-    silent = f", SILENT for {run.age_seconds / 60:.0f} min: {run.log}" if run.age_seconds > SILENT_S else ""
+    timeout = run.age_seconds > HEARTBEAT_TIMEOUT_S
+    heartbeat = f", NO HEARTBEAT for {run.age_seconds / 60:.0f} min: {run.log}" if timeout else ""
     return (
         f"  running  {run.run_id}  epoch {run.epoch}/{run.epochs}{accuracy}, {run.images_per_second:,.0f} images/s, "
-        f"{left(run.eta_seconds)}, {place}{silent}"
+        f"{format_time_left(run.eta_seconds)}, {place}{heartbeat}"
     )
 
 
-def left(seconds: float | None) -> str:
+def format_time_left(seconds: float | None) -> str:
     """`2 h 05 min left`, `40 s left`."""
     whole = round(seconds or 0)
     if whole < 120:
@@ -179,33 +180,23 @@ def left(seconds: float | None) -> str:
     return f"{hours} h {minutes:02d} min left" if hours else f"{minutes} min left"
 
 
-def _failure(attempts: Attempts) -> list[str]:
-    record = attempts.record
-    return [f"  failed   {record.run_id}: {record.reason}", *_log(record.log or "")]
-
-
-def _gap(gap: Gap) -> list[str]:
-    runs = gap.runs[0] if len(gap.runs) == 1 else f"{len(gap.runs)} runs, {gap.runs[0]} the first"
-    first, *more = gap.reason.splitlines()
-    return [f"  missing  {runs}: {first}", *(f"{INDENT}{line}" for line in more), *_log(gap.log)]
-
-
-def _log(path: str) -> list[str]:
+def _format_log(path: str) -> list[str]:
     shown = [f"{INDENT}log: {path}"] if path else []
-    return shown + [f"{INDENT}| {line}" for line in last_lines(path, LOG_LINES)]
+    return shown + [f"{INDENT}| {line}" for line in read_last_lines(path, LOG_LINES)]
 
 
-def _next(sweep: Sweep, plan: dict[str, Any], now: Standing, *, runs: str) -> list[str]:
-    """What to type: the launch whose plan this is, with the settings that it was given."""
-    retry = ["--retry", "failed"] if now.failed and not now.missing else []
-    words = format_command("launch", sweep, plan["study"]["overrides"], runs=runs, more=retry)
-    if not (now.missing or now.failed):
-        if not plan["pending"] or now.under_way:
-            return []
-        if now.final_follows:
-            return ["all trials are recorded; a job waits in Slurm's queue that selects and launches the final runs"]
-        return [f"all trials are recorded; next, to select and go on: {words}"]
-    return [f"nobody is working on {'these' if now.missing else 'the failed runs'}; next: {words}"]
+def _format_next(sweep: Sweep, plan: PlanFile, status: SweepStatus, *, runs: str) -> list[str]:
+    """The command to run next: the launch whose plan this is, with its overrides."""
+    retry = ["--retry", "failed"] if status.failed and not status.missing else []
+    command = format_command("launch", sweep, plan.facts.overrides, runs=runs, more=retry)
+    if status.missing or status.failed:
+        what = "missing runs are not queued or running" if status.missing else "failed runs are not queued"
+        return [f"{what}; next: {command}"]
+    if not plan.pending or status.is_active:
+        return []
+    if status.has_final_stage_job:
+        return ["all trials are recorded; a job in Slurm's queue will select and launch the final runs"]
+    return [f"all trials are recorded; to select and launch the final runs, next: {command}"]
 
 
 if __name__ == "__main__":

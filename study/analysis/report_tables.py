@@ -25,9 +25,8 @@ import pandas as pd
 from study.config.formats import FORMAT, FORMER_LEVELS, current_level, current_name, upgrade
 from study.errors import Problem, UserError, add_location
 from study.records import StudyFacts, load_curves, load_study, load_table, load_trials
-
-_COLUMN_NAMES = {"name": "data_name", "digest": "data_digest", "by": "match_by", "target": "match_target"}
-"""Columns of options whose own name would be ambiguous in a table."""
+from study.records.columns import COLUMN_NAMES
+from study.records.table import NUMERIC_TYPES
 
 _READERS: Mapping[str, Callable[[str], Any]] = {"Float64": float, "Int64": int, "boolean": "True".__eq__, "string": str}
 
@@ -58,7 +57,7 @@ class StudyTables:
 def _to_column_name(key: str) -> str:
     """The run table's column of an option key: "model.patch_size" -> "patch_size", "match.by" or "by" -> "match_by"."""
     section, _, name = key.rpartition(".")
-    return _COLUMN_NAMES.get(name, f"match_{name}" if section == "match" else name)
+    return COLUMN_NAMES.get(name, f"match_{name}" if section == "match" else name)
 
 
 def combine_studies(studies: Sequence[StudyTables]) -> StudyTables:
@@ -130,6 +129,7 @@ def _read_typed(path: Path, types: Mapping[str, str]) -> pd.DataFrame:
         return pd.DataFrame()
     raw = pd.read_csv(path, dtype=str, keep_default_na=False).rename(columns=current_name)
     raw = raw.assign(**{name: [current_level(name, text) for text in raw[name]] for name in FORMER_LEVELS if name in raw})
+    types = {name: NUMERIC_TYPES.get(name, kind) if kind in ("string", "Int64") else kind for name, kind in types.items()}
     return pd.DataFrame(
         {
             name: pd.Series([_READERS[kind](text) if text else pd.NA for text in raw[name]], dtype=kind)

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from study.analysis.cell_grid import CellLevels, read_cells, read_numbers, to_level
-from study.records.selection import at_edge
+from study.records.selection import is_at_boundary
 
 VALIDATION_ACCURACY = "val_accuracy"
 
@@ -63,7 +63,9 @@ def _compare_choice(best: Mapping[Hashable, Any], others: pd.DataFrame, *, tuned
     ranked = others.sort_values(["diverged", "accuracy"], ascending=[True, False], kind="stable", na_position="last")
     second = float(ranked["accuracy"].iloc[0]) if len(ranked) else float("nan")
     tied = (others["accuracy"] == best["accuracy"]) & (others["diverged"] == best["diverged"])
-    edge = [name for name in tuned if at_edge(to_level(best[name]), [to_level(best[name]), *map(to_level, others[name])])]
+    edge = [
+        name for name in tuned if is_at_boundary(to_level(best[name]), [to_level(best[name]), *map(to_level, others[name])])
+    ]
     return {
         "accuracy": best["accuracy"],
         "gap": best["accuracy"] - second,

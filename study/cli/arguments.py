@@ -13,8 +13,8 @@ from study import __version__
 from study.config.sweep import Sweep, format_seeds
 from study.config.yaml_source import parse_override
 from study.errors import UserError
+from study.records.plan_file import NotLaunched
 from study.records.sweep_folder import SweepFolder
-from study.records.table import NotLaunched
 
 DEFAULT_RUNS = "runs"
 

@@ -1,7 +1,6 @@
-"""What runs is what was launched: the package is copied by content hash, and its origin in git is noted.
+"""A copy of the package, named by its content hash, and the git commit that it comes from.
 
-Workers import `study` from the copy, so edits while jobs are queued change nothing. Untracked files are copied too, since
-Python imports them. A missing git is told, not fatal.
+Workers import `study` from the copy, so edits while jobs are queued have no effect on them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ NOT_CODE = shutil.ignore_patterns("__pycache__", "*.pyc", "*.so", "build")
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the code came from: commit, whether the tree had uncommitted changes, and a hash of those."""
+    """The commit of the code, whether there were uncommitted changes, and a hash of those; None without git."""
 
     commit: str | None
     dirty: bool | None
@@ -28,7 +27,7 @@ class Origin:
 
 
 def code_hash(package: Path = PACKAGE) -> str:
-    """Hash of every file that would be copied: names and contents, in sorted order; 16 hex digits."""
+    """Hash of the names and contents of all files that a snapshot copies, untracked ones included; 16 hex digits."""
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*")):
         relative = path.relative_to(package)
@@ -39,7 +38,7 @@ def code_hash(package: Path = PACKAGE) -> str:
 
 
 def take_snapshot(code: Path, package: Path = PACKAGE) -> str:
-    """Copies the package to `code/<hash>/study` unless it is there; returns the hash. Whole or not at all."""
+    """Copy the package to `code/<hash>/study`, atomically, unless it exists; returns the hash."""
     name = code_hash(package)
     if (code / name).exists():
         return name
@@ -55,14 +54,14 @@ def take_snapshot(code: Path, package: Path = PACKAGE) -> str:
     return name
 
 
-def origin(tree: Path = PACKAGE.parent) -> Origin:
-    """The git commit of the tree that holds the package, or a note why there is none."""
+def find_origin(tree: Path = PACKAGE.parent) -> Origin:
+    """The origin of the package in a source tree, or a note why it has none."""
     try:
         commit = _git(tree, "rev-parse", "HEAD").strip()
         diff = _git(tree, "diff", "HEAD", "--", "study") + _git(tree, "ls-files", "-o", "--exclude-standard", "study")
     except (OSError, subprocess.SubprocessError) as error:
-        told = (getattr(error, "stderr", None) or str(error)).strip().splitlines() or ["git gave no reason"]
-        return Origin(None, None, None, note=f"no commit is recorded: {told[0]}")
+        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines() or ["git gave no reason"]
+        return Origin(None, None, None, note=f"no commit is recorded: {reason[0]}")
     changed = hashlib.sha256(diff.encode()).hexdigest()[:16] if diff else None
     return Origin(commit, bool(diff), changed)
 

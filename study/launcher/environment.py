@@ -1,8 +1,4 @@
-"""Which variables a started process inherits: submitit hands its own environment on and takes no other.
-
-A launch may itself run inside a Slurm job, and a user's shell may hold defaults for Slurm's commands. Both would leak: a
-stray SBATCH_JOB_NAME goes before the name that carries ownership, a stray SQUEUE_PARTITION hides jobs that are alive.
-"""
+"""Environment variables of started processes: submitit passes its own environment on and accepts no other."""
 
 from __future__ import annotations
 
@@ -11,12 +7,12 @@ import os
 from collections.abc import Iterator, Mapping
 
 LEAKING = ("SLURM_", "SLURMD_", "SBATCH_", "SQUEUE_", "SRUN_", "SCANCEL_", "SUBMITIT_", "PMI_", "PMIX_")
-NEEDED = ("SLURM_CONF",)  # where Slurm's configuration lies
+NEEDED = ("SLURM_CONF",)
 
 
 @contextlib.contextmanager
 def process_environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Environment variables for what is started inside; None takes one away."""
+    """Set environment variables for processes started inside; None unsets one."""
     before = {name: os.environ.get(name) for name in changes}
     _apply(changes)
     try:
@@ -26,10 +22,11 @@ def process_environment(changes: Mapping[str, str | None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def outside_of_jobs() -> Iterator[None]:
-    """What is started inside sees nothing of a job that this process may run in, nor defaults of Slurm's commands.
+def clean_slurm_environment() -> Iterator[None]:
+    """Hide from processes started inside the Slurm job that this process may run in, and the user's Slurm defaults.
 
-    Times are told in seconds since 1970, so that no time zone and no format of the user's stands between.
+    Both would leak: SBATCH_JOB_NAME overrides the job's name, by which the launcher finds its workers, and SQUEUE_PARTITION
+    hides live jobs. Times are printed in seconds since 1970, whatever the user's time zone and format.
     """
     leaking = [name for name in os.environ if name.startswith(LEAKING) and name not in NEEDED]
     with process_environment({**dict.fromkeys(leaking), "SLURM_TIME_FORMAT": "%s"}):

@@ -1,4 +1,4 @@
-"""A launch while it runs: bars on a terminal, in a log one plain line per finished run. Looking changes nothing."""
+"""The progress of a launch: bars on a terminal, one plain line per finished run in a log."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from study.launcher.sweep_status import progress
-from study.records.ledger import Worker
+from study.records.ledger import WorkerId
+from study.records.progress_file import read_latest_progress
 from study.records.record import Record
-from study.records.sweep_folder import SweepFolder, read_lines
+from study.records.sweep_folder import SweepFolder, read_json_lines
 
-SHOWN_WORKERS = 16  # a screen has no room for more bars
+MAX_WORKER_BARS = 16  # a screen has no room for more
 
 
 @dataclass
 class LaunchView:
-    """Shows the progress of launches while they run: bars on a terminal, lines elsewhere."""
+    """A context that shows the progress of launches; `update` reads it anew."""
 
     folder: SweepFolder
     launch_ids: Set[str]
     run_ids: frozenset[str]
     console: Console
-    _shown: set[str] = field(default_factory=set)
+    _recorded: set[str] = field(default_factory=set)
     _bars: Progress | None = None
     _total: TaskID | None = None
-    _rows: dict[Worker, TaskID] = field(default_factory=dict)
+    _worker_bars: dict[WorkerId, TaskID] = field(default_factory=dict)
     _sizes: dict[Path, int] = field(default_factory=dict)
 
     def __enter__(self) -> LaunchView:
@@ -38,10 +38,10 @@ class LaunchView:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[told]}"),
+                TextColumn("{task.fields[note]}"),
             )
             self._bars = Progress(*columns, console=self.console, transient=True)
-            self._total = self._bars.add_task("runs", total=len(self.run_ids), told="")
+            self._total = self._bars.add_task("runs", total=len(self.run_ids), note="")
             self._bars.start()
         return self
 
@@ -52,41 +52,35 @@ class LaunchView:
     @property
     def recorded(self) -> frozenset[str]:
         """The runs of these launches that have a record."""
-        return frozenset(self._shown)
+        return frozenset(self._recorded)
 
-    def say(self, line: str) -> None:
-        """A line of its own, above the bars."""
-        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+    def print_line(self, line: str) -> None:
+        """Print a line above the bars."""
+        self.console.print(line)
 
     def update(self) -> None:
-        """Tells what was recorded since the last call, and moves the bars."""
+        """Print the runs recorded since the last call, and move the bars."""
         for path in sorted(path for each in self.launch_ids for path in self.folder.records.glob(f"{each}-*.jsonl")):
             size = path.stat().st_size
-            if self._sizes.get(path) == size:
-                continue
-            self._sizes[path] = size
-            for line in read_lines(path):
-                self._tell(Record(**line.document))
+            if self._sizes.get(path) != size:
+                self._sizes[path] = size
+                for line in read_json_lines(path):
+                    self._print_record(Record.from_json(line.document))
         if self._bars is not None and self._total is not None:
-            self._bars.update(self._total, completed=len(self._shown))
-            self._show_workers(self._bars)
+            self._bars.update(self._total, completed=len(self._recorded))
+            self._update_worker_bars(self._bars)
 
-    def _tell(self, record: Record) -> None:
-        if record.run_id not in self._shown:
-            self._shown.add(record.run_id)
-            self.say(self._line(record))
+    def _print_record(self, record: Record) -> None:
+        if record.run_id not in self._recorded:
+            self._recorded.add(record.run_id)
+            count, total = str(len(self._recorded)), str(len(self.run_ids))
+            self.print_line(f"[{count.rjust(len(total))}/{total}] {record.run_id}  {record.summary()}")
 
-    def _line(self, record: Record) -> str:
-        count = f"[{len(self._shown):>{len(str(len(self.run_ids)))}}/{len(self.run_ids)}] {record.run_id}"
-        if record.status != "done":
-            return f"{count}  {record.status}: {record.reason}"
-        return f"{count}  {record.figures()}"
-
-    def _show_workers(self, bars: Progress) -> None:
-        said = {worker: now for worker, now in sorted(progress(self.folder).items()) if worker[0] in self.launch_ids}
-        for worker in list(said)[:SHOWN_WORKERS]:
-            now = said[worker]
-            if worker not in self._rows:
-                self._rows[worker] = bars.add_task(f"worker {worker[1]}", total=now["epochs"], told="")
-            told = f"{now['run_id']}  {now['images_per_second']:,.0f} images/s"
-            bars.update(self._rows[worker], completed=now["epoch"], total=now["epochs"], told=told)
+    def _update_worker_bars(self, bars: Progress) -> None:
+        latest = {worker: now for worker, now in read_latest_progress(self.folder).items() if worker[0] in self.launch_ids}
+        for worker in sorted(latest)[:MAX_WORKER_BARS]:
+            now = latest[worker]
+            if worker not in self._worker_bars:
+                self._worker_bars[worker] = bars.add_task(f"worker {worker[1]}", total=now.epochs, note="")
+            note = f"{now.run_id}  {now.images_per_second:,.0f} images/s"
+            bars.update(self._worker_bars[worker], completed=now.epoch, total=now.epochs, note=note)

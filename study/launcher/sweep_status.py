@@ -1,48 +1,46 @@
-"""Where a sweep stands, as files and one squeue call say: every planned run is in exactly one group. Reading changes nothing.
+"""The status of every planned run, from files and one squeue call. Reading changes nothing.
 
-A run without a record that nobody alive owns is missing, whatever Slurm calls its job; and what became of the worker that
-held it last is told with it.
+A run without a record that no live worker owns is missing, whatever Slurm says of its job.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from study.launcher.liveness import Life
+from study.launcher.liveness import Liveness
 from study.launcher.slurm.client import Job
-from study.records.journal import FINISHED, Entry, Word
-from study.records.ledger import Launch, Worker, holders, read_launches, withdrawn
-from study.records.rank_failures import failures
+from study.records.journal import FINISHED, LastState
+from study.records.ledger import WorkerId, read_assignees, read_cancelled, read_launches
+from study.records.progress_file import read_latest_progress
+from study.records.rank_failures import read_rank_failures
 from study.records.record import Attempts, read_records
-from study.records.sweep_folder import SweepFolder, Writer
+from study.records.sweep_folder import SweepFolder
 
 
 @dataclass(frozen=True)
-class Running:
-    """A worker's latest word on the run that it trains; figures are None until it has said them."""
+class RunningRun:
+    """A run in training. Figures are None until the worker has written its first progress of this run."""
 
     run_id: str
-    worker: Worker
+    worker: WorkerId
     epoch: int | None
     epochs: int | None
     val_accuracy: float | None
     images_per_second: float | None
     eta_seconds: float | None
-    age_seconds: float  # of this word
+    age_seconds: float  # since the worker's last sign of life
     job: str
     node: str
     log: str
 
 
 @dataclass(frozen=True)
-class Gap:
-    """Missing runs that one worker held last, and what became of it."""
+class MissingRuns:
+    """Missing runs that were last assigned to one worker, and why that worker is gone."""
 
     runs: tuple[str, ...]
     reason: str
@@ -50,160 +48,137 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class Standing:
+class SweepStatus:
     """Every planned run in exactly one group."""
 
     done: tuple[str, ...]
     diverged: tuple[str, ...]
     failed: tuple[Attempts, ...]
-    running: tuple[Running, ...]
-    queued: tuple[str, ...]  # owned by a worker that lives or waits, not begun
-    settling: tuple[str, ...]  # their worker ended a moment ago, and its files may show late
-    gaps: tuple[Gap, ...]
-    pending: Mapping[str, int]  # jobs that wait in Slurm's queue, by Slurm's reason
-    final_follows: bool  # a job waits that launches the final runs
+    running: tuple[RunningRun, ...]
+    queued: tuple[str, ...]  # owned by a live or pending worker, not begun
+    settling: tuple[str, ...]  # their worker has just ended, and its files may not be visible yet
+    missing: tuple[MissingRuns, ...]
+    pending_jobs: Mapping[str, int]  # in Slurm's queue, by Slurm's reason
+    has_final_stage_job: bool
 
     @property
-    def missing(self) -> tuple[str, ...]:
-        return tuple(run_id for gap in self.gaps for run_id in gap.runs)
+    def missing_run_ids(self) -> tuple[str, ...]:
+        return tuple(run_id for group in self.missing for run_id in group.runs)
 
     @property
     def total(self) -> int:
-        groups = (self.done, self.diverged, self.failed, self.running, self.queued, self.settling, self.missing)
+        groups = (self.done, self.diverged, self.failed, self.running, self.queued, self.settling, self.missing_run_ids)
         return sum(map(len, groups))
 
     @property
-    def under_way(self) -> bool:
+    def is_active(self) -> bool:
         return bool(self.running or self.queued or self.settling)
 
 
-def standing(folder: SweepFolder, planned: Sequence[str], life: Life) -> Standing:
-    """The state of the planned runs."""
-    recorded = {run_id: attempts for run_id, attempts in read_records(folder.records).items() if run_id in set(planned)}
-    by_status: dict[str, list[str]] = {"done": [], "diverged": [], "failed": []}
+def compute_sweep_status(folder: SweepFolder, planned: Sequence[str], liveness: Liveness) -> SweepStatus:
+    """The status of the planned runs, given by their ids."""
+    recorded = read_records(folder.records)
+    by_status: dict[str, list[str]] = defaultdict(list)
     for run_id in planned:
         if run_id in recorded:
             by_status[recorded[run_id].record.status].append(run_id)
-    owned = life.owners(folder)
-    open_ = [run_id for run_id in planned if run_id not in recorded]
-    waiting = [job for job in life.jobs if job.queued]
-    running = running_now(folder, life)
-    return Standing(
+    owners, running = liveness.owners(folder), find_running_runs(folder, liveness)
+    unrecorded = [run_id for run_id in planned if run_id not in recorded]
+    missing = [run_id for run_id in unrecorded if run_id not in owners and run_id not in running]
+    return SweepStatus(
         done=tuple(by_status["done"]),
         diverged=tuple(by_status["diverged"]),
         failed=tuple(recorded[run_id] for run_id in by_status["failed"]),
-        running=tuple(running[run_id] for run_id in open_ if run_id in running),
-        queued=tuple(run_id for run_id in open_ if owned.get(run_id) in life.working and run_id not in running),
-        settling=tuple(run_id for run_id in open_ if owned.get(run_id) in life.settling),
-        gaps=gaps(folder, [run_id for run_id in open_ if run_id not in owned and run_id not in running], life),
-        pending=Counter(job.why_queued for job in waiting),
-        final_follows=any(name.endswith(".final") for name in life.followers),
+        running=tuple(running[run_id] for run_id in unrecorded if run_id in running),
+        queued=tuple(run_id for run_id in unrecorded if owners.get(run_id) in liveness.alive and run_id not in running),
+        settling=tuple(run_id for run_id in unrecorded if owners.get(run_id) in liveness.settling),
+        missing=explain_missing_runs(folder, missing, liveness),
+        pending_jobs=Counter(job.pending_reason for job in liveness.jobs if job.queued),
+        has_final_stage_job=any(name.endswith(".final") for name in liveness.dependent_jobs),
     )
 
 
-# ---- What live workers are at -----------------------------------------------------------------------------------------
-
-
-def running_now(folder: SweepFolder, life: Life) -> dict[str, Running]:
-    """By run id, what live workers last said; of a worker's several lives the newest counts."""
-    jobs = jobs_of_workers(life.jobs, read_launches(folder))
-    said = progress(folder)
-    running: dict[str, Running] = {}
-    for worker, word in life.words.items():
-        job = jobs.get(worker)
-        if worker in life.working and not (job and job.queued):
-            running |= {run_id: _running(run_id, word.entry, said=said.get(worker), job=job) for run_id in word.open}
+def find_running_runs(folder: SweepFolder, liveness: Liveness) -> dict[str, RunningRun]:
+    """By run id, the runs that live workers have begun and not ended."""
+    jobs, latest = liveness.jobs_by_worker(folder), read_latest_progress(folder)
+    running: dict[str, RunningRun] = {}
+    for worker, state in liveness.last_states.items():
+        job, last = jobs.get(worker), latest.get(worker)
+        if worker not in liveness.alive or (job and job.queued):
+            continue
+        for run_id in state.open_runs:
+            progress = last if last and last.run_id == run_id else None
+            running[run_id] = RunningRun(
+                run_id=run_id,
+                worker=worker,
+                epoch=progress.epoch if progress else None,
+                epochs=progress.epochs if progress else None,
+                val_accuracy=progress.val_accuracy if progress else None,
+                images_per_second=progress.images_per_second if progress else None,
+                eta_seconds=progress.eta_seconds if progress else None,
+                age_seconds=time.time() - (progress or state.entry).time,
+                job=job.id if job else "",
+                node=job.node if job else "",
+                log=state.entry.log,
+            )
     return running
 
 
-def progress(folder: SweepFolder) -> dict[Worker, dict[str, Any]]:
-    """Each worker's newest progress file."""
-    newest: dict[Worker, Writer] = {}
-    for path in folder.progress.glob("*.json"):
-        writer = Writer.parse(path.stem)
-        if writer.worker not in newest or newest[writer.worker].restart < writer.restart:
-            newest[writer.worker] = writer
-    texts = {worker: (folder.progress / f"{writer}.json").read_text(encoding="utf-8") for worker, writer in newest.items()}
-    return {worker: json.loads(text) for worker, text in texts.items()}
-
-
-def jobs_of_workers(jobs: Sequence[Job], launches: Sequence[Launch]) -> dict[Worker, Job]:
-    """The job that each worker of a Slurm launch is, was or will be in."""
-    by_id = {launch.id: launch for launch in launches}
-    return {worker: job for job in jobs for worker in by_id[job.launch].workers_of(job.index)}
-
-
-def _running(run_id: str, last: Entry, *, said: Mapping[str, Any] | None, job: Job | None) -> Running:
-    told: Mapping[str, Any] = {"time": last.time}
-    if said and said["run_id"] == run_id:
-        told = said
-    return Running(
-        run_id=run_id,
-        worker=last.worker,
-        epoch=told.get("epoch"),
-        epochs=told.get("epochs"),
-        val_accuracy=told.get("val_accuracy"),
-        images_per_second=told.get("images_per_second"),
-        eta_seconds=told.get("eta_seconds"),
-        age_seconds=time.time() - told["time"],
-        job=job.id if job else "",
-        node=job.node if job else "",
-        log=last.log,
-    )
-
-
-# ---- What became of workers that are gone ------------------------------------------------------------------------------
-
-
-def gaps(folder: SweepFolder, missing: Sequence[str], life: Life) -> tuple[Gap, ...]:
-    """Missing runs by the worker that held them last, in plan order."""
-    launches = read_launches(folder)
-    last: dict[str, Worker] = {}
-    for launch in launches:
-        last |= holders(folder, launch.id)
-    jobs, by_id = jobs_of_workers(life.jobs, launches), {launch.id: launch for launch in launches}
-    taken = {launch.id: withdrawn(folder, launch.id) for launch in launches}
-    noted = failures(folder, set(missing))
-    runs: dict[tuple[str, str], list[str]] = defaultdict(list)
+def explain_missing_runs(folder: SweepFolder, missing: Sequence[str], liveness: Liveness) -> tuple[MissingRuns, ...]:
+    """Missing runs grouped by the reason that they are missing, in plan order."""
+    launches = {launch.id: launch for launch in read_launches(folder)}
+    last_assignees: dict[str, WorkerId] = {}
+    for launch_id in launches:
+        last_assignees |= read_assignees(folder, launch_id)
+    jobs, cancelled = liveness.jobs_by_worker(folder), {launch_id: read_cancelled(folder, launch_id) for launch_id in launches}
+    rank_failures = read_rank_failures(folder, set(missing))
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for run_id in missing:
-        worker = last.get(run_id)
+        worker = last_assignees.get(run_id)
         if worker is None:
-            fate = ("not launched yet", "")
-        elif run_id in taken[worker[0]]:
-            fate = ("cancelled", "")
-        elif run_id in noted:
-            fate = (f"{noted[run_id].told}; the next launch records it", noted[run_id].log)
+            key = ("not launched yet", "")
+        elif run_id in cancelled[worker[0]]:
+            key = ("cancelled", "")
+        elif run_id in rank_failures:
+            key = (f"{rank_failures[run_id].message}; the next launch records it", rank_failures[run_id].log)
+        elif (state := liveness.last_states.get(worker)) is not None:
+            key = (_exit_reason(state, jobs.get(worker)), state.entry.log)
+        elif launches[worker[0]].cluster == "local":
+            key = ("the launch ended before its worker had started", "")
         else:
-            here = by_id[worker[0]].cluster == "local"
-            fate = _fate(folder, worker, life.words.get(worker), jobs.get(worker), here=here)
-        runs[fate].append(run_id)
-    return tuple(Gap(tuple(ids), reason, log) for (reason, log), ids in runs.items())
+            key = _explain_no_start(folder, worker[0], jobs.get(worker))
+        groups[key].append(run_id)
+    return tuple(MissingRuns(tuple(run_ids), reason, log) for (reason, log), run_ids in groups.items())
 
 
-def _fate(folder: SweepFolder, worker: Worker, word: Word | None, job: Job | None, *, here: bool) -> tuple[str, str]:
-    """What became of a worker that is gone, and the place of its log; `here` for a process of a local launch."""
-    slurms = f"; Slurm calls its job {job.id} {job.state}" if job else ""
-    if word is None and here:
-        return "the launch ended before its worker had begun", ""
-    if word is None and not list((folder.launches / worker[0] / "submissions").glob("*.json")):
-        return "its worker was never submitted", ""
-    if word is None:
-        log = folder.launches / worker[0] / "jobs" / f"{job.id}_0_log.err" if job else None
-        return f"its worker never started{slurms}", str(log) if log and log.exists() else ""
-    last = word.entry
+def _exit_reason(state: LastState, job: Job | None) -> str:
+    """Why a worker that has started is gone."""
+    slurm_state = f"; its Slurm job {job.id} is {job.state}" if job else ""
+    last = state.entry
     if last.event == "refused":
-        return f"its worker refused: {last.reason}", last.log
+        return f"its worker refused: {last.reason}"
     if last.event == "exit" and last.reason == FINISHED:
-        return f"its worker finished without recording it{slurms}", last.log
+        return f"its worker finished without recording it{slurm_state}"
     if last.event == "exit":
-        return f"its worker saved and was ended by {last.reason}{slurms}", last.log
-    if word.open:
-        return f"its worker died while training {', '.join(word.open)}{slurms}", last.log
-    return f"its worker died outside of a run{slurms}", last.log
+        return f"its worker checkpointed and exited after {last.reason}{slurm_state}"
+    if state.open_runs:
+        return f"its worker crashed while training {', '.join(state.open_runs)}{slurm_state}"
+    return f"its worker crashed between runs{slurm_state}"
 
 
-def last_lines(log: str, count: int) -> list[str]:
-    """The end of a log, or nothing where it is gone."""
+def _explain_no_start(folder: SweepFolder, launch_id: str, job: Job | None) -> tuple[str, str]:
+    """Why a worker on Slurm has never started, and the log of its job if there is one."""
+    place = folder.launches / launch_id
+    if not list((place / "submissions").glob("*.json")):
+        return "its worker was never submitted", ""
+    if job is None:
+        return "its worker never started", ""
+    log = place / "jobs" / f"{job.id}_0_log.err"
+    return f"its worker never started; its Slurm job {job.id} is {job.state}", str(log) if log.exists() else ""
+
+
+def read_last_lines(log: str, count: int) -> list[str]:
+    """The end of a log; nothing if it can't be read."""
     try:
         return Path(log).read_text(encoding="utf-8", errors="replace").splitlines()[-count:] if log else []
     except OSError:

@@ -13,7 +13,7 @@ from study.errors import and_more
 from study.planning.planned_run import PlannedRun
 from study.planning.sweep_plan import Plan, make_plan
 from study.records.record import OUTCOMES, Attempts, read_records
-from study.records.selection import Candidate, Choice, Selection, choose, read_selection, trial_of, write_selection
+from study.records.selection import Candidate, Choice, Selection, Trial, choose, read_selection, write_selection
 from study.records.sweep_folder import SweepFolder
 
 SHOWN_CELLS = 8
@@ -63,7 +63,7 @@ def _choose_for_cell(trials: tuple[PlannedRun, ...], recorded: Mapping[str, Atte
     candidates = [
         Candidate(
             levels={key: batch[0].levels[key] for key in tuning.axes},
-            trials=tuple(trial_of(recorded[trial.run_id].record) for trial in batch),
+            trials=tuple(Trial.from_record(recorded[trial.run_id].record) for trial in batch),
         )
         for batch in batches
     ]

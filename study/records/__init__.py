@@ -1,4 +1,4 @@
-"""What finished runs left, as files and as a table; nothing here imports torch, and pandas is loaded with the first table."""
+"""Everything on disk in `runs/<sweep>/`, which is all that launcher, worker and report share. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from study.records.plan_file import StudyFacts
     from study.records.predictions import load_predictions
-    from study.records.table import StudyFacts, load_curves, load_study, load_table, load_trials
+    from study.records.table import load_curves, load_study, load_table, load_trials
 
 __all__ = ["StudyFacts", "load_curves", "load_predictions", "load_study", "load_table", "load_trials"]
 
 
 def __getattr__(name: str) -> Any:
-    """Workers and the last line of every job start without pandas, which takes longer to load than most of what they do."""
+    """Import pandas only with the first table: workers, and the last line of every job, start faster without it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("study.records." + ("predictions" if name == "load_predictions" else "table")), name)
+    module = {"load_predictions": "predictions", "StudyFacts": "plan_file"}.get(name, "table")
+    return getattr(import_module(f"study.records.{module}"), name)

@@ -1,10 +1,9 @@
-"""How fast a sweep's architectures are on one device: the file that `study.benchmark` writes, and what follows from it.
+"""The speed of a sweep's architectures on one device, as `study.benchmark` measured it.
 
-    runs/<sweep>/benchmarks/<time in UTC>-<device>.json      one writer, written whole, never changed
+    runs/<sweep>/benchmarks/<time in UTC>-<device>.json      immutable
 
-Every figure is a list with one entry per round, so that whoever reads the file can take its own statistic; the
-median and its spread, the interquartile range as a fraction of the median, are what the table shows. An
-architecture is known by its backbone and options as a planned run holds them. Nothing here imports torch.
+Every figure is a list with one entry per round. The run table shows their median and spread, which is the interquartile range
+as a fraction of the median.
 """
 
 from __future__ import annotations
@@ -18,23 +17,23 @@ from typing import Any
 import numpy as np
 from pydantic import Field, JsonValue
 
-from study.config.formats import FORMAT, upgrade_text
+from study.config.formats import FORMAT, upgrade
 from study.config.options import Options
 from study.config.variant import Compiled, Layout, Variant
 from study.errors import Problem, UserError
+from study.records.record import RunOptions
 
 Rounds = tuple[float, ...]
 
 
 class Speed(Options):
-    """One architecture at one precision and batch size, timed with random images that are on the device already.
+    """One architecture at one precision and batch size, timed with random images that are already on the device.
 
-    A training step is forward, backward and update, as the training engine takes it; an inference is a forward pass in
-    evaluation mode. `peak_memory_mib` is that of training: the allocator's on a GPU, on a CPU the whole process's resident
-    one, torch included.
+    A training step is forward, backward and update; an inference is a forward pass in evaluation mode. `peak_memory_mib` is
+    that of training: the allocator's peak on a GPU, the process's resident peak on a CPU, torch included.
     """
 
-    label: str  # in a user's words
+    label: str
     backbone: str
     model: dict[str, JsonValue]
     precision: str
@@ -60,12 +59,12 @@ class Speed(Options):
 
     @property
     def seconds_per_1000_images(self) -> float:
-        """Of training; what budgets of seconds are counted in."""
+        """The unit in which budgets of training seconds are given."""
         return 1000 / self.train_images_per_second
 
 
 class InputSpeed(Options):
-    """How fast images of one shape are fetched, augmented and normalised on the device, without a model."""
+    """How fast images of one shape are fetched, augmented and normalized on the device, without a model."""
 
     augment: dict[str, JsonValue]
     channels: int
@@ -74,7 +73,7 @@ class InputSpeed(Options):
 
 
 class Benchmark(Options):
-    """All that one call of `study.benchmark` measured, on one device."""
+    """The measurements of one call of `study.benchmark`, on one device."""
 
     sweep: str
     began: str  # UTC
@@ -85,9 +84,8 @@ class Benchmark(Options):
     provenance: dict[str, JsonValue]  # commit
     architectures: tuple[Speed, ...]
     inputs: tuple[InputSpeed, ...]
-    left_out: tuple[str, ...] = ()  # architectures that could not be measured, and why
+    left_out: tuple[str, ...] = ()  # architectures that could not be measured, each with the reason
     format: int = FORMAT
-    stacks: tuple[JsonValue, ...] = Field((), exclude=True)  # version 0.1 also timed several runs that trained as one
 
     @cached_property
     def _speeds(self) -> dict[tuple[str, str], list[Speed]]:
@@ -100,44 +98,42 @@ class Benchmark(Options):
     def _inputs(self) -> dict[str, InputSpeed]:
         return {_input_key(speed.augment, channels=speed.channels, image_size=speed.image_size): speed for speed in self.inputs}
 
-    def speed(self, run: Mapping[str, Any]) -> Speed | None:
-        """The speed of a planned run's architecture at its precision; None where it was not measured.
+    def speed(self, run: RunOptions) -> Speed | None:
+        """The speed of a run's architecture at its precision, in the fastest variant; None if it was not measured.
 
-        Measured at several batch sizes, the run's own counts; at one only, that one does. Of variants the fastest counts.
+        It is the speed at the run's batch size, or at the only one that was measured.
         """
-        return at_batch_size(self._measured(run), run["train"]["batch_size"])
+        return at_batch_size(self._measured(run), run.train.batch_size)
 
-    def best_variant(self, run: Mapping[str, Any]) -> Variant | None:
-        """The variant in which a planned run's training step was fastest; None where no two were measured."""
+    def best_variant(self, run: RunOptions) -> Variant | None:
+        """The variant with the fastest training step for a run's architecture; None if fewer than two were measured."""
         speed = self.speed(run)
         several = len({speed.variant for speed in self._measured(run)}) > 1
         return speed.variant if speed is not None and several else None
 
-    def _fed(self, run: Mapping[str, Any]) -> InputSpeed | None:
-        data = run["data"]
-        return self._inputs.get(_input_key(run["augment"], channels=data["channels"], image_size=data["image_size"]))
+    def _measured(self, run: RunOptions) -> list[Speed]:
+        return self._speeds.get((architecture_key(run.backbone, run.model), run.train.precision), [])
 
-    def _measured(self, run: Mapping[str, Any]) -> list[Speed]:
-        return self._speeds.get((architecture_key(run["backbone"], run["model"]), run["train"]["precision"]), [])
+    def run_seconds(self, run: RunOptions) -> float | None:
+        """Device-seconds of a run's training, with augmentation, validation and test; None if not measured.
 
-    def run_seconds(self, run: Mapping[str, Any]) -> float | None:
-        """Device-seconds that a planned run takes: training with augmentation, validation, test; None if not measured.
-
-        Reading data, starting up, checkpoints and recovery are not in it.
+        Reading data, start-up, checkpoints and recovery are not included.
         """
-        speed, fed, data, train = self.speed(run), self._fed(run), run["data"], run["train"]
-        if speed is None or fed is None:
+        data, train, augment = run.data, run.train, run.augment.model_dump(mode="json", warnings=False)
+        speed = self.speed(run)
+        source = self._inputs.get(_input_key(augment, channels=data.channels, image_size=data.image_size))
+        if speed is None or source is None:
             return None
-        refit = train["fit_on"] == "train+val"
-        fitted: int = train["epochs"] * (data["train_images"] + (data["val_images"] if refit else 0))
-        tested = data["test_images"] if train["read_test"] else 0
-        evaluated: int = tested + (0 if refit else train["epochs"] * data["val_images"])
-        training = fitted / speed.train_images_per_second + fitted / median(fed.images_per_second)
+        refit = train.fit_on == "train+val"
+        trained = train.epochs * (data.train_images + (data.val_images if refit else 0))
+        tested = data.test_images if train.read_test else 0
+        evaluated = tested + (0 if refit else train.epochs * data.val_images)
+        training = trained / speed.train_images_per_second + trained / median(source.images_per_second)
         return training + evaluated / speed.inference_images_per_second
 
 
 def at_batch_size(measured: Sequence[Speed], batch_size: int) -> Speed | None:
-    """Of one architecture's speeds the fastest at this batch size, or else at the only one."""
+    """The fastest of one architecture's speeds at this batch size, or at the only one that was measured."""
     sizes = {speed.batch_size for speed in measured}
     size = batch_size if batch_size in sizes or len(sizes) != 1 else next(iter(sizes))
     own = [speed for speed in measured if speed.batch_size == size]
@@ -145,7 +141,7 @@ def at_batch_size(measured: Sequence[Speed], batch_size: int) -> Speed | None:
 
 
 def architecture_key(backbone: str, model: Mapping[str, Any]) -> str:
-    """Names an architecture by its options as JSON values."""
+    """A key that is equal for equal architectures."""
     return json.dumps([backbone, dict(model)], sort_keys=True)
 
 
@@ -164,23 +160,26 @@ def spread(rounds: Sequence[float]) -> float:
 
 
 def read_benchmark(path: Path) -> Benchmark:
-    """The benchmark in a file; UserError where it can't be read or is something else."""
+    """The benchmark in a file. Raises UserError if it can't be read or is something else."""
     try:
-        return Benchmark.model_validate_json(upgrade_text(path.read_text(encoding="utf-8")))
+        document = upgrade(json.loads(path.read_text(encoding="utf-8")))
+        if isinstance(document, dict):
+            document.pop("stacks", None)  # version 0.1 also timed several runs trained at once
+        return Benchmark.model_validate_json(json.dumps(document))
     except OSError as error:
         rule = f"cannot read this benchmark ({error.strerror}); `python -m study.benchmark SWEEP` writes one"
         raise UserError(Problem(rule, value=str(path))) from None
     except ValueError:
-        raise UserError(Problem("this file is no benchmark of this version of the project", value=str(path))) from None
+        raise UserError(Problem("this file is not a benchmark of this version of the project", value=str(path))) from None
 
 
 def newest_benchmark(folder: Path) -> Benchmark | None:
-    """The newest file of a sweep's `benchmarks/`, or None; names begin with their time."""
-    paths = sorted(folder.glob("*.json"))
+    """The newest file of a sweep's `benchmarks/`, or None."""
+    paths = sorted(folder.glob("*.json"))  # names begin with their time
     return read_benchmark(paths[-1]) if paths else None
 
 
-COLUMNS = (
+BENCHMARK_COLUMNS = (
     "train_step_seconds",
     "benchmark_train_images_per_second",
     "benchmark_train_spread",
@@ -192,14 +191,14 @@ COLUMNS = (
     "benchmark_device",
     "benchmark_variant",
 )
-"""What a benchmark adds to the run table; the spreads are fractions of their medians."""
+"""Columns of the run table."""
 
 
-def benchmark_columns(benchmark: Benchmark | None, run: Mapping[str, Any]) -> dict[str, Any]:
-    """The table's columns for a planned run, all None where its architecture was not measured."""
+def benchmark_columns(benchmark: Benchmark | None, run: RunOptions) -> dict[str, Any]:
+    """The columns of a planned run, all None if its architecture was not measured."""
     speed = benchmark.speed(run) if benchmark else None
     if benchmark is None or speed is None:
-        return dict.fromkeys(COLUMNS)
+        return dict.fromkeys(BENCHMARK_COLUMNS)
     values = (
         median(speed.train_step_seconds),
         speed.train_images_per_second,
@@ -212,4 +211,4 @@ def benchmark_columns(benchmark: Benchmark | None, run: Mapping[str, Any]) -> di
         benchmark.device_name,
         speed.variant.label,
     )
-    return dict(zip(COLUMNS, values, strict=True))
+    return dict(zip(BENCHMARK_COLUMNS, values, strict=True))

@@ -1,7 +1,7 @@
-"""A worker's journal: what it began and how that ended, one flushed line each, so a death leaves a trace.
+"""A worker's journal: when its runs began and how they ended, one flushed line per event.
 
-From the journals follow what `status` tells about a worker that is gone, and the rule against crash loops: a run that took
-its worker down three times without getting further is recorded as failed, and the share goes on.
+`study.status` reads from it why a worker is gone, and the worker's next process which runs keep crashing it: a run that
+crashed its worker three times with no progress is recorded as failed, so that the rest of the share is trained.
 """
 
 from __future__ import annotations
@@ -9,32 +9,34 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from study.records.ledger import Worker
-from study.records.sweep_folder import Lines, SweepFolder, Writer, read_lines
+from study.records.ledger import WorkerId
+from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer, read_json_lines
 
 Event = Literal["start", "begin", "end", "stop", "exit", "refused"]
-DEATHS_ALLOWED = 3
+"""`begin` and `end` or `stop` are of a run, the others of the process; a refusing worker has touched no run."""
+
+MAX_CRASHES = 3
 FINISHED = "share finished"
 
 
 class Journal:
-    """This worker's own journal file."""
+    """The journal of this process. Raises FileExistsError if another process has written it."""
 
     def __init__(self, folder: SweepFolder, writer: Writer):
-        self._lines = Lines(folder.journals / f"{writer}.jsonl")
+        self._lines = JsonLinesWriter(folder.journals / f"{writer}.jsonl")
 
-    def note(self, event: Event, *, run_id: str = "", step: int = 0, reason: str = "", log: str = "") -> None:
-        document = {"event": event, "run_id": run_id, "step": step, "time": time.time(), "reason": reason, "log": log}
-        self._lines.append(document)
+    def write(self, event: Event, *, run_id: str = "", step: int = 0, reason: str = "", log: str = "") -> None:
+        entry = {"event": event, "run_id": run_id, "step": step, "time": time.time(), "reason": reason, "log": log}
+        self._lines.append(entry)
 
     def close(self) -> None:
         self._lines.close()
 
 
-def open_journal(folder: SweepFolder, worker: Worker, *, restart: int) -> tuple[Writer, Journal]:
-    """A journal of this life of a worker alone. `restart` is where counting starts: a scheduler may forget to count."""
+def open_journal(folder: SweepFolder, worker: WorkerId, *, restart: int) -> tuple[Writer, Journal]:
+    """A new journal for this process of a worker, numbered `restart` or above: a scheduler may lose its restart count."""
     while True:
         writer = Writer(*worker, restart)
         try:
@@ -44,8 +46,8 @@ def open_journal(folder: SweepFolder, worker: Worker, *, restart: int) -> tuple[
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One line of a journal, with its writer."""
+class JournalEntry:
+    """One line of a journal. `log` is where the process writes its messages."""
 
     writer: Writer
     event: Event
@@ -53,63 +55,58 @@ class Entry:
     step: int
     time: float
     reason: str
-    log: str  # where the worker's messages are
+    log: str
 
     @property
-    def worker(self) -> Worker:
+    def worker(self) -> WorkerId:
         return self.writer.worker
 
 
-def read_journals(folder: SweepFolder, *, of: Set[Worker] | None = None) -> list[Entry]:
-    """All entries of all workers, or of some, by time."""
-    entries: list[Entry] = []
+def read_journals(folder: SweepFolder, *, workers: Set[WorkerId] | None = None) -> list[JournalEntry]:
+    """The entries of all or some workers, sorted by time."""
+    entries: list[JournalEntry] = []
     for path in sorted(folder.journals.glob("*.jsonl")):
         writer = Writer.parse(path.stem)
-        if of is None or writer.worker in of:
-            entries += _entries(writer, [line.document for line in read_lines(path)])
+        if workers is None or writer.worker in workers:
+            documents = [line.document for line in read_json_lines(path)]
+            log = documents[0].get("log", "") if documents else ""  # only a process's first entry names its log
+            entries += [JournalEntry(writer=writer, **{**document, "log": log}) for document in documents]
     return sorted(entries, key=lambda entry: (entry.time, str(entry.writer)))
 
 
-def _entries(writer: Writer, documents: list[dict[str, Any]]) -> list[Entry]:
-    """The lines of one life; the first of them tells where its log is."""
-    return [Entry(writer=writer, **{**document, "log": documents[0]["log"]}) for document in documents]
-
-
 @dataclass(frozen=True)
-class Word:
-    """What a worker noted last in the newest of its lives, and the runs that it has begun there and not ended."""
+class LastState:
+    """A worker's last journal entry, and the runs that its newest process has begun and not ended."""
 
-    entry: Entry
-    open: tuple[str, ...]
+    entry: JournalEntry
+    open_runs: tuple[str, ...]
 
 
-def last_words(entries: Iterable[Entry]) -> dict[Worker, Word]:
-    """Each worker's last word, of entries in the order of time."""
-    newest: dict[Worker, Word] = {}
+def find_last_states(entries: Iterable[JournalEntry]) -> dict[WorkerId, LastState]:
+    """The last state of each worker, from entries sorted by time."""
+    states: dict[WorkerId, LastState] = {}
     for entry in entries:
-        known = newest.get(entry.worker)
-        if known is None or entry.writer.restart > known.entry.writer.restart:
-            newest[entry.worker] = Word(entry, (entry.run_id,) if entry.event == "begin" else ())
-        elif entry.writer.restart == known.entry.writer.restart:
-            others = tuple(run_id for run_id in known.open if run_id != entry.run_id)
-            newest[entry.worker] = Word(entry, (*others, entry.run_id) if entry.event == "begin" else others)
-    return newest
-
-
-def deaths_without_progress(entries: Iterable[Entry], run_id: str) -> int:
-    """How often in a row a worker began this run and died, each time from the same step.
-
-    A run that was stopped in order (preemption, time limit) or ended is no death; one that got to a later checkpoint
-    starts the count anew.
-    """
-    open_begins: dict[Writer, Entry] = {}
-    for entry in entries:
-        if entry.run_id != run_id:
+        known = states.get(entry.worker)
+        if known is not None and entry.writer.restart < known.entry.writer.restart:
             continue
-        if entry.event == "begin":
+        same_process = known is not None and entry.writer == known.entry.writer
+        before = known.open_runs if known is not None and same_process else ()
+        others = tuple(run_id for run_id in before if run_id != entry.run_id)
+        states[entry.worker] = LastState(entry, (*others, entry.run_id) if entry.event == "begin" else others)
+    return states
+
+
+def count_crashes(entries: Iterable[JournalEntry], run_id: str) -> int:
+    """How many times in a row a worker began this run and crashed, each time from the same step.
+
+    A run that was stopped in order (preemption, time limit) or that ended did not crash; one that reached a later checkpoint
+    restarts the count.
+    """
+    open_begins: dict[Writer, JournalEntry] = {}
+    for entry in entries:
+        if entry.run_id == run_id and entry.event == "begin":
             open_begins[entry.writer] = entry
-        elif entry.event in ("end", "stop"):
+        elif entry.run_id == run_id:
             open_begins.pop(entry.writer, None)
-    deaths = sorted(open_begins.values(), key=lambda entry: entry.time)
-    furthest = max((entry.step for entry in deaths), default=0)
-    return sum(entry.step == furthest for entry in deaths)
+    last_step = max((entry.step for entry in open_begins.values()), default=0)
+    return sum(entry.step == last_step for entry in open_begins.values())

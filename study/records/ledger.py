@@ -1,11 +1,7 @@
-"""The ledger says who owns a run: the newest live worker whose share holds it; dead workers own nothing.
+"""The ledger in `launches/`: which launch assigned which runs to which worker, and so who may train a run now.
 
-A launch is written here before its jobs are submitted, under the sweep's lock. Whether a worker is alive is asked elsewhere
-(one squeue call, or the lock file that a local worker holds). A worker that starts looks here for a moment in which no launch
-decides, shows that it lives and drops what a newer launch was given. So whichever of the two comes first, the other
-sees it, and no run is trained by two live workers.
-
-What is cancelled is withdrawn from one launch: its workers pass the run over, or let go of it at their next step.
+A run belongs to the newest live worker that it was assigned to. Each launch writes its entry before it submits a job, under
+the sweep's lock, and never changes it. The ledger doesn't know who is alive; `study.launcher.liveness` does.
 """
 
 from __future__ import annotations
@@ -17,30 +13,32 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from study.config.variant import Variant
 from study.errors import Problem, UserError
-from study.records.sweep_folder import LEAVE_LAUNCH, MEND_LAUNCH, SweepFolder, read_kept, write_new
+from study.records.plan_file import PlannedEntry
+from study.records.sweep_folder import DISCARD_LAUNCH, LAUNCH_HINT, SweepFolder, read_json, write_new
 
 Cluster = Literal["local", "slurm"]
-Worker = tuple[str, int]
-"""A launch id and a task number: the owner of one share."""
+WorkerId = tuple[str, int]
+"""A launch id and a task number: the worker that one share is assigned to."""
 
 ID_TIME = "%Y%m%dt%H%M%S"
-LOOK_EVERY_S = 5.0
+CANCELLATION_POLL_S = 5.0
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch's immutable entry: `launches/<id>/launch.json`."""
+    """One launch's immutable entry, `launches/<id>/launch.json`."""
 
     id: str
     cluster: Cluster
     plan: str
     code: str
     tasks: int
-    tasks_per_job: int  # several workers may share one job's GPU
+    tasks_per_job: int  # workers that share one job's GPU
     device: str
     provenance: Mapping[str, Any]
-    track: Sequence[str] = ()  # trackers that its workers tell of their runs; launches before there were any have none
+    track: Sequence[str] = ()  # experiment trackers that its workers log to
     deterministic: bool = False  # on a GPU: only algorithms that give the same bits each time
     ranks: int = 1  # processes that train one run together: the tasks of a worker's job
 
@@ -48,109 +46,143 @@ class Launch:
     def jobs(self) -> int:
         return -(-self.tasks // self.tasks_per_job)
 
-    def workers_of(self, job: int) -> set[Worker]:
-        """The workers of the launch's job of this number."""
+    def workers_of(self, job: int) -> set[WorkerId]:
+        """The workers in the launch's job of this number."""
         first = job * self.tasks_per_job
         return {(self.id, task) for task in range(first, min(first + self.tasks_per_job, self.tasks))}
 
 
-def new_launch_id(folder: SweepFolder) -> str:
-    """Unique and greater than every id before it, also where this host's clock is late: `20261122t143501x9f3a`.
+@dataclass(frozen=True)
+class MeasuredVariant:
+    """The fastest variant of a run's architecture, as benchmarked on one model of device."""
 
-    It begins with its time in UTC and holds only letters and digits, as a job's name needs. Under the sweep's lock.
+    device_name: str
+    variant: Variant
+
+
+@dataclass(frozen=True)
+class ShareEntry:
+    """A run in a worker's share. `retry` says to train it although an earlier launch recorded it as failed."""
+
+    planned: PlannedEntry
+    retry: bool = False
+    measured: MeasuredVariant | None = None
+
+    @property
+    def run_id(self) -> str:
+        return self.planned.run_id
+
+    def to_json(self) -> dict[str, Any]:
+        found = self.measured
+        variant = {"device_name": found.device_name, **found.variant.model_dump()} if found else None
+        return {**self.planned.to_json(), "retry": self.retry, "variant": variant}
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> ShareEntry:
+        variant = dict(document.get("variant") or {})
+        device_name = variant.pop("device_name", "")
+        measured = MeasuredVariant(device_name, Variant.model_validate(variant)) if variant else None
+        return ShareEntry(PlannedEntry.from_json(document), retry=document.get("retry", False), measured=measured)
+
+
+def new_launch_id(folder: SweepFolder) -> str:
+    """A unique id like `20261122t143501x9f3a`: its time in UTC, then letters and digits only, as in a job's name.
+
+    To be called under the sweep's lock.
     """
     before = [calendar.timegm(time.strptime(other.partition("x")[0], ID_TIME)) for other in folder.launch_ids()[-1:]]
-    moment = max([time.time(), *(other + 1 for other in before)])
+    moment = max([time.time(), *(other + 1 for other in before)])  # after every launch, even if this host's clock is slow
     return time.strftime(ID_TIME, time.gmtime(moment)) + "x" + secrets.token_hex(2)
 
 
-def write_launch(folder: SweepFolder, launch: Launch, shares: list[list[dict[str, Any]]]) -> None:
-    """The shares first, `launch.json` last: a launch exists only when it is whole."""
+def write_launch(folder: SweepFolder, launch: Launch, shares: Sequence[Sequence[ShareEntry]]) -> None:
+    """Write a launch's entry and shares. `launch.json` comes last: a launch exists only when it is complete."""
     assert launch.tasks == len(shares)
     place = folder.launches / launch.id
     for task, share in enumerate(shares):
-        write_new(place / "shares" / f"{task}.json", share)
-    write_new(place / "runs.json", [[planned["run_id"] for planned in share] for share in shares])
+        write_new(place / "shares" / f"{task}.json", [entry.to_json() for entry in share])
+    write_new(place / "runs.json", [[entry.run_id for entry in share] for share in shares])
     write_new(place / "launch.json", asdict(launch))
 
 
 def read_launch(folder: SweepFolder, launch_id: str) -> Launch:
     path = folder.launches / launch_id / "launch.json"
-    document = read_kept(path, mend=MEND_LAUNCH)
+    document = read_json(path, hint=LAUNCH_HINT)
     try:
         return Launch(**document)
     except TypeError:
-        rule = f"this launch was written by another version of the project: use that version; or, {LEAVE_LAUNCH}"
+        rule = f"this launch was written by another version of the project: use that version; or, {DISCARD_LAUNCH}"
         raise UserError(Problem(rule, place=str(path))) from None
 
 
 def read_launches(folder: SweepFolder) -> list[Launch]:
-    """All of them, oldest first."""
+    """All launches, oldest first."""
     return [read_launch(folder, launch_id) for launch_id in folder.launch_ids()]
 
 
-def read_share(folder: SweepFolder, worker: Worker) -> list[dict[str, Any]]:
-    """The planned runs that a worker was given, whole, in the order it trains them."""
+def read_share(folder: SweepFolder, worker: WorkerId) -> list[ShareEntry]:
+    """The runs assigned to a worker, in the order in which it trains them."""
     path = folder.launches / worker[0] / "shares" / f"{worker[1]}.json"
-    share: list[dict[str, Any]] = read_kept(path, mend=MEND_LAUNCH)
-    return share
+    return [ShareEntry.from_json(document) for document in read_json(path, hint=LAUNCH_HINT)]
 
 
-def holders(folder: SweepFolder, launch_id: str) -> dict[str, Worker]:
-    """Which worker of a launch was given a run, for all of its runs: one file, however many workers there are."""
-    shares = read_kept(folder.launches / launch_id / "runs.json", mend=MEND_LAUNCH)
+def read_assignees(folder: SweepFolder, launch_id: str) -> dict[str, WorkerId]:
+    """By run id, the worker that a launch assigned the run to; one file, however many workers there are."""
+    shares = read_json(folder.launches / launch_id / "runs.json", hint=LAUNCH_HINT)
     return {run_id: (launch_id, task) for task, share in enumerate(shares) for run_id in share}
 
 
-def all_holders(folder: SweepFolder, run_ids: Set[str]) -> set[Worker]:
-    """Every worker that was ever given one of these runs: only they can have left traces of them."""
-    given = (holders(folder, launch_id) for launch_id in folder.launch_ids())
-    return {worker for launch in given for run_id, worker in launch.items() if run_id in run_ids}
+def read_all_assignees(folder: SweepFolder, run_ids: Set[str]) -> set[WorkerId]:
+    """Every worker that any of these runs was ever assigned to: no other can have recorded anything about them."""
+    assigned = (read_assignees(folder, launch_id) for launch_id in folder.launch_ids())
+    return {worker for launch in assigned for run_id, worker in launch.items() if run_id in run_ids}
 
 
-def owners(folder: SweepFolder, alive: Set[Worker], *, training: Mapping[Worker, Collection[str]]) -> dict[str, Worker]:
-    """For each run that a live worker owns, that worker: the newest, where several hold it.
+def resolve_owners(
+    folder: SweepFolder, alive: Set[WorkerId], *, training: Mapping[WorkerId, Collection[str]]
+) -> dict[str, WorkerId]:
+    """By run id, the worker that may train the run now. `training` are the runs that workers are training."""
+    owners: dict[str, WorkerId] = {}
+    for launch_id in sorted({launch for launch, _ in alive}):  # oldest first, so that the newest assignment counts
+        cancelled = read_cancelled(folder, launch_id)
+        for run_id, worker in read_assignees(folder, launch_id).items():
+            if worker not in alive:  # the runs of a dead worker are unassigned
+                continue
+            if run_id in cancelled and run_id not in training.get(worker, ()):  # a worker owns its run until it has stopped
+                continue
+            owners[run_id] = worker
+    return owners
 
-    `training` is what workers are at: a withdrawn run is owned until its worker has let go of it.
-    """
-    owned: dict[str, Worker] = {}
-    for launch_id in sorted({launch for launch, _ in alive}):
-        gone = withdrawn(folder, launch_id)
-        for run_id, worker in holders(folder, launch_id).items():
-            if worker in alive and (run_id not in gone or run_id in training.get(worker, ())):
-                owned[run_id] = worker
-    return owned
 
-
-def handed_on(folder: SweepFolder, launch_id: str) -> set[str]:
-    """The run ids that launches newer than `launch_id` were given."""
+def read_reassigned(folder: SweepFolder, launch_id: str) -> set[str]:
+    """The run ids that launches newer than `launch_id` have assigned."""
     newer = [other for other in folder.launch_ids() if other > launch_id]
-    return {run_id for other in newer for run_id in holders(folder, other)}
+    return {run_id for other in newer for run_id in read_assignees(folder, other)}
 
 
-def withdraw(folder: SweepFolder, launch_id: str, run_ids: Iterable[str]) -> None:
-    """Takes runs away from a launch. Under the sweep's lock."""
+def cancel_runs(folder: SweepFolder, launch_id: str, run_ids: Iterable[str]) -> None:
+    """Cancel runs of a launch. To be called under the sweep's lock."""
     place = folder.launches / launch_id / "withdrawn"
     write_new(place / f"{len(list(place.glob('*.json')))}.json", sorted(run_ids))
 
 
-def withdrawn(folder: SweepFolder, launch_id: str) -> set[str]:
-    """The run ids that were taken away from a launch."""
+def read_cancelled(folder: SweepFolder, launch_id: str) -> set[str]:
+    """The run ids of a launch that were cancelled."""
     paths = (folder.launches / launch_id / "withdrawn").glob("*.json")
-    return {run_id for path in paths for run_id in read_kept(path, mend=MEND_LAUNCH)}
+    return {run_id for path in paths for run_id in read_json(path, hint=LAUNCH_HINT)}
 
 
 @dataclass
-class Withdrawals:
-    """What was withdrawn from a launch, as its worker sees it: looked up every few seconds, since folders may be far away."""
+class Cancellations:
+    """The cancelled runs of a worker's launch, read again every few seconds, since the file system may be slow."""
 
     folder: SweepFolder
     launch_id: str
     _known: set[str] = field(default_factory=set)
-    _next_look: float = 0.0
+    _next_read: float = 0.0
 
-    def include(self, run_id: str, *, now: bool = False) -> bool:
-        if now or time.monotonic() >= self._next_look:
-            self._known = withdrawn(self.folder, self.launch_id)
-            self._next_look = time.monotonic() + LOOK_EVERY_S
+    def include(self, run_id: str, *, reread: bool = False) -> bool:
+        if reread or time.monotonic() >= self._next_read:
+            self._known = read_cancelled(self.folder, self.launch_id)
+            self._next_read = time.monotonic() + CANCELLATION_POLL_S
         return run_id in self._known

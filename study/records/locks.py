@@ -1,7 +1,7 @@
-"""Locks that end with their process, however it ends; others see by them who is alive, on any host that shares the folder.
+"""POSIX record locks that end with their process, however it ends, and show other hosts who is alive.
 
-They are POSIX record locks (`fcntl.lockf`), which NFS knows. A process must not ask whether it holds a lock itself:
-closing any descriptor of a file drops the process's own POSIX locks on it.
+`fcntl.lockf` works over NFS. A process must not test a lock that it holds itself: closing any descriptor of a file drops
+the process's own locks on it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pathlib import Path
 from study.errors import Problem, UserError
 from study.records.sweep_folder import SweepFolder
 
-LAUNCH_PATIENCE_S = 60.0
-WORKER_PATIENCE_S = 3600.0  # a launch of thousands of workers holds the lock until the last array is submitted
+LAUNCH_TIMEOUT_S = 60.0
+WORKER_TIMEOUT_S = 3600.0  # a launch of thousands of workers holds the lock until the last array is submitted
 
 
 @contextlib.contextmanager
-def sweep_lock(folder: SweepFolder, *, patience_s: float = LAUNCH_PATIENCE_S) -> Iterator[None]:
-    """Alone with the sweep's ledger; a UserError names who holds its lock when it can't be had in time."""
+def sweep_lock(folder: SweepFolder, *, timeout_s: float = LAUNCH_TIMEOUT_S) -> Iterator[None]:
+    """Hold the sweep's lock exclusively. Raises UserError, naming the holder, if it can't be acquired in time."""
     folder.path.mkdir(parents=True, exist_ok=True)
     with open(folder.lock, "a+", encoding="utf-8") as file:
-        _wait_for(file.fileno(), fcntl.LOCK_EX, patience_s=patience_s, path=folder.lock)
+        _acquire(file.fileno(), fcntl.LOCK_EX, timeout_s=timeout_s, path=folder.lock)
         file.truncate(0)
         file.write(f"host {socket.gethostname()}, process {os.getpid()}")
         file.flush()
@@ -36,24 +36,23 @@ def sweep_lock(folder: SweepFolder, *, patience_s: float = LAUNCH_PATIENCE_S) ->
 
 
 @contextlib.contextmanager
-def no_launch_meanwhile(folder: SweepFolder, *, patience_s: float = WORKER_PATIENCE_S) -> Iterator[None]:
-    """What is done inside comes before or after any launch's decision, never amid it. Workers don't wait for each other."""
+def shared_sweep_lock(folder: SweepFolder, *, timeout_s: float = WORKER_TIMEOUT_S) -> Iterator[None]:
+    """Exclude launches, but not other workers: what is done inside comes wholly before or after any launch's assignment."""
     with open(folder.lock, "a+", encoding="utf-8") as file:
-        _wait_for(file.fileno(), fcntl.LOCK_SH, patience_s=patience_s, path=folder.lock)
+        _acquire(file.fileno(), fcntl.LOCK_SH, timeout_s=timeout_s, path=folder.lock)
         yield
 
 
-def _wait_for(descriptor: int, kind: int, *, patience_s: float, path: Path) -> None:
-    give_up = time.monotonic() + patience_s
-    while not try_lock(descriptor, kind):
-        if time.monotonic() > give_up:
+def _acquire(descriptor: int, kind: int, *, timeout_s: float, path: Path) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not _try_lock(descriptor, kind):
+        if time.monotonic() > deadline:
             holder = path.read_text(encoding="utf-8").strip() or "unknown"
             raise UserError(Problem(f"another launch holds this sweep's lock ({holder})", place=str(path)))
-        time.sleep(random.uniform(0.05, 0.5))  # apart, so that many who wait don't ask in step
+        time.sleep(random.uniform(0.05, 0.5))  # at random, so that many waiting workers don't retry in step
 
 
-def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
-    """Takes the record lock of an open file if nobody is in the way."""
+def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
         fcntl.lockf(descriptor, kind | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
@@ -62,33 +61,30 @@ def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 
 @dataclass(frozen=True)
-class LifeSign:
-    """A lock file held as long as a process lives: a local worker's or launcher's."""
+class ProcessLock:
+    """A lock file held while a local worker or launch is alive."""
 
     path: Path
 
-    def hold(self) -> None:
-        """Takes the lock for the rest of this process's life; an assertion if another live process has it.
-
-        The descriptor is never closed: the system does that when the process ends, however it ends.
-        """
+    def acquire(self) -> None:
+        """Hold the lock until this process ends. Asserts that no other live process holds it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        assert try_lock(descriptor), f"{self.path} is held by another live process"
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)  # never closed: the system does that at the end
+        assert _try_lock(descriptor), f"{self.path} is held by another live process"
 
-    def held(self) -> bool:
-        """Whether a live process (another one than this) holds it."""
+    def is_held(self) -> bool:
+        """Whether another live process holds the lock."""
         if not self.path.exists():
             return False
         with open(self.path, "a", encoding="utf-8") as file:
-            return not try_lock(file.fileno())
+            return not _try_lock(file.fileno())
 
 
-def worker_sign(folder: SweepFolder, worker: tuple[str, int]) -> LifeSign:
+def worker_lock(folder: SweepFolder, worker: tuple[str, int]) -> ProcessLock:
     """Held by a local worker."""
-    return LifeSign(folder.launches / worker[0] / "workers" / f"{worker[1]}.lock")
+    return ProcessLock(folder.launches / worker[0] / "workers" / f"{worker[1]}.lock")
 
 
-def launcher_sign(folder: SweepFolder, launch_id: str) -> LifeSign:
-    """Held by a local launch from before its ledger entry until its workers have ended: covers their start-up."""
-    return LifeSign(folder.launches / launch_id / "launcher.lock")
+def launcher_lock(folder: SweepFolder, launch_id: str) -> ProcessLock:
+    """Held by a local launch from before its ledger entry until its workers have ended, which covers their start-up."""
+    return ProcessLock(folder.launches / launch_id / "launcher.lock")

@@ -1,84 +1,67 @@
-"""Device-seconds that brought nothing: of attempts that failed, and what workers that died had not saved. From the journals.
+"""Device-seconds lost to failed attempts and to crashes, computed from journals and progress files.
 
-A worker notes when it begins a run and how that ended; one that dies notes nothing, but its progress file tells how far it
-had come and when. What the next attempt didn't have to do again was not lost. The start of a process, and what a worker
-had done between its last progress and its death (a second here, a quarter of a minute on Slurm), are not counted.
+The journal says when a run began and how that ended. A worker that crashes writes nothing, but its progress file says how far
+it had come, and the next attempt from which step it resumed: only the steps in between were lost. Not counted are the
+start-up of processes and the time between the last progress and the crash (1 s on this machine, 15 s on Slurm).
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from study.records.journal import JournalEntry, read_journals
+from study.records.progress_file import read_progress
 from study.records.record import Attempts
-from study.records.sweep_folder import SweepFolder, read_lines
+from study.records.sweep_folder import SweepFolder, Writer
 
 
 @dataclass
-class Attempt:
-    """One worker's try at a run: from which saved step, when it began, and how and when it ended, if that was noted."""
+class _Attempt:
+    """One try at a run: the journal's `begin`, and its `end` or `stop` if the worker didn't crash."""
 
-    run_id: str
-    writer: str
-    step: int
-    began: float
-    ended: float | None = None
-    reason: str = ""
+    begin: JournalEntry
+    end: JournalEntry | None = None
 
 
-def lost_seconds(folder: SweepFolder, recorded: Mapping[str, Attempts]) -> dict[str, float]:
-    """Per run that was ever begun, the seconds lost with it; nothing of a run that no journal knows."""
-    tries = attempts_of(folder)
-    return {run_id: lost_of(tries[run_id], folder, failed=has_failed(recorded.get(run_id))) for run_id in tries}
+def compute_lost_seconds(folder: SweepFolder, recorded: Mapping[str, Attempts]) -> dict[str, float]:
+    """The seconds lost, by run id; only of runs that were ever begun."""
+    lost = {}
+    for run_id, attempts in _read_attempts(folder).items():
+        outcome = recorded.get(run_id)
+        lost[run_id] = _sum_losses(folder, attempts, failed=outcome is not None and outcome.record.status == "failed")
+    return lost
 
 
-def has_failed(attempts: Attempts | None) -> bool:
-    """Whether what counts of a run is a failure."""
-    return attempts is not None and attempts.record.status == "failed"
+def _read_attempts(folder: SweepFolder) -> dict[str, list[_Attempt]]:
+    attempts: dict[str, list[_Attempt]] = defaultdict(list)
+    current: dict[tuple[Writer, str], _Attempt] = {}
+    for entry in read_journals(folder):
+        if entry.event == "begin":
+            current[entry.writer, entry.run_id] = _Attempt(entry)
+            attempts[entry.run_id].append(current[entry.writer, entry.run_id])
+        elif entry.event in ("end", "stop") and (attempt := current.pop((entry.writer, entry.run_id), None)):
+            attempt.end = entry
+    return attempts
 
 
-def attempts_of(folder: SweepFolder) -> dict[str, list[Attempt]]:
-    """Every attempt at every run, in the order in which they began."""
-    found: dict[str, list[Attempt]] = defaultdict(list)
-    for path in sorted(folder.journals.glob("*.jsonl")):
-        under_way: dict[str, Attempt] = {}  # journals of version 0.1 may have several
-        for entry in (line.document for line in read_lines(path)):
-            if entry["event"] == "begin":
-                under_way[entry["run_id"]] = Attempt(entry["run_id"], path.stem, entry["step"], entry["time"])
-                found[entry["run_id"]].append(under_way[entry["run_id"]])
-            elif entry["run_id"] in under_way and entry["event"] in ("end", "stop"):
-                attempt = under_way.pop(entry["run_id"])
-                attempt.ended, attempt.reason = entry["time"], entry["reason"]
-    return {run_id: sorted(tries, key=lambda one: one.began) for run_id, tries in found.items()}
+def _sum_losses(folder: SweepFolder, attempts: Sequence[_Attempt], *, failed: bool) -> float:
+    lost = 0.0
+    for attempt, following in zip(attempts, [*attempts[1:], None], strict=True):
+        if attempt.end is not None:
+            lost += attempt.end.time - attempt.begin.time if attempt.end.reason == "failed" else 0.0
+        elif following is not None:
+            lost += _crash_loss(folder, attempt.begin, saved_step=following.begin.step)
+        elif failed:  # otherwise the last attempt may still be running
+            lost += _crash_loss(folder, attempt.begin, saved_step=attempt.begin.step)
+    return lost
 
 
-def lost_of(tries: list[Attempt], folder: SweepFolder, *, failed: bool) -> float:
-    """What the attempts at one run lost. The last one is lost only where the run has failed: it may still be under way."""
-    run_lost = 0.0
-    for attempt, following in zip(tries, [*tries[1:], None], strict=True):
-        if attempt.ended is not None:
-            run_lost += attempt.ended - attempt.began if attempt.reason == "failed" else 0.0
-        elif following is not None or failed:
-            run_lost += died(attempt, folder, saved=following.step if following else attempt.step)
-    return run_lost
-
-
-def died(attempt: Attempt, folder: SweepFolder, *, saved: int) -> float:
-    """What an attempt lost whose worker died: the time up to its last progress, for the steps that were not saved."""
-    last = last_progress(folder, attempt.writer)
-    if last.get("run_id") != attempt.run_id or last["step"] <= attempt.step:  # it died before its first step was told
+def _crash_loss(folder: SweepFolder, begin: JournalEntry, *, saved_step: int) -> float:
+    """The time that a crashed attempt spent on the steps after `saved_step`."""
+    last = read_progress(folder, begin.writer)
+    if last is None or last.run_id != begin.run_id or last.step <= begin.step:  # it crashed before its first progress
         return 0.0
-    undone = (last["step"] - saved) / (last["step"] - attempt.step)
-    return float(last["time"] - attempt.began) * float(min(1.0, max(0.0, undone)))
-
-
-def last_progress(folder: SweepFolder, writer: str) -> dict[str, Any]:
-    """What a worker told last; nothing where it told nothing."""
-    try:
-        told: dict[str, Any] = json.loads((folder.progress / f"{writer}.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    return told
+    unsaved = (last.step - saved_step) / (last.step - begin.step)
+    return (last.time - begin.time) * min(1.0, max(0.0, unsaved))

@@ -1,33 +1,52 @@
-"""A worker's progress: one small file that it writes anew, read by `study.status` and progress bars."""
+"""The progress of a worker's current run: one small file per worker process, overwritten every few seconds."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from study.records.ledger import Cluster
+from study.records.ledger import WorkerId
+from study.records.record import pick
 from study.records.sweep_folder import SweepFolder, Writer, write_whole
 
-EVERY_S = {"local": 1.0, "slurm": 15.0}
 
+@dataclass(frozen=True)
+class WorkerProgress:
+    """How far a worker's run had come at `time` (seconds since 1970)."""
 
-@dataclass
-class ProgressFile:
-    """The progress file of one life of a worker."""
-
-    folder: SweepFolder
-    writer: Writer
-    cluster: Cluster
+    run_id: str
+    time: float
     device: str
-    _written: float = float("-inf")
+    epoch: int  # counted from 1
+    epochs: int
+    step: int  # finished optimizer steps
+    steps: int
+    train_loss: float  # mean of the current epoch so far
+    val_accuracy: float | None  # of the last finished epoch
+    images_per_second: float
+    eta_seconds: float  # without evaluation
 
-    def update(self, progress: Mapping[str, Any]) -> None:
-        """Replace the file by these figures of the run being trained, at most every `EVERY_S` seconds."""
-        if time.monotonic() - self._written < EVERY_S[self.cluster]:
-            return
-        self._written = time.monotonic()
-        content = {**progress, "time": time.time(), "device": self.device}
-        write_whole(self.folder.progress / f"{self.writer}.json", json.dumps(content))
+
+def write_progress(folder: SweepFolder, writer: Writer, progress: WorkerProgress) -> None:
+    write_whole(_path(folder, writer), json.dumps(asdict(progress)))
+
+
+def read_progress(folder: SweepFolder, writer: Writer) -> WorkerProgress | None:
+    """The last progress of one worker process, None if it has written none."""
+    return _read(_path(folder, writer)) if _path(folder, writer).exists() else None
+
+
+def read_latest_progress(folder: SweepFolder) -> dict[WorkerId, WorkerProgress]:
+    """By worker, the last progress of its newest process."""
+    writers = [Writer.parse(path.stem) for path in folder.progress.glob("*.json")]
+    newest = {writer.worker: writer for writer in sorted(writers, key=lambda writer: writer.restart)}
+    return {worker: _read(_path(folder, writer)) for worker, writer in newest.items()}
+
+
+def _path(folder: SweepFolder, writer: Writer) -> Path:
+    return folder.progress / f"{writer}.json"
+
+
+def _read(path: Path) -> WorkerProgress:
+    return pick(WorkerProgress, json.loads(path.read_text(encoding="utf-8")))

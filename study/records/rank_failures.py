@@ -1,7 +1,7 @@
-"""What a rank that failed left for the worker's next life to record: its run, the rank and the reason.
+"""Failures of single ranks, kept until the restarted worker has recorded them.
 
-Who fails amid a training by several ranks can't record it, as records have one writer, which waits for this rank just then.
-A note is removed when the record is on disk.
+A rank that fails during distributed training can't record it: only rank 0 writes records, and it is waiting for the failed
+rank. So the rank leaves a file, and the worker's next process turns it into a record.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ class RankFailure:
     time: float
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         return f"rank {self.rank} of {self.ranks} (on {self.host}): {self.reason}"
 
 
-def note_failure(folder: SweepFolder, writer: Writer, failure: RankFailure) -> None:
+def write_rank_failure(folder: SweepFolder, writer: Writer, failure: RankFailure) -> None:
     path = folder.launches / writer.launch / "failures" / f"{writer.task}-{writer.restart}-{failure.rank}.json"
     write_new(path, asdict(failure))
 
 
-def failures(folder: SweepFolder, run_ids: Set[str]) -> dict[str, RankFailure]:
-    """By run id, the first failure that is noted and not recorded yet."""
-    noted = sorted((failure for _, failure in _notes(folder)), key=lambda failure: failure.time, reverse=True)
-    return {failure.run_id: failure for failure in noted if failure.run_id in run_ids}
+def read_rank_failures(folder: SweepFolder, run_ids: Set[str]) -> dict[str, RankFailure]:
+    """By run id, the first failure that no record holds yet."""
+    latest_first = sorted(_read_all(folder).values(), key=lambda failure: failure.time, reverse=True)
+    return {failure.run_id: failure for failure in latest_first if failure.run_id in run_ids}
 
 
-def forget_failures(folder: SweepFolder, run_id: str) -> None:
-    """Removes what is noted of a run; called when its record is on disk."""
-    for path, failure in _notes(folder):
+def remove_rank_failures(folder: SweepFolder, run_id: str) -> None:
+    """Remove the failures of a run; called when its record is on disk."""
+    for path, failure in _read_all(folder).items():
         if failure.run_id == run_id:
             path.unlink(missing_ok=True)
 
 
-def _notes(folder: SweepFolder) -> list[tuple[Path, RankFailure]]:
+def _read_all(folder: SweepFolder) -> dict[Path, RankFailure]:
     paths = folder.launches.glob("*/failures/*.json")
-    return [(path, RankFailure(**json.loads(path.read_text(encoding="utf-8")))) for path in paths]
+    return {path: RankFailure(**json.loads(path.read_text(encoding="utf-8"))) for path in paths}

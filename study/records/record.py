@@ -1,106 +1,178 @@
-"""A record is what a finished run leaves: its configuration, outcome, measurements and provenance, one line each.
+"""A record is what a finished run leaves: its configuration, outcome, measurements and provenance, as one line of JSON.
 
-Attempts of the same run are merged when read. Success wins; `diverged` is an outcome too and not retried; a failure counts
-only as long as no attempt ended with an outcome. Two outcomes of one run must be equal (a zombie that ran beside its
-successor computes the same bits); unequal ones are refused by name, never averaged.
+The attempts of one run are merged when they are read: a success wins over failures, and `diverged` is an outcome too.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+from pydantic import JsonValue
 
 from study.config.formats import FORMAT, upgrade
+from study.config.options import AugmentOptions, ResolvedData, TrainOptions
 from study.errors import Problem, UserError, add_location
-from study.records.sweep_folder import Line, Writer, read_lines
+from study.records.sweep_folder import JsonLine, Writer, read_json_lines
 
-Stage = Literal["trial", "final"]  # trials choose options, final runs answer the question
+Stage = Literal["trial", "final"]  # trials select hyperparameters, final runs answer the question
 Status = Literal["done", "diverged", "failed"]
 OUTCOMES: tuple[Status, ...] = ("done", "diverged")
+
+Fields = TypeVar("Fields")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """A run's options as read from disk: with attributes, but not validated, and None where tuning has yet to select."""
+
+    backbone: str
+    seed: int
+    model: Mapping[str, JsonValue]
+    data: ResolvedData
+    augment: AugmentOptions
+    train: TrainOptions
+
+    @staticmethod
+    def from_json(run: Mapping[str, Any]) -> RunOptions:
+        """From the document of `study.config.run.Run.to_json`."""
+        return RunOptions(
+            backbone=run["backbone"],
+            seed=run["seed"],
+            model=run["model"],
+            data=ResolvedData.model_construct(**run["data"]),
+            augment=AugmentOptions.model_construct(**run["augment"]),
+            train=TrainOptions.model_construct(**run["train"]),
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What equal configurations must reproduce bit for bit. Accuracies are fractions; None: not measured."""
+
+    val_accuracy: float | None = None
+    val_loss: float | None = None
+    test_accuracy: float | None = None
+    test_top5: float | None = None
+    test_loss: float | None = None
+    diverged_step: int | None = None
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What depends on the machine and its load; None: not measured."""
+
+    train_seconds: float | None = None
+    images_per_second: float | None = None
+    peak_memory_mib: float | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """One attempt that ended. `result` holds what equal configurations must reproduce bit for bit; `measured` what
-    depends on the machine and the hour (seconds, images per second, memory)."""
+    """One finished attempt at a run. `run`, `cost` and `match` are those of its `PlannedEntry`."""
 
     run_id: str
     status: Status
     run: Mapping[str, Any]
     cost: Mapping[str, Any]
     match: Mapping[str, Any]
-    result: Mapping[str, Any] = field(default_factory=dict)
+    result: Result = Result()
     curves: Mapping[str, list[float | None]] = field(default_factory=dict)
-    measured: Mapping[str, Any] = field(default_factory=dict)
+    measured: Measurements = Measurements()
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
     log: str | None = None
     format: int = FORMAT
 
+    @property
+    def seed(self) -> int:
+        return RunOptions.from_json(self.run).seed
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def figures(self) -> str:
-        """What a finished run measured, in words: `val 93.1%, test 92.5%, 12.3 s`; what it didn't measure is left out."""
-        found = [(name, self.result.get(f"{name}_accuracy")) for name in ("val", "test")]
-        told = [f"{name} {accuracy:.1%}" for name, accuracy in found if accuracy is not None]
-        return ", ".join([*told, f"{self.measured.get('train_seconds') or 0.0:.1f} s"])
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> Record:
+        """Read a record of any format. Raises KeyError or TypeError if the document is no record."""
+        document = upgrade(document)
+        typed = {"result": pick(Result, document["result"]), "measured": pick(Measurements, document["measured"])}
+        return Record(**{**document, **typed, "format": FORMAT})
 
-    def same_outcome(self, other: Record) -> bool:
-        """Whether two attempts computed the same: status, accuracies, losses and curves, not timings."""
+    def summary(self) -> str:
+        """The measured figures of a finished run, e.g. `val 93.1%, test 92.5%, 12.3 s`; else its status and reason."""
+        if self.status != "done":
+            return f"{self.status}: {self.reason}"
+        accuracies = {"val": self.result.val_accuracy, "test": self.result.test_accuracy}
+        shown = [f"{name} {accuracy:.1%}" for name, accuracy in accuracies.items() if accuracy is not None]
+        return ", ".join([*shown, f"{self.measured.train_seconds or 0.0:.1f} s"])
+
+    def has_same_outcome(self, other: Record) -> bool:
+        """Whether two attempts computed the same status, accuracies, losses and curves, whatever their timings."""
         return (self.status, self.result, self.curves) == (other.status, other.result, other.curves)
+
+
+def pick(kind: type[Fields], source: Mapping[str, Any]) -> Fields:
+    """An instance of a dataclass with those of its fields that the source has."""
+    names = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in source.items() if name in names})
 
 
 @dataclass(frozen=True)
 class Attempts:
-    """All recorded attempts of one run: the one that counts, where it stands, and how many there were."""
+    """All recorded attempts at one run: the one that counts, its file and line, and how many there are."""
 
     record: Record
     place: str
     count: int
 
 
-def read_records(folder: Path, *, of: Set[tuple[str, int]] | None = None) -> dict[str, Attempts]:
-    """Per run id what counts, from every file of a `records/` folder, or from those of some workers (launch, task)."""
+def read_records(folder: Path, *, workers: Set[tuple[str, int]] | None = None) -> dict[str, Attempts]:
+    """By run id, the attempts recorded in a `records/` folder, by all or some workers (launch id, task).
+
+    Raises
+    ------
+    UserError
+        If a line is no record, or if two outcomes of one run differ. They are never averaged: a worker that outlived its
+        successor computes the same bits.
+    """
     found: dict[str, list[tuple[Record, str]]] = defaultdict(list)
     for path in sorted(folder.glob("*.jsonl")):
-        if of is not None and Writer.parse(path.stem).worker not in of:
-            continue
-        for line in read_lines(path):
-            record = _record_of(line)
-            found[record.run_id].append((record, line.place))
-    problems = [p for run_id, attempts in found.items() for p in _contradictions(run_id, attempts)]
+        if workers is None or Writer.parse(path.stem).worker in workers:
+            for line in read_json_lines(path):
+                record = _parse(line)
+                found[record.run_id].append((record, line.place))
+    problems = [problem for run_id, attempts in found.items() for problem in _find_contradictions(run_id, attempts)]
     if problems:
         raise UserError(*problems)
-    return {run_id: _merged(attempts) for run_id, attempts in found.items()}
+    return {run_id: _merge(attempts) for run_id, attempts in found.items()}
 
 
-def _record_of(line: Line) -> Record:
+def _parse(line: JsonLine) -> Record:
     try:
         with add_location(line.place):
-            return Record(**{**upgrade(line.document), "format": FORMAT})
-    except TypeError:
+            return Record.from_json(line.document)
+    except (KeyError, TypeError):
         raise UserError(Problem("this line is not a record of this version of the project", place=line.place)) from None
 
 
-def _contradictions(run_id: str, attempts: Iterable[tuple[Record, str]]) -> list[Problem]:
+def _find_contradictions(run_id: str, attempts: Iterable[tuple[Record, str]]) -> list[Problem]:
     outcomes = [(record, place) for record, place in attempts if record.status in OUTCOMES]
     return [
         Problem(
-            f"two outcomes of run {run_id} differ; the other stands at {outcomes[0][1]}. Compare their fingerprints, "
+            f"two outcomes of run {run_id} differ; the other is at {outcomes[0][1]}. Compare their fingerprints, "
             "then move one of the two files out of records/",
             place=place,
         )
         for record, place in outcomes[1:]
-        if not record.same_outcome(outcomes[0][0])
+        if not record.has_same_outcome(outcomes[0][0])
     ]
 
 
-def _merged(attempts: list[tuple[Record, str]]) -> Attempts:
+def _merge(attempts: list[tuple[Record, str]]) -> Attempts:
     outcomes = [attempt for attempt in attempts if attempt[0].status in OUTCOMES]
     record, place = outcomes[0] if outcomes else attempts[-1]
     return Attempts(record, place, len(attempts))

@@ -1,8 +1,8 @@
-"""What tuning chose for every cell, and from what: `runs/<sweep>/selection.json`, written once and never changed.
+"""The hyperparameters that tuning selected for every cell, and their trials: `runs/<sweep>/selection.json`, immutable.
 
-A cell's candidates are the combinations of the tuned levels, each tried with every seed of `tune.seeds`. Chosen is the
+A cell's candidates are the combinations of the tuned levels, each trained with every seed of `tune.seeds`. Selected is the
 candidate with the fewest diverged trials, among those the one with the highest mean validation accuracy, then the lowest
-mean validation loss, then the first in the sweep's order. Nothing here imports torch.
+mean validation loss, then the first in the sweep's order.
 """
 
 from __future__ import annotations
@@ -20,13 +20,23 @@ from study.records.sweep_folder import SweepFolder, write_new
 
 
 class Trial(Options):
-    """The outcome of one trial; of a diverged one neither accuracy nor loss is known."""
+    """The outcome of one trial; a diverged one has neither accuracy nor loss."""
 
     run_id: str
     seed: int
     status: Status
     val_accuracy: float | None
     val_loss: float | None
+
+    @staticmethod
+    def from_record(record: Record) -> Trial:
+        return Trial(
+            run_id=record.run_id,
+            seed=record.seed,
+            status=record.status,
+            val_accuracy=record.result.val_accuracy,
+            val_loss=record.result.val_loss,
+        )
 
 
 class Candidate(Options):
@@ -41,33 +51,33 @@ class Candidate(Options):
 
     @property
     def val_accuracy(self) -> float | None:
-        """The mean over the trials that came to an accuracy; None where none did."""
-        return mean([trial.val_accuracy for trial in self.trials if trial.val_accuracy is not None])
+        """The mean over the trials that have one; None if none has."""
+        return _mean([trial.val_accuracy for trial in self.trials if trial.val_accuracy is not None])
 
     @property
     def val_loss(self) -> float | None:
-        """The mean over the trials that came to a loss; None where none did."""
-        return mean([trial.val_loss for trial in self.trials if trial.val_loss is not None])
+        """The mean over the trials that have one; None if none has."""
+        return _mean([trial.val_loss for trial in self.trials if trial.val_loss is not None])
 
-    def merit(self) -> tuple[float, float, float]:
-        """Less is better: diverged trials, then accuracy, then loss."""
+    def ranking_key(self) -> tuple[float, float, float]:
+        """Diverged trials, then accuracy, then loss: the smallest key is the best."""
         accuracy, loss = self.val_accuracy, self.val_loss
         return self.diverged, math.inf if accuracy is None else -accuracy, math.inf if loss is None else loss
 
 
 class Choice(Options):
-    """What one cell's final runs are trained with."""
+    """The selected options of one cell's final runs."""
 
-    levels: dict[str, JsonValue]  # of the cell, on the sweep's axes
+    levels: dict[str, JsonValue]  # of the cell's factors
     chosen: dict[str, JsonValue]
-    val_accuracy: float | None  # of the chosen candidate; None where all of its trials diverged
+    val_accuracy: float | None  # of the selected candidate; None if all of its trials diverged
     tied: int  # other candidates with as many diverged trials and the same accuracy
-    at_edge: tuple[str, ...]  # tuned options whose chosen level is the least or the greatest tried
+    at_edge: tuple[str, ...]  # tuned options selected at the boundary of their search range
     candidates: tuple[Candidate, ...]
 
 
 class Selection(Options):
-    """The choices of a sweep by the cell's key, with the trials they rest on."""
+    """The choices of a sweep by cell key, with their trials."""
 
     axes: dict[str, list[JsonValue]]
     seeds: tuple[int, ...]
@@ -76,7 +86,7 @@ class Selection(Options):
     format: int = FORMAT
 
     def chosen_trials(self) -> set[str]:
-        """The run ids of the trials whose levels were chosen."""
+        """The run ids of the trials of the selected candidates."""
         return {
             trial.run_id
             for choice in self.cells.values()
@@ -86,54 +96,42 @@ class Selection(Options):
         }
 
 
-def mean(values: Sequence[float]) -> float | None:
-    """The mean, or None of no values."""
+def _mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
-def trial_of(record: Record) -> Trial:
-    """What a trial's record says of it."""
-    result = record.result
-    return Trial(
-        run_id=record.run_id,
-        seed=record.run["seed"],
-        status=record.status,
-        val_accuracy=result.get("val_accuracy"),
-        val_loss=result.get("val_loss"),
-    )
-
-
 def choose(candidates: Sequence[Candidate], levels: Mapping[str, JsonValue]) -> Choice:
-    """The choice among a cell's candidates, given in the sweep's order."""
-    best = min(candidates, key=Candidate.merit)
-    tied = [other for other in candidates if other is not best and other.merit()[:2] == best.merit()[:2]]
+    """Select one of a cell's candidates, given in the sweep's order."""
+    best = min(candidates, key=Candidate.ranking_key)
+    rank = best.ranking_key()[:2]
+    tied = [other for other in candidates if other is not best and other.ranking_key()[:2] == rank]
     tried = {key: [candidate.levels[key] for candidate in candidates] for key in best.levels}
     return Choice(
         levels=dict(levels),
         chosen=best.levels,
         val_accuracy=best.val_accuracy,
         tied=len(tied),
-        at_edge=tuple(key for key, values in tried.items() if at_edge(best.levels[key], values)),
+        at_edge=tuple(key for key, values in tried.items() if is_at_boundary(best.levels[key], values)),
         candidates=tuple(candidates),
     )
 
 
-def at_edge(chosen: JsonValue, tried: Sequence[JsonValue]) -> bool:
-    """Whether a better level may lie beyond those tried: the chosen one is the least or the greatest of several."""
+def is_at_boundary(chosen: JsonValue, tried: Sequence[JsonValue]) -> bool:
+    """Whether a level is the minimum or maximum of several numeric levels, so that a better one may be outside."""
     numbers = [value for value in tried if isinstance(value, int | float) and not isinstance(value, bool)]
     return len(numbers) == len(tried) and len(set(numbers)) > 1 and chosen in (min(numbers), max(numbers))
 
 
 def write_selection(folder: SweepFolder, selection: Selection) -> None:
-    """Keeps the selection for good; an assertion if another one is there."""
+    """Write the selection. Asserts that an existing one is equal."""
     write_new(folder.selection, selection.model_dump(mode="json"))
 
 
 def read_selection(folder: SweepFolder) -> Selection | None:
-    """The sweep's selection, or None before it is made; UserError where the file is something else."""
+    """The sweep's selection, or None before it is made. Raises UserError if the file is no selection."""
     try:
         return Selection.model_validate_json(upgrade_text(folder.selection.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except ValueError:
-        raise UserError(Problem("this file is no selection of this version of the project", str(folder.selection))) from None
+        raise UserError(Problem("this is not a selection file of this version", str(folder.selection))) from None

@@ -1,37 +1,38 @@
-"""A sweep's folder on disk: what is there is the truth, and every file in it has one writer or is never changed.
+"""The folder of one sweep. Each of its files either has one writer or is immutable, so they need no database.
 
     runs/<sweep>/
-        lock                                    held while a launch decides who owns what
+        lock                                    held by a launch while it assigns runs
         plans/<digest>.json                     every planned run, resolved; immutable
-        launches/<id>/launch.json               which plan, which cluster, which code, how many workers; immutable
-        launches/<id>/shares/<task>.json        the runs that task owns, resolved, in order; immutable
-        launches/<id>/runs.json                 their run ids, all shares in one file; immutable
-        launches/<id>/withdrawn/<n>.json        run ids that `study.cancel` took away from this launch; immutable
-        launches/<id>/submissions/<n>.json      what the scheduler answered to one submission; immutable
-        launches/<id>/failures/<task>-<restart>-<rank>.json   why a rank of several failed, until the run is recorded
-        launches/<id>/workers/<task>.lock       held by a local worker as long as it lives
+        launches/<id>/launch.json               plan, cluster, code and number of workers; immutable
+        launches/<id>/shares/<task>.json        the runs assigned to one worker, resolved, in order; immutable
+        launches/<id>/runs.json                 the run ids of all shares; immutable
+        launches/<id>/withdrawn/<n>.json        run ids of this launch that `study.cancel` cancelled; immutable
+        launches/<id>/submissions/<n>.json      one job array and its Slurm job id; immutable
+        launches/<id>/failures/<task>-<restart>-<rank>.json   why a rank failed, until the worker has recorded it
+        launches/<id>/workers/<task>.lock       held by a local worker while it lives
         launches/<id>/launcher.lock             held by a local launch until its workers have ended
         launches/<id>/jobs/                     submitit's pickles and the workers' logs
-        journals/<launch>-<task>-<restart>.jsonl   what a worker began and how it ended, flushed line by line
-        progress/<launch>-<task>-<restart>.json    where a worker is right now, replaced whole
-        baselines/<data>.json                   what a linear model on pixels reaches on the same images; immutable
-        records/<launch>-<task>-<restart>.jsonl    one line per finished run, flushed line by line
-        selection.json                          what tuning chose for each cell, and from which trials; immutable
-        predictions/<launch>-<task>-<restart>.parquet   what each test image was taken for, with `data.predictions: true`
-        checkpoints/<run_id>.<writer>.<step>.checkpoint   state of unfinished runs
-        weights/<run_id>.safetensors            where `train.keep: last` asks for them
-        trackers/                               what trackers keep on disk, in their own formats
-        benchmarks/<time>-<device>.json         how fast the sweep's architectures are on a device; immutable
-        code/<hash>/study/                      the package as it was when launched
+        journals/<launch>-<task>-<restart>.jsonl   the events of one worker process
+        progress/<launch>-<task>-<restart>.json    progress of the current run, overwritten
+        baselines/<data>.json                   test accuracy of a linear classifier on the same images; immutable
+        records/<launch>-<task>-<restart>.jsonl    one line per finished run
+        selection.json                          the hyperparameters that tuning selected for each cell; immutable
+        predictions/<launch>-<task>-<restart>.parquet   the predicted class of each test image (`data.predictions`)
+        checkpoints/<run_id>.<writer>.<step>.checkpoint   states of unfinished runs
+        weights/<run_id>.safetensors            final weights (`train.keep: last`)
+        report/                                 tables and figures of the newest report
+        trackers/                               local files of the experiment trackers
+        benchmarks/<time>-<device>.json         speed of the sweep's architectures on one device; immutable
+        code/<hash>/study/                      the package as it was launched
 
-Files are O(workers), not O(runs), but for the checkpoints of runs under way and the weights somebody asked for.
+The number of files grows with the number of workers, not of runs, except for checkpoints and saved weights.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -40,81 +41,41 @@ from study.atomic_io import flush, whole_file
 from study.config.formats import upgrade
 from study.errors import Problem, UserError, add_location
 
-LEAVE_LAUNCH = "once none of its jobs lives, move the launch's folder away and launch again (records and checkpoints stay)"
-MEND_LAUNCH = f"restore it; or, {LEAVE_LAUNCH}"
-"""What to do about a launch's file that can't be read."""
+DISCARD_LAUNCH = (
+    "when none of its jobs is alive, move the launch's folder away and launch again (records and checkpoints are kept)"
+)
+LAUNCH_HINT = f"restore it; or, {DISCARD_LAUNCH}"
+"""How to recover from an unreadable file of a launch."""
 
 
-@dataclass(frozen=True)
 class SweepFolder:
-    """Where each kind of file of one sweep lies."""
+    """The paths in the folder of one sweep."""
 
-    path: Path
-
-    @property
-    def lock(self) -> Path:
-        return self.path / "lock"
-
-    @property
-    def plans(self) -> Path:
-        return self.path / "plans"
-
-    @property
-    def launches(self) -> Path:
-        return self.path / "launches"
-
-    @property
-    def journals(self) -> Path:
-        return self.path / "journals"
-
-    @property
-    def progress(self) -> Path:
-        return self.path / "progress"
-
-    @property
-    def records(self) -> Path:
-        return self.path / "records"
-
-    @property
-    def baselines(self) -> Path:
-        return self.path / "baselines"
-
-    @property
-    def selection(self) -> Path:
-        return self.path / "selection.json"
-
-    @property
-    def predictions(self) -> Path:
-        return self.path / "predictions"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def weights(self) -> Path:
-        return self.path / "weights"
-
-    @property
-    def trackers(self) -> Path:
-        return self.path / "trackers"
-
-    @property
-    def benchmarks(self) -> Path:
-        return self.path / "benchmarks"
-
-    @property
-    def code(self) -> Path:
-        return self.path / "code"
+    def __init__(self, path: Path):
+        self.path = path
+        self.lock = path / "lock"
+        self.plans = path / "plans"
+        self.launches = path / "launches"
+        self.journals = path / "journals"
+        self.progress = path / "progress"
+        self.baselines = path / "baselines"
+        self.records = path / "records"
+        self.selection = path / "selection.json"
+        self.predictions = path / "predictions"
+        self.checkpoints = path / "checkpoints"
+        self.weights = path / "weights"
+        self.trackers = path / "trackers"
+        self.benchmarks = path / "benchmarks"
+        self.code = path / "code"
 
     def launch_ids(self) -> list[str]:
-        """Every launch with a ledger, oldest first: an id begins with its time in UTC."""
+        """The ids of all launches, oldest first: an id begins with its time in UTC."""
         return sorted(path.parent.name for path in self.launches.glob("*/launch.json"))
 
 
 @dataclass(frozen=True)
 class Writer:
-    """Who writes a file: no two live processes share launch, task and restart count, so no file has two writers."""
+    """One process of a worker. No two live processes share launch, task and restart count, so no file has two writers."""
 
     launch: str
     task: int
@@ -125,58 +86,63 @@ class Writer:
 
     @property
     def worker(self) -> tuple[str, int]:
-        """Whose life this is: launch and task."""
+        """The worker whose process this is: launch id and task."""
         return self.launch, self.task
 
     @staticmethod
     def parse(stem: str) -> Writer:
-        """The writer that a file's stem names."""
+        """The writer named by a file's stem."""
         launch, task, restart = stem.rsplit("-", 2)
         return Writer(launch, int(task), int(restart))
 
 
 def write_whole(path: Path, text: str) -> None:
-    """A file of text, on disk as `study.atomic_io` has it when this returns."""
+    """Write a text file atomically; it is durable on disk when this returns."""
     with whole_file(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
 def write_new(path: Path, document: Any) -> None:
-    """An immutable JSON file: written whole, and an assertion if it exists with other content."""
-    text = kept_text(document)
+    """Write an immutable JSON file atomically. Asserts that an existing file has the same content."""
+    text = format_json(document)
     if path.exists():
         assert path.read_text(encoding="utf-8") == text, f"{path} exists with other content"
         return
     write_whole(path, text)
 
 
-def kept_text(document: Any) -> str:
-    """A document as immutable files hold it."""
+def format_json(document: Any) -> str:
+    """The text of an immutable JSON file."""
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
-def read_kept(path: Path, *, mend: str) -> Any:
-    """The document of an immutable JSON file; where it is gone or damaged a UserError that says how to `mend` that."""
+def read_json(path: Path, *, hint: str) -> Any:
+    """The document of an immutable JSON file.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged; the message ends with `hint`, which says how to recover.
+    """
     try:
         with add_location(str(path)):
             return upgrade(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise UserError(Problem(f"this file is gone: {mend}", place=str(path))) from None
+        raise UserError(Problem(f"this file is missing: {hint}", place=str(path))) from None
     except ValueError as error:
-        raise UserError(Problem(f"this file is damaged ({error}): {mend}", place=str(path))) from None
+        raise UserError(Problem(f"this file is damaged ({error}): {hint}", place=str(path))) from None
 
 
-class Lines:
+class JsonLinesWriter:
     """A JSON-lines file with this process as its only writer: created exclusively, each line flushed to disk."""
 
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self._file: TextIO = open(path, "x", encoding="utf-8")  # noqa: SIM115 (open as long as the worker lives)
+        self._file: TextIO = open(path, "x", encoding="utf-8")  # noqa: SIM115 (open while the worker lives)
         flush(path.parent)
 
-    def append(self, document: dict[str, Any]) -> None:
-        """One line, on disk when this returns. NaN and infinities are no JSON: they are refused here."""
+    def append(self, document: Mapping[str, Any]) -> None:
+        """Write one line, durable on disk when this returns. Raises ValueError for NaN and infinities, which JSON lacks."""
         self._file.write(json.dumps(document, sort_keys=True, allow_nan=False) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -186,24 +152,21 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One document of a JSON-lines file and where it stands."""
+class JsonLine:
+    """One document of a JSON-lines file, with its file and line number."""
 
     document: dict[str, Any]
     place: str
 
 
-def read_lines(path: Path) -> Iterator[Line]:
-    """The documents of a JSON-lines file; a torn last line, left by a writer that was killed, is passed over.
-
-    A whole line that is no JSON was damaged later: UserError with its place.
-    """
-    raw = path.read_bytes().split(b"\n")
-    for number, line in enumerate(raw[:-1], start=1):  # what follows the last newline is empty or torn
+def read_json_lines(path: Path) -> Iterator[JsonLine]:
+    """The documents of a JSON-lines file. Raises UserError, with file and line number, for a complete line that is no JSON."""
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1], start=1):  # a killed writer leaves an incomplete last line: ignore it
         place = f"{path}:{number}"
         try:
             document = json.loads(line)
         except ValueError as error:
             rule = f"this line is damaged ({error}): restore the file, or delete the line and launch again"
             raise UserError(Problem(rule, place=place)) from None
-        yield Line(document, place)
+        yield JsonLine(document, place)

@@ -1,35 +1,34 @@
-"""A mate is a rank that isn't the worker: it trains what the worker trains, and writes nothing but its log."""
+"""A rank other than 0 trains what rank 0 trains, and writes nothing but its log."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from study.errors import UserError
-from study.records.ledger import Launch
+from study.records.ledger import Launch, WorkerId
 from study.records.sweep_folder import SweepFolder
-from study.worker.process_group import join_worker
+from study.worker.process_group import join_group
 from study.worker.runner import Trainer
-from study.worker.signals import Stop, stay
-from study.worker.worker_process import EXIT_REFUSED, Task
+from study.worker.signals import EXIT_REFUSED, Stop, wait_for_requeue
 
 
-def work_as_mate(task: Task, launch: Launch, *, stop: Stop, environment: Mapping[str, str], log: str) -> str:
-    """The whole life of one mate. After a signal it stays as long as the worker does."""
-    folder, quiet = SweepFolder(Path(task.folder)), replace(launch, track=())  # the worker alone tells the trackers
+def run_nonzero_rank(
+    folder: SweepFolder, launch: Launch, *, worker: WorkerId, threads: int, stop: Stop, environment: Mapping[str, str], log: str
+) -> None:
+    """Train until rank 0 ends the group. After a signal this rank stays as long as rank 0 does."""
     try:
-        crew = join_worker(folder, (launch.id, task.job), environment=environment, log=log, stop=stop)
+        group = join_group(folder, worker, environment=environment, log=log, stop=stop)
+        untracked = replace(launch, track=())  # only rank 0 logs to the trackers
         trainer = Trainer.open(
-            folder, crew.writer, quiet, share=crew.share, threads=task.threads, environment=environment, crew=crew
+            folder, group.writer, untracked, share=group.share, threads=threads, environment=environment, group=group
         )
     except UserError as error:
         print(error.summary(), file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED)
-    while (planned := crew.next()) is not None:
-        trainer.assist(planned, stop=stop)
+    while (entry := group.receive_next()) is not None:
+        trainer.assist(entry, stop=stop)
     trainer.close()
     if stop():
-        stay(stop)
-    return "share finished"
+        wait_for_requeue(stop)

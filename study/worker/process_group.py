@@ -1,9 +1,8 @@
-"""Who trains a run: one process, or the ranks of a worker that is a job of many processes.
+"""The processes of a worker: one, or several ranks that train each run together.
 
-Of several ranks the first is the worker: it alone holds the share, the journal, the records and the checkpoints, and tells the
-others what to train (`study.worker.nonzero_rank`). They meet at a store on the first node; its address and port all know from
-Slurm and the launch. A rank that fails notes why (`study.records.rank_failures`) and ends; Slurm then ends the others, wherever
-they wait, and the job goes back into the queue. A rank that was killed leaves no note: the worker has died, as others do.
+Rank 0 is the worker: it alone has the share, writes journal, records and checkpoints, and sends the other ranks
+(`study.worker.nonzero_rank`) what to train. The ranks rendezvous at a store on the first node: Slurm gives its address, and
+its port is derived from the launch.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import sys
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,205 +24,202 @@ import torch
 from torch import distributed
 
 from study.errors import Problem, UserError
-from study.records.rank_failures import RankFailure, note_failure
+from study.records.ledger import ShareEntry
+from study.records.rank_failures import RankFailure, write_rank_failure
 from study.records.sweep_folder import SweepFolder, Writer
 from study.training.device import DeviceChoice
 from study.training.distributed import SINGLE_RANK, MultipleRanks, PeerLost, Ranks, require_peers
 from study.worker.signals import Stop
 
 EXIT_RANK = 5  # a rank failed, or lost another one
-PORTS = range(10_000, 20_000)  # below those that kernels hand out by themselves
-MEETING_S = 3900  # until all are there: the worker may wait an hour for the sweep's lock
-PATIENCE_S = 600  # a rank that doesn't answer for so long is lost: longer than a step, a checkpoint or an evaluation
+PORTS = range(10_000, 20_000)  # below the ephemeral ports of common kernels
+RENDEZVOUS_TIMEOUT_S = 3900  # rank 0 may wait an hour for the sweep's lock before it comes
+EXCHANGE_TIMEOUT_S = 600  # longer than a step, a checkpoint or an evaluation: a rank that takes longer is lost
 
 
-class Crew(Protocol):
-    """Who trains, as each process of a worker sees it."""
+class ProcessGroup(Protocol):
+    """The processes of a worker, as each of them sees the group."""
 
-    def opening(self) -> AbstractContextManager[None]:
-        """Inside, device and data are made ready; what one rank refuses, all do."""
+    def setup(self) -> AbstractContextManager[None]:
+        """A context for loading device and data. A UserError of one rank is raised on all."""
         ...
 
-    def join(self, device: DeviceChoice) -> None:
-        """Connects the ranks."""
+    def connect(self, device: DeviceChoice) -> None:
+        """Create the communicators between the ranks."""
         ...
 
-    def training(self, planned: Mapping[str, Any], *, reason: Callable[[Exception], str]) -> AbstractContextManager[Ranks]:
-        """Inside, a run is trained by all ranks together. `reason` puts an exception into words."""
+    def training(self, entry: ShareEntry, *, describe: Callable[[Exception], str]) -> AbstractContextManager[Ranks]:
+        """A context for training one run on all ranks. `describe` turns an exception into a line for the record."""
         ...
 
-    def dismiss(self) -> None:
-        """Nothing is left to train."""
+    def shut_down(self) -> None:
+        """End the group after the last run."""
         ...
 
 
-class Solo:
-    """One process."""
+class SingleProcess:
+    """A group of one process."""
 
-    def opening(self) -> AbstractContextManager[None]:
+    def setup(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def join(self, device: DeviceChoice) -> None:
+    def connect(self, device: DeviceChoice) -> None:
         pass
 
-    def training(self, planned: Mapping[str, Any], *, reason: Callable[[Exception], str]) -> AbstractContextManager[Ranks]:
+    def training(self, entry: ShareEntry, *, describe: Callable[[Exception], str]) -> AbstractContextManager[Ranks]:
         return nullcontext(SINGLE_RANK)
 
-    def dismiss(self) -> None:
+    def shut_down(self) -> None:
         pass
-
-
-SOLO = Solo()
 
 
 @dataclass(frozen=True)
-class Seat:
-    """Which rank a process is, and where all of them meet."""
+class RankInfo:
+    """The rank of this process, and where the group's ranks rendezvous."""
 
     rank: int
     size: int
     address: str
     port: int
 
+    @staticmethod
+    def from_slurm(environment: Mapping[str, str], *, job_key: str) -> RankInfo:
+        """Read Slurm's variables. `job_key` is equal on all ranks of one process of the worker, and on no others."""
+        return RankInfo(
+            rank=int(environment["SLURM_PROCID"]),
+            size=int(environment["SLURM_NTASKS"]),
+            address=environment["SLURM_LAUNCH_NODE_IPADDR"],  # srun was started on the first node, which has rank 0
+            port=PORTS[zlib.crc32(job_key.encode()) % len(PORTS)],
+        )
 
-def seat(environment: Mapping[str, str], *, meeting: str) -> Seat:
-    """This process's seat, by what Slurm tells it. `meeting` names this life of the worker, the same on all ranks."""
-    return Seat(
-        rank=int(environment["SLURM_PROCID"]),
-        size=int(environment["SLURM_NTASKS"]),
-        address=environment["SLURM_LAUNCH_NODE_IPADDR"],  # srun was started on the first node, which has rank 0
-        port=PORTS[zlib.crc32(meeting.encode()) % len(PORTS)],
-    )
 
-
-def own_gpu(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variable that leaves a rank the one GPU that is its own, where its node's ranks were given several."""
+def select_own_gpu(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variable that limits a rank to one GPU, where Slurm shows all ranks of a node all of its GPUs."""
     visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
     return {"CUDA_VISIBLE_DEVICES": visible[int(environment["SLURM_LOCALID"])]} if len(visible) > 1 else {}
 
 
 @dataclass
-class Company:
-    """The ranks of one worker, as one of them sees them."""
+class MultiProcess:
+    """A group of several ranks, as one of them sees it. `writer` and `share` are those of rank 0."""
 
-    seat: Seat
-    store: Any  # torch's
+    info: RankInfo
+    store: Any  # a torch.distributed.Store
     folder: SweepFolder
     log: str
     stop: Stop
-    writer: Writer  # of the worker, on all ranks
-    share: list[dict[str, Any]]
-    _device: torch.device | None = None  # both from `join` on
-    _side: Any = None  # a gloo group of all ranks, for what concerns the hosts
+    writer: Writer
+    share: Sequence[ShareEntry]
+    _device: torch.device | None = None  # set by `connect`, like the next one
+    _host_group: Any = None  # gloo, for exchanges between the hosts, which no GPU has to wait for
 
     @contextmanager
-    def opening(self) -> Iterator[None]:
-        refused = None
+    def setup(self) -> Iterator[None]:
+        refusal = None
         try:
             yield
         except UserError as error:
-            refused = error
-        self.store.set(f"opened {self.seat.rank}", refused.summary() if refused else "")
-        told = [self.store.get(f"opened {rank}").decode() for rank in range(self.seat.size)]
-        if refused:
-            raise refused
-        if others := [f"rank {rank} of {self.seat.size}: {text}" for rank, text in enumerate(told) if text]:
-            raise UserError(Problem(others[0]))
+            refusal = error
+        self.store.set(f"setup {self.info.rank}", refusal.summary() if refusal else "")
+        refusals = [self.store.get(f"setup {rank}").decode() for rank in range(self.info.size)]
+        if refusal:
+            raise refusal
+        for rank, text in enumerate(refusals):
+            if text:
+                raise UserError(Problem(f"rank {rank} of {self.info.size}: {text}"))
 
-    def join(self, device: DeviceChoice) -> None:
-        patience = timedelta(seconds=PATIENCE_S)
+    def connect(self, device: DeviceChoice) -> None:
+        timeout = timedelta(seconds=EXCHANGE_TIMEOUT_S)
         distributed.init_process_group(
             "nccl" if device.kind == "cuda" else "gloo",
             store=self.store,
-            rank=self.seat.rank,
-            world_size=self.seat.size,
-            timeout=patience,
+            rank=self.info.rank,
+            world_size=self.info.size,
+            timeout=timeout,
         )
-        self._side = distributed.new_group(backend="gloo", timeout=patience)
+        self._host_group = distributed.new_group(backend="gloo", timeout=timeout)
         self._device = device.device
 
     @contextmanager
-    def training(self, planned: Mapping[str, Any], *, reason: Callable[[Exception], str]) -> Iterator[Ranks]:
+    def training(self, entry: ShareEntry, *, describe: Callable[[Exception], str]) -> Iterator[Ranks]:
         ranks = self._ranks()
-        signals: list[int | None] = [None] * self.seat.size
+        signals: list[int | None] = [None] * self.info.size
         try:
-            if self.seat.rank == 0:
-                ranks.broadcast(planned)
+            if self.info.rank == 0:
+                ranks.broadcast(entry.to_json())
             yield ranks
             with require_peers():
-                distributed.all_gather_object(signals, self.stop.signal, group=self._side)
+                distributed.all_gather_object(signals, self.stop.signal, group=self._host_group)
         except Exception as error:
             traceback.print_exc()
             try:
+                # A rank that lost another one is not the cause. A killed rank leaves no file: the worker has crashed.
                 if not isinstance(error, PeerLost | distributed.DistError):
-                    note_failure(self.folder, self.writer, self._failure(planned["run_id"], reason(error)))
+                    write_rank_failure(self.folder, self.writer, self._failure(entry.run_id, describe(error)))
             finally:
-                end_at_once()
+                _exit_immediately()  # Slurm then ends the other ranks, wherever they wait, and requeues the job
         for number in signals:
-            self.stop.hear(number)
+            self.stop.receive(number)
 
-    def dismiss(self) -> None:
-        with suppress(PeerLost):  # who was ended by now has heard enough
-            if self.seat.rank == 0:
+    def shut_down(self) -> None:
+        with suppress(PeerLost):  # a rank that has ended already needs no message
+            if self.info.rank == 0:
                 self._ranks().broadcast(None)
             with require_peers():
-                distributed.barrier(group=self._side)
+                distributed.barrier(group=self._host_group)
         distributed.destroy_process_group()
 
-    def next(self) -> dict[str, Any] | None:
-        """What the worker trains next, as it tells the others; None where nothing is left."""
-        planned: dict[str, Any] | None = self._ranks().broadcast(None)
-        return planned
+    def receive_next(self) -> ShareEntry | None:
+        """On a nonzero rank, wait for the next run that rank 0 trains; None after the last one."""
+        document = self._ranks().broadcast(None)
+        return None if document is None else ShareEntry.from_json(document)
 
     def _ranks(self) -> MultipleRanks:
-        assert self._device is not None, "ranks join before they train"
-        return MultipleRanks(self.seat.rank, self.seat.size, device=self._device, host_group=self._side)
+        assert self._device is not None, "ranks connect before they train"
+        return MultipleRanks(self.info.rank, self.info.size, device=self._device, host_group=self._host_group)
 
     def _failure(self, run_id: str, reason: str) -> RankFailure:
         host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-        return RankFailure(run_id, self.seat.rank, self.seat.size, host=host, reason=reason, log=self.log, time=time.time())
+        return RankFailure(run_id, self.info.rank, self.info.size, host=host, reason=reason, log=self.log, time=time.time())
 
 
-def lead(
-    folder: SweepFolder, writer: Writer, *, share: list[dict[str, Any]], environment: Mapping[str, str], log: str, stop: Stop
-) -> Company:
-    """The ranks as the worker sees them, when all are there and can know the share."""
-    here = taken_seat(writer.launch, writer.task, environment=environment)
-    store = meet(here)
-    store.set("share", json.dumps([str(writer), share]))
-    return Company(seat=here, store=store, folder=folder, log=log, stop=stop, writer=writer, share=share)
+def create_group(
+    folder: SweepFolder, writer: Writer, *, share: Sequence[ShareEntry], environment: Mapping[str, str], log: str, stop: Stop
+) -> MultiProcess:
+    """On rank 0: wait for the other ranks and send them the share."""
+    info, store = _rendezvous(writer.worker, environment)
+    store.set("share", json.dumps([str(writer), [entry.to_json() for entry in share]]))
+    return MultiProcess(info, store=store, folder=folder, log=log, stop=stop, writer=writer, share=share)
 
 
-def join_worker(
+def join_group(
     folder: SweepFolder, worker: tuple[str, int], *, environment: Mapping[str, str], log: str, stop: Stop
-) -> Company:
-    """The ranks as one of them sees them that isn't the worker."""
-    here = taken_seat(*worker, environment=environment)
-    store = meet(here)
-    writer, share = json.loads(store.get("share"))
-    return Company(seat=here, store=store, folder=folder, log=log, stop=stop, writer=Writer.parse(writer), share=share)
+) -> MultiProcess:
+    """On a nonzero rank: wait for the other ranks and receive the share."""
+    info, store = _rendezvous(worker, environment)
+    name, documents = json.loads(store.get("share"))
+    writer, share = Writer.parse(name), [ShareEntry.from_json(document) for document in documents]
+    return MultiProcess(info, store=store, folder=folder, log=log, stop=stop, writer=writer, share=share)
 
 
-def taken_seat(launch: str, task: int, *, environment: Mapping[str, str]) -> Seat:
-    """This process's seat; from here on it sees its own GPU alone."""
-    os.environ.update(own_gpu(environment))
-    return seat(environment, meeting=f"{launch} {task} {environment.get('SLURM_RESTART_COUNT', '0')}")
-
-
-def meet(here: Seat) -> Any:
-    """The store that rank 0 holds, when all have come."""
-    patience = timedelta(seconds=MEETING_S)
+def _rendezvous(worker: tuple[str, int], environment: Mapping[str, str]) -> tuple[RankInfo, Any]:
+    """Wait at the store that rank 0 serves until all ranks are there. From here on, this process sees its own GPU alone."""
+    os.environ.update(select_own_gpu(environment))
+    launch, task = worker
+    info = RankInfo.from_slurm(environment, job_key=f"{launch} {task} {environment.get('SLURM_RESTART_COUNT', '0')}")
+    timeout = timedelta(seconds=RENDEZVOUS_TIMEOUT_S)
     try:
-        return distributed.TCPStore(  # type: ignore[attr-defined]
-            here.address, here.port, here.size, is_master=here.rank == 0, timeout=patience
+        store = distributed.TCPStore(  # type: ignore[attr-defined]
+            info.address, info.port, info.size, is_master=info.rank == 0, timeout=timeout
         )
     except distributed.DistError as error:
-        told = str(error).splitlines()[0]
-        raise UserError(Problem(f"the ranks could not meet at {here.address}, port {here.port}: {told}")) from None
+        reason = str(error).splitlines()[0]
+        raise UserError(Problem(f"rendezvous of the ranks failed at {info.address}, port {info.port}: {reason}")) from None
+    return info, store
 
 
-def end_at_once() -> NoReturn:
-    """Ends this process without waiting for exchanges under way, as an orderly end would."""
+def _exit_immediately() -> NoReturn:
+    """End this process without waiting for pending exchanges, as an orderly exit would."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(EXIT_RANK)

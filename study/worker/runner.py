@@ -1,7 +1,7 @@
-"""From a planned run to its record: the border between the cluster's side and the training engine.
+"""From a share's entry to its record: the border between the cluster's side and the training engine.
 
-One trainer lives as long as its worker: the device is chosen once, data sets stay loaded over runs, so that the second run
-starts at once. Before any run is touched it makes sure that the device works and that the data are what was planned.
+A trainer lives as long as its worker: it chooses the device once and keeps data sets loaded, so that the next run starts at
+once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
@@ -23,9 +23,9 @@ from study.data import describe_dataset
 from study.data.splits import Splits, load_splits
 from study.errors import UserError
 from study.records.columns import planned_columns
-from study.records.ledger import Launch
-from study.records.progress_file import ProgressFile
-from study.records.record import Record
+from study.records.ledger import Launch, ShareEntry
+from study.records.progress_file import WorkerProgress, write_progress
+from study.records.record import Measurements, Record, Result, pick
 from study.records.sweep_folder import SweepFolder, Writer
 from study.tracking.libraries import select_trackers
 from study.tracking.tracking_thread import Tracking
@@ -37,26 +37,26 @@ from study.training.fingerprint import device_name
 from study.training.model_setup import with_cpu_kernels
 from study.training.outcome import Interrupted, Outcome, Progress
 from study.training.saved_weights import save_weights
-from study.worker.process_group import Crew
+from study.worker.process_group import ProcessGroup
 
 VERSIONS = ("torch", "torchvision", "numpy", "fvcore", "submitit", "pandas")
-COMPILED_AT_ONCE = 7  # architectures; torch's limit on the shapes of one piece of code is 8
-RESULTS = ("val_accuracy", "val_loss", "test_accuracy", "test_top5", "test_loss", "diverged_step")
-MEASURED = ("train_seconds", "images_per_second", "peak_memory_mib")
+MAX_COMPILED = 7  # architectures; torch compiles one piece of code for at most 8 shapes
+PROGRESS_INTERVAL_S = {"local": 1.0, "slurm": 15.0}
 
 
 @dataclass
 class Trainer:
-    """Trains planned runs of one share on one device."""
+    """Trains the runs of one share on one device."""
 
     folder: SweepFolder
     writer: Writer
     launch: Launch
     device: DeviceChoice
     tracking: Tracking
-    crew: Crew
+    group: ProcessGroup
     _splits: dict[str, Splits] = field(default_factory=dict)
     _compiled: set[str] = field(default_factory=set)  # the architectures whose compiled code torch holds
+    _next_progress: float = float("-inf")
 
     @staticmethod
     def open(
@@ -64,122 +64,87 @@ class Trainer:
         writer: Writer,
         launch: Launch,
         *,
-        share: list[dict[str, Any]],
+        share: Sequence[ShareEntry],
         threads: int,
         environment: Mapping[str, str],
-        crew: Crew,
+        group: ProcessGroup,
     ) -> Trainer:
-        """Chooses and equips the device and loads the data of the whole share; raises UserError where either can't be had."""
+        """Choose the device and load the data of the whole share. Raises UserError if either is unavailable."""
         torch.set_num_threads(threads)
-        with crew.opening():
+        with group.setup():
             device = with_cpu_kernels(
                 choose_device(launch.device, environment, deterministic=launch.deterministic), environment
             )
             tracking = Tracking(select_trackers(launch.track, folder=folder.trackers, study=folder.path.name))
-            trainer = Trainer(folder, writer, launch, device, tracking, crew)
-            for planned in share:
-                trainer._load(Run.from_json(planned["run"]).data)
-        crew.join(device)
+            trainer = Trainer(folder, writer, launch, device, tracking, group)
+            for entry in share:
+                trainer._load(Run.from_json(dict(entry.planned.run)).data)
+        group.connect(device)
         return trainer
 
     def close(self) -> None:
-        """Ends the training of this share, on all ranks."""
-        self.crew.dismiss()
+        self.group.shut_down()
 
-    def train(self, planned: dict[str, Any], *, stop: Callable[[], bool], log: str | None) -> Record | None:
-        """Trains a run to its record; None where `stop()` interrupted it, with its state saved."""
-        run = Run.from_json(planned["run"])
-        assert run.run_id == planned["run_id"], "the code that plans and the code that trains differ in identities"
-        self.tracking.begin_run(run.run_id, planned_columns(planned))
-        progress_file = ProgressFile(self.folder, self.writer, self.launch.cluster, device=self.device.kind)
+    # ---- One run ----------------------------------------------------------------------------------------------------------
 
-        def report(progress: Progress) -> None:
-            progress_file.update({name: value for name, value in vars(progress).items() if name != "curves"})
-            self.tracking.log_curves(run.run_id, progress.curves)
-
-        outcome = self._trained(planned, stop=stop, report=report)
+    def train(self, entry: ShareEntry, *, stop: Callable[[], bool], log: str | None) -> Record | None:
+        """Train a run; its record, or None if `stop` interrupted it and its state is saved."""
+        self.tracking.begin_run(entry.run_id, planned_columns(entry.planned))
+        self._next_progress = float("-inf")
+        run, outcome = self._train(entry, stop=stop, report=self._report)
         if isinstance(outcome, Interrupted):
-            self.tracking.end_run(run.run_id, "stopped", metrics={})
+            self.tracking.end_run(entry.run_id, "stopped", metrics={})
             return None
-        return self._kept(planned, run, outcome, log)
-
-    def _kept(self, planned: dict[str, Any], run: Run, outcome: Outcome, log: str | None) -> Record:
-        """The record of an outcome, after all that the run was asked to leave is left."""
-        self.tracking.log_curves(run.run_id, outcome.curves)
+        self.tracking.log_curves(entry.run_id, outcome.curves)
+        # The record comes last: what a recorded run was asked to leave must be on disk.
         if run.train.keep == "last" and outcome.weights:
-            self._keep(run, outcome)
+            path = self.folder.weights / f"{run.run_id}.safetensors"
+            save_weights(path, run, weights=outcome.weights, facts=self._load(run.data).info, writer=str(self.writer))
         if run.data.predictions and outcome.predictions is not None:
-            self._keep_predictions(run, outcome.predictions)
-        return self._recorded(planned, outcome, log)
+            self._write_predictions(run, outcome.predictions)
+        return self._make_record(entry, outcome, log)
 
-    def assist(self, planned: dict[str, Any], *, stop: Callable[[], bool]) -> None:
-        """A further rank's part in a training: its outcome is the first one's to record."""
-        self._trained(planned, stop=stop, report=lambda _: None)
+    def assist(self, entry: ShareEntry, *, stop: Callable[[], bool]) -> None:
+        """Train a run as a nonzero rank; rank 0 records its outcome."""
+        self._train(entry, stop=stop, report=lambda _: None)
 
-    def _trained(
-        self, planned: dict[str, Any], *, stop: Callable[[], bool], report: Callable[[Progress], None]
-    ) -> Outcome | Interrupted:
-        run = Run.from_json(planned["run"])
-        with self.crew.training(planned, reason=self.reason) as ranks:
-            return train(
+    def _train(
+        self, entry: ShareEntry, *, stop: Callable[[], bool], report: Callable[[Progress], None]
+    ) -> tuple[Run, Outcome | Interrupted]:
+        run = Run.from_json(dict(entry.planned.run))
+        assert run.run_id == entry.run_id, "the code that plans and the code that trains differ in identities"
+        with self.group.training(entry, describe=self.describe) as ranks:
+            outcome = train(
                 run,
                 self._load(run.data),
                 device=self.device,
                 checkpoints=self._checkpoints(run.run_id),
                 stop=stop,
                 report=report,
-                variant=self._variant(planned, run),
+                variant=self._choose_variant(entry, run),
                 ranks=ranks,
             )
+        return run, outcome
 
-    def _variant(self, planned: dict[str, Any], run: Run) -> Variant | None:
-        """The variant that was the fastest where it was measured, if that was on a device like this one.
+    def _report(self, progress: Progress) -> None:
+        self.tracking.log_curves(progress.run_id, progress.curves)
+        if time.monotonic() >= self._next_progress:
+            self._next_progress = time.monotonic() + PROGRESS_INTERVAL_S[self.launch.cluster]
+            document = pick(WorkerProgress, {**vars(progress), "time": time.time(), "device": self.device.kind})
+            write_progress(self.folder, self.writer, document)
 
-        torch compiles one piece of code for a few shapes and then gives up, so all are forgotten before that.
-        """
-        measured = dict(planned.get("variant") or {})
-        if measured.pop("device_name", None) != device_name(self.device):
+    def _choose_variant(self, entry: ShareEntry, run: Run) -> Variant | None:
+        """The fastest variant, if it was measured on a device like this one."""
+        if entry.measured is None or entry.measured.device_name != device_name(self.device):
             return None
-        variant = Variant.model_validate(measured)
+        variant = entry.measured.variant
         architecture = run.backbone + run.model.model_dump_json()
         if variant.compiled and architecture not in self._compiled:
-            if len(self._compiled) == COMPILED_AT_ONCE:
+            if len(self._compiled) == MAX_COMPILED:  # at its limit, torch would silently stop compiling
                 torch.compiler.reset()
                 self._compiled.clear()
             self._compiled.add(architecture)
         return variant
-
-    def failure(self, planned: dict[str, Any], *, reason: str, log: str | None) -> Record:
-        """The record of a run that could not be trained: the reason, no outcome."""
-        return Record(
-            run_id=planned["run_id"],
-            status="failed",
-            run=planned["run"],
-            cost=planned["cost"],
-            match=planned["match"],
-            provenance=self._provenance() | {"notes": self.tracking.end_run(planned["run_id"], "failed", metrics={})},
-            reason=reason,
-            log=log,
-        )
-
-    def reason(self, error: Exception) -> str:
-        """An exception in one line, with the words a user looks for."""
-        if isinstance(error, torch.OutOfMemoryError):
-            return f"out of memory: {str(error).splitlines()[0]}"
-        if isinstance(error, UserError):
-            return error.summary()
-        return f"{type(error).__name__}: {error}".splitlines()[0]
-
-    def saved_step(self, run_id: str) -> int:
-        """The step that the run would resume from; 0 where it would start over."""
-        return max(self._checkpoints(run_id).steps(), default=0)
-
-    def forget(self, run_id: str) -> None:
-        """Removes the checkpoints of a run whose record is on disk."""
-        self._checkpoints(run_id).discard()
-
-    def _checkpoints(self, run_id: str) -> Checkpoints:
-        return Checkpoints(self.folder.checkpoints, run_id, str(self.writer))
 
     def _load(self, data: ResolvedData) -> Splits:
         key = data.model_dump_json()
@@ -187,43 +152,75 @@ class Trainer:
             self._splits[key] = load_splits(data, describe_dataset(data))
         return self._splits[key]
 
-    def _keep(self, run: Run, outcome: Outcome) -> None:
-        path = self.folder.weights / f"{run.run_id}.safetensors"
-        save_weights(path, run, weights=outcome.weights, facts=self._load(run.data).info, writer=str(self.writer))
+    # ---- Checkpoints ------------------------------------------------------------------------------------------------------
 
-    def _keep_predictions(self, run: Run, found: Predictions) -> None:
-        from study.records.predictions import keep_predictions  # loads pandas and pyarrow
+    def saved_step(self, run_id: str) -> int:
+        """The step that a run would resume from; 0 if it would start over."""
+        return max(self._checkpoints(run_id).steps(), default=0)
 
-        image = self._load(run.data).test.indices.numpy()
-        keep_predictions(
-            self.folder,
-            self.writer,
-            run_id=run.run_id,
-            image=image,
-            label=found.label,
-            predicted=found.predicted,
-            probability=found.probability,
+    def remove_checkpoints(self, run_id: str) -> None:
+        """Remove the checkpoints of a run whose record is on disk."""
+        self._checkpoints(run_id).discard()
+
+    def _checkpoints(self, run_id: str) -> Checkpoints:
+        return Checkpoints(self.folder.checkpoints, run_id, str(self.writer))
+
+    # ---- Records ----------------------------------------------------------------------------------------------------------
+
+    def describe(self, error: Exception) -> str:
+        """An exception in one line, as the record's reason."""
+        if isinstance(error, torch.OutOfMemoryError):
+            return f"out of memory: {str(error).splitlines()[0]}"
+        if isinstance(error, UserError):
+            return error.summary()
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+
+    def make_failure(self, entry: ShareEntry, *, reason: str, log: str | None) -> Record:
+        """The record of a run that could not be trained."""
+        notes = self.tracking.end_run(entry.run_id, "failed", metrics={})
+        return Record(
+            run_id=entry.run_id,
+            status="failed",
+            run=entry.planned.run,
+            cost=entry.planned.cost,
+            match=entry.planned.match,
+            provenance=self._provenance() | {"notes": notes},
+            reason=reason,
+            log=log,
         )
 
-    def _recorded(self, planned: dict[str, Any], outcome: Outcome, log: str | None) -> Record:
-        step = outcome.diverged_step
+    def _make_record(self, entry: ShareEntry, outcome: Outcome, log: str | None) -> Record:
+        figures = {name: finite(value) for name, value in vars(outcome).items() if isinstance(value, int | float)}
+        result, measured = pick(Result, figures), pick(Measurements, figures)
+        untracked = self.tracking.end_run(entry.run_id, outcome.status, metrics={**asdict(result), **asdict(measured)})
         resumes = [asdict(resume) for resume in outcome.resumes]
-        result = {name: finite(getattr(outcome, name)) for name in RESULTS}
-        measured = {name: finite(getattr(outcome, name)) for name in MEASURED}
-        untracked = self.tracking.end_run(planned["run_id"], outcome.status, metrics={**result, **measured})
+        provenance = {"exact": outcome.exact, "resumes": resumes, "notes": (*outcome.notes, *untracked)}
         return Record(
-            run_id=planned["run_id"],
+            run_id=entry.run_id,
             status=outcome.status,
-            run=planned["run"],
-            cost=planned["cost"],
-            match=planned["match"],
+            run=entry.planned.run,
+            cost=entry.planned.cost,
+            match=entry.planned.match,
             result=result,
             curves={name: [finite(value) for value in values] for name, values in outcome.curves.items()},
             measured=measured,
             fingerprint=outcome.fingerprint,
-            provenance=self._provenance() | {"exact": outcome.exact, "resumes": resumes, "notes": (*outcome.notes, *untracked)},
-            reason=f"the loss diverged at step {step}" if outcome.status == "diverged" else None,
+            provenance=self._provenance() | provenance,
+            reason=f"the loss diverged at step {outcome.diverged_step}" if outcome.status == "diverged" else None,
             log=log,
+        )
+
+    def _write_predictions(self, run: Run, predictions: Predictions) -> None:
+        from study.records.predictions import write_predictions  # imports pandas and pyarrow
+
+        write_predictions(
+            self.folder,
+            self.writer,
+            run_id=run.run_id,
+            image=self._load(run.data).test.indices.numpy(),
+            label=predictions.label,
+            predicted=predictions.predicted,
+            probability=predictions.probability,
         )
 
     def _provenance(self) -> dict[str, Any]:
@@ -241,5 +238,5 @@ class Trainer:
 
 
 def finite(value: float | None) -> float | None:
-    """The value, or None where it overflowed: JSON knows no infinities, and a missing measurement is missing, never 0."""
+    """The value, or None if it overflowed: JSON has no infinities, and a missing measurement is missing, never 0."""
     return value if value is None or math.isfinite(value) else None

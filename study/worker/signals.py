@@ -1,4 +1,4 @@
-"""What stops a worker, and how it leaves: a signal sets a flag; when the state is saved the job goes back into the queue."""
+"""Signals stop a worker: they set a flag, the training state is saved at the next step's end, and the job is requeued."""
 
 from __future__ import annotations
 
@@ -10,50 +10,52 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import FrameType
 
-EXIT_NOT_REQUEUED = 4  # stopped in order, but the scheduler doesn't take the job back
-EXIT_WAIT_S = 600  # after SIGTERM: longer than any grace period, so that it is the scheduler who ends the job
+EXIT_REFUSED = 3  # the worker can't train here: no usable device, or data other than planned
+EXIT_NOT_REQUEUED = 4  # the worker stopped in order, but Slurm didn't requeue its job
+EXIT_WAIT_S = 600  # after SIGTERM: longer than any grace period, so that the scheduler ends the job
 RANK_WAIT_S = 10  # between the requests of a job's several workers, since one is enough
 
 
 @dataclass
 class Stop:
-    """The flag that signals set; training looks at it after each step."""
+    """The flag that signals set; training checks it after each step."""
 
     signal: int | None = None
 
     def __call__(self) -> bool:
         return self.signal is not None
 
-    def hear(self, number: int | None) -> None:
-        """Takes in a signal that another process of this worker got."""
-        if number is not None:
-            self._note(number, None)
-
     def listen(self) -> None:
+        """Install the signal handlers."""
         for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
+            signal.signal(number, self._handle)
         signal.signal(signal.SIGCONT, signal.SIG_DFL)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal != signal.SIGUSR2:  # Slurm sends TERM and USR2 together; the one that requeues counts
+    def receive(self, number: int | None) -> None:
+        """Handle a signal that another rank received."""
+        if number is not None:
+            self._handle(number, None)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal != signal.SIGUSR2:  # Slurm sends TERM and USR2 together; USR2, which requeues, takes precedence
             self.signal = number
 
 
-def stay(stop: Stop) -> None:
-    """Until Slurm asks for the place (USR2), or ends the job, or a time has passed that is longer than any grace."""
+def wait_for_requeue(stop: Stop) -> None:
+    """Wait until Slurm asks for a requeue (USR2), for at most longer than any grace period."""
     deadline = time.monotonic() + EXIT_WAIT_S
     while stop.signal != signal.SIGUSR2 and time.monotonic() < deadline:
         time.sleep(0.2)
 
 
 def leave(stop: Stop, environment: Mapping[str, str]) -> None:
-    """After the state is saved: back into the queue where Slurm asked for the place, else wait for its end.
+    """After the state is saved: requeue the job on USR2, otherwise wait for the scheduler to end it.
 
-    A job that just left after SIGTERM would count as finished, and a preempted one would not come back: so it stays until
-    the scheduler ends it. USR2 may still come in that time (Slurm sends both, in either order). A SIGTERM is never answered
-    with a requeue: it may come from scancel, and a requeue would bring the cancelled job back.
+    A job that exits after SIGTERM would count as completed, and a preempted one would not be requeued; so it waits. USR2 may
+    still come in that time (Slurm sends both, in either order). SIGTERM alone is never answered with a requeue: it may come
+    from scancel.
     """
-    stay(stop)
+    wait_for_requeue(stop)
     if stop.signal == signal.SIGUSR2:
         time.sleep(RANK_WAIT_S * int(environment["SLURM_PROCID"]))
         if not requeue(environment["SLURM_JOB_ID"]):
@@ -61,7 +63,7 @@ def leave(stop: Stop, environment: Mapping[str, str]) -> None:
 
 
 def requeue(job: str) -> bool:
-    """Puts a running job back into the queue; False where Slurm won't, also when asked again (it may be busy)."""
+    """Requeue a running job, with two retries in case the controller is busy; whether Slurm accepted."""
     for pause_s in (0, 5, 15):
         time.sleep(pause_s)
         try:

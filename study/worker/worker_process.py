@@ -1,10 +1,7 @@
-"""A worker is one process on one device that trains its share, run by run, and leaves a record of each.
+"""A worker is one process on one device, or the first of several ranks, that trains the runs of its share in turn.
 
-Where several ranks train a run together, the worker is the first of them (`study.worker.process_group`).
-
-It survives what clusters do: a signal only sets a flag, the state is saved at the next step's end; USR2 (preemption, time
-limit) then puts the job back into the queue, SIGTERM just saves and waits for the end. A worker that comes back skips what
-is recorded and resumes what was cut off. Nothing heavy is imported before the signal handlers stand.
+A signal only sets a flag, and the state is saved at the next step's end. USR2 (preemption, time limit) then requeues the job;
+SIGTERM waits for its end. A restarted worker skips recorded runs and resumes the interrupted one.
 """
 
 from __future__ import annotations
@@ -16,142 +13,66 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from submitit.helpers import DelayedSubmission
+from typing import TYPE_CHECKING
 
 from study.errors import UserError
-from study.records.journal import DEATHS_ALLOWED, FINISHED, Entry, Journal, deaths_without_progress, open_journal, read_journals
-from study.records.ledger import Launch, Withdrawals, all_holders, handed_on, read_launch, read_share
-from study.records.locks import no_launch_meanwhile, worker_sign
-from study.records.rank_failures import RankFailure, failures, forget_failures
-from study.records.record import OUTCOMES, Attempts, Record, Status, read_records
-from study.records.sweep_folder import Lines, SweepFolder, Writer
+from study.records.journal import FINISHED, MAX_CRASHES, Journal, count_crashes, open_journal, read_journals
+from study.records.ledger import Cancellations, Launch, ShareEntry, read_all_assignees, read_launch, read_reassigned, read_share
+from study.records.locks import shared_sweep_lock, worker_lock
+from study.records.rank_failures import RankFailure, read_rank_failures, remove_rank_failures
+from study.records.record import OUTCOMES, Attempts, Record, read_records
+from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer
 from study.training.determinism import enable_deterministic_cublas
-from study.worker.signals import Stop, leave
+from study.worker.signals import EXIT_REFUSED, Stop, leave
 
 if TYPE_CHECKING:
     from study.worker.runner import Trainer
 
-EXIT_REFUSED = 3  # the worker can't do its work here at all: no usable device, data that is not the planned data
 
-
-@dataclass(frozen=True)
-class Task:
-    """What is handed to submitit: which share to train. `restart` is None where the scheduler counts restarts."""
-
-    folder: str
-    launch: str
-    job: int
-    restart: int | None
-    threads: int
-
-    def __call__(self) -> str:
-        return work(self)
-
-    def checkpoint(self) -> DelayedSubmission:
-        """What submitit requeues when a signal comes before this worker's own handlers stand: the same task."""
-        return DelayedSubmission(self)
-
-
-def work(task: Task) -> str:
-    """The whole life of one worker; what it returns is only for submitit's log, what counts is in the records."""
+def run_worker(path: str, launch_id: str, *, job: int, restart: int | None, threads: int) -> str:
+    """Train the share of this process, whose sweep folder is at `path`; the returned words are for submitit's log only."""
     stop = Stop()
-    stop.listen()
-    folder = SweepFolder(Path(task.folder))
-    launch = read_launch(folder, task.launch)
+    stop.listen()  # first: what takes long to import is imported below
+    folder = SweepFolder(Path(path))
+    launch = read_launch(folder, launch_id)
     if launch.deterministic:
         enable_deterministic_cublas(os.environ)
     environment = dict(os.environ)
     log = _log_path(environment)
     if launch.ranks > 1 and environment["SLURM_PROCID"] != "0":
-        from study.worker.nonzero_rank import work_as_mate  # imports torch
+        from study.worker.nonzero_rank import run_nonzero_rank
 
-        return work_as_mate(task, launch, stop=stop, environment=environment, log=log)
-    number, restart = _place(task, environment, ranks=launch.ranks)
-    writer, journal = open_journal(folder, (task.launch, number), restart=restart)
-    journal.note("start", log=log)
+        worker_id = launch_id, job
+        run_nonzero_rank(folder, launch, worker=worker_id, threads=threads, stop=stop, environment=environment, log=log)
+        return FINISHED
+    task, count = (job, restart) if restart is not None else _number_on_slurm(job, environment, ranks=launch.ranks)
+    writer, journal = open_journal(folder, (launch_id, task), restart=count)
+    journal.write("start", log=log)
     try:
-        share = _claim(folder, writer)
-        worker = _ready(folder, writer, journal, share=share, log=log, stop=stop)
-        trainer = _trainer(worker, launch, share=share, threads=task.threads, environment=environment)
+        share = _claim_share(folder, launch, writer)
+        worker = _make_worker(folder, writer, journal, share=share, log=log, stop=stop)
+        trainer = _open_trainer(worker, launch, share=share, threads=threads, environment=environment)
     except UserError as error:
-        journal.note("refused", reason=error.summary())
+        journal.write("refused", reason=error.summary())
         print(error.summary(), file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED)
     worker.train_share(share, trainer)
     trainer.close()
     if stop():
-        journal.note("exit", reason=signal.Signals(stop.signal or 0).name)
-        if task.restart is None:
+        journal.write("exit", reason=signal.Signals(stop.signal or 0).name)
+        if restart is None:
             leave(stop, environment)
         return "stopped"
-    journal.note("exit", reason=FINISHED)
+    journal.write("exit", reason=FINISHED)
     return FINISHED
-
-
-def _place(task: Task, environment: Mapping[str, str], *, ranks: int) -> tuple[int, int]:
-    """Which worker of its launch this is, and its how-manieth life; workers of one job follow each other."""
-    if task.restart is not None:
-        return task.job, task.restart
-    local_rank, workers = int(environment.get("SLURM_PROCID", "0")), int(environment.get("SLURM_NTASKS", "1")) // ranks
-    return task.job * workers + local_rank, int(environment.get("SLURM_RESTART_COUNT", "0"))
-
-
-def _claim(folder: SweepFolder, writer: Writer) -> list[dict[str, Any]]:
-    """Shows that this worker lives, then takes its share, without what newer launches were given."""
-    launch = read_launch(folder, writer.launch)
-    if writer.task >= launch.tasks:  # the last job has room for more workers than were left
-        return []
-    with no_launch_meanwhile(folder):
-        if launch.cluster == "local":
-            worker_sign(folder, writer.worker).hold()
-        gone = handed_on(folder, writer.launch)
-    return [planned for planned in read_share(folder, writer.worker) if planned["run_id"] not in gone]
-
-
-def _ready(
-    folder: SweepFolder, writer: Writer, journal: Journal, *, share: list[dict[str, Any]], log: str, stop: Stop
-) -> Worker:
-    """The worker with what earlier workers left of its runs."""
-    run_ids = {planned["run_id"] for planned in share}
-    earlier = all_holders(folder, run_ids)
-    entries = read_journals(folder, of=earlier)
-    return Worker(
-        folder=folder,
-        writer=writer,
-        journal=journal,
-        stop=stop,
-        log=log,
-        recorded=read_records(folder.records, of=earlier),
-        deaths={planned["run_id"]: _deaths(planned, entries, writer) for planned in share},
-        failures=failures(folder, run_ids),
-        withdrawals=Withdrawals(folder, writer.launch),
-    )
-
-
-def _deaths(planned: Mapping[str, Any], entries: Sequence[Entry], writer: Writer) -> int:
-    """How often in a row the run took a worker down; of a run that is tried again, since the launch that tries it."""
-    counted = [entry for entry in entries if not planned.get("retry") or entry.writer.launch == writer.launch]
-    return deaths_without_progress(counted, planned["run_id"])
-
-
-def _trainer(
-    worker: Worker, launch: Launch, *, share: list[dict[str, Any]], threads: int, environment: Mapping[str, str]
-) -> Trainer:
-    """Imports torch, gathers the ranks, chooses the device and checks the data: fails here, before any run is touched."""
-    from study.worker.process_group import SOLO, lead
-    from study.worker.runner import Trainer
-
-    folder, writer = worker.folder, worker.writer
-    alone = launch.ranks == 1
-    crew = SOLO if alone else lead(folder, writer, share=share, environment=environment, log=worker.log, stop=worker.stop)
-    return Trainer.open(folder, writer, launch, share=share, threads=threads, environment=environment, crew=crew)
 
 
 @dataclass
 class Worker:
-    """Goes through a share: skips what is recorded or withdrawn, trains the rest, never stops for a run that fails."""
+    """Trains every run of a share that is neither recorded nor cancelled; a failed run doesn't end it.
+
+    The mappings, by run id, are what earlier workers left.
+    """
 
     folder: SweepFolder
     writer: Writer
@@ -159,82 +80,132 @@ class Worker:
     stop: Stop
     log: str
     recorded: Mapping[str, Attempts]
-    deaths: Mapping[str, int]  # in a row, without progress
-    failures: Mapping[str, RankFailure]  # of earlier lives
-    withdrawals: Withdrawals
-    _records: Lines | None = None
+    crashes: Mapping[str, int]  # in a row, with no progress
+    rank_failures: Mapping[str, RankFailure]
+    cancellations: Cancellations
+    _records: JsonLinesWriter | None = None
 
-    def train_share(self, share: list[dict[str, Any]], trainer: Trainer) -> None:
-        for planned in share:
+    def train_share(self, share: Sequence[ShareEntry], trainer: Trainer) -> None:
+        for entry in share:
             if self.stop():
                 return
-            if not self.withdrawals.include(planned["run_id"]) and not self._over(planned, trainer):
-                self._train(planned, trainer)
+            if not (self.cancellations.include(entry.run_id) or self._settle_from_earlier(entry, trainer)):
+                self._train(entry, trainer)
 
-    def _over(self, planned: dict[str, Any], trainer: Trainer) -> bool:
-        """Whether a run has its record; it gets it here where it was its worker's end."""
-        run_id, deaths = planned["run_id"], self.deaths[planned["run_id"]]
-        if self._settled(planned):
-            trainer.forget(run_id)  # a checkpoint left by a death between record and removal
-        elif failure := self.failures.get(run_id):
-            self._record(trainer.failure(planned, reason=failure.told, log=failure.log))
-            trainer.forget(run_id)
-            forget_failures(self.folder, run_id)
-        elif deaths >= DEATHS_ALLOWED:
-            reason = f"took its worker down {deaths} times without getting further"
-            self._record(trainer.failure(planned, reason=reason, log=self.log))
+    def _settle_from_earlier(self, entry: ShareEntry, trainer: Trainer) -> bool:
+        """Whether a run needs no training: it has a record, or earlier workers failed on it, which is recorded here."""
+        run_id = entry.run_id
+        if self._is_recorded(entry):
+            trainer.remove_checkpoints(run_id)  # a worker crashed after recording the run
+        elif failure := self.rank_failures.get(run_id):
+            self._record(trainer.make_failure(entry, reason=failure.message, log=failure.log))
+            trainer.remove_checkpoints(run_id)
+            remove_rank_failures(self.folder, run_id)
+        elif self.crashes[run_id] >= MAX_CRASHES:
+            reason = f"crashed its worker {self.crashes[run_id]} times with no progress"
+            self._record(trainer.make_failure(entry, reason=reason, log=self.log))
         else:
             return False
         return True
 
-    def _settled(self, planned: Mapping[str, Any]) -> bool:
-        """Whether a record says how the run ended; of one that is tried again no failure before this launch does."""
-        attempts = self.recorded.get(planned["run_id"])
+    def _is_recorded(self, entry: ShareEntry) -> bool:
+        attempts = self.recorded.get(entry.run_id)
         if attempts is None or attempts.record.status in OUTCOMES:
             return attempts is not None
-        return not planned.get("retry") or attempts.record.provenance.get("launch") == self.writer.launch
+        # A retried run's failures count only from the launch that retries it on.
+        return not entry.retry or attempts.record.provenance.get("launch") == self.writer.launch
 
-    def _train(self, planned: dict[str, Any], trainer: Trainer) -> None:
-        """Train a run until it is recorded or withdrawn, or this worker is to stop."""
-        run_id = planned["run_id"]
-        self.journal.note("begin", run_id=run_id, step=trainer.saved_step(run_id))
-        # Looked up after the note, so that a cancellation sees the note or this worker sees the cancellation.
-        if self.withdrawals.include(run_id, now=True):
-            self.journal.note("stop", run_id=run_id, reason="withdrawn")
+    def _train(self, entry: ShareEntry, trainer: Trainer) -> None:
+        run_id = entry.run_id
+        self.journal.write("begin", run_id=run_id, step=trainer.saved_step(run_id))
+        # After `begin` is on disk: either `study.cancel` sees that the run is training, or this worker sees the cancellation.
+        if self.cancellations.include(run_id, reread=True):
+            self.journal.write("stop", run_id=run_id, reason="cancelled")
             return
 
         def stop() -> bool:
-            return self.stop() or self.withdrawals.include(run_id)
+            return self.stop() or self.cancellations.include(run_id)
 
-        failure = None
+        failure, record = None, None
         try:
-            record = trainer.train(planned, stop=stop, log=self.log)
-        except Exception as error:  # a run that fails is a result; the share goes on
+            record = trainer.train(entry, stop=stop, log=self.log)
+        except Exception as error:  # a run that fails is a result; the share continues
             traceback.print_exc()
-            failure = trainer.reason(error)
-        # Outside the except block, where the error's traceback would still hold what didn't fit into memory.
+            failure = trainer.describe(error)
+        # Outside the except block, where the error's traceback would still hold the memory that ran out.
         if failure is not None:
-            record = trainer.failure(planned, reason=failure, log=self.log)
+            record = trainer.make_failure(entry, reason=failure, log=self.log)
         if record is None:
-            self.journal.note("stop", run_id=run_id, reason="signal" if self.stop() else "withdrawn")
+            self.journal.write("stop", run_id=run_id, reason="signal" if self.stop() else "cancelled")
             return
         self._record(record)
-        trainer.forget(run_id)
-        self.journal.note("end", run_id=run_id, reason=record.status)
+        trainer.remove_checkpoints(run_id)
+        self.journal.write("end", run_id=run_id, reason=record.status)
 
     def _record(self, record: Record) -> None:
         if self._records is None:
-            self._records = Lines(self.folder.records / f"{self.writer}.jsonl")
+            self._records = JsonLinesWriter(self.folder.records / f"{self.writer}.jsonl")
         self._records.append(record.to_json())
-        print(f"{record.run_id}: {_told(record.status, record)}", flush=True)
+        print(f"{record.run_id}: {record.summary()}", flush=True)
 
 
-def _told(status: Status, record: Record) -> str:
-    return record.figures() if status == "done" else f"{status}: {record.reason}"
+def _number_on_slurm(job: int, environment: Mapping[str, str], *, ranks: int) -> tuple[int, int]:
+    """The task number of this worker in its launch, and its restart count. The workers of one job are consecutive."""
+    local_rank, workers = int(environment.get("SLURM_PROCID", "0")), int(environment.get("SLURM_NTASKS", "1")) // ranks
+    return job * workers + local_rank, int(environment.get("SLURM_RESTART_COUNT", "0"))
+
+
+def _claim_share(folder: SweepFolder, launch: Launch, writer: Writer) -> list[ShareEntry]:
+    if writer.task >= launch.tasks:  # the last job may have room for more workers than were left
+        return []
+    # Under the lock this worker either shows that it is alive before a newer launch assigns runs, which then skips its share,
+    # or sees that launch's assignments here: no run is trained by two live workers. On Slurm the queue shows that it's alive.
+    with shared_sweep_lock(folder):
+        if launch.cluster == "local":
+            worker_lock(folder, writer.worker).acquire()
+        reassigned = read_reassigned(folder, writer.launch)
+    return [entry for entry in read_share(folder, writer.worker) if entry.run_id not in reassigned]
+
+
+def _make_worker(
+    folder: SweepFolder, writer: Writer, journal: Journal, *, share: Sequence[ShareEntry], log: str, stop: Stop
+) -> Worker:
+    """The worker, with what earlier workers recorded about its runs."""
+    run_ids = {entry.run_id for entry in share}
+    earlier = read_all_assignees(folder, run_ids)
+    entries = read_journals(folder, workers=earlier)
+    own = [entry for entry in entries if entry.writer.launch == writer.launch]  # a retried run's crashes count anew
+    return Worker(
+        folder=folder,
+        writer=writer,
+        journal=journal,
+        stop=stop,
+        log=log,
+        recorded=read_records(folder.records, workers=earlier),
+        crashes={each.run_id: count_crashes(own if each.retry else entries, each.run_id) for each in share},
+        rank_failures=read_rank_failures(folder, run_ids),
+        cancellations=Cancellations(folder, writer.launch),
+    )
+
+
+def _open_trainer(
+    worker: Worker, launch: Launch, *, share: Sequence[ShareEntry], threads: int, environment: Mapping[str, str]
+) -> Trainer:
+    """Import torch, connect the ranks, choose the device and check the data, before any run is touched."""
+    from study.worker.process_group import SingleProcess, create_group
+    from study.worker.runner import Trainer
+
+    folder, writer = worker.folder, worker.writer
+    group = (
+        SingleProcess()
+        if launch.ranks == 1
+        else create_group(folder, writer, share=share, environment=environment, log=worker.log, stop=worker.stop)
+    )
+    return Trainer.open(folder, writer, launch, share=share, threads=threads, environment=environment, group=group)
 
 
 def _log_path(environment: Mapping[str, str]) -> str:
-    """Where this worker's stderr goes, by submitit's own naming; empty outside of submitit."""
+    """Where this process's stderr goes, by submitit's naming; empty outside of submitit."""
     if "SUBMITIT_FOLDER" not in environment:
         return ""
     from submitit import JobEnvironment

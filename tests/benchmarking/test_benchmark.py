@@ -18,12 +18,11 @@ from study.config.sweep_file import read_sweep
 from study.config.variant import Variant
 from study.cpu_kernels.freed_memory import keep_freed_memory
 from study.errors import UserError
-from study.launcher.assignment import enter, new_launch
 from study.planning.runtime_estimate import OVERHEAD_MACS, estimate_costs, estimate_runtime
 from study.planning.sweep_plan import Plan, make_plan
 from study.records import load_table
 from study.records.benchmark_file import (
-    COLUMNS,
+    BENCHMARK_COLUMNS,
     Benchmark,
     InputSpeed,
     Speed,
@@ -32,7 +31,8 @@ from study.records.benchmark_file import (
     read_benchmark,
     spread,
 )
-from study.records.ledger import read_share
+from study.records.ledger import MeasuredVariant, read_share
+from study.records.record import RunOptions
 from study.records.sweep_folder import SweepFolder, write_new, write_whole
 from study.training.device import DeviceChoice
 
@@ -60,6 +60,10 @@ def plan(tmp_path, monkeypatch) -> Plan:
     monkeypatch.setattr(speeds, "INPUT_PIXELS", 64 * 32)
     Path("sweep.yaml").write_text(SWEEP, encoding="utf-8")
     return make_plan(read_sweep(Path("sweep.yaml")))
+
+
+def options_of(run) -> RunOptions:
+    return RunOptions.from_json(run.to_json())
 
 
 def speed_of(run, *, batch_size: int = 16, factor: float = 1.0) -> Speed:
@@ -153,7 +157,7 @@ def test_batch_size_on_the_command_line_goes_before_the_runs_own(plan):
     assert main(["sweep.yaml", "--rounds", "1", "--batch-size", "4", "--threads", "1"]) == 0
     found = newest_benchmark(Path("runs/sweep/benchmarks"))
     assert {speed.batch_size for speed in found.architectures} == {4}
-    assert all(found.speed(planned.run.to_json()) is not None for planned in plan.runs)
+    assert all(found.speed(options_of(planned.run)) is not None for planned in plan.runs)
 
 
 def test_a_lap_is_the_mean_of_its_calls(monkeypatch):
@@ -196,13 +200,13 @@ def test_the_table_says_what_was_measured_and_nothing_else(plan):
     folder = SweepFolder(Path("runs/sweep"))
     write_new(folder.plans / f"{plan.digest}.json", plan.document)
     write_new(folder.launches / "x" / "launch.json", {"plan": plan.digest})
-    assert load_table(folder.path)[list(COLUMNS)].isna().all(axis=None)
+    assert load_table(folder.path)[list(BENCHMARK_COLUMNS)].isna().all(axis=None)
     measured = [speed_of(planned.run) for planned in plan.runs if planned.run.model.dim == 8]
     benchmark = benchmark_of(measured[0], measured[2], augment=plan.runs[0].run.augment)
     write_whole(folder.benchmarks / "20260102t101500-abacus.json", benchmark.model_dump_json())
     table = load_table(folder.path)
     known, unknown = table[table["dim"] == 8], table[table["dim"] == 12]
-    assert unknown[list(COLUMNS)].isna().all(axis=None)
+    assert unknown[list(BENCHMARK_COLUMNS)].isna().all(axis=None)
     assert (known["train_step_seconds"] == 0.004).all()
     assert (known["benchmark_train_images_per_second"] == 4000).all()
     low, high = np.percentile([2, 3, 4, 5, 100], [25, 75])
@@ -220,7 +224,7 @@ def test_the_newest_benchmark_counts(plan):
     for name, factor in (("20260102t101500-b", 1.0), ("20260102t101501-a", 2.0)):
         benchmark = benchmark_of(speed_of(run, factor=factor), augment=run.augment)
         write_whole(folder / f"{name}.json", benchmark.model_dump_json())
-    assert benchmark_columns(newest_benchmark(folder), run.to_json())["train_step_seconds"] == 0.008
+    assert benchmark_columns(newest_benchmark(folder), options_of(run))["train_step_seconds"] == 0.008
 
 
 def test_the_fastest_variant_is_handed_out(plan, monkeypatch):
@@ -234,28 +238,28 @@ def test_the_fastest_variant_is_handed_out(plan, monkeypatch):
     assert main(["sweep.yaml", "--rounds", "1", "--variants"]) == 0
     found = newest_benchmark(Path("runs/sweep/benchmarks"))
     assert len(found.architectures) == 4 * 4
-    run = plan.runs[0].run.to_json()
+    run = options_of(plan.runs[0].run)
     assert found.speed(run).variant == found.best_variant(run) == fast
     folder = SweepFolder(Path("runs/sweep"))
-    entered = enter(new_launch(plan, folder, cluster="local", workers=1), plan, folder, runs=plan.runs)
-    for planned in read_share(folder, (entered.id, 0)):
-        assert planned["variant"] == {"device_name": found.device_name, **fast.model_dump()}
+    launch = assign_runs(draft_launch(plan, folder, cluster="local", workers=1), plan, folder, runs=plan.runs)
+    for entry in read_share(folder, (launch.id, 0)):
+        assert entry.measured == MeasuredVariant(found.device_name, fast)
 
 
 def test_one_variant_alone_decides_nothing(plan):
     """Without --variants runs train as the rule says, also where the rule changes later."""
     run = plan.runs[0].run
     benchmark = benchmark_of(speed_of(run), augment=run.augment)
-    assert benchmark.speed(run.to_json()) is not None and benchmark.best_variant(run.to_json()) is None
+    assert benchmark.speed(options_of(run)) is not None and benchmark.best_variant(options_of(run)) is None
 
 
 def test_a_runs_own_batch_size_counts_first(plan):
     """Measured at two batch sizes, the run's own is taken; at two others, neither is."""
     run = plan.runs[0].run
     own, other, third = (speed_of(run, batch_size=size) for size in (16, 32, 64))
-    assert benchmark_of(other, own, augment=run.augment).speed(run.to_json()) == own
-    assert benchmark_of(other, augment=run.augment).speed(run.to_json()) == other
-    assert benchmark_of(other, third, augment=run.augment).speed(run.to_json()) is None
+    assert benchmark_of(other, own, augment=run.augment).speed(options_of(run)) == own
+    assert benchmark_of(other, augment=run.augment).speed(options_of(run)) == other
+    assert benchmark_of(other, third, augment=run.augment).speed(options_of(run)) is None
 
 
 def test_hours_are_plain_arithmetic(plan):
@@ -263,10 +267,10 @@ def test_hours_are_plain_arithmetic(plan):
     run = plan.runs[0].run
     benchmark = benchmark_of(speed_of(run), augment=run.augment)
     expected = 4 * 1257 / 4000 + 4 * 1257 / 8000 + (4 * 180 + 360) / 16_000
-    assert benchmark.run_seconds(run.to_json()) == pytest.approx(expected)
+    assert benchmark.run_seconds(options_of(run)) == pytest.approx(expected)
     refit = replace(run, train=run.train.model_copy(update={"fit_on": "train+val"}))
     expected = 4 * 1437 / 4000 + 4 * 1437 / 8000 + 360 / 16_000
-    assert benchmark.run_seconds(refit.to_json()) == pytest.approx(expected)
+    assert benchmark.run_seconds(options_of(refit)) == pytest.approx(expected)
 
 
 def test_shares_are_balanced_by_seconds_only_where_all_are_known(plan):
@@ -287,7 +291,7 @@ def test_shares_are_balanced_by_seconds_only_where_all_are_known(plan):
 def test_another_file_is_refused(text, tmp_path):
     """A file that is no benchmark is told by name, not by a traceback."""
     (tmp_path / "b.json").write_text(text)
-    with pytest.raises(UserError, match=r"no benchmark .*b\.json"):
+    with pytest.raises(UserError, match=r"not a benchmark .*b\.json"):
         read_benchmark(tmp_path / "b.json")
     with pytest.raises(UserError, match="cannot read this benchmark"):
         read_benchmark(tmp_path / "c.json")

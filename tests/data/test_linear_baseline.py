@@ -12,7 +12,7 @@ from study.data.linear_baseline import fit_linear_baseline
 from study.data.splits import load_splits
 from study.planning.resolver import collect_data_options
 from study.planning.sweep_plan import make_plan
-from study.records.baseline_accuracy import baseline_name, note_baseline, read_baselines
+from study.records.baseline_accuracy import baseline_name, read_baselines, write_baseline
 
 SWEEP = """\
 question: which?
@@ -46,7 +46,7 @@ def test_it_is_a_fair_linear_model(tmp_path):
 def test_it_is_recorded_once_per_data_set(tmp_path):
     """A second call fits nothing; the name is the one that the table reads."""
     data = make_plan(write_sweep(tmp_path)).runs[0].run.data
-    folder, name = tmp_path / "baselines", baseline_name(data.model_dump(mode="json"))
-    note_baseline(folder, data.model_dump(), fit=lambda: fit_linear_baseline(data))
+    folder, name = tmp_path / "baselines", baseline_name(data)
+    write_baseline(folder, data, fit=lambda: fit_linear_baseline(data))
     assert read_baselines(folder) == {name: fit_linear_baseline(data).baseline_accuracy}
-    note_baseline(folder, data.model_dump(), fit=lambda: pytest.fail("fitted twice"))
+    write_baseline(folder, data, fit=lambda: pytest.fail("fitted twice"))

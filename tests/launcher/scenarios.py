@@ -124,8 +124,8 @@ class Site:
         return command.printed
 
     def status(self) -> dict[str, Any]:
-        standing: dict[str, Any] = json.loads(self.type("status --json"))
-        return standing
+        status: dict[str, Any] = json.loads(self.type("status --json"))
+        return status
 
     def release(self) -> None:
         """Lets jobs run that were submitted with --hold."""

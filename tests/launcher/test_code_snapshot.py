@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from study.launcher.code_snapshot import code_hash, origin, take_snapshot
+from study.launcher.code_snapshot import code_hash, find_origin, take_snapshot
 
 
 @pytest.fixture
@@ -49,5 +49,5 @@ def test_equal_content_is_copied_once(package, tmp_path):
 
 def test_a_tree_without_git_is_told_not_fatal(tmp_path):
     """A missing commit is None with a reason, as where git finds no repository."""
-    found = origin(tmp_path)
+    found = find_origin(tmp_path)
     assert (found.commit, found.dirty) == (None, None) and "no commit is recorded" in found.note

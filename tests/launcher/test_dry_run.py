@@ -1,4 +1,4 @@
-"""A dry run prints and does nothing else; what is wrong with a command is told before anything is shown or fetched."""
+"""A dry run prints and does nothing else; mistakes in a command are reported before anything is shown or fetched."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FOLDER = SWEEP.replace("name: cifar10", "name: folder, root: images, image_size:
 
 @pytest.fixture(autouse=True)
 def prepared(tmp_path, monkeypatch) -> list[str]:
-    """A working folder of its own; what was prepared is noted instead of being fetched."""
+    """A working folder of its own; the names of sweeps whose data would be fetched."""
     monkeypatch.chdir(tmp_path)
     Path("sweep.yaml").write_text(SWEEP, encoding="utf-8")
     names: list[str] = []
@@ -42,8 +42,8 @@ def test_a_dry_run_leaves_nothing_behind(prepared, capsys):
     assert [path.name for path in Path.cwd().iterdir()] == ["sweep.yaml"]
 
 
-def test_a_dry_run_of_images_that_nobody_prepared_says_so(prepared, capsys):
-    """Their classes aren't known, so there is no plan yet: the command that is missing is named."""
+def test_a_dry_run_with_unprepared_images_says_so(prepared, capsys):
+    """Their classes aren't known, so there is no plan yet: the missing command is named."""
     Path("sweep.yaml").write_text(FOLDER, encoding="utf-8")
     for name in ("train/a", "train/b", "test/a", "test/b"):
         folder = Path("images") / name
@@ -65,8 +65,8 @@ def test_a_dry_run_of_images_that_nobody_prepared_says_so(prepared, capsys):
     ],
 )
 @pytest.mark.parametrize("dry", [True, False])
-def test_a_wrong_selection_is_told_before_anything_is_done(prepared, capsys, words, dry):
-    """Nothing is shown and nothing fetched for a command that can't be meant."""
+def test_a_wrong_filter_is_reported_before_anything_is_done(prepared, capsys, words, dry):
+    """Nothing is shown and nothing fetched."""
     assert main(["sweep.yaml", "--cluster", "local", *words, *(["--dry-run"] if dry else [])]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and "--where" in captured.err

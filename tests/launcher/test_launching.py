@@ -1,4 +1,4 @@
-"""What a launch submits, in which parts, what it says when Slurm refuses, and that no run is ever handed out twice."""
+"""What a launch submits, in which parts, its messages when Slurm rejects jobs, and that no run is ever assigned twice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from slurm_cluster import Rack, SlurmCluster
 
 @scenario
 def test_two_launches_at_once(site: Site) -> None:
-    """Started in the same moment, one gets the runs and the other finds them owned."""
+    """Started at the same moment, one gets the runs and the other finds them owned."""
     site.set(sbatch={"hold": True})
     launches = [site.start("launch --workers 2"), site.start("launch --workers 2")]
     assert [command.wait() for command in launches] == [0, 0]
@@ -36,8 +36,8 @@ def test_two_launches_at_once(site: Site) -> None:
 def test_a_launch_killed_before_each_of_its_acts(site: Site) -> None:
     """Killed before its n-th rename or started program, for every n, a launch leaves nothing that the next can't finish.
 
-    Until sbatch has been called nobody owns a run; after that its jobs do, though they may lack what they need to start:
-    then they are cancelled here, and what they held is free.
+    Until sbatch has been called all runs are unassigned; after that its jobs own them, though they may lack what they need to
+    start: then they are cancelled here, and their runs are unassigned again.
     """
     ends, acts = [], 0
     while -signal.SIGKILL in ends or not ends:
@@ -55,8 +55,8 @@ def test_a_launch_killed_before_each_of_its_acts(site: Site) -> None:
 
 
 @scenario
-def test_what_slurm_refuses_is_told_in_its_words(site: Site) -> None:
-    """A partition that doesn't exist: Slurm's message, the script, status 2, and nothing is owned by it."""
+def test_rejected_submissions_show_slurms_message(site: Site) -> None:
+    """A partition that doesn't exist: Slurm's message, the script, status 2, and no run is owned."""
     printed = site.type("launch --set partition=nowhere", status=2)
     assert "Invalid partition name specified" in printed
     assert "#SBATCH --partition=nowhere" in printed and "Traceback" not in printed
@@ -67,8 +67,8 @@ def test_what_slurm_refuses_is_told_in_its_words(site: Site) -> None:
 
 
 @scenario
-def test_nothing_is_launched_while_nobody_knows_who_lives(site: Site) -> None:
-    """Where squeue fails, launch and cancel refuse with its message, and status says so too; --watch would ask again."""
+def test_nothing_is_launched_while_liveness_is_unknown(site: Site) -> None:
+    """If squeue fails, launch, cancel and status refuse with its message."""
     broken = site.folder / "bin"
     broken.mkdir()
     (broken / "squeue").write_text("#!/bin/sh\necho 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1\n")
@@ -78,7 +78,7 @@ def test_nothing_is_launched_while_nobody_knows_who_lives(site: Site) -> None:
     path = f"{broken}:{os.environ['PATH']}"
     for words in ("launch", "launch --dry-run", "cancel --yes", "status"):
         printed = site.type(words, status=2, PATH=path)
-        assert "Unable to contact slurm controller" in printed and "nobody knows what is alive" in printed
+        assert "Unable to contact slurm controller" in printed and "it is unknown which workers are alive" in printed
     assert len(site.runs.launch_ids()) == 1
     site.type("launch")
     site.release()
@@ -100,7 +100,7 @@ def test_a_silent_controller_is_no_reason_to_train_here(site: Site) -> None:
 
 @scenario
 def test_a_launch_inside_a_job_leaks_nothing(site: Site) -> None:
-    """Variables of the job that a launch runs in, and defaults of Slurm's commands, change neither jobs nor who is seen."""
+    """Variables of the job that a launch runs in, and defaults of Slurm's commands, change neither jobs nor liveness."""
     site.set(sbatch={"hold": True})
     leaking = {
         "SBATCH_JOB_NAME": "mine",
@@ -124,7 +124,7 @@ def test_a_launch_inside_a_job_leaks_nothing(site: Site) -> None:
 
 @scenario
 def test_more_workers_join(site: Site) -> None:
-    """A further launch gets what no live worker owns: what the one before left out, and what the plan has gained."""
+    """A further launch gets the runs that no live worker owns: those left out before, and those added to the plan."""
     site.write(sweep(epochs=2, seeds=2))
     site.set(sbatch={"hold": True})
     site.type("launch --where backbone=vit")
@@ -138,15 +138,15 @@ def test_more_workers_join(site: Site) -> None:
 
 
 @scenario
-def test_what_has_not_started_is_handed_out_anew(site: Site) -> None:
-    """--rebalance takes back queued jobs and leaves running ones alone; nobody is left without its run."""
+def test_pending_runs_are_reassigned(site: Site) -> None:
+    """--rebalance cancels pending jobs and leaves running ones alone."""
     site.write(sweep(epochs=20, seeds=3))
     site.set(workers=3, array_parallelism=1)
     site.type("launch")
     site.await_training()
     assert sum("PENDING" in line for line in site.rack.jobs()) == 2
     printed = site.type("launch --rebalance --workers 2 --set array_parallelism=2")
-    assert "took back 2 jobs" in printed and "4 to train, 0 recorded, 2 owned" in printed
+    assert "cancelled 2 pending jobs" in printed and "4 to train, 0 recorded, 2 owned" in printed
     site.await_jobs_end()
     site.assert_same_as_undisturbed()
     site.assert_recorded_once()
@@ -154,7 +154,7 @@ def test_what_has_not_started_is_handed_out_anew(site: Site) -> None:
 
 @scenario
 def test_a_limit_on_submitted_jobs_leaves_the_rest(site: Site) -> None:
-    """A QOS that takes three jobs gets three of five; the launch says so, and the next one submits what is left."""
+    """A QOS that accepts three jobs gets three of five; the launch says so, and the next one submits the others."""
     site.write(sweep(epochs=2, seeds=3))
     qos = f"three-{site.rack.number}"
     for words in (f"add qos {qos} maxsubmitjobsperuser=3", f"modify user {getpass.getuser()} set qos+={qos}"):
@@ -162,7 +162,7 @@ def test_a_limit_on_submitted_jobs_leaves_the_rest(site: Site) -> None:
     site.set(workers=5, qos=qos)
     printed = site.type("launch")
     assert "2 of 5 jobs are left for the next launch" in printed and "QOSMaxSubmitJobPerUserLimit" in printed
-    assert "its worker never started" in {gap["reason"] for gap in site.status()["missing"]}
+    assert "its worker never started" in {group["reason"] for group in site.status()["missing"]}
     site.await_jobs_end()
     site.type("launch --settled --wait")
     site.assert_same_as_undisturbed()
@@ -170,19 +170,19 @@ def test_a_limit_on_submitted_jobs_leaves_the_rest(site: Site) -> None:
 
 
 @scenario
-def test_the_report_comes_when_the_jobs_have_ended_however_they_ended(site: Site) -> None:
-    """A dependent job reports what there is after a cancelled array, and again after the next launch."""
+def test_the_report_is_written_after_the_jobs_have_ended_however_they_ended(site: Site) -> None:
+    """A dependent job writes it after a cancelled array, and again after the next launch."""
     site.write(LONG)
     site.type("launch --report")
     site.await_training()
     [running] = site.status()["running"]
     site.rack.cluster.run("scancel", running["job"])
     report = site.folder / "runs/sweep/report/report.md"
-    site.eventually(report.exists, what="the report of what there is")
+    site.eventually(report.exists, what="the report")
     site.await_jobs_end()
     before = report.read_text()
     printed = site.type("launch --settled --report --wait")
-    assert "the report, when these have ended" in printed
+    assert "the report, after these jobs have ended" in printed
     site.await_jobs_end()
     assert report.read_text() != before
     site.assert_same_as_undisturbed()
@@ -190,17 +190,17 @@ def test_the_report_comes_when_the_jobs_have_ended_however_they_ended(site: Site
 
 
 def tuned(sweep: str) -> str:
-    """The sweep with two learning rates to choose from."""
+    """The sweep with a search over two learning rates."""
     return sweep.replace(", lr: 3e-3", "") + "tune: {axes: {train.lr: [1e-3, 1e-2]}, seeds: [100]}\n"
 
 
 @pytest.mark.slow
 @scenario
 def test_the_final_stage_follows_the_trials(site: Site) -> None:
-    """One launch of a tuned sweep brings trials, selection, final runs and report, with the sweep as it was launched."""
+    """One launch of a tuned sweep runs trials, selection, final runs and report, with the sweep as it was launched."""
     asked = tuned(site.sweep)
     site.write(asked)
-    assert "the 4 final runs, when these have ended" in site.type("launch --report seeds=[0,1]")
+    assert "the 4 final runs, after these jobs have ended" in site.type("launch --report seeds=[0,1]")
     (site.folder / "sweep.yaml").write_text("edited while jobs are queued")
     site.eventually((site.folder / "runs/sweep/report/report.md").exists, what="the report")
     site.await_jobs_end()
@@ -213,21 +213,21 @@ def test_the_final_stage_follows_the_trials(site: Site) -> None:
 
 @scenario
 def test_no_final_stage_without_all_trials(site: Site) -> None:
-    """Trials that were cancelled are not tried again behind their user's back: the final stage tells and ends."""
+    """Cancelled trials are not trained again without being asked: the final stage says so and ends."""
     site.write(tuned(site.sweep))
     site.set(sbatch={"hold": True})
-    assert "the 2 final runs, when these have ended" in site.type("launch")
+    assert "the 2 final runs, after these jobs have ended" in site.type("launch")
     [launched] = site.runs.launch_ids()
     site.rack.cluster.run("scancel", f"--name=study.{launched}.0")
     log = site.runs.launches / launched / "jobs/final.log"
-    site.eventually(lambda: log.exists() and "no final run is launched" in log.read_text(), what="the final stage's word")
+    site.eventually(lambda: log.exists() and "no final run is launched" in log.read_text(), what="the final stage's message")
     site.await_jobs_end()
     assert not site.runs.selection.exists() and len(site.runs.launch_ids()) == 1
 
 
 @scenario
 def test_edits_while_jobs_are_queued_change_nothing(site: Site) -> None:
-    """Workers run the package as it was when launched, whatever the working folder holds; the record names its hash."""
+    """Workers run the package as it was launched, whatever the working folder contains; the record has its hash."""
     site.set(sbatch={"hold": True})
     site.type("launch")
     [code] = site.runs.code.iterdir()
@@ -254,11 +254,11 @@ def test_two_hundred_runs_on_four_gpus(site: Site) -> None:
 
 @scenario
 def test_the_script_is_shown_and_nothing_is_written(site: Site) -> None:
-    """--dry-run shows what sbatch would get, and leaves neither a job nor a file."""
+    """--dry-run shows the sbatch script, and leaves neither a job nor a file."""
     site.set(account="research", setup=["module() { :; }", "module load cuda"], sbatch={"nice": 5, "exclusive": True})
     before = site.files()
     printed = site.type("launch --dry-run --workers 2 --set time=1:30:00 --set gpus_per_node=4")
-    assert "#SBATCH --gpus-per-node=1\n" in printed  # a run that one process trains has use for one
+    assert "#SBATCH --gpus-per-node=1\n" in printed  # a run that one process trains can use one
     for line in ("--account=research", "--array=0-1%2", "--time=90", "--nice=5", "--exclusive\n", "--mem=1024MB", "--requeue"):
         assert f"#SBATCH {line}" in printed
     assert "module load cuda" in printed and "2 to train" in printed
@@ -282,9 +282,9 @@ def calls(folder: Path, program: str) -> int:
 
 
 @pytest.mark.xdist_group("launch")
-def test_arrays_are_split_to_what_the_cluster_takes(new_slurm_cluster: Callable[..., SlurmCluster], tmp_path: Path) -> None:
+def test_arrays_are_split_to_what_the_cluster_allows(new_slurm_cluster: Callable[..., SlurmCluster], tmp_path: Path) -> None:
     """45 workers at an array limit of 10: five sbatch calls, one squeue call to see them all, no accounting; a sixth array
-    would break the limit on jobs, so a further launch makes do with fewer workers. All of them are cancelled by their names.
+    would exceed the limit on jobs, so a further launch has fewer workers. All of them are cancelled by their names.
     """
     cluster = new_slurm_cluster("--nodes=1", "--racks=1", "--no-accounting", "--max-array-size=10", "--max-job-count=48")
     site = Site(tmp_path, Rack(cluster, 1), Twins(tmp_path), sweep(epochs=1, seeds=23), {"sbatch": {"hold": True}})
@@ -292,10 +292,12 @@ def test_arrays_are_split_to_what_the_cluster_takes(new_slurm_cluster: Callable[
     site.type("launch --workers 45 --limit 45", PATH=path)
     assert (calls(tmp_path / "bin", "sbatch"), calls(tmp_path / "bin", "squeue")) == (5, 1)
     assert len(site.jobs()) == 45
-    standing = json.loads(site.type("status --json", PATH=path))
+    status = json.loads(site.type("status --json", PATH=path))
     assert (calls(tmp_path / "bin", "squeue"), calls(tmp_path / "bin", "sacct")) == (2, 0)
-    assert (len(standing["queued"]), len(standing["missing"]), standing["pending_jobs"]) == (45, 1, {"JobHeldUser": 45})
-    assert "Slurm takes 2 more jobs (MaxJobCount): 2 workers" in site.type("launch seeds=[0,1,2,3,4,5,6,23,24] --workers 9")
+    assert (len(status["queued"]), len(status["missing"]), status["pending_jobs"]) == (45, 1, {"JobHeldUser": 45})
+    assert "Slurm accepts 2 more jobs (MaxJobCount): launching 2 workers" in site.type(
+        "launch seeds=[0,1,2,3,4,5,6,23,24] --workers 9"
+    )
     site.type("cancel --yes")
     site.await_jobs_end()
     assert "46 to train" in site.type("launch --dry-run")

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from typed_commands import Typed, typed, wait_until, worker_processes
 
-from study.launcher.liveness import life_of
-from study.launcher.local_workers import interrupts_held_back
+from study.launcher.liveness import check_liveness
+from study.launcher.local_launch import block_interrupts
 from study.records import load_curves, load_table
 from study.records.sweep_folder import SweepFolder
 
@@ -104,7 +104,7 @@ def test_a_killed_launch_is_finished_by_the_next(tmp_path, undisturbed):
     wait_until(lambda: any(line["event"] == "begin" for line in journals(tmp_path)))
     process.kill_group(signal.SIGKILL)
     process.wait()
-    wait_until(lambda: not life_of(SweepFolder(tmp_path / "runs/sweep")).working)
+    wait_until(lambda: not check_liveness(SweepFolder(tmp_path / "runs/sweep")).alive)
     finish(tmp_path)
     assert_same_as(tmp_path, undisturbed)
 
@@ -133,7 +133,7 @@ def test_two_launches_at_once_train_nothing_twice(tmp_path, undisturbed):
 def test_an_interrupt_while_a_worker_starts_is_heard_afterwards():
     """It is raised when the start is over, and what was started meanwhile has never heard of it."""
     child = None
-    with pytest.raises(KeyboardInterrupt), interrupts_held_back():  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), block_interrupts():  # noqa: PT012
         child = subprocess.Popen(
             [sys.executable, "-c", "import time; time.sleep(1); print('undisturbed')"], stdout=subprocess.PIPE, text=True
         )

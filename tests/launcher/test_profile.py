@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from study.errors import UserError
-from study.launcher.slurm.profile import Profile, minutes, read_profile
+from study.launcher.slurm.profile import Profile, parse_minutes, read_profile
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from study.launcher.slurm.profile import Profile, minutes, read_profile
 )
 def test_times_are_minutes(written, meant):
     """Slurm's formats; seconds are rounded up, so that nobody gets less than asked for."""
-    assert minutes(written) == meant
+    assert parse_minutes(written) == meant
 
 
 def test_every_mistake_is_told_at_once(tmp_path):

@@ -120,7 +120,7 @@ def test_a_run_that_kills_its_worker_each_time(site: Site) -> None:
         assert killed <= 3
     site.await_jobs_end()
     [failed] = [record for record in site.records() if record["status"] == "failed"]
-    assert failed["reason"].startswith("took its worker down 3 times")
+    assert failed["reason"].startswith("crashed its worker 3 times")
     assert len(site.status()["failed"]) == 1 and len(site.status()["done"]) == 1
     assert "1 failed (--retry failed" in site.type("launch --settled")
     site.type("launch --settled --retry failed --wait")

@@ -14,11 +14,12 @@ from study.config.options import DataOptions
 from study.config.sweep_file import read_sweep
 from study.data import describe_dataset
 from study.data.splits import load_splits
-from study.launcher.sweep_status import Standing
+from study.launcher.sweep_status import SweepStatus
 from study.records import load_curves, load_predictions, load_study, load_table, load_trials
+from study.records.plan_file import PlanFile, PlannedEntry, StudyFacts
 from study.records.selection import read_selection
 from study.records.sweep_folder import SweepFolder
-from study.status import _next
+from study.status import _format_next
 
 SWEEP = """\
 question: which learning rate does each cell want?
@@ -136,13 +137,22 @@ def test_status_tells_both_stages(study):
     }
 
 
-@pytest.mark.parametrize(("follows", "told"), [(False, "to select and go on: python -m study.launch"), (True, "a job waits")])
-def test_status_asks_for_a_launch_only_where_no_job_will_do_it(follows, told):
-    """All trials are recorded and final runs pending: the command to type, unless a job waits in the queue that goes on."""
+@pytest.mark.parametrize(("has_job", "message"), [(False, "next: python -m study.launch"), (True, "a job in Slurm's queue")])
+def test_status_asks_for_a_launch_only_if_no_job_will_do_it(has_job, message):
+    """All trials are recorded and final runs pending: the launch command, unless a job in the queue launches them."""
     sweep = read_sweep(Path(__file__).parents[2] / "sweeps/quickstart.yaml")
-    now = Standing(
-        done=("trial",), diverged=(), failed=(), running=(), queued=(), settling=(), gaps=(), pending={}, final_follows=follows
+    status = SweepStatus(
+        done=("trial",),
+        diverged=(),
+        failed=(),
+        running=(),
+        queued=(),
+        settling=(),
+        missing=(),
+        pending_jobs={},
+        has_final_stage_job=has_job,
     )
-    plan = {"pending": [{"run_id": "final"}], "study": {"overrides": []}}
-    (line,) = _next(sweep, plan, now, runs="runs")
-    assert told in line and ("study.launch" in line) != follows
+    facts = StudyFacts("quickstart", "?", "", {}, (0,), {}, planned_runs=1, sweep_yaml="", overrides=())
+    plan = PlanFile(facts, runs=(), pending=(PlannedEntry("final", run={}, cost={}, match={}),))
+    (line,) = _format_next(sweep, plan, status, runs="runs")
+    assert message in line and ("study.launch" in line) != has_job

@@ -268,7 +268,7 @@ def test_where_the_benchmark_lies_is_no_part_of_a_runs_identity(of_seconds):
         ),
         (["train.precision=bf16"], ["nothing was measured for bf16 at batch size 32", "fp32 at batch size 32"]),
         (["match.benchmark=gone.json"], ["cannot read this benchmark", "python -m study.benchmark SWEEP", "gone.json"]),
-        (["match.benchmark=sweep.yaml"], ["no benchmark of this version"]),
+        (["match.benchmark=sweep.yaml"], ["not a benchmark of this version"]),
         (["match.target=fast"], ["a target in seconds is a number"]),
         (["match.by=params"], ["benchmark names the file of measurements: required by `by: seconds`"]),
         (["match.target=-1"], ["greater than 0"]),

@@ -1,27 +1,27 @@
-"""Deaths are counted from what workers wrote before they died, and only those without progress."""
+"""Crashes are counted from the journals of crashed workers, and only those with no progress."""
 
 from __future__ import annotations
 
 import pytest
 
-from study.records.journal import Journal, deaths_without_progress, read_journals
+from study.records.journal import Journal, count_crashes, read_journals
 from study.records.sweep_folder import SweepFolder, Writer
 
 
-def entries(tmp_path, *lives):
-    """Writes one journal per life, a list of (event, step), and reads all of them back."""
+def entries(tmp_path, *processes):
+    """Write one journal per process, a list of (event, step), and read all of them back."""
     folder = SweepFolder(tmp_path)
-    for restart, life in enumerate(lives):
+    for restart, events in enumerate(processes):
         journal = Journal(folder, Writer("launch", 0, restart))
-        journal.note("start")
-        for event, step in life:
-            journal.note(event, run_id="run", step=step)
+        journal.write("start")
+        for event, step in events:
+            journal.write(event, run_id="run", step=step)
         journal.close()
     return read_journals(folder)
 
 
 @pytest.mark.parametrize(
-    ("lives", "deaths"),
+    ("processes", "crashes"),
     [
         ([], 0),
         ([[("begin", 0), ("end", 0)]], 0),
@@ -31,13 +31,13 @@ def entries(tmp_path, *lives):
         ([[("begin", 0)], [("begin", 0)], [("begin", 40)]], 1),
         ([[("begin", 0)], [("begin", 40)], [("begin", 40)]], 2),
     ],
-    ids=["nothing", "ended", "one death", "three deaths", "preempted thrice", "progress", "stuck later"],
+    ids=["nothing", "ended", "one crash", "three crashes", "preempted thrice", "progress", "stuck later"],
 )
-def test_deaths_without_progress(tmp_path, lives, deaths):
-    """A begin with no end and no stop in the same life is a death; a later step starts the count anew."""
-    assert deaths_without_progress(entries(tmp_path, *lives), "run") == deaths
+def test_crashes_are_counted_per_step(tmp_path, processes, crashes):
+    """A begin with no end and no stop by the same process is a crash; a later step restarts the count."""
+    assert count_crashes(entries(tmp_path, *processes), "run") == crashes
 
 
-def test_another_runs_deaths_dont_count(tmp_path):
+def test_crashes_of_another_run_dont_count(tmp_path):
     """The count is per run."""
-    assert deaths_without_progress(entries(tmp_path, [("begin", 0)]), "other") == 0
+    assert count_crashes(entries(tmp_path, [("begin", 0)]), "other") == 0

@@ -1,4 +1,4 @@
-"""Ownership: newest live worker, dead ones own nothing, locks end with their process."""
+"""Ownership: the newest live worker owns a run, dead workers own nothing, locks end with their process."""
 
 from __future__ import annotations
 
@@ -10,31 +10,45 @@ from contextlib import contextmanager
 import pytest
 
 from study.errors import UserError
-from study.launcher.liveness import life_of
-from study.records.ledger import Launch, all_holders, handed_on, new_launch_id, owners, withdraw, write_launch
-from study.records.locks import launcher_sign, no_launch_meanwhile, sweep_lock, worker_sign
+from study.launcher.liveness import check_liveness
+from study.records.ledger import (
+    Launch,
+    ShareEntry,
+    cancel_runs,
+    new_launch_id,
+    read_all_assignees,
+    read_reassigned,
+    resolve_owners,
+    write_launch,
+)
+from study.records.locks import launcher_lock, shared_sweep_lock, sweep_lock, worker_lock
+from study.records.plan_file import PlannedEntry
 from study.records.sweep_folder import SweepFolder
+
+
+def entry(run_id):
+    return ShareEntry(PlannedEntry(run_id, run={}, cost={}, match={}))
 
 
 def launch(folder, name, *shares):
     made = Launch(id=name, cluster="local", plan="p", code="c", tasks=len(shares), tasks_per_job=1, device="cpu", provenance={})
-    write_launch(folder, made, [[{"run_id": run} for run in share] for share in shares])
+    write_launch(folder, made, [[entry(run_id) for run_id in share] for share in shares])
     return made
 
 
 @contextmanager
 def holding(path):
     """Another process that holds the lock file until it is killed."""
-    hold = f"from study.records.locks import LifeSign; LifeSign(Path({str(path)!r})).hold();"
+    hold = f"from study.records.locks import ProcessLock; ProcessLock(Path({str(path)!r})).acquire();"
     with another_process(hold) as process:
         yield process
 
 
 @contextmanager
 def looking(folder):
-    """Another process amid a worker's look at the ledger."""
+    """Another process that holds the lock of a worker that reads the ledger."""
     look = (
-        f"from study.records.locks import no_launch_meanwhile as look; from study.records.sweep_folder import SweepFolder;"
+        f"from study.records.locks import shared_sweep_lock as look; from study.records.sweep_folder import SweepFolder;"
         f"lock = look(SweepFolder(Path({str(folder.path)!r}))); lock.__enter__();"
     )
     with another_process(look) as process:
@@ -42,9 +56,9 @@ def looking(folder):
 
 
 @contextmanager
-def another_process(does):
-    """A process that has done this, until it is killed."""
-    program = f"from pathlib import Path; {does} print('held', flush=True); import time; time.sleep(60)"
+def another_process(code):
+    """A process that has run a line of code, until it is killed."""
+    program = f"from pathlib import Path; {code} print('held', flush=True); import time; time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
@@ -57,40 +71,40 @@ def another_process(does):
 
 
 def test_only_live_workers_own(tmp_path):
-    """A run belongs to the live worker whose share holds it, and to nobody once that worker is dead."""
+    """A run belongs to the live worker whose share has it, and is unassigned once that worker is dead."""
     folder = SweepFolder(tmp_path)
     launch(folder, "a", ["r0", "r1"], ["r2"])
-    assert owners(folder, {("a", 0)}, training={}) == {"r0": ("a", 0), "r1": ("a", 0)}
-    assert owners(folder, set(), training={}) == {}
+    assert resolve_owners(folder, {("a", 0)}, training={}) == {"r0": ("a", 0), "r1": ("a", 0)}
+    assert resolve_owners(folder, set(), training={}) == {}
 
 
 def test_the_newest_live_owner_counts(tmp_path):
-    """Of two live workers that hold a run the one of the later launch owns it; the older one is told so."""
+    """Of two live workers with the same run, the one of the later launch owns it; the older one sees the reassignment."""
     folder = SweepFolder(tmp_path)
     launch(folder, "a", ["r0", "r1"])
     launch(folder, "b", ["r1"])
-    assert owners(folder, {("a", 0), ("b", 0)}, training={})["r1"] == ("b", 0)
-    assert handed_on(folder, "a") == {"r1"}
-    assert handed_on(folder, "b") == set()
+    assert resolve_owners(folder, {("a", 0), ("b", 0)}, training={})["r1"] == ("b", 0)
+    assert read_reassigned(folder, "a") == {"r1"}
+    assert read_reassigned(folder, "b") == set()
 
 
 def test_a_killed_process_drops_its_lock(tmp_path):
-    """kill -9 of the holder frees the sign at once: nothing stale can block a sweep."""
+    """kill -9 of the holder frees the lock at once: nothing stale can block a sweep."""
     folder = SweepFolder(tmp_path)
     launch(folder, "a", ["r0"], ["r1"])
-    with holding(worker_sign(folder, ("a", 1)).path) as process:
-        assert life_of(folder).working == {("a", 1)}
+    with holding(worker_lock(folder, ("a", 1)).path) as process:
+        assert check_liveness(folder).alive == {("a", 1)}
         process.kill()
         process.wait()
-        assert life_of(folder).working == set()
+        assert check_liveness(folder).alive == set()
 
 
-def test_a_living_launcher_covers_its_workers_start(tmp_path):
-    """Between the ledger entry and the workers' own locks the launcher's lock speaks for all of them."""
+def test_a_live_launcher_covers_its_workers_start(tmp_path):
+    """Between the ledger entry and the workers' own locks, the launcher's lock counts for all of them."""
     folder = SweepFolder(tmp_path)
     launch(folder, "a", ["r0"], ["r1"])
-    with holding(launcher_sign(folder, "a").path):
-        assert life_of(folder).working == {("a", 0), ("a", 1)}
+    with holding(launcher_lock(folder, "a").path):
+        assert check_liveness(folder).alive == {("a", 0), ("a", 1)}
 
 
 def test_a_launch_without_its_entry_does_not_exist(tmp_path):
@@ -101,44 +115,44 @@ def test_a_launch_without_its_entry_does_not_exist(tmp_path):
     assert folder.launch_ids() == []
 
 
-def test_the_sweeps_lock_excludes_and_names_its_holder(tmp_path):
-    """A second launch waits, then says who is in its way."""
+def test_the_sweep_lock_excludes_and_names_its_holder(tmp_path):
+    """A second launch waits, then names the holder."""
     folder = SweepFolder(tmp_path)
-    with holding(folder.lock), pytest.raises(UserError, match="another launch holds"), sweep_lock(folder, patience_s=0.3):
+    with holding(folder.lock), pytest.raises(UserError, match="another launch holds"), sweep_lock(folder, timeout_s=0.3):
         pass
-    with sweep_lock(folder, patience_s=0.3):
+    with sweep_lock(folder, timeout_s=0.3):
         assert "process" in folder.lock.read_text()
 
 
 def test_workers_do_not_wait_for_each_other_but_for_a_launch(tmp_path):
-    """Any number of workers look at the ledger at once; a launch keeps them out, and they keep a launch out."""
+    """Any number of workers read the ledger at once; a launch excludes them, and they exclude a launch."""
     folder = SweepFolder(tmp_path)
-    with no_launch_meanwhile(folder), looking(folder), pytest.raises(UserError), sweep_lock(folder, patience_s=0.3):
+    with shared_sweep_lock(folder), looking(folder), pytest.raises(UserError), sweep_lock(folder, timeout_s=0.3):
         pass
-    with holding(folder.lock), pytest.raises(UserError), no_launch_meanwhile(folder, patience_s=0.3):
+    with holding(folder.lock), pytest.raises(UserError), shared_sweep_lock(folder, timeout_s=0.3):
         pass
 
 
-def test_a_withdrawn_run_is_owned_until_it_is_let_go_of(tmp_path):
-    """What is cancelled belongs to nobody, but for the run that its worker is still at."""
+def test_a_cancelled_run_is_owned_until_its_worker_has_stopped(tmp_path):
+    """Cancelled runs are unassigned, except for the run that the worker is still training."""
     folder = SweepFolder(tmp_path)
     launch(folder, "a", ["r0", "r1", "r2"])
-    withdraw(folder, "a", ["r0", "r1"])
-    withdraw(folder, "a", ["r1"])
-    assert set(owners(folder, {("a", 0)}, training={("a", 0): "r1"})) == {"r1", "r2"}
-    assert set(owners(folder, {("a", 0)}, training={("a", 0): "r2"})) == {"r2"}
+    cancel_runs(folder, "a", ["r0", "r1"])
+    cancel_runs(folder, "a", ["r1"])
+    assert set(resolve_owners(folder, {("a", 0)}, training={("a", 0): "r1"})) == {"r1", "r2"}
+    assert set(resolve_owners(folder, {("a", 0)}, training={("a", 0): "r2"})) == {"r2"}
 
 
-def test_whoever_was_given_a_run_is_known(tmp_path):
-    """Traces of a run are sought with its holders alone, whether they live or not."""
+def test_all_assignees_of_a_run_are_known(tmp_path):
+    """Journals and records of a run are read from its assignees only, whether they are alive or not."""
     folder = SweepFolder(tmp_path)
     launch(folder, "a", ["r0", "r1"], ["r2"])
     launch(folder, "b", ["r1"])
-    assert all_holders(folder, {"r1"}) == {("a", 0), ("b", 0)}
+    assert read_all_assignees(folder, {"r1"}) == {("a", 0), ("b", 0)}
 
 
 def test_a_later_launch_has_a_greater_id(tmp_path):
-    """Also within a second, and also where this host's clock is an hour late: the newest launch counts."""
+    """Also within a second, and also if this host's clock is an hour slow: the newest launch counts."""
     folder = SweepFolder(tmp_path)
     ids = []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Records are read as what they are: torn lines passed over, equal duplicates merged, contradictions refused."""
+"""Records: incomplete lines are ignored, equal duplicates merged, contradictions refused."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from study.errors import UserError
-from study.records.record import Record, read_records
-from study.records.sweep_folder import Lines, Writer, read_lines, write_new
+from study.records.record import Measurements, Record, Result, read_records
+from study.records.sweep_folder import JsonLinesWriter, Writer, read_json_lines, write_new
 
 DONE = Record(
     run_id="vit-s0",
@@ -18,20 +18,20 @@ DONE = Record(
     run={},
     cost={},
     match={},
-    result={"test_accuracy": 0.5},
+    result=Result(test_accuracy=0.5),
     curves={"epoch": [1.0], "val_accuracy": [0.4]},
-    measured={"train_seconds": 1.0},
+    measured=Measurements(train_seconds=1.0),
 )
 
 
 def write(folder, name, *records):
-    with closing(Lines(folder / f"{name}.jsonl")) as lines:
+    with closing(JsonLinesWriter(folder / f"{name}.jsonl")) as lines:
         for record in records:
             lines.append(record.to_json())
 
 
 def test_a_record_survives_its_file(tmp_path):
-    """What is written is what is read."""
+    """Reading gives what was written."""
     write(tmp_path, "a-0-0", DONE)
     assert read_records(tmp_path)["vit-s0"].record == DONE
 
@@ -39,15 +39,17 @@ def test_a_record_survives_its_file(tmp_path):
 def test_equal_duplicates_are_one(tmp_path):
     """A zombie and its successor record the same outcome with other timings: one run, two attempts."""
     write(tmp_path, "a-0-0", DONE)
-    write(tmp_path, "a-0-1", replace(DONE, measured={"train_seconds": 9.0}))
+    write(tmp_path, "a-0-1", replace(DONE, measured=Measurements(train_seconds=9.0)))
     merged = read_records(tmp_path)["vit-s0"]
     assert merged.count == 2
-    assert merged.record.result == {"test_accuracy": 0.5}
+    assert merged.record.result == Result(test_accuracy=0.5)
 
 
-@pytest.mark.parametrize("change", [{"result": {"test_accuracy": 0.6}}, {"status": "diverged"}, {"curves": {"epoch": [2.0]}}])
+@pytest.mark.parametrize(
+    "change", [{"result": Result(test_accuracy=0.6)}, {"status": "diverged"}, {"curves": {"epoch": [2.0]}}]
+)
 def test_unequal_duplicates_are_refused_by_name(tmp_path, change):
-    """Two outcomes of one run that differ are never averaged or chosen from: both files are named."""
+    """If two outcomes of one run differ, neither is used: both files are named."""
     write(tmp_path, "a-0-0", DONE)
     write(tmp_path, "b-0-0", replace(DONE, **change))
     with pytest.raises(UserError) as caught:
@@ -58,8 +60,8 @@ def test_unequal_duplicates_are_refused_by_name(tmp_path, change):
 
 
 def test_success_wins_over_failure_in_any_order(tmp_path):
-    """A failed attempt before or after does not hide an outcome; without an outcome the newest failure counts."""
-    failed = replace(DONE, status="failed", result={}, curves={}, reason="out of memory")
+    """A failed attempt before or after doesn't hide an outcome; without an outcome the newest failure counts."""
+    failed = replace(DONE, status="failed", result=Result(), curves={}, reason="out of memory")
     write(tmp_path, "a-0-0", failed)
     assert read_records(tmp_path)["vit-s0"].record.status == "failed"
     write(tmp_path, "b-0-0", DONE)
@@ -67,26 +69,26 @@ def test_success_wins_over_failure_in_any_order(tmp_path):
     assert read_records(tmp_path)["vit-s0"].record.status == "done"
 
 
-def test_a_torn_last_line_is_passed_over(tmp_path):
+def test_an_incomplete_last_line_is_ignored(tmp_path):
     """A writer that was killed in the middle of a line loses that line only."""
     write(tmp_path, "a-0-0", DONE)
     path = tmp_path / "a-0-0.jsonl"
     path.write_text(path.read_text() + json.dumps(replace(DONE, run_id="vit-s1").to_json())[:40])
     assert list(read_records(tmp_path)) == ["vit-s0"]
-    assert len(list(read_lines(path))) == 1
+    assert len(list(read_json_lines(path))) == 1
 
 
 def test_a_file_has_one_writer(tmp_path):
     """Files are created exclusively: a second writer of the same name is refused by the system."""
-    Lines(tmp_path / "a-0-0.jsonl").close()
+    JsonLinesWriter(tmp_path / "a-0-0.jsonl").close()
     with pytest.raises(FileExistsError):
-        Lines(tmp_path / "a-0-0.jsonl")
+        JsonLinesWriter(tmp_path / "a-0-0.jsonl")
 
 
 def test_nan_is_not_written(tmp_path):
-    """NaN is no JSON: it must have been turned into a missing value before."""
+    """NaN is no JSON: it must have been replaced by a missing value before."""
     with pytest.raises(ValueError, match="JSON"):
-        write(tmp_path, "a-0-0", replace(DONE, result={"test_accuracy": float("nan")}))
+        write(tmp_path, "a-0-0", replace(DONE, result=Result(test_accuracy=float("nan"))))
 
 
 def test_an_immutable_file_stays(tmp_path):
@@ -102,8 +104,8 @@ def test_a_writers_name_can_be_read_back():
     assert Writer.parse(str(Writer("20261122t143501x9f3a", 12, 3))) == Writer("20261122t143501x9f3a", 12, 3)
 
 
-def test_a_damaged_line_is_told_with_its_place(tmp_path):
-    """A whole line that is no JSON is neither passed over nor a traceback: its file and line are named."""
+def test_a_damaged_line_is_named(tmp_path):
+    """A complete line that is no JSON is neither ignored nor a traceback: its file and line are named."""
     (tmp_path / "a.jsonl").write_text('{"run_id": 1}\n{"run_id" 2}\n', encoding="utf-8")
     with pytest.raises(UserError, match=r"a\.jsonl:2: this line is damaged"):
-        list(read_lines(tmp_path / "a.jsonl"))
+        list(read_json_lines(tmp_path / "a.jsonl"))

@@ -1,4 +1,4 @@
-"""What is chosen among a cell's candidates, by an independent sort."""
+"""The choice among a cell's candidates, compared with an independent sort."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.records.selection import Candidate, Trial, at_edge, choose
+from study.records.selection import Candidate, Trial, choose, is_at_boundary
 
 outcomes = st.one_of(st.none(), st.tuples(st.sampled_from([0.1, 0.5, 0.9]), st.sampled_from([0.2, 0.7, 2.0])))
 
@@ -54,6 +54,6 @@ def test_the_choice_is_the_best_candidate(found):
         ("all", ["all", "matrices"], False),
     ],
 )
-def test_an_edge_is_an_end_of_a_range(chosen, tried, edge):
-    """Of several numbers the least or the greatest, in whatever order they were tried; words have no ends."""
-    assert at_edge(chosen, tried) is edge
+def test_boundary_of_a_search_range(chosen, tried, edge):
+    """The minimum or maximum of several numbers, in any order; words have no boundary."""
+    assert is_at_boundary(chosen, tried) is edge

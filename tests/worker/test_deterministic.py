@@ -1,4 +1,4 @@
-"""`deterministic: true` reaches every worker before torch uses its GPU, and no run's identity."""
+"""`deterministic: true` reaches every worker before torch uses its GPU, and is in no run's identity."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 
 from study.config.sweep_file import read_sweep
 from study.errors import UserError
-from study.launcher.assignment import new_launch
+from study.launcher.assignment import draft_launch
 from study.planning.sweep_plan import Plan, make_plan
-from study.records.journal import open_journal
+from study.records.journal import FINISHED, open_journal
 from study.records.ledger import Launch, write_launch
 from study.records.sweep_folder import SweepFolder
 from study.training import device
-from study.worker import runner as trainer
-from study.worker import worker_process as worker
-from study.worker.worker_process import FINISHED, Stop, Task, work
+from study.worker import runner, worker_process
+from study.worker.signals import Stop
+from study.worker.task import Task
 
 SWEEP = """\
 question: does every worker know?
@@ -35,10 +35,10 @@ def plan(folder, *overrides: str) -> Plan:
     return make_plan(read_sweep(folder / "sweep.yaml", overrides))
 
 
-def test_it_is_how_runs_are_executed_and_not_which_runs_they_are(tmp_path):
-    """The launch carries it, off unless asked for; the plan is the same plan."""
+def test_it_is_execution_and_not_identity(tmp_path):
+    """The launch has it, off by default; the plan is the same plan."""
     usual, asked = plan(tmp_path), plan(tmp_path, "deterministic=true")
-    launches = [new_launch(each, SweepFolder(tmp_path), cluster="local", workers=1) for each in (usual, asked)]
+    launches = [draft_launch(each, SweepFolder(tmp_path), cluster="local", workers=1) for each in (usual, asked)]
     assert [launch.deterministic for launch in launches] == [False, True]
     assert usual.runs == asked.runs
     with pytest.raises(UserError, match="deterministic"):
@@ -47,7 +47,7 @@ def test_it_is_how_runs_are_executed_and_not_which_runs_they_are(tmp_path):
 
 @pytest.fixture
 def chosen(monkeypatch):
-    """What workers of this process choose, on a machine that seems to have a GPU."""
+    """The devices chosen by workers of this process, on a machine that seems to have a GPU."""
     found, journals = [], []
 
     def choose(*asked, **options):
@@ -62,15 +62,15 @@ def chosen(monkeypatch):
     monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name != VARIABLE})
     monkeypatch.setattr(Stop, "listen", lambda self: None)
     monkeypatch.setattr(device, "find_cuda_fault", lambda: None)
-    monkeypatch.setattr(trainer, "choose_device", choose)
-    monkeypatch.setattr(worker, "open_journal", opened)
+    monkeypatch.setattr(runner, "choose_device", choose)
+    monkeypatch.setattr(worker_process, "open_journal", opened)
     yield found
-    for journal in journals:  # a worker's end is its process's end, which closes all files
+    for journal in journals:  # a worker never closes its files, since its process ends with it
         journal.close()
 
 
-def worked(folder, *, deterministic: bool) -> str:
-    """The life of a worker whose share is empty."""
+def run_worker(folder, *, deterministic: bool) -> str:
+    """Run a worker whose share is empty."""
     made = Launch(
         "launch",
         "slurm",
@@ -83,21 +83,21 @@ def worked(folder, *, deterministic: bool) -> str:
         deterministic=deterministic,
     )
     write_launch(SweepFolder(folder), made, [[]])
-    return work(Task(str(folder), "launch", job=0, restart=0, threads=torch.get_num_threads()))
+    return Task(str(folder), "launch", job=0, restart=0, threads=torch.get_num_threads())()
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_a_worker_chooses_as_its_launch_says(tmp_path, chosen, deterministic):
-    """The variable stands before the device is chosen, or the choice would be refused; nobody else's worker gets it."""
-    assert worked(tmp_path, deterministic=deterministic) == FINISHED
+    """The variable is set before the device is chosen, or the choice would be refused; other workers don't get it."""
+    assert run_worker(tmp_path, deterministic=deterministic) == FINISHED
     assert [choice.deterministic for choice in chosen] == [deterministic]
     assert (VARIABLE in os.environ) == deterministic
 
 
-def test_a_users_own_workspaces_stay(tmp_path, chosen):
-    """And those with which products aren't reproducible are refused in words."""
+def test_a_users_own_workspaces_are_kept(tmp_path, chosen):
+    """But those with which products aren't reproducible are refused."""
     os.environ[VARIABLE] = ":16:8"
-    assert worked(tmp_path, deterministic=True) == FINISHED and os.environ[VARIABLE] == ":16:8"
+    assert run_worker(tmp_path, deterministic=True) == FINISHED and os.environ[VARIABLE] == ":16:8"
     os.environ[VARIABLE] = ":0:0"
     with pytest.raises(SystemExit):
-        worked(tmp_path / "other", deterministic=True)
+        run_worker(tmp_path / "other", deterministic=True)

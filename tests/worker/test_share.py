@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from study.records.journal import Journal, read_journals
-from study.records.ledger import Withdrawals, withdraw
+from study.records.ledger import Cancellations, ShareEntry, cancel_runs
+from study.records.plan_file import PlannedEntry
 from study.records.record import Record
-from study.records.sweep_folder import Lines, SweepFolder, Writer
+from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer
 from study.worker.worker_process import Worker
 
 
@@ -23,30 +24,30 @@ class FakeTrainer:
 
     meanwhile: Callable[[str], None] = lambda run_id: None
     trained: list[str] = field(default_factory=list)
-    forgotten: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
 
     def saved_step(self, run_id: str) -> int:
         return 0
 
-    def train(self, planned: dict[str, Any], *, stop: Callable[[], bool], log: str) -> Record | None:
-        self.meanwhile(planned["run_id"])
+    def train(self, entry: ShareEntry, *, stop: Callable[[], bool], log: str) -> Record | None:
+        self.meanwhile(entry.run_id)
         if stop():
             return None
-        self.trained.append(planned["run_id"])
-        return Record(planned["run_id"], "diverged", run={}, cost={}, match={}, reason="at step 1")
+        self.trained.append(entry.run_id)
+        return Record(entry.run_id, "diverged", run={}, cost={}, match={}, reason="at step 1")
 
-    def failure(self, planned: dict[str, Any], *, reason: str, log: str) -> Record:
+    def make_failure(self, entry: ShareEntry, *, reason: str, log: str) -> Record:
         raise AssertionError(reason)
 
-    def forget(self, run_id: str) -> None:
-        self.forgotten.append(run_id)
+    def remove_checkpoints(self, run_id: str) -> None:
+        self.removed.append(run_id)
 
 
 def train_three(root: Path, trainer: FakeTrainer) -> dict[str, str]:
     """Train a share of runs a, b and c; how each of them ended, by the worker's journal."""
     folder, writer = SweepFolder(root), Writer("launch", 0, 0)
     with closing(Journal(folder, writer)) as journal:
-        journal.note("start")
+        journal.write("start")
         worker = Worker(
             folder,
             writer,
@@ -54,12 +55,12 @@ def train_three(root: Path, trainer: FakeTrainer) -> dict[str, str]:
             stop=lambda: False,  # type: ignore[arg-type]
             log="",
             recorded={},
-            deaths=dict.fromkeys("abc", 0),
-            failures={},
-            withdrawals=Withdrawals(folder, "launch"),
+            crashes=dict.fromkeys("abc", 0),
+            rank_failures={},
+            cancellations=Cancellations(folder, "launch"),
         )
         try:
-            worker.train_share([{"run_id": run_id} for run_id in "abc"], trainer)  # type: ignore[arg-type]
+            worker.train_share([ShareEntry(PlannedEntry(run_id, {}, {}, {})) for run_id in "abc"], trainer)  # type: ignore[arg-type]
         finally:
             if worker._records is not None:
                 worker._records.close()
@@ -67,32 +68,32 @@ def train_three(root: Path, trainer: FakeTrainer) -> dict[str, str]:
 
 
 def test_a_cancelled_run_is_skipped(tmp_path):
-    """A run that was withdrawn before the worker came to it is neither trained nor begun."""
+    """A run that was cancelled before the worker came to it is neither trained nor begun."""
     (tmp_path / "launches/launch").mkdir(parents=True)
-    withdraw(SweepFolder(tmp_path), "launch", ["b"])
+    cancel_runs(SweepFolder(tmp_path), "launch", ["b"])
     trainer = FakeTrainer()
     assert train_three(tmp_path, trainer) == {"a": "diverged", "c": "diverged"}
-    assert trainer.trained == trainer.forgotten == ["a", "c"]
+    assert trainer.trained == trainer.removed == ["a", "c"]
 
 
 def test_a_run_that_is_cancelled_during_training_is_stopped_and_the_share_continues(tmp_path, monkeypatch):
     """The worker looks for cancellations while it trains; the cancelled run leaves no record."""
     (tmp_path / "launches/launch").mkdir(parents=True)
-    monkeypatch.setattr("study.records.ledger.LOOK_EVERY_S", 0.0)
-    trainer = FakeTrainer(meanwhile=lambda run_id: run_id == "b" and withdraw(SweepFolder(tmp_path), "launch", ["b"]))
-    assert train_three(tmp_path, trainer) == {"a": "diverged", "b": "withdrawn", "c": "diverged"}
-    assert trainer.trained == trainer.forgotten == ["a", "c"]
+    monkeypatch.setattr("study.records.ledger.CANCELLATION_POLL_S", 0.0)
+    trainer = FakeTrainer(meanwhile=lambda run_id: run_id == "b" and cancel_runs(SweepFolder(tmp_path), "launch", ["b"]))
+    assert train_three(tmp_path, trainer) == {"a": "diverged", "b": "cancelled", "c": "diverged"}
+    assert trainer.trained == trainer.removed == ["a", "c"]
 
 
 def test_a_record_that_cannot_be_written_is_not_the_runs_failure(tmp_path, monkeypatch):
     """A full disk ends the worker: no run is recorded as failed or loses its checkpoints, and no other run is begun."""
     trainer = FakeTrainer()
 
-    def refuse(_lines: Lines, document: dict[str, Any]) -> None:
+    def refuse(_lines: JsonLinesWriter, document: dict[str, Any]) -> None:
         if "event" not in document:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Lines, "append", refuse)
+    monkeypatch.setattr(JsonLinesWriter, "append", refuse)
     with pytest.raises(OSError, match="No space"):
         train_three(tmp_path, trainer)
-    assert trainer.trained == ["a"] and not trainer.forgotten
+    assert trainer.trained == ["a"] and not trainer.removed

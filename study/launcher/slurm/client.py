@@ -1,8 +1,8 @@
-"""Slurm, asked as little as possible: one squeue call says who lives, whatever the number of jobs.
+"""Slurm's client commands, called as rarely as possible: one squeue call shows which workers are alive.
 
-A job's name carries its launch and the number of its first worker's job, `study.<launch>.<first>`, so ownership needs no
-job ids: a launch that died between sbatch and its own notes is seen all the same. Nothing here rests on submitit's or
-sacct's idea of "done"; only records say what is done.
+A job's name, `study.<launch>.<first>`, holds its launch and the number of its array's first job, so workers are found without
+job ids, also those of a launch that was killed right after sbatch. Whether a run is done is never asked of Slurm; only records
+say so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from study.errors import Problem, UserError
-from study.launcher.environment import outside_of_jobs
+from study.launcher.environment import clean_slurm_environment
 
 ENDED = {
     "BOOT_FAIL",
@@ -30,14 +30,14 @@ ENDED = {
     "TIMEOUT",
 }
 PING_TIMEOUT_S = 3
-ASK_TIMEOUT_S = 60
-COLUMNS = "%i|%T|%M|%e|%N|%r|%j"
+COMMAND_TIMEOUT_S = 60
+SQUEUE_FORMAT = "%i|%T|%M|%e|%N|%r|%j"
 IDS_PER_CALL = 500  # a command line has room for thousands
 
 Controller = Literal["up", "down", "absent"]
-Following = Literal["final", "report"]
-"""What a job is for that follows a launch's workers."""
-FOLLOWING: tuple[Following, ...] = ("final", "report")  # the first submits the second
+Purpose = Literal["final", "report"]
+"""Of a dependent job: to launch the final runs, or to write the report."""
+PURPOSES: tuple[Purpose, ...] = ("final", "report")
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Job:
     state: str
     reason: str
     node: str
-    began: bool  # whether it ever ran since it was last queued
-    end: float | None  # seconds since 1970; a forecast while it runs
+    began: bool  # whether it has run since it was last queued
+    end: float | None  # seconds since 1970; an estimate while it runs
 
     @property
     def alive(self) -> bool:
-        """Queued, running or on its way out: its runs are its own."""
+        """Pending, running or completing: its runs are still its own."""
         return self.state not in ENDED
 
     @property
@@ -63,35 +63,33 @@ class Job:
         return self.alive and not self.node
 
     @property
-    def why_queued(self) -> str:
-        """Slurm's reason, or that it has none yet."""
-        return "not looked at yet" if self.reason == "None" else self.reason
+    def pending_reason(self) -> str:
+        return "not yet scheduled" if self.reason == "None" else self.reason
 
 
 @dataclass(frozen=True)
 class Queue:
-    """What one squeue call told: the workers' jobs of this project's launches, the names of the living jobs that follow
-    them, and how many jobs the controller holds at all."""
+    """The result of one squeue call."""
 
-    jobs: tuple[Job, ...]
-    followers: frozenset[str]
-    size: int
+    jobs: tuple[Job, ...]  # those of workers, of all sweeps
+    dependent_jobs: frozenset[str]  # names of those that are alive
+    size: int  # jobs of all users
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What the cluster allows: indices of an array stay below `array_size`, the controller holds `job_count` jobs."""
+class ClusterLimits:
+    """Array indices must be below `array_size`, and the controller holds `job_count` jobs."""
 
     array_size: int
     job_count: int
 
 
-def controller() -> Controller:
-    """Whether a Slurm controller answers here: `sbatch` on the PATH alone says nothing."""
+def ping_controller() -> Controller:
+    """Whether a Slurm controller answers here; that `sbatch` is installed doesn't show it."""
     if shutil.which("scontrol") is None or shutil.which("sbatch") is None:
         return "absent"
     try:
-        with outside_of_jobs():
+        with clean_slurm_environment():
             ping = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, timeout=PING_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         return "down"
@@ -100,36 +98,36 @@ def controller() -> Controller:
     return "down" if " is DOWN" in ping.stdout else "absent"
 
 
-def limits() -> Limits:
-    """MaxArraySize and MaxJobCount from the running configuration."""
-    text = asked("scontrol", "show", "config")
+def read_limits() -> ClusterLimits:
+    """MaxArraySize and MaxJobCount of the running configuration."""
+    text = _run("scontrol", "show", "config")
     found = dict(re.findall(r"^(MaxArraySize|MaxJobCount)\s*=\s*(\d+)", text, re.MULTILINE))
-    return Limits(array_size=int(found["MaxArraySize"]), job_count=int(found["MaxJobCount"]))
+    return ClusterLimits(array_size=int(found["MaxArraySize"]), job_count=int(found["MaxJobCount"]))
 
 
 def job_name(launch_id: str, first: int) -> str:
     return f"study.{launch_id}.{first}"
 
 
-def follower_name(launch_id: str, following: Following) -> str:
-    return f"study.{launch_id}.{following}"
+def dependent_job_name(launch_id: str, purpose: Purpose) -> str:
+    return f"study.{launch_id}.{purpose}"
 
 
-def queue() -> Queue:
-    """Every job there is, with one squeue call; a UserError where squeue fails.
+def read_queue() -> Queue:
+    """All jobs, with one squeue call. Raises UserError if squeue fails.
 
-    squeue fetches all jobs whatever it is asked to show, so a filter by name would spare the controller nothing. Jobs that
-    ended stay visible for MinJobAge (5 minutes by default).
+    squeue fetches all jobs whatever it is asked to show, so filtering by name would not relieve the controller. Ended jobs
+    stay visible for MinJobAge (5 minutes by default).
     """
-    command = ("squeue", "--noheader", "--array", "--states=all", f"--format={COLUMNS}")
-    lines = asked(*command, so="so nobody knows what is alive").splitlines()
-    jobs = [_job(line) for line in lines]
-    followers = frozenset(name for name in map(_follower, lines) if name is not None)
-    return Queue(tuple(job for job in jobs if job is not None), followers, len(lines))
+    command = ("squeue", "--noheader", "--array", "--states=all", f"--format={SQUEUE_FORMAT}")
+    lines = _run(*command, consequence="so it is unknown which workers are alive").splitlines()
+    jobs = [job for line in lines if (job := _parse_job(line)) is not None]
+    dependent_jobs = frozenset(name for line in lines if (name := _parse_dependent_job(line)) is not None)
+    return Queue(tuple(jobs), dependent_jobs, len(lines))
 
 
-def _job(line: str) -> Job | None:
-    """The job of a line, or None where its name is none that a launch gives to its workers."""
+def _parse_job(line: str) -> Job | None:
+    """The job of a line of squeue, None if it is no worker's."""
     job_id, state, elapsed, end, node, reason, name = line.split("|", 6)
     match = re.fullmatch(r"study\.(\w+)\.(\d+)", name.strip())
     if match is None:
@@ -138,33 +136,32 @@ def _job(line: str) -> Job | None:
     return Job(job_id, match[1], index, state, reason, node, began=elapsed != "0:00", end=float(end) if end.isdigit() else None)
 
 
-def _follower(line: str) -> str | None:
-    """The name of a line's job if it follows a launch's workers and has not ended."""
+def _parse_dependent_job(line: str) -> str | None:
+    """The name of a line's job if it is a dependent job and alive."""
     _, state, *_, name = line.split("|", 6)
     return name.strip() if state not in ENDED and re.fullmatch(r"study\.\w+\.(final|report)", name.strip()) else None
 
 
-def cancel(jobs: Collection[Job], *, only_queued: bool = False) -> None:
-    """scancel of exactly these; with `only_queued` none that has started in the meantime."""
+def cancel_jobs(jobs: Collection[Job], *, only_queued: bool = False) -> None:
+    """Cancel exactly these jobs; with `only_queued`, none that has started in the meantime."""
     ids = [job.id for job in jobs]
     for first in range(0, len(ids), IDS_PER_CALL):
-        asked("scancel", "--quiet", *(["--state=PENDING"] if only_queued else []), *ids[first : first + IDS_PER_CALL])
+        _run("scancel", "--quiet", *(["--state=PENDING"] if only_queued else []), *ids[first : first + IDS_PER_CALL])
 
 
-def cancel_named(names: Sequence[str]) -> None:
-    """scancel by job name; names that no job has are passed over."""
+def cancel_jobs_named(names: Sequence[str]) -> None:
     for name in names:
-        asked("scancel", "--quiet", f"--name={name}")
+        _run("scancel", "--quiet", f"--name={name}")
 
 
-def asked(*command: str, so: str = "") -> str:
-    """The answer of one of Slurm's commands; a UserError with its own words where it fails, and what follows from that."""
+def _run(*command: str, consequence: str = "") -> str:
+    """The output of a Slurm command. Raises UserError, with Slurm's own message and its consequence, if it fails."""
     try:
-        with outside_of_jobs():
-            answer = subprocess.run(command, capture_output=True, text=True, timeout=ASK_TIMEOUT_S, check=False)
-        told = "" if answer.returncode == 0 else answer.stderr.strip() or f"exit status {answer.returncode}"
+        with clean_slurm_environment():
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
+        message = "" if answer.returncode == 0 else answer.stderr.strip() or f"exit status {answer.returncode}"
     except (OSError, subprocess.TimeoutExpired) as error:
-        told = str(error)
-    if told:
-        raise UserError(Problem(", ".join(part for part in (f"{command[0]} failed", so) if part) + f": {told}"))
+        message = str(error)
+    if message:
+        raise UserError(Problem(", ".join(part for part in (f"{command[0]} failed", consequence) if part) + f": {message}"))
     return answer.stdout

@@ -1,7 +1,4 @@
-"""Jobs that follow the workers' jobs: the final stage of a tuned sweep, and the report.
-
-Each waits in Slurm's queue until all that it follows has ended, however it ended, then runs one command with the launched code.
-"""
+"""Jobs that start when the workers' jobs have ended: the final stage of a tuned sweep, and the report."""
 
 from __future__ import annotations
 
@@ -15,82 +12,69 @@ from submitit.core.utils import CommandFunction, FailedJobError
 
 from study.config.sweep import Sweep
 from study.errors import Problem, UserError
-from study.launcher.environment import outside_of_jobs
-from study.launcher.slurm.client import Following, follower_name
+from study.launcher.environment import clean_slurm_environment
+from study.launcher.slurm.client import Purpose, dependent_job_name
 from study.launcher.slurm.job_arrays import code_lines
 from study.launcher.slurm.profile import Profile
 from study.records.ledger import Launch
 from study.records.sweep_folder import SweepFolder, write_whole
 
-NEEDS = {"time": 30, "cpus-per-task": 2, "mem": "4G"}
+RESOURCES = {"time": 30, "cpus-per-task": 2, "mem": "4G"}
 
 
 @dataclass(frozen=True)
-class Follower:
-    """What is run, as words after `python`, and what for."""
+class DependentJob:
+    """The words of its command after `python`, and its purpose."""
 
-    following: Following
+    purpose: Purpose
     words: tuple[str, ...]
 
 
-def reporting(folder: SweepFolder) -> Follower:
-    """The report of whatever is recorded by then."""
-    return Follower("report", ("-m", "study.report", str(folder.path)))
+def make_report_job(folder: SweepFolder) -> DependentJob:
+    return DependentJob("report", ("-m", "study.report", str(folder.path)))
 
 
-def final_stage(folder: SweepFolder, launch: Launch, sweep: Sweep, profile: Profile, *, workers: int, report: bool) -> Follower:
-    """The launch of a tuned sweep's final runs, with the sweep and the profile as they are now: both are copied."""
+def make_final_stage_job(
+    folder: SweepFolder, launch: Launch, sweep: Sweep, profile: Profile, *, workers: int, report: bool
+) -> DependentJob:
+    """The launch of a tuned sweep's final runs. Sweep and profile are copied, so that later edits don't change it."""
     place = folder.launches / launch.id / "jobs"
-    copied, asked = place / f"{sweep.name}.yaml", place / "profile.yaml"
-    write_whole(copied, sweep.text)
-    write_whole(asked, json.dumps(profile.model_dump(mode="json", exclude_defaults=True)))
-    words = [
-        "-m",
-        "study.launch",
-        str(copied),
-        *sweep.overrides,
-        "--runs",
-        str(folder.path.parent),
-        "--cluster",
-        "slurm",
-        "--profile",
-        str(asked),
-        "--workers",
-        str(workers),
-        "--after-trials",
-        *(["--report"] if report else []),
-    ]
-    return Follower("final", tuple(words))
+    sweep_copy, profile_copy = place / f"{sweep.name}.yaml", place / "profile.yaml"
+    write_whole(sweep_copy, sweep.text)
+    write_whole(profile_copy, json.dumps(profile.model_dump(mode="json", exclude_defaults=True)))
+    options = f"--cluster slurm --workers {workers} --after-trials" + (" --report" if report else "")
+    paths = ["--runs", str(folder.path.parent), "--profile", str(profile_copy)]
+    return DependentJob("final", ("-m", "study.launch", str(sweep_copy), *sweep.overrides, *paths, *options.split()))
 
 
-def submit_follower(folder: SweepFolder, launch: Launch, profile: Profile, follower: Follower, *, after: Sequence[str]) -> str:
-    """Puts it into the queue behind the jobs `after`; returns its job id."""
-    path = folder.launches / launch.id / "jobs" / f"{follower.following}.sh"
-    write_whole(path, follower_script(folder, launch, profile, follower, after=after))
+def submit_dependent_job(
+    folder: SweepFolder, launch: Launch, profile: Profile, job: DependentJob, *, after: Sequence[str]
+) -> str:
+    """Submit a job that waits until the jobs `after` have ended, however they end; returns its id."""
+    path = folder.launches / launch.id / "jobs" / f"{job.purpose}.sh"
+    write_whole(path, _make_script(folder, launch, profile, job, after=after))
     try:
-        with outside_of_jobs():
+        with clean_slurm_environment():
             answer = CommandFunction(["sbatch", "--parsable", str(path)], verbose=False)()
     except FailedJobError as error:
-        told = f"Slurm refused the job of the {follower.following}:\n{error}\n--- the script ---\n{path.read_text()}"
-        raise UserError(Problem(told)) from None
+        rule = f"Slurm rejected the job of the {job.purpose}:\n{error}\n--- the script ---\n{path.read_text()}"
+        raise UserError(Problem(rule)) from None
     return str(answer).strip().partition(";")[0]
 
 
-def follower_script(folder: SweepFolder, launch: Launch, profile: Profile, follower: Follower, *, after: Sequence[str]) -> str:
-    """Its sbatch script: one node without a GPU, the launched code."""
-    own = {"partition": profile.partition, "account": profile.account, "qos": profile.qos, **NEEDS}
-    log = (folder.launches / launch.id / "jobs" / f"{follower.following}.log").resolve()
+def _make_script(folder: SweepFolder, launch: Launch, profile: Profile, job: DependentJob, *, after: Sequence[str]) -> str:
+    own = {"partition": profile.partition, "account": profile.account, "qos": profile.qos, **RESOURCES}
     options = {
         **{name: value for name, value in own.items() if value is not None},
         **profile.report,
-        "job-name": follower_name(launch.id, follower.following),
+        "job-name": dependent_job_name(launch.id, job.purpose),
         "dependency": f"afterany:{':'.join(after)}",
-        "output": log,
+        "output": (folder.launches / launch.id / "jobs" / f"{job.purpose}.log").resolve(),
         "open-mode": "append",
     }
     lines = [
         f"#SBATCH --{name}" if value is True else f"#SBATCH --{name}={shlex.quote(str(value))}"
         for name, value in sorted(options.items())
     ]
-    command = shlex.join([sys.executable, *follower.words])
+    command = shlex.join([sys.executable, *job.words])
     return "\n".join(["#!/bin/bash", "", *lines, "", *profile.setup, *code_lines(folder, launch), command, ""])

@@ -1,7 +1,6 @@
-"""A cluster profile says what to ask Slurm for; one YAML file per cluster, every key known and checked.
+"""A cluster profile: the resources that each job requests from Slurm, one YAML file per cluster.
 
-Keys follow sbatch's options. What isn't among them goes into `sbatch:` under sbatch's own names; those of the same name
-go before it.
+Keys are named after sbatch's options. `sbatch:` holds any other option under sbatch's own name.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from study.errors import Problem, UserError
 TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d\d){0,2})")
 
 
-def minutes(value: object) -> object:
-    """Slurm's formats as whole minutes, rounded up: `90`, `mm:ss`, `hh:mm:ss`, `d-hh`, `d-hh:mm` and `d-hh:mm:ss`."""
+def parse_minutes(value: object) -> object:
+    """Minutes, rounded up, from Slurm's formats: `90`, `mm:ss`, `hh:mm:ss`, `d-hh`, `d-hh:mm` and `d-hh:mm:ss`."""
     match = TIME.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         return value
@@ -36,62 +35,62 @@ def minutes(value: object) -> object:
 SbatchOptions = dict[str, str | int | Literal[True]]
 """Options of sbatch by their long names; `true` for those that take no value."""
 
-OWNED = {"array", "dependency", "error", "job-name", "ntasks", "open-mode", "output", "signal"}
-"""What the harness sets itself: by their names its jobs are found again."""
+RESERVED = {"array", "dependency", "error", "job-name", "ntasks", "open-mode", "output", "signal"}
+"""Options that the launcher sets itself, to find its jobs again."""
 
 
 class Profile(Options):
-    """What each job asks for, and how many jobs there are."""
+    """The resources of each job, and the number of workers."""
 
-    workers: int = Field(8, ge=1)  # processes that train; --workers on the command line goes before it
-    workers_per_gpu: int = Field(1, ge=1, le=16)  # workers in one job, which share its GPU
+    workers: int = Field(8, ge=1)  # processes that train; overridden by --workers
+    workers_per_gpu: int = Field(1, ge=1, le=16)  # workers in one job that share its GPU
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
     exclude: str | None = None  # nodes
-    time: Annotated[int, BeforeValidator(minutes)] = Field(240, ge=1)  # minutes, or any of Slurm's formats
+    time: Annotated[int, BeforeValidator(parse_minutes)] = Field(240, ge=1)  # minutes, or any of Slurm's formats
     gpus_per_node: int = Field(1, ge=0, le=16)
-    nodes: int = Field(1, ge=1)  # of a job that trains one run by several ranks (train.distributed: ddp)
+    nodes: int = Field(1, ge=1)  # of a job that trains one run on several ranks (train.distributed: ddp)
     cpus_per_task: int = Field(4, ge=1)  # of each worker, and its threads
     mem_gb: float | None = Field(16, gt=0)  # of the job on each of its nodes
     array_parallelism: int = Field(256, ge=1)  # jobs of one launch that run at the same time
-    requeue: bool = True  # back into the queue after preemption, time limit and dead nodes
-    signal_delay_s: int = Field(90, ge=1)  # seconds before the time limit at which a worker is told to save
+    requeue: bool = True  # after preemption, time limits and node failures
+    signal_delay_s: int = Field(90, ge=1)  # seconds before the time limit at which a worker saves
     setup: tuple[str, ...] = ()  # shell lines before the worker: modules, environments
     sbatch: SbatchOptions = {}  # further options of the workers' jobs
-    report: SbatchOptions = {}  # options of the jobs that follow the workers, e.g. a partition without GPUs
+    report: SbatchOptions = {}  # further options of the dependent jobs, e.g. a partition without GPUs
 
     @property
     def ranks_per_node(self) -> int:
-        """One rank for each GPU; without GPUs one for each node, whose threads share its CPUs."""
+        """One rank for each GPU; without GPUs, one for each node."""
         return max(1, self.gpus_per_node)
 
     @property
     def ranks(self) -> int:
-        """The processes that train a run together whose sweep asks for `train.distributed: ddp`."""
+        """The processes that train one run together with `train.distributed: ddp`."""
         return self.nodes * self.ranks_per_node
 
     @field_validator("sbatch", "report")
     @classmethod
-    def _leaves_our_options_alone(cls, options: SbatchOptions) -> SbatchOptions:
-        taken = sorted(OWNED & {name.replace("_", "-") for name in options})
+    def _check_reserved_options(cls, options: SbatchOptions) -> SbatchOptions:
+        taken = sorted(RESERVED & {name.replace("_", "-") for name in options})
         if taken:
-            raise ValueError(f"{', '.join(taken)}: the harness sets these itself, to find its jobs again")
+            raise ValueError(f"{', '.join(taken)}: the launcher sets these itself, to find its jobs again")
         return options
 
     @model_validator(mode="after")
-    def _a_job_trains_before_it_is_told_to_save(self) -> Profile:
+    def _check_signal_delay(self) -> Profile:
         if self.signal_delay_s * 2 > self.time * 60:
             raise ValueError(
-                f"signal_delay_s must be at most half of time ({self.time} min): a job would be told to save "
-                "and requeue before it has trained"
+                f"signal_delay_s must be at most half of time ({self.time} min): a job would save and requeue before it has "
+                "trained"
             )
         return self
 
 
 def read_profile(path: Path, overrides: Sequence[str] = ()) -> Profile:
-    """The profile of a file with `key=value` overrides, or a UserError that names every mistake."""
+    """The profile of a file with `key=value` overrides. Raises UserError with all mistakes."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,156 @@
+"""A launch on this machine: one worker process per GPU or CPU core, each with its share, restarted after crashes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from rich.console import Console
+from submitit import LocalExecutor, LocalJob
+
+from study.launcher.assignment import assign_runs, draft_launch, find_remaining
+from study.launcher.environment import process_environment
+from study.launcher.liveness import check_liveness
+from study.launcher.progress_view import LaunchView
+from study.launcher.run_filter import RunFilter
+from study.planning.sweep_plan import Plan
+from study.records.journal import read_journals
+from study.records.ledger import Launch
+from study.records.locks import launcher_lock, sweep_lock
+from study.records.sweep_folder import SweepFolder
+from study.worker.task import Task
+
+TIME_LIMIT_MIN = 525_600  # submitit's local jobs need one: a year
+POLL_S = 0.25
+MAX_FAILED_STARTS = 2  # in a row, of a worker that crashes before it begins a run: it would crash again
+
+
+def launch_locally(plan: Plan, folder: SweepFolder, *, run_filter: RunFilter, workers: int | None, console: Console) -> int:
+    """Train the remaining runs and wait for them; the exit status. `workers` overrides one per GPU or CPU core."""
+    with sweep_lock(folder):
+        remaining = find_remaining(plan, folder, liveness=check_liveness(folder), run_filter=run_filter)
+        console.print(f"{plan.sweep.name}: {remaining.summary()}")
+        if not remaining.runs:
+            console.print("Nothing is left to start.")
+            return 0
+        machine = plan_machine(plan.sweep.device, runs=len(remaining.runs), workers=workers)
+        draft = draft_launch(plan, folder, cluster="local", workers=machine.workers)
+        launcher_lock(folder, draft.id).acquire()
+        launch = assign_runs(draft, plan, folder, runs=remaining.runs)
+    size = f"{launch.tasks} worker{'s'[: launch.tasks != 1]}, {machine.threads} thread{'s'[: machine.threads != 1]} each"
+    console.print(f"launch {launch.id}: {size}{', one GPU each' if machine.gpus else ''}")
+    with LaunchView(folder, {launch.id}, frozenset(planned.run_id for planned in remaining.runs), console) as view:
+        failures = LocalWorkers(folder, launch, machine).run(view.update)
+    for failure in failures:
+        console.print(f"worker failed: {failure}")
+    return 1 if failures else 0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How workers share this machine."""
+
+    workers: int
+    threads: int  # per worker
+    gpus: tuple[int, ...]
+
+
+def plan_machine(device: str, *, runs: int, workers: int | None) -> Machine:
+    """One worker per GPU or CPU core unless `workers` is given; threads share the cores evenly."""
+    cores = len(os.sched_getaffinity(0))
+    gpus = () if device == "cpu" or not torch.cuda.is_available() else tuple(range(torch.cuda.device_count()))
+    chosen = min(workers or len(gpus) or cores, runs)
+    return Machine(workers=chosen, threads=max(1, cores // chosen), gpus=gpus)
+
+
+@dataclass
+class LocalWorkers:
+    """The worker processes of a local launch.
+
+    submitit's local executor starts everything at once, so there are exactly as many workers as may run at the same time.
+    """
+
+    folder: SweepFolder
+    launch: Launch
+    machine: Machine
+    _jobs: dict[int, tuple[LocalJob[str], int]] = field(default_factory=dict)  # by task, with the restart count
+
+    def run(self, update: Callable[[], None]) -> list[str]:
+        """Train all shares, calling `update` between polls; returns why workers failed, empty if none did."""
+        failures: list[str] = []
+        try:
+            for task in range(self.launch.tasks):
+                self._start(task, restart=0)
+            while self._jobs:
+                time.sleep(POLL_S)
+                update()
+                failures += self._handle_ended()
+        except KeyboardInterrupt:  # reaches this process alone: let the workers save their states
+            for job, _ in self._jobs.values():
+                if job._process is not None:
+                    job._process.send_signal(signal.SIGTERM)
+            for job, _ in self._jobs.values():
+                if job._process is not None:
+                    job._process.wait()
+            raise
+        finally:
+            update()
+        return failures
+
+    def _handle_ended(self) -> list[str]:
+        """Restart crashed workers; returns why others failed for good."""
+        failures = []
+        for task, (job, restart) in list(self._jobs.items()):
+            if not job.done():
+                continue
+            del self._jobs[task]
+            entries = read_journals(self.folder, workers={(self.launch.id, task)})
+            last = [entry for entry in entries if entry.writer.restart == restart]
+            begun = max((entry.writer.restart for entry in entries if entry.event == "begin"), default=-1)
+            if last and last[-1].event == "exit":
+                continue
+            if last and last[-1].event == "refused":
+                failures.append(f"worker {task}: {last[-1].reason}")
+            elif restart - begun >= MAX_FAILED_STARTS:
+                failures.append(f"worker {task} failed during start-up; see {job.paths.stderr}")
+            else:
+                self._start(task, restart=restart + 1)
+        return failures
+
+    def _start(self, task: int, *, restart: int) -> None:
+        executor = LocalExecutor(self.folder.launches / self.launch.id / "jobs")
+        gpus = self.machine.gpus[task % len(self.machine.gpus) :][:1] if self.machine.gpus else ()
+        executor.update_parameters(timeout_min=TIME_LIMIT_MIN, visible_gpus=gpus, gpus_per_node=len(gpus))
+        payload = Task(str(self.folder.path.resolve()), self.launch.id, task, restart, self.machine.threads)
+        with process_environment(self._environment()), block_interrupts():
+            job = executor.submit(payload)
+            assert isinstance(job, LocalJob)
+            self._jobs[task] = (job, restart)
+
+    def _environment(self) -> Mapping[str, str]:
+        code = str((self.folder.code / self.launch.code).resolve())  # first on the path, whatever the working directory holds
+        return {"PYTHONPATH": code, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": str(self.machine.threads)}
+
+
+@contextlib.contextmanager
+def block_interrupts() -> Iterator[None]:
+    """Processes started inside ignore Ctrl-C, which a terminal sends to the whole group: submitit would kill its task.
+
+    This process receives an interrupt that comes meanwhile when it leaves. Children inherit the signal mask; the handler is
+    for this process's other threads, which the mask doesn't cover.
+    """
+    received: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    if received:
+        raise KeyboardInterrupt

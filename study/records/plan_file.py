@@ -1,0 +1,109 @@
+"""The plan of a launch on disk, `plans/<digest>.json`: what the sweep asks, and every planned run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from study.errors import Problem, UserError
+from study.records.record import RunOptions, Stage
+from study.records.sweep_folder import LAUNCH_HINT, SweepFolder, read_json
+
+
+class NotLaunched(UserError):
+    """The sweep has no plan yet, since nothing has been launched."""
+
+
+@dataclass(frozen=True)
+class PlannedEntry:
+    """A planned run as JSON values. In `run`, the resolved options, those that tuning has yet to select are None."""
+
+    run_id: str
+    run: Mapping[str, Any]
+    cost: Mapping[str, int]
+    match: Mapping[str, Any]
+    stage: Stage = "final"
+    cell: str | None = None  # in a tuned sweep, what a final run shares with its trials
+    trials: int | None = None  # in a tuned sweep, how many trials the cell has
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> PlannedEntry:
+        """Read an entry of any version: plans written before there were trials lack the last three keys."""
+        names = ("run_id", "run", "cost", "match", "stage", "cell", "trials")
+        return PlannedEntry(**{name: document[name] for name in names if name in document})
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @property
+    def options(self) -> RunOptions:
+        return RunOptions.from_json(self.run)
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """What a sweep asks and varies, as its newest launch planned it; seeds and planned runs are those of final runs."""
+
+    name: str
+    question: str
+    expected: str
+    factors: Mapping[str, list[Any]]
+    seeds: tuple[int, ...]
+    match: Mapping[str, Any]
+    planned_runs: int
+    sweep_yaml: str
+    overrides: tuple[str, ...]
+    recipe: str | None = None
+    tuned: Mapping[str, list[Any]] = field(default_factory=dict)  # levels of the options that trials selected
+    trials_per_cell: int = 0
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """A plan as its file holds it. `pending` are final runs whose tuned options have yet to be selected."""
+
+    facts: StudyFacts
+    runs: tuple[PlannedEntry, ...]
+    pending: tuple[PlannedEntry, ...]
+
+    @property
+    def run_ids(self) -> list[str]:
+        return [entry.run_id for entry in self.runs]
+
+    def of_stage(self, stage: Stage) -> list[PlannedEntry]:
+        """The planned runs of a stage, pending ones included."""
+        return [entry for entry in (*self.runs, *self.pending) if entry.stage == stage]
+
+
+def load_plan(folder: SweepFolder) -> PlanFile:
+    """The plan of a sweep's newest launch. Raises NotLaunched if there is none."""
+    launches = folder.launch_ids()
+    if not launches:
+        raise NotLaunched(Problem("nothing has been launched here yet", place=str(folder.path)))
+    launch = read_json(folder.launches / launches[-1] / "launch.json", hint=LAUNCH_HINT)
+    return read_plan(folder.plans / f"{launch.get('plan')}.json", hint="restore it, or run the newest launch again")
+
+
+def read_plan(path: Path, *, hint: str) -> PlanFile:
+    document = read_json(path, hint=hint)
+    study = document["study"]
+    tuning = study.get("tuning") or {"axes": {}, "trials_per_cell": 0}
+    runs = tuple(map(PlannedEntry.from_json, document["runs"]))
+    pending = tuple(map(PlannedEntry.from_json, document.get("pending", ())))
+    facts = StudyFacts(
+        name=study["name"],
+        question=study["question"],
+        expected=study["expected"],
+        factors=study["factors"],
+        seeds=tuple(study["seeds"]),
+        match=study["match"],
+        planned_runs=sum(entry.stage == "final" for entry in (*runs, *pending)),
+        sweep_yaml=study["sweep_yaml"],
+        overrides=tuple(study["overrides"]),
+        recipe=study.get("recipe"),
+        tuned={key.rpartition(".")[2]: levels for key, levels in tuning["axes"].items()},
+        trials_per_cell=tuning["trials_per_cell"],
+    )
+    return PlanFile(facts, runs, pending)
