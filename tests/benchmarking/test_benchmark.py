@@ -18,6 +18,7 @@ from study.config.sweep_file import read_sweep
 from study.config.variant import Variant
 from study.cpu_kernels.freed_memory import keep_freed_memory
 from study.errors import UserError
+from study.launcher.assignment import assign_runs, draft_launch
 from study.planning.runtime_estimate import OVERHEAD_MACS, estimate_costs, estimate_runtime
 from study.planning.sweep_plan import Plan, make_plan
 from study.records import load_table
