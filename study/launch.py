@@ -91,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     profile = _choose_profile(arguments, console)
     command = _Command(arguments, sweep_folder(arguments, sweep.name), run_filter, profile, console)
     plan = command.make_plan(sweep)
-    verify_costs((planned.run.model for planned in plan.runs), cache=cost_cache(arguments))
     if not arguments.dry_run:
+        verify_costs((planned.run.model for planned in plan.runs), cache=cost_cache(arguments))
         command.fit_baselines(plan)
         if arguments.after_trials:
             await_trials(plan, command.folder, console)
