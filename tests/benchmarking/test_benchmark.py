@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,11 +29,12 @@ from study.records.benchmark_file import (
     benchmark_columns,
     newest_benchmark,
     read_benchmark,
-    spread,
 )
 from study.records.ledger import MeasuredVariant, read_share
 from study.records.record import RunOptions
 from study.records.sweep_folder import SweepFolder, write_new, write_whole
+from study.training.augmentation import Target
+from study.training.batches import TrainingBatches
 from study.training.device import DeviceChoice
 
 SWEEP = """\
@@ -116,7 +116,10 @@ def test_every_architecture_is_measured_in_every_round(plan, capsys):
         assert speed.batch_size == 16 and speed.precision == "fp32"
         assert speed.peak_memory_mib is None or speed.peak_memory_mib > 0
     assert len(found.inputs) == 1
-    assert all(speed.label in capsys.readouterr().out for speed in found.architectures[:1])
+    printed = capsys.readouterr().out
+    for speed in found.architectures:
+        assert len([line for line in printed.splitlines() if line.startswith(f"{speed.label} ")]) == 1
+        assert f"{speed.train_images_per_second:,.0f}" in printed and f"{speed.inference_images_per_second:,.0f}" in printed
 
 
 def test_rounds_go_over_all_architectures_in_turn(plan, monkeypatch):
@@ -306,9 +309,26 @@ def test_a_device_that_is_meant_and_missing_is_refused(plan, monkeypatch, capsys
     assert not Path("runs").exists()
 
 
-def test_augmentation_is_timed_by_what_it_does(plan):
-    """The input's speed counts the images of whole batches that a real epoch yields."""
-    found = speeds.time_input(plan.runs[0].run, device=DeviceChoice("cpu"))
-    assert found > 0
-    assert json.dumps(found)
-    assert spread((found, found)) == 0
+def test_the_input_speed_counts_the_augmented_images_of_an_epoch(plan, monkeypatch):
+    """An epoch of 32 images has one whole batch of 24: these are counted, fed through the run's own augmentation."""
+    run = speeds.with_batch_size(plan.runs[0].run, 24)
+    run = replace(run, augment=run.augment.model_copy(update={"mixup": 0.4}))
+    fed: list[tuple[torch.Tensor, Target]] = []
+
+    class Recorded(TrainingBatches):
+        def epoch(self, epoch, *, first=0):
+            for batch in super().epoch(epoch, first=first):
+                fed.append(batch)
+                yield batch
+
+    def take_two_seconds(work, device):
+        work()
+        return 2.0
+
+    monkeypatch.setattr(speeds, "INPUT_PIXELS", 32 * 8 * 8)
+    monkeypatch.setattr(speeds, "TrainingBatches", Recorded)
+    monkeypatch.setattr(speeds, "timed", take_two_seconds)
+    assert speeds.time_input(run, device=DeviceChoice("cpu")) == 24 / 2.0
+    ((images, target),) = fed
+    assert images.shape == (24, 1, 8, 8) and images.dtype == torch.float32
+    assert target.partners is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import zipfile
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -86,8 +87,19 @@ def test_the_usual_loop_counts_what_it_saw():
     assert 0 < loss < 20 and 0 <= hits <= 6
 
 
-def test_a_toy_benchmark_prints_targets_limits_and_shares(tmp_path, capsys):
-    """One round over one toy model, in processes: a table, a summary, and JSON with every turn."""
+@contextmanager
+def in_this_process(prepared, *, threads):
+    """Stands for `elsewhere`, without the seconds that each process takes to import torch."""
+    yield {name: Here(prepare) for name, prepare in prepared.items()}
+
+
+@pytest.mark.parametrize("separate", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["here", "in processes"])
+def test_a_toy_benchmark_prints_targets_limits_and_shares(tmp_path, monkeypatch, capsys, separate):
+    """One round over one toy model: a table, a summary, and JSON with every turn."""
+    if not separate:
+        monkeypatch.setattr(cpu, "elsewhere", in_this_process)
+        monkeypatch.setattr(limits, "SIDE", {"cpu": 64})
+        monkeypatch.setattr(limits, "COPIED", {"cpu": 2**16})
     out = tmp_path / "found.json"
     assert cpu.main(["toy_convmixer", "--batch-size", "4", "--rounds", "1", "--threads", "1", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
