@@ -89,15 +89,15 @@ def test_the_usual_loop_counts_what_it_saw():
 
 @contextmanager
 def in_this_process(prepared, *, threads):
-    """Stands for `elsewhere`, without the seconds that each process takes to import torch."""
-    yield {name: Here(prepare) for name, prepare in prepared.items()}
+    """Stands for `start_processes`, without the seconds that each process takes to import torch."""
+    yield {name: LocalContestant(prepare) for name, prepare in prepared.items()}
 
 
 @pytest.mark.parametrize("separate", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["here", "in processes"])
 def test_a_toy_benchmark_prints_targets_limits_and_shares(tmp_path, monkeypatch, capsys, separate):
     """One round over one toy model: a table, a summary, and JSON with every turn."""
     if not separate:
-        monkeypatch.setattr(cpu, "elsewhere", in_this_process)
+        monkeypatch.setattr(cpu, "start_processes", in_this_process)
         monkeypatch.setattr(limits, "SIDE", {"cpu": 64})
         monkeypatch.setattr(limits, "COPIED", {"cpu": 2**16})
     out = tmp_path / "found.json"
