@@ -1,4 +1,4 @@
-"""Commands typed wrong end with status 2 and one screen that helps; typed right they do what their first line says."""
+"""Wrong commands end with status 2 and one screen that helps; right ones do what the first line of their help says."""
 
 from __future__ import annotations
 

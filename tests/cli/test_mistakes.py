@@ -135,7 +135,7 @@ def test_what_the_budget_solves_is_said_to_be_solved(tmp_path, given):
 
 
 def test_a_default_that_does_not_fit_is_said_to_be_one(tmp_path):
-    """Nobody wrote a 5, so nobody can look for it."""
+    """The value 5 is not in the file, so a user could not find it there."""
     path = tmp_path / "sweep.yaml"
     path.write_text(SWEEP.replace("backbones:\n  convmixer: {model: {kernel_size: 3}}\n", ""), encoding="utf-8")
     with pytest.raises(UserError, match=r"kernel_size must not exceed .* 5 is the default"):

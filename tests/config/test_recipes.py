@@ -1,4 +1,4 @@
-"""A recipe is a layer of published values: below the file, above the defaults, and told by its name."""
+"""A recipe is a layer of published values: below the file, above the defaults, and identified by its name."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_recipe_resolves_to_the_published_values(tmp_path, name):
     assert (run.train, run.augment) == PUBLISHED[name]
 
 
-def test_the_layers_lie_in_order(tmp_path):
+def test_layers_override_in_order(tmp_path):
     """Default < recipe < the file's section < the backbone's own < an axis; and a recipe's option may be an axis."""
     text = SWEEP.replace("backbone: convmixer\n", "train: {lr: 1e-2, epochs: 30, weight_decay: 0.1}\n")
     text += "backbones: {convmixer: {train: {epochs: 40}}}\naxes: {backbone: [convmixer], train.batch_size: [64]}\n"
@@ -127,12 +127,12 @@ def test_a_recipe_is_its_values_and_not_its_name(tmp_path):
     """The same values written out are the same run."""
     train = "{epochs: 25, batch_size: 512, lr: 0.05, schedule: one_cycle, weight_decay: 0.005, decay: all, precision: fp16}"
     augment = "{flip: true, randaugment_n: 2, randaugment_m: 12}"
-    spelt = SWEEP.replace("recipe: convmixer_cifar10_25", f"train: {train}\naugment: {augment}")
-    assert planned_run(tmp_path, SWEEP).run_id == planned_run(tmp_path, spelt).run_id
+    spelled = SWEEP.replace("recipe: convmixer_cifar10_25", f"train: {train}\naugment: {augment}")
+    assert planned_run(tmp_path, SWEEP).run_id == planned_run(tmp_path, spelled).run_id
 
 
 def test_mistakes_name_the_recipe(tmp_path):
-    """An unknown name tells the nearest; a value of the recipe that breaks a rule is told as the recipe's."""
+    """An unknown name gets a suggestion; a value of the recipe that breaks a rule is reported as the recipe's."""
     screen = mistakes(tmp_path, SWEEP.replace("cifar10_25", "cifar_25"))
     assert "sweep.yaml:2: recipe: no recipe of this name" in screen
     assert "did you mean 'convmixer_cifar10_25'?" in screen

@@ -75,7 +75,7 @@ def test_an_option_added_later_leaves_old_identities_alone():
 
 
 def test_the_label_is_readable_and_safe():
-    """Backbone, patch size, width and seed stand in front; no character that a file system minds."""
+    """It begins with backbone, patch size, width and seed, and is safe as a file name."""
     assert a_run().run_id.startswith("vit-p2-d32-s0-")
     assert a_run().run_id.replace("-", "").isalnum()
 

@@ -1,4 +1,4 @@
-"""A sweep is read strictly: every mistake is told with its place, and none is passed over."""
+"""A sweep is read strictly: every mistake is reported with its place."""
 
 from __future__ import annotations
 
@@ -61,21 +61,21 @@ def test_values_arrive_with_their_places(tmp_path):
 def test_a_mistake_names_line_and_key(tmp_path, broken, line, key, suggestion):
     """Unknown keys, wrong choices, repeated seeds or levels: file, line, key, and the nearest valid one."""
     found = problems(tmp_path, broken)
-    told = [p for p in found if p.key == key]
-    assert told, [str(p) for p in found]
-    assert told[0].place.endswith(f"sweep.yaml:{line}")
+    matching = [p for p in found if p.key == key]
+    assert matching, [str(p) for p in found]
+    assert matching[0].place.endswith(f"sweep.yaml:{line}")
     if suggestion:
-        assert f"did you mean {suggestion!r}" in str(told[0])
+        assert f"did you mean {suggestion!r}" in str(matching[0])
 
 
-def test_all_mistakes_are_told_at_once(tmp_path):
-    """Two wrong keys are two problems of one reading; that the right ones are missing follows, and is not told."""
+def test_all_mistakes_of_form_are_reported_at_once(tmp_path):
+    """Two wrong keys are two problems of one reading; that the right ones are missing is a consequence, and not reported."""
     found = problems(tmp_path, GOOD.replace("seeds:", "seedz:").replace("question", "qestion"), "epochs=3", "lr")
     assert {problem.key or problem.value for problem in found} == {"qestion", "seedz", "epochs", "lr"}
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("a: [1, 2", "not valid YAML"),
         ("a: 1\na: 2", "duplicate key"),
@@ -85,9 +85,9 @@ def test_all_mistakes_are_told_at_once(tmp_path):
         ("a: 2001-12-14", "only numbers"),
     ],
 )
-def test_broken_yaml_is_told_without_a_traceback(tmp_path, text, told):
+def test_broken_yaml_is_reported_without_a_traceback(tmp_path, text, message):
     """Torn brackets, duplicate keys, lists at the top, tabs and dates are problems, not exceptions of a library."""
-    assert told in str(problems(tmp_path, text)[0])
+    assert message in str(problems(tmp_path, text)[0])
 
 
 def test_a_missing_file_names_the_sweeps_that_exist(tmp_path):
@@ -110,7 +110,7 @@ def test_overrides_are_part_of_the_document(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("epochs", "key=value"),
         ("epochs=3", "unknown key"),
@@ -122,10 +122,10 @@ def test_overrides_are_part_of_the_document(tmp_path):
         ("device=gpu", "valid: auto, cuda, cpu"),
     ],
 )
-def test_overrides_are_checked_as_strictly_as_the_file(tmp_path, override, told):
+def test_overrides_are_checked_as_strictly_as_the_file(tmp_path, override, message):
     """An override that the file would not be allowed to say is refused, and the word of the command line is named."""
     found = problems(tmp_path, GOOD, override)
-    assert told in str(found[0])
+    assert message in str(found[0])
     assert "command line" in found[0].place
 
 
@@ -152,7 +152,7 @@ def test_other_spellings_of_seeds_are_refused(tmp_path, spelling):
 
 
 def test_a_value_given_twice_is_refused(tmp_path):
-    """An axis that also stands in a section, or in two groups, has no one meaning."""
+    """An axis whose option is also set in a section, or in two groups, is ambiguous."""
     twice = GOOD.replace("model: {depth: 2}", "model: {depth: 2, patch_size: 1}")
     assert "given at" in str(problems(tmp_path, twice)[0])
     zipped = GOOD + "zip:\n  - {model.patch_size: [1, 2], train.lr: [1, 2]}\n"
@@ -177,7 +177,7 @@ def test_zipped_axes_of_unequal_length_are_refused(tmp_path):
     assert "same number of levels" in str(problems(tmp_path, text)[0])
 
 
-def test_a_backbones_own_settings_go_before_the_files(tmp_path):
+def test_a_backbones_own_settings_override_the_files(tmp_path):
     """Defaults < sections < the backbone's own < axes."""
     text = GOOD + "backbones:\n  vit: {train: {epochs: 9}}\n"
     sweep = read_sweep(write(tmp_path, text))
@@ -191,7 +191,7 @@ def test_a_shared_section_makes_no_two_options_alike() -> None:
     assert nearest("train.learning_rate", ["train.lr", "train.evaluate"]) is None
 
 
-def test_an_option_without_its_section_is_recognised(tmp_path: Path) -> None:
+def test_an_option_without_its_section_is_recognized(tmp_path: Path) -> None:
     """`lr=1e-3` on the command line is answered with `train.lr`."""
     file = tmp_path / "a.yaml"
     file.write_text("question: q\nbackbone: vit\ndata: {name: digits}\nseeds: [0]\n", encoding="utf-8")
@@ -206,8 +206,8 @@ def test_a_folder_in_place_of_a_file_is_answered_with_its_sweeps(tmp_path: Path)
         read_sweep(tmp_path)
 
 
-def test_a_misspelt_section_of_a_backbone_is_told(tmp_path):
-    """What no option can come from is a mistake, never passed over: the line and the valid sections are named."""
+def test_a_misspelt_section_of_a_backbone_is_reported(tmp_path):
+    """An unknown section is a mistake: the line and the valid sections are named."""
     found = problems(tmp_path, GOOD + "backbones:\n  vit:\n    trian: {epochs: 9}\n")
     assert "backbones.vit.trian" in found[0].key
     assert found[0].place.endswith("sweep.yaml:14")

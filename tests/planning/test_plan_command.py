@@ -98,21 +98,21 @@ def test_totals_are_those_of_what_would_be_built(capsys):
     """Runs, image passes and FLOPs: counted in the built modules by tracing, times epochs, images and three passes."""
     plan = planned()
     macs = sum(count_cost(build_backbone(run.run.model), image_size=8, in_channels=1).macs for run in plan.runs)
-    told = screen(capsys)
-    assert f"18 runs, 2 seeds, {18 * 3 * 1257:,} image passes" in told
-    assert f"{2 * 3 * macs * 3 * 1257 / 1e9:,.2f} GFLOPs" in told
-    assert "digits at 8 px (1,257 train, 180 val, 360 test); 3 epochs" in told
+    output = screen(capsys)
+    assert f"18 runs, 2 seeds, {18 * 3 * 1257:,} image passes" in output
+    assert f"{2 * 3 * macs * 3 * 1257 / 1e9:,.2f} GFLOPs" in output
+    assert "digits at 8 px (1,257 train, 180 val, 360 test); 3 epochs" in output
 
 
 def test_totals_have_the_unit_that_suits_them(capsys):
-    """No sweep has 0.00 of anything; one is not told as several."""
-    told = screen(capsys, "seeds=[0]", "backbone=vit", "model.dim=8", "train.epochs=1")
-    assert "1 run, 1 seed, 1,257 image passes" in told and "; 1 epoch;" in told and " 0.00 " not in told.splitlines()[-1]
+    """No total is rounded to 0.00, and one is singular."""
+    output = screen(capsys, "seeds=[0]", "backbone=vit", "model.dim=8", "train.epochs=1")
+    assert "1 run, 1 seed, 1,257 image passes" in output and "; 1 epoch;" in output and " 0.00 " not in output.splitlines()[-1]
     many = screen(capsys, "train.epochs=1000", "model.depth=10", "model.dim=[64,128]")
     assert "15.08 M image passes" in many and " TFLOPs" in many
 
 
-def test_varied_epochs_are_all_told(capsys):
+def test_varied_epochs_are_all_shown(capsys):
     """A sweep over schedule lengths names every length, not the first."""
     text = SWEEP.replace("train: {epochs: 3, ", "train: {").replace("seeds:", "  train.epochs: [2, 5]\nseeds:")
     Path("sweep.yaml").write_text(text, encoding="utf-8")
@@ -122,19 +122,19 @@ def test_varied_epochs_are_all_told(capsys):
 def test_a_long_plan_is_cut_and_shown_whole_on_request(capsys):
     """Of 70 widths 60 are shown, and how to see the rest; --all shows them."""
     widths = "model.dim=[" + ",".join(str(8 * n) for n in range(1, 71)) + "]"
-    told = screen(capsys, "backbone=mlp_mixer", widths)
-    assert "... and 10 more rows" in told and " 560 " not in told
+    output = screen(capsys, "backbone=mlp_mixer", widths)
+    assert "... and 10 more rows" in output and " 560 " not in output
     assert " 560 " in screen(capsys, "backbone=mlp_mixer", widths, "--all")
 
 
-def test_device_hours_are_told_once_measured(capsys):
+def test_device_hours_are_shown_once_measured(capsys):
     """Without a benchmark no hours; with one the sum over all runs, by hand: steps, augmentation, evaluation."""
     assert "device-hours" not in screen(capsys)
     write_whole(Path("runs/sweep/benchmarks/1.json"), made_up(planned(), seconds=STEPS).model_dump_json())
     training = 2 * sum(3 * 1257 * seconds / 32 for seconds in STEPS.values())
     rest = 18 * (3 * 1257 / 1000 + (3 * 180 + 360) / 1000)
-    told = screen(capsys)
-    assert f"about {(training + rest) / 3600:.2g} device-hours on abacus for all 9 architectures" in told
+    output = screen(capsys)
+    assert f"about {(training + rest) / 3600:.2g} device-hours on abacus for all 9 architectures" in output
 
 
 def test_hours_of_a_part_say_of_which(capsys):
@@ -146,20 +146,20 @@ def test_hours_of_a_part_say_of_which(capsys):
 
 def test_check_trains_every_architecture_for_one_step(capsys):
     """On the real digits, and nothing but the cache of verified costs is left behind."""
-    told = screen(capsys, "--check", "augment.mixup=0.2", "train.evaluate=ema", "train.warmup_epochs=2")
-    assert "checked: 9 runs take a training step and are evaluated on cpu" in told
-    assert "random images" not in told
+    output = screen(capsys, "--check", "augment.mixup=0.2", "train.evaluate=ema", "train.warmup_epochs=2")
+    assert "checked: 9 runs take a training step and are evaluated on cpu" in output
+    assert "random images" not in output
     assert {path.name for path in Path("runs").iterdir()} == {".costs"}
 
 
 def test_check_works_before_the_data_are_there(capsys):
     """CIFAR-10's shapes are known without a download: random images do, and it is said."""
-    told = screen(capsys, "--check", "data.name=cifar10", "model.dim=8", "model.patch_size=16")
-    assert "checked: 3 runs" in told and "on random images: cifar10 is not prepared" in told
+    output = screen(capsys, "--check", "data.name=cifar10", "model.dim=8", "model.patch_size=16")
+    assert "checked: 3 runs" in output and "on random images: cifar10 is not prepared" in output
 
 
 def test_check_names_every_architecture_that_fails(capsys, monkeypatch):
-    """Two backbones broken in training only, which no plan can see: all six of their architectures are told, status 2."""
+    """Two backbones broken in training only, which no plan can see: all six of their architectures are reported, status 2."""
 
     def refuse(module: nn.Module, inputs) -> None:
         if module.training:
@@ -174,11 +174,11 @@ def test_check_names_every_architecture_that_fails(capsys, monkeypatch):
             return model
 
         monkeypatch.setitem(backbones.BACKBONES, name, replace(entry, construct=broken))
-    told = screen(capsys, "--check", status=2)
+    output = screen(capsys, "--check", status=2)
     for dim in (8, 16, 24):
-        assert f"convmixer patch_size=4 dim={dim}: RuntimeError: no kernel for convmixer" in told
-        assert f"mlp_mixer patch_size=4 dim={dim}: RuntimeError: no kernel for mlp_mixer" in told
-    assert "vit" not in told
+        assert f"convmixer patch_size=4 dim={dim}: RuntimeError: no kernel for convmixer" in output
+        assert f"mlp_mixer patch_size=4 dim={dim}: RuntimeError: no kernel for mlp_mixer" in output
+    assert "vit" not in output
 
 
 def test_representatives_have_every_architecture_and_every_recipe():
@@ -240,7 +240,7 @@ def test_budgets_of_seconds_are_looked_up(of_seconds, capsys):
     assert "matched on training seconds per 1,000 images: 0.75" in screen(capsys)
 
 
-def test_where_the_benchmark_lies_is_no_part_of_a_runs_identity(of_seconds):
+def test_the_path_of_the_benchmark_is_no_part_of_a_runs_identity(of_seconds):
     """The same file under another name: the same runs."""
     Path("elsewhere.json").write_bytes(of_seconds.read_bytes())
     moved = planned("match.benchmark=elsewhere.json")
@@ -248,7 +248,7 @@ def test_where_the_benchmark_lies_is_no_part_of_a_runs_identity(of_seconds):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "output"),
     [
         (
             ["match.target=0.6"],
@@ -275,18 +275,18 @@ def test_where_the_benchmark_lies_is_no_part_of_a_runs_identity(of_seconds):
         (["model.dim=32"], ["the budget solves the width"]),
     ],
 )
-def test_mistakes_in_budgets_of_seconds_name_what_was_measured(of_seconds, capsys, overrides, told):
+def test_mistakes_in_budgets_of_seconds_name_what_was_measured(of_seconds, capsys, overrides, output):
     """Status 2 and one screen, with the nearest that was measured where nothing fits."""
     shown = screen(capsys, *overrides, status=2)
-    for words in told:
+    for words in output:
         assert words in shown
     assert len(shown.splitlines()) < 20
 
 
-@pytest.mark.parametrize(("by", "target", "told"), [("params", "1.5", "an integer"), ("seconds", "0.5", "benchmark names")])
-def test_targets_have_the_form_of_their_budget(capsys, by, target, told):
+@pytest.mark.parametrize(("by", "target", "output"), [("params", "1.5", "an integer"), ("seconds", "0.5", "benchmark names")])
+def test_targets_have_the_form_of_their_budget(capsys, by, target, output):
     """Parameters are whole numbers, and seconds need a file."""
-    assert told in screen(capsys, f"match.by={by}", f"match.target={target}", status=2)
+    assert output in screen(capsys, f"match.by={by}", f"match.target={target}", status=2)
 
 
 def test_every_architecture_of_a_plan_is_verified():

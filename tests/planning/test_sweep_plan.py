@@ -50,7 +50,7 @@ def test_the_grid_is_crossed_with_the_seeds(tmp_path):
 
 
 def test_budgets_are_met_by_what_is_built(tmp_path):
-    """The parameters of the built module, not of a formula, are within the tolerance of the target, which the plan tells."""
+    """The parameters of the built module, not of a formula, are within the tolerance of the target that the plan states."""
     assert planned(tmp_path).document["study"]["match"] == {"by": "params", "target": 20_000, "tolerance": 0.02}
     for run in architectures(planned(tmp_path).runs):
         built = sum(p.numel() for p in build_backbone(run.run.model).parameters())
@@ -77,7 +77,7 @@ def test_an_axis_that_a_backbone_lacks_merges_its_runs(tmp_path):
 
 
 def test_the_order_of_axes_changes_no_identity(tmp_path):
-    """A grid laid out the other way holds the same runs."""
+    """Axes in another order give the same runs."""
     swapped = SWEEP.replace(
         "  backbone: [vit, convmixer, mlp_mixer]\n  model.patch_size: [1, 2, 4]\n",
         "  model.patch_size: [4, 1, 2]\n  backbone: [mlp_mixer, vit, convmixer]\n",
@@ -86,7 +86,7 @@ def test_the_order_of_axes_changes_no_identity(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["model.patch_size=[1,3,5]"], ["8 is divisible by 1, 2, 4, 8 (got 3)", "(got 5)"]),
         (["backbone=[vit,convmixr]"], ["no backbone of this name (got 'convmixr')", "did you mean 'convmixer'?"]),
@@ -105,21 +105,21 @@ def test_the_order_of_axes_changes_no_identity(tmp_path):
         (["train.warmup_epochs=3"], ["must be smaller than epochs"]),
     ],
 )
-def test_mistakes_are_told_before_anything_is_trained(tmp_path, overrides, told):
+def test_mistakes_are_reported_before_anything_is_trained(tmp_path, overrides, message):
     """Whatever can't be built or trained is named with its rule and the nearest valid choice, all of it at once."""
     screen = mistakes(tmp_path, *overrides)
-    for words in told:
+    for words in message:
         assert words in screen
 
 
-def test_a_mistake_in_a_backbones_own_settings_is_told_there(tmp_path):
+def test_a_mistake_in_a_backbones_own_settings_is_reported_there(tmp_path):
     """An option that this backbone doesn't have is wrong in its own section, though another backbone has it."""
     screen = mistakes(tmp_path, text=SWEEP.replace("convmixer: {model", "vit: {model"))
     assert "no option of vit" in screen
     assert "sweep.yaml:7" in screen
 
 
-def test_settings_of_a_misspelt_backbone_are_told(tmp_path):
+def test_settings_of_a_misspelt_backbone_are_reported(tmp_path):
     """Settings that would reach no run are a mistake with a nearest match; those of a backbone left out here are none."""
     screen = mistakes(tmp_path, text=SWEEP.replace("convmixer: {model", "convmixr: {model"))
     assert "did you mean 'convmixer'?" in screen
@@ -134,7 +134,7 @@ def test_the_plans_digest_is_its_content(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_too_few_validation_images_are_told_before_any_download(tmp_path, name):
+def test_too_few_validation_images_are_reported_before_any_download(tmp_path, name):
     """A published set's sizes are known: with fewer images than classes some class would never be validated."""
     screen = mistakes(tmp_path, f"data.name={name}", "data.val_fraction=0.0001", "match.target=100k", "train.batch_size=8")
     classes = {"cifar10": 10, "cifar100": 100}[name]

@@ -54,17 +54,17 @@ def header(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sweep_costs_what_its_header_says(name, monkeypatch):
-    """Its runs, and its FLOPs where the header tells them, are those of the plan; the command names the file."""
-    told, plan = header(name), plan_of(name, monkeypatch)
-    assert list(told)[:4] == ["Question", "Expected", "Cost", "Command"]
-    assert f"python -m study.launch sweeps/{name}.yaml" in told["Command"]
-    runs = re.match(r"([\d,]+) runs?", told["Cost"])
+    """Its runs, and its FLOPs where the header states them, are those of the plan; the command names the file."""
+    stated, plan = header(name), plan_of(name, monkeypatch)
+    assert list(stated)[:4] == ["Question", "Expected", "Cost", "Command"]
+    assert f"python -m study.launch sweeps/{name}.yaml" in stated["Command"]
+    runs = re.match(r"([\d,]+) runs?", stated["Cost"])
     assert runs is not None and int(runs[1].replace(",", "")) == len(plan.whole)
-    if stages := re.search(r"\((\d+) trials, (\d+) final\)", told["Cost"]):
+    if stages := re.search(r"\((\d+) trials, (\d+) final\)", stated["Cost"]):
         assert (int(stages[1]), int(stages[2])) == (len(plan.trials), len(plan.finals))
-    if passes := re.search(r"([\d,]+) M image passes", told["Cost"]):
+    if passes := re.search(r"([\d,]+) M image passes", stated["Cost"]):
         assert number(passes[1]) == pytest.approx(sum(run.image_passes for run in plan.whole) / 1e6, abs=0.5)
-    if size := re.search(r"( of )?([\d,.]+) PFLOPs", told["Cost"]):
+    if size := re.search(r"( of )?([\d,.]+) PFLOPs", stated["Cost"]):
         total = sum(run.training_flops for run in plan.whole) / 1e15
         expected = total / len(plan.whole) if size[1] else total  # "3 runs of 1.11 PFLOPs"
         assert number(size[2]) == pytest.approx(expected, rel=0.005)
@@ -141,7 +141,7 @@ def test_imagenets_models_are_the_published_ones(monkeypatch):
 
 
 def test_the_imagenet_sweep_plans_any_folder(tmp_path, monkeypatch):
-    """A folder of twenty pictures in train/ and val/ stands for ImageNet: prepared, it makes a plan of the same models."""
+    """A folder of twenty pictures in train/ and val/ represents ImageNet: prepared, it makes a plan of the same models."""
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
     for part in ("train", "val"):

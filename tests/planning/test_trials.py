@@ -1,4 +1,4 @@
-"""Tuning as it is planned: every cell gets the same trials, no trial can see the test set, selections stand for good."""
+"""Tuning as it is planned: every cell gets the same trials, no trial can see the test set, selections are final."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_the_command_line_changes_tuned_options_as_it_changes_axes(tmp_path, ove
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (("seeds: [100]", "seeds: [7, 1]"), "sweep.yaml:9: tune.seeds: final runs have fresh seeds, but both have 1"),
         (("train.lr: [", "model.depth: ["), "trials choose options of the recipe"),
@@ -166,9 +166,9 @@ def test_the_command_line_changes_tuned_options_as_it_changes_axes(tmp_path, ove
         (("epochs: 2,", "epochs: 2, fit_on: train+val, read_test: false,"), "no other images than the test set"),
     ],
 )
-def test_unfair_or_unclear_tuning_is_refused(tmp_path, change, told):
-    """Shared seeds, other things than the recipe, levels given twice, trials left out of some cells: told, with the place."""
-    assert told in mistakes(tmp_path, text=SWEEP.replace(*change))
+def test_unfair_or_unclear_tuning_is_refused(tmp_path, change, message):
+    """Shared seeds, options outside the recipe, repeated levels, cells without some trials: errors with their place."""
+    assert message in mistakes(tmp_path, text=SWEEP.replace(*change))
 
 
 # The selection

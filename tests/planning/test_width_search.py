@@ -88,7 +88,7 @@ def test_the_fine_knob_is_as_good_as_any(name: str, target: int) -> None:
 
 
 def test_heads_keep_their_width() -> None:
-    """A solved ViT has heads of exactly the width asked for."""
+    """A solved ViT has heads of exactly the requested width."""
     for head_dim in (8, 16, 32):
         match = solve_width(
             template("vit", image_size=32, patch_size=4), by="params", target=400_000, tolerance=0.02, head_dim=head_dim
@@ -143,7 +143,7 @@ def test_published_variants_name_budgets(text: str, by: By, budget: int) -> None
     ],
 )
 def test_what_names_no_budget_is_refused(text: str, rule: str) -> None:
-    """An unknown variant or option is told in words."""
+    """An unknown variant or option is an error that explains itself."""
     with pytest.raises(UserError, match=rule):
         named_budget(text, by="params")
 
