@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.cell_grid import read_cells, to_level
+from study.analysis.cell_grid import read_cells, select_done, to_level
 from study.analysis.cell_means import clip_intervals
 from study.analysis.cost_columns import SIZE_COLUMNS, SPEED_COLUMNS, list_costs
 from study.analysis.factor_layout import group_rows
@@ -61,7 +61,7 @@ def build_explorer(findings: Findings) -> dict[str, Any]:
 
 def _list_runs(part: StudyPart, factors: Sequence[str], costs: list[str]) -> pd.DataFrame:
     """One row for each run of the part that is done; accuracies in percent."""
-    done = part.table[(part.table["status"] == "done").to_numpy(dtype=bool)]
+    done = select_done(part.table)
     return pd.DataFrame(
         {
             "id": done["run_id"],
@@ -76,7 +76,7 @@ def _list_runs(part: StudyPart, factors: Sequence[str], costs: list[str]) -> pd.
 
 def _list_cells(part: StudyPart, factors: Sequence[str], costs: list[str]) -> pd.DataFrame:
     """One row for each cell of the part that has a run, at the median of its runs' costs; accuracies in percent."""
-    done = part.table[(part.table["status"] == "done").to_numpy(dtype=bool)]
+    done = select_done(part.table)
     find = index_rows(clip_intervals(part.cells), list(part.levels))
     rows = []
     for group in group_rows(done, list(part.levels)):

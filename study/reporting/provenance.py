@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.cell_grid import to_level
+from study.analysis.cell_grid import read_numbers, to_level
 from study.analysis.findings import Findings
 
 _STATUSES = ("done", "diverged", "failed", "missing")
@@ -102,14 +103,15 @@ def _describe_budget(table: pd.DataFrame) -> str:
     ways = _list_values(table, "match_by")
     if not ways or ways == ["none"]:
         return "not matched" if ways else ""
-    errors = table["match_residual"].abs().dropna() if "match_residual" in table else pd.Series(dtype=float)
-    closest = f", within {labels.format_percent(float(errors.max()))} %" if len(errors) else ""
+    errors = np.abs(read_numbers(table, "match_residual"))
+    closest = "" if np.isnan(errors).all() else f", within {labels.format_percent(float(np.nanmax(errors)))} %"
     return f"{labels.join_words(ways)}{closest}"
 
 
 def _describe_training_time(table: pd.DataFrame) -> str:
-    seconds = table["train_seconds"].dropna() if "train_seconds" in table else pd.Series(dtype=float)
-    return f"{labels.format_duration(float(seconds.sum()))} in {len(seconds)} runs" if len(seconds) else ""
+    seconds = read_numbers(table, "train_seconds")
+    known = np.count_nonzero(~np.isnan(seconds))
+    return f"{labels.format_duration(float(np.nansum(seconds)))} in {known} runs" if known else ""
 
 
 def _describe_versions(table: pd.DataFrame) -> str:

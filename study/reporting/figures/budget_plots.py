@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from study.analysis import labels
+from study.analysis.cell_grid import read_numbers
 from study.analysis.factor_layout import FactorLayout, group_rows
 from study.reporting.figures.accuracy_plots import CategoryAxis
-from study.reporting.figures.panels import add_legend, annotate_right, create_panels, label_axes, list_series, read_floats
+from study.reporting.figures.panels import add_legend, annotate_right, create_panels, label_axes, list_series
 from study.reporting.figures.style import GRID, INK, MUTED, PAPER, SURFACE, Style, apply_style
 
 MAC_COLUMNS = ("macs_stem", "macs_token_mixing", "macs_channel_mixing", "macs_head")
@@ -33,10 +34,10 @@ def plot_budget_error(table: pd.DataFrame, *, layout: FactorLayout, tolerance: f
         panel.ax.axhline(0, color=INK, linewidth=style.line * 0.6, zorder=1)
         for side, one in zip(axis.spread_series(len(series)), series, strict=True):
             own, mark = one.select(panel.table).drop_duplicates([layout.along]), one.mark
-            at, error = axis.locate(own) + side, 100 * read_floats(own, "match_residual")
+            at, error = axis.locate(own) + side, 100 * read_numbers(own, "match_residual")
             panel.ax.plot(at, error, mark.marker, color=mark.color, markeredgecolor=SURFACE, zorder=3)
         axis.set_ticks(panel.ax)
-    largest = float(np.nanmax(np.abs(read_floats(table, "match_residual"))))
+    largest = float(np.nanmax(np.abs(read_numbers(table, "match_residual"))))
     limit = 120 * max(largest, tolerance or 0.0, 0.005)
     panels[0].ax.set_ylim(-limit, limit)
     label_axes(panels, x=labels.format_axis_label(layout.along), y="budget error (%)")

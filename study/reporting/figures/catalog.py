@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from study.analysis import labels
+from study.analysis.cell_grid import read_numbers
 from study.analysis.contrast_results import SIGNIFICANT
 from study.analysis.cost_columns import RUN_SPEEDS, is_matched, list_costs, positive_values
 from study.analysis.factor_layout import FactorLayout
@@ -24,7 +25,6 @@ from study.reporting.figures.budget_plots import MAC_COLUMNS, plot_budget_error,
 from study.reporting.figures.contrast_plots import plot_contrasts, plot_variance_shares
 from study.reporting.figures.cost_plots import RESULT_LETTERS, plot_accuracy_by_cost, plot_published_results
 from study.reporting.figures.figure_spec import FigureSpec, describe_intervals, describe_means, describe_n, describe_range
-from study.reporting.figures.panels import read_floats
 from study.reporting.figures.training_catalog import list_training_figures, list_trial_figures
 from study.reporting.published_results import find_published_results
 
@@ -147,7 +147,7 @@ def _list_comparison_figures(part: StudyPart) -> Iterator[FigureSpec]:
 def _list_budget_figures(part: StudyPart, findings: Findings) -> Iterator[FigureSpec]:
     """How closely networks were matched, and where they spend their MACs."""
     table, layout = part.table, part.layout
-    errors = read_floats(table, "match_residual") if "match_residual" in table else np.array([np.nan])
+    errors = read_numbers(table, "match_residual")
     if not np.isnan(errors).all():
         tolerance = _find_tolerance(table, findings)
         largest = labels.format_percent(float(np.nanmax(np.abs(errors))), digits=2)
@@ -159,7 +159,7 @@ def _list_budget_figures(part: StudyPart, findings: Findings) -> Iterator[Figure
             f"All networks are within {largest} % of their budget.",
             partial(plot_budget_error, table, layout=layout, tolerance=tolerance),
         )
-    if all(name in table and not np.isnan(read_floats(table, name)).any() for name in MAC_COLUMNS):
+    if not any(np.isnan(read_numbers(table, name)).any() for name in MAC_COLUMNS):
         yield FigureSpec(
             "macs-by-component",
             "MACs by component",
@@ -172,8 +172,8 @@ def _list_budget_figures(part: StudyPart, findings: Findings) -> Iterator[Figure
 
 def _find_tolerance(table: pd.DataFrame, findings: Findings) -> float | None:
     """The tolerance of the match (a fraction), from the runs or, for tables written before they had it, from the sweep."""
-    known = table["match_tolerance"].dropna() if "match_tolerance" in table else pd.Series(dtype=float)
+    known = read_numbers(table, "match_tolerance")
     given = findings.study.facts.match.get("tolerance")
-    if len(known):
-        return float(known.max())
+    if not np.isnan(known).all():
+        return float(np.nanmax(known))
     return float(given) if isinstance(given, int | float) else None

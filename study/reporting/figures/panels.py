@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from study.analysis import labels
-from study.analysis.cell_grid import TEST_ACCURACY, CellLevels, FloatArray, read_cells
+from study.analysis.cell_grid import TEST_ACCURACY, CellLevels, FloatArray, read_cells, read_numbers
 from study.analysis.factor_layout import FactorLayout, group_rows
 from study.analysis.labels import format_cell
 from study.reporting.figures.style import SURFACE, Mark, Style, assign_marks
@@ -143,14 +143,9 @@ def annotate_right(ax: Axes, text: str, at: tuple[float, float], *, style: Style
     )
 
 
-def read_floats(table: pd.DataFrame, column: str) -> FloatArray:
-    """A numeric column as floats, NaN where an entry is missing."""
-    return table[column].to_numpy(dtype=float, na_value=np.nan)
-
-
 def read_done(runs: pd.DataFrame, column: str) -> FloatArray:
     """A numeric column of the runs that are done; NaN for the others."""
-    return np.where((runs["status"] == "done").to_numpy(dtype=bool), read_floats(runs, column), np.nan)
+    return np.where((runs["status"] == "done").to_numpy(dtype=bool), read_numbers(runs, column), np.nan)
 
 
 def scatter_runs(ax: Axes, at: FloatArray, runs: pd.DataFrame, *, mark: Mark, style: Style) -> None:

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from study.analysis import labels
-from study.analysis.cell_grid import FloatArray
+from study.analysis.cell_grid import FloatArray, read_numbers, select_done
 from study.analysis.factor_layout import FactorLayout
 from study.analysis.tuning_choices import VALIDATION_ACCURACY
 from study.reporting.figures.cost_plots import set_log_axis
-from study.reporting.figures.panels import Panel, Series, add_legend, create_panels, label_axes, list_series, read_floats
+from study.reporting.figures.panels import Panel, Series, add_legend, create_panels, label_axes, list_series
 from study.reporting.figures.style import PAPER, Style, apply_style
 
 ACCURACY_CURVES = (VALIDATION_ACCURACY, "train_accuracy")
@@ -55,7 +55,7 @@ def plot_sensitivity(trials: pd.DataFrame, tuned: str, *, layout: FactorLayout, 
     A flat maximum says that the choice mattered little, one at the boundary that the search range was too narrow. `trials`
     has one row per trial and seed; circles mark the level that its column `selected`, if any, marks as chosen.
     """
-    done = trials[(trials["status"] == "done").to_numpy(dtype=bool) & trials[VALIDATION_ACCURACY].notna()]
+    done = select_done(trials[trials[VALIDATION_ACCURACY].notna()])
     figure, panels = create_panels(done, (layout.along, *layout.panels), style=style, height=style.height * 0.75)
     series = list_series(trials, layout)
     for panel in panels:
@@ -64,7 +64,7 @@ def plot_sensitivity(trials: pd.DataFrame, tuned: str, *, layout: FactorLayout, 
             if "selected" in panel.table:
                 _circle_selected(panel, one, tuned=tuned, style=style)
                 panel.ax.margins(y=0.2)  # room for the circles
-    known = read_floats(done, tuned)
+    known = read_numbers(done, tuned)
     if known.min() > 0 and known.max() > 5 * known.min():
         set_log_axis(panels[0].ax, known)
     label_axes(panels, x=labels.format_axis_label(tuned), y=labels.format_axis_label(VALIDATION_ACCURACY))
@@ -74,7 +74,7 @@ def plot_sensitivity(trials: pd.DataFrame, tuned: str, *, layout: FactorLayout, 
 
 def _find_resolution(table: pd.DataFrame) -> float:
     """Half a validation image in percent: it replaces an error of zero, which has no logarithm."""
-    images = read_floats(table, "val_images") if "val_images" in table else np.zeros(1)
+    images = read_numbers(table, "val_images")
     most = float(np.max(images, initial=0.0, where=images > 0))
     return 50 / most if most else 0.05
 
@@ -107,7 +107,7 @@ def _circle_selected(panel: Panel, one: Series, *, tuned: str, style: Style) -> 
         return
     panel.ax.plot(
         [float(own[tuned].iloc[0])],
-        [100 * read_floats(own, VALIDATION_ACCURACY).mean()],
+        [100 * read_numbers(own, VALIDATION_ACCURACY).mean()],
         "o",
         markerfacecolor="none",
         markeredgecolor=one.mark.color,
@@ -121,7 +121,7 @@ def _plot_mean_and_range(panel: Panel, one: Series, *, measure: str, over: str) 
     if own.empty:
         return
     scale = 100 if measure in ACCURACY_CURVES else 1
-    frame = pd.DataFrame({"at": read_floats(own, over), "value": scale * read_floats(own, measure)}).dropna()
+    frame = pd.DataFrame({"at": read_numbers(own, over), "value": scale * read_numbers(own, measure)}).dropna()
     sns.lineplot(
         frame,
         x="at",
