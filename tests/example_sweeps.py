@@ -63,7 +63,7 @@ def one_factor(*, seeds: int = 3, epochs: int = 4) -> Example:
 
 
 def tuned(*, rates: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01), decays: tuple[float, ...] = (0.02,)) -> Example:
-    """Two backbones at two patch sizes, each cell with its own learning rate, fitted on validation images in the end."""
+    """Two backbones at two patch sizes, each cell with its own learning rate, finally trained on validation images as well."""
     axes = {"patch_size": [2, 4], "backbone": ["convmixer", "vit"]}
     table = completed(run_table(Truth(axes, np.array([[0.95, 0.93], [0.94, 0.90]])), seeds=3), factors=list(axes))
     sweep = example(table, axes={"model.patch_size": [2, 4], "backbone": axes["backbone"]}, epochs=4)

@@ -1,4 +1,4 @@
-"""Figures show what the statistics say, look alike everywhere, and are the same bytes each time."""
+"""Figures agree with the statistics, use one style throughout, and are the same bytes each time."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def lab(light: np.ndarray) -> np.ndarray:
 
 
 def lines_of(ax: Axes, color: str) -> list[np.ndarray]:
-    """Points of every joined line of a color."""
+    """Points of every connected line of a color."""
     return [line.get_xydata() for line in ax.lines if to_hex(line.get_color()) == color and line.get_linestyle() != "None"]
 
 
-def test_colors_of_the_three_backbones_keep_apart_for_everyone() -> None:
+def test_colors_of_the_main_backbones_are_distinct_for_color_blind_readers() -> None:
     """The three main colors differ clearly in normal, red-blind and green-blind sight, and in lightness alone."""
     main = [MARKS[place].color for place in sorted(BACKBONE_MARKS.values())[:3]]
     for one, other in itertools.combinations(main, 2):
@@ -62,7 +62,7 @@ def test_colors_of_the_three_backbones_keep_apart_for_everyone() -> None:
         assert abs(lab(linear(one))[0] - lab(linear(other))[0]) > 10
 
 
-def test_every_color_is_seen_on_its_page() -> None:
+def test_colors_have_enough_contrast_on_their_page() -> None:
     """Marks have a contrast of at least 3 : 1 on white, and their dark variants on a dark page (WCAG 2, 1.4.11)."""
     for mark, page in itertools.product(MARKS, ("#ffffff", "#14171c")):
         color = mark.color if page == "#ffffff" else mark.dark
@@ -70,7 +70,7 @@ def test_every_color_is_seen_on_its_page() -> None:
         assert (max(light) + 0.05) / (min(light) + 0.05) >= 3
 
 
-def test_a_backbone_keeps_its_mark_whoever_stands_beside_it() -> None:
+def test_backbone_keeps_its_mark_whatever_the_other_series() -> None:
     """A known name's mark doesn't depend on the other series; no two series of a figure share one."""
     alone = assign_marks([("vit",)])[("vit",)]
     together = assign_marks([("a_new_one",), ("convmixer",), ("vit",), ("another",)])
@@ -80,7 +80,7 @@ def test_a_backbone_keeps_its_mark_whoever_stands_beside_it() -> None:
 
 
 def test_means_and_intervals_drawn_are_those_of_scipy() -> None:
-    """The line of ViT runs through its means and its bars span scipy's t interval, in per cent."""
+    """The line of ViT runs through its means and its bars span scipy's t interval, in percent."""
     table = example_sweeps.patch_size().table
     figure = plot_accuracy_by_level(table, layout=arrange_factors(table, FACTORS))
     own = table[table["backbone"] == "vit"].groupby("patch_size")["test_accuracy"]
@@ -100,7 +100,7 @@ def test_no_interval_is_drawn_for_two_seeds() -> None:
 
 
 def test_every_run_is_a_point_and_a_diverged_one_a_cross() -> None:
-    """60 runs of which two diverged: 58 points and two crosses, and nobody is missing."""
+    """60 runs of which two diverged: 58 points and two crosses."""
     table = example_sweeps.diverged(example_sweeps.patch_size(), runs=[3, 17]).table
     ax = plot_accuracy_by_level(table, layout=arrange_factors(table, FACTORS)).axes[0]
     points = sum(len(c.get_offsets()) for c in ax.collections if not hasattr(c, "get_segments"))
@@ -109,7 +109,7 @@ def test_every_run_is_a_point_and_a_diverged_one_a_cross() -> None:
 
 
 def test_patch_sizes_are_evenly_spaced_categories() -> None:
-    """Patch sizes 1, 2, 4, 8 stand at equal distances and are the only ticks."""
+    """Patch sizes 1, 2, 4, 8 are at equal distances and are the only ticks."""
     table = example_sweeps.patch_size().table
     ax = plot_accuracy_by_level(table, layout=arrange_factors(table, FACTORS)).axes[0]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "2", "4", "8"]
@@ -118,15 +118,15 @@ def test_patch_sizes_are_evenly_spaced_categories() -> None:
     assert ax.get_xlabel() == "patch size (pixels)"
 
 
-def test_factors_without_a_place_make_panels() -> None:
-    """Two kernel sizes beside patch size and mixer give two panels; nothing is averaged in silence."""
+def test_remaining_factors_make_panels() -> None:
+    """Two kernel sizes in addition to patch size and mixer give two panels; no factor is averaged over silently."""
     table = example_sweeps.token_mixer().table
     places = arrange_factors(table, ["patch_size", "token_mixer", "kernel_size"])
     figure = plot_accuracy_by_level(table, layout=places)
     assert [ax.get_title() for ax in figure.axes] == ["kernel size 3", "kernel size 7"]
 
 
-def test_an_option_that_only_some_series_have_splits_those() -> None:
+def test_option_that_only_some_series_have_splits_those_series() -> None:
     """Attention has no kernel: it is one series, depthwise convolution one for each kernel, in one panel."""
     table = example_sweeps.token_mixer().table
     keep = (table["token_mixer"] == "depthwise_conv") | ((table["token_mixer"] == "attention") & (table["kernel_size"] == 3))
@@ -139,15 +139,15 @@ def test_an_option_that_only_some_series_have_splits_those() -> None:
     assert len(figure.axes) == 1
 
 
-def test_a_factor_that_others_determine_has_no_place() -> None:
-    """A learning rate zipped to the backbone asks for no panel."""
+def test_factor_that_others_determine_makes_no_panels() -> None:
+    """A learning rate zipped to the backbone makes no panels."""
     table = example_sweeps.patch_size().table
     table["lr"] = table["backbone"].map({"convmixer": 0.01, "vit": 0.001, "mlp_mixer": 0.002})
     assert arrange_factors(table, ["lr", "patch_size", "backbone"]).factors == ("patch_size", "backbone")
 
 
-def test_cells_stand_at_their_cost() -> None:
-    """Against MACs each mark's place is the cell's cost and mean accuracy."""
+def test_cells_are_at_their_cost() -> None:
+    """Against MACs, each mark is at the cell's cost and mean accuracy."""
     table = example_sweeps.patch_size().table
     ax = plot_accuracy_by_cost(table, "macs", layout=arrange_factors(table, FACTORS)).axes[0]
     assert ax.get_xscale() == "log"
@@ -165,7 +165,7 @@ def test_log_axes_have_round_ticks(low: float, high: float) -> None:
 
 
 def test_heat_map_prints_means_and_dashes() -> None:
-    """Each cell carries its mean in per cent to one digit; cells without a run carry a dash."""
+    """Each cell shows its mean in percent to one digit; cells without a run show a dash."""
     table = example_sweeps.unfinished(example_sweeps.patch_size(), missing=10).table
     texts = [text.get_text() for text in plot_heat_map(table, layout=arrange_factors(table, FACTORS)).axes[0].texts]
     means = table.dropna(subset="test_accuracy").groupby(FACTORS)["test_accuracy"].mean()
@@ -185,7 +185,7 @@ def test_learning_curves_are_means_over_seeds() -> None:
 
 
 @pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
-def test_files_are_the_same_bytes_each_time(style: Style, tmp_path: Path) -> None:
+def test_files_are_byte_reproducible(style: Style, tmp_path: Path) -> None:
     """Drawn twice, rows in another order: SVG, PNG and PDF are equal; the SVG holds no text that needs a font."""
     table = example_sweeps.patch_size().table
     for folder, rows in (("a", table), ("b", table.iloc[::-1])):
@@ -199,7 +199,7 @@ def test_files_are_the_same_bytes_each_time(style: Style, tmp_path: Path) -> Non
     assert b"/Type3" not in (tmp_path / "a" / "figure.pdf").read_bytes()
 
 
-def test_drawing_leaves_matplotlib_as_it_was() -> None:
+def test_drawing_keeps_matplotlibs_settings() -> None:
     """A figure's style doesn't leak into a user's own figures."""
     before = dict(mpl.rcParams)
     table = example_sweeps.one_factor().table
@@ -207,9 +207,9 @@ def test_drawing_leaves_matplotlib_as_it_was() -> None:
     assert dict(mpl.rcParams) == before
 
 
-def test_the_stairs_are_the_pareto_front() -> None:
-    """The stairs' steps are exactly the cells that no cheaper cell beats, found here by looking at every pair; costs within
-    2 % count as equal."""
+def test_step_line_is_the_pareto_front() -> None:
+    """Its steps are exactly the cells that no cheaper cell dominates, by brute force over all pairs; costs within 2 % count
+    as equal."""
     table = example_sweeps.patch_size().table
     ax = plot_accuracy_by_cost(table, "macs", layout=arrange_factors(table, FACTORS)).axes[0]
     own = table.groupby(FACTORS)[["macs", "test_accuracy"]].agg({"macs": "median", "test_accuracy": "mean"})
@@ -218,22 +218,22 @@ def test_the_stairs_are_the_pareto_front() -> None:
         for row in own.itertuples()
         if not ((own["macs"] <= 1.02 * row.macs) & (own["test_accuracy"] > row.test_accuracy)).any()
     )
-    (stairs,) = [line.get_xydata() for line in ax.lines if line.get_drawstyle() == "steps-post"]
-    steps = stairs[np.append(True, np.diff(stairs[:, 1]) > 0)]
-    assert (np.diff(stairs[:, 1]) >= 0).all()
+    (line,) = [line.get_xydata() for line in ax.lines if line.get_drawstyle() == "steps-post"]
+    steps = line[np.append(True, np.diff(line[:, 1]) > 0)]
+    assert (np.diff(line[:, 1]) >= 0).all()
     np.testing.assert_allclose(steps, best, rtol=0.02)
     np.testing.assert_allclose(steps[:, 1], [accuracy for _, accuracy in best])
 
 
 def test_equal_budgets_show_no_front_and_no_trend() -> None:
-    """Where all parameters are equal within 10 %, no stairs and no joined lines suggest that they differ."""
+    """Where all parameters are equal within 10 %, no step line and no connecting line suggest that they differ."""
     table = example_sweeps.patch_size().table
     ax = plot_accuracy_by_cost(table, "params", layout=arrange_factors(table, FACTORS)).axes[0]
     assert not [line for line in ax.lines if len(line.get_xdata()) > 1]
 
 
-def test_only_differences_told_from_zero_are_filled() -> None:
-    """A forest plot's filled marks are the contrasts with a verdict, each at its difference in points."""
+def test_only_significant_differences_are_filled() -> None:
+    """A forest plot's filled marks are the significant contrasts, each at its difference in percentage points."""
     table = example_sweeps.patch_size(seeds=3).table
     axes = {name: sorted(table[name].unique()) for name in FACTORS}
     found = estimate_contrasts(table, plan_contrasts(axes))
@@ -246,8 +246,8 @@ def test_only_differences_told_from_zero_are_filled() -> None:
     assert 0 < len(filled) < len(found)
 
 
-def test_bars_of_the_shares_add_up() -> None:
-    """The bars' lengths are the shares and add up to 100."""
+def test_bars_are_the_shares_of_variation() -> None:
+    """The bars' lengths are the shares and sum to 100."""
     table = example_sweeps.patch_size().table
     found = decompose_variance(table, FACTORS)
     ax = plot_variance_shares(found).axes[0]
@@ -256,8 +256,8 @@ def test_bars_of_the_shares_add_up() -> None:
     assert sum(lengths) == pytest.approx(100)
 
 
-def test_the_budget_check_shows_each_cell_at_its_residual() -> None:
-    """Marks stand at the residual in per cent, the band spans the tolerance."""
+def test_budget_error_figure_shows_each_cell_at_its_residual() -> None:
+    """Marks are at the residual in percent, the band spans the tolerance."""
     table = example_sweeps.patch_size().table
     ax = plot_budget_error(table, layout=arrange_factors(table, FACTORS), tolerance=0.02).axes[0]
     drawn = sorted(float(y) for line in ax.lines if line.get_marker() not in ("None", None) for y in line.get_ydata())
@@ -266,8 +266,8 @@ def test_the_budget_check_shows_each_cell_at_its_residual() -> None:
     assert ax.patches[0].get_height() == pytest.approx(4)
 
 
-def test_parts_of_the_macs_fill_their_bars() -> None:
-    """Each network's parts add up to 100 per cent, in the order stem, token mixing, channel mixing, head."""
+def test_components_of_the_macs_fill_their_bars() -> None:
+    """Each network's components sum to 100 percent, in the order stem, token mixing, channel mixing, head."""
     table = example_sweeps.patch_size().table
     ax = plot_macs_by_component(table, layout=arrange_factors(table, FACTORS)).axes[0]
     bars = np.array([patch.get_width() for patch in ax.patches if patch.get_y() > -1]).reshape(-1, 4)
@@ -277,7 +277,7 @@ def test_parts_of_the_macs_fill_their_bars() -> None:
     assert bars[0, 1] == pytest.approx(100 * convmixer["macs_token_mixing"] / convmixer["macs"], abs=0.01)
 
 
-def test_tuning_curves_run_through_the_means() -> None:
+def test_sensitivity_curves_are_means_over_seeds() -> None:
     """Validation accuracy over learning rates: one point for each rate, at pandas' mean over seeds."""
     sweep = example_sweeps.one_factor()
     figure = plot_sensitivity(sweep.table, "lr", layout=arrange_factors(sweep.table, []))
@@ -287,8 +287,8 @@ def test_tuning_curves_run_through_the_means() -> None:
     assert figure.axes[0].get_xscale() == "log"
 
 
-def test_learning_curves_near_the_top_are_spread_by_their_error() -> None:
-    """Every tenfold of the error takes the same height, the axis ends at half an image's error, its ticks lie inside."""
+def test_learning_curves_are_on_the_log_scale_of_the_error() -> None:
+    """Every tenfold of the error takes the same height, the axis ends at half an image's error, its ticks are inside."""
     sweep = example_sweeps.patch_size()
     curves = sweep.curves.assign(val_accuracy=1 - 0.5 * np.exp(-0.6 * sweep.curves["epoch"].to_numpy()))
     figure = plot_learning_curves(sweep.table, curves, layout=arrange_factors(sweep.table, FACTORS), measure="val_accuracy")
@@ -303,15 +303,15 @@ def test_learning_curves_near_the_top_are_spread_by_their_error() -> None:
 
 
 @pytest.mark.parametrize(("titles", "columns"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3), (7, 2), (8, 2), (9, 3)])
-def test_panels_leave_few_places_empty(titles: int, columns: int) -> None:
-    """Two or three beside each other, whichever leaves fewer holes; long titles get the room of two."""
+def test_panels_leave_few_cells_empty(titles: int, columns: int) -> None:
+    """Two or three in a row, whichever leaves fewer empty cells; long titles get two in a row."""
     assert count_columns(["patch size 4"] * titles, style=PAPER) == columns
     assert count_columns(["kernel size 3, width 64, depth 12, width 9"] * titles, style=PAPER) == min(titles, 2)
 
 
 @pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
-def test_a_legend_in_an_empty_place_covers_no_panel(style: Style) -> None:
-    """With five panels the legend stands where the sixth would be, beside all others."""
+def test_legend_in_an_empty_cell_covers_no_panel(style: Style) -> None:
+    """With five panels the legend is where the sixth would be and overlaps none."""
     table = pd.concat([example_sweeps.patch_size(seeds=3).table.assign(depth=depth) for depth in (1, 2, 3, 4, 5)])
     figure = plot_accuracy_by_level(table, layout=arrange_factors(table, [*FACTORS, "depth"]), style=style)
     assert len(figure.axes) == 5

@@ -365,8 +365,8 @@ def test_tuned_sweep_reports_the_choices_and_the_sensitivity(tmp_path: Path) -> 
     assert digests(tmp_path) == ours
 
 
-def test_without_validation_images_learning_curves_are_those_of_the_loss() -> None:
-    """Runs fitted on training and validation images have no validation curve; the figure says so and isn't empty."""
+def test_without_validation_images_learning_curves_show_the_loss() -> None:
+    """Runs trained on training and validation images have no validation curve; the figure says so and isn't empty."""
     drawn = {spec.name: spec for spec in list_figures(Findings(example_sweeps.tuned().tables))}
     spec = drawn["learning-curves"]
     assert "There are no validation curves: these runs were trained on the validation images as well." in spec.caption
@@ -375,8 +375,8 @@ def test_without_validation_images_learning_curves_are_those_of_the_loss() -> No
     assert all(len(line.get_xdata()) == 4 for line in ax.lines)
 
 
-def test_trials_of_two_sweeps_stay_with_their_own(tmp_path: Path) -> None:
-    """In a comparison each side's choices rest on its own trials, and an untuned side says that nothing was tuned."""
+def test_trials_of_two_sweeps_are_kept_apart(tmp_path: Path) -> None:
+    """In a comparison, each study's choices come from its own trials; an untuned study has none."""
     one, other = example_sweeps.tuned(), example_sweeps.patch_size(seeds=3, epochs=2)
     untuned = replace(other, facts=replace(other.facts, name="untuned"))
     findings = Findings(combine_studies([one.tables, untuned.tables]))
