@@ -1,4 +1,4 @@
-"""A real Slurm for tests: one cluster per run of the suite, started by the first test that asks, stopped after the last.
+"""A real Slurm for tests: one cluster per run of the suite, started by the first test that needs it, stopped after the last.
 
 The cluster has racks of two nodes with partitions of their own. A test takes the `rack` fixture and is alone on those
 nodes: it may preempt, kill and cancel there while other tests use other racks, in this process or in one of
@@ -35,12 +35,12 @@ FOREIGN = ("SLURM", "SBATCH", "SRUN")  # variables of a job that the suite itsel
 SKIPPED = "no Slurm to test on"
 
 
-# ---- What tests hold in their hands ----------------------------------------------------------------------------------
+# ---- The cluster and its racks ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class SlurmCluster:
-    """A running cluster; `environment` is what commands need to find it, and no more of Slurm than that."""
+    """A running cluster; `environment` holds what commands need to find it, and no other variable of Slurm."""
 
     folder: Path
 
@@ -60,25 +60,25 @@ class SlurmCluster:
         return self.run("sbatch", "--parsable", *options, stdin=f"#!/bin/bash\n{script}\n")
 
     def kill_node(self, node: str, *, noticed: bool = False) -> None:
-        """Pulls a node's plug. The controller takes 15 s to notice, unless it is `noticed` for it at once."""
-        obey("kill-node", self.folder, node)
+        """Kills all processes of a node. The controller takes 15 s to notice; `noticed` sets it to down at once."""
+        run_devcluster("kill-node", self.folder, node)
         if noticed:
             self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=killed")
 
     def start_node(self, node: str) -> None:
         """Boots a killed node and waits until it can take jobs."""
-        obey("start-node", self.folder, node)
-        taking = ("idle", "mixed", "allocated", "completing")  # who waited for it may have it already
+        run_devcluster("start-node", self.folder, node)
+        taking = ("idle", "mixed", "allocated", "completing")  # a queued job may have started there already
         eventually(lambda: self.node_state(node) in taking, what=f"{node} to be back")
 
     def node_state(self, node: str) -> str:
-        """Slurm's word for it: idle, mixed, allocated, down, ...; a * behind it says that it doesn't answer."""
+        """Its state as sinfo shows it: idle, mixed, allocated, down, ...; a trailing * means that it doesn't answer."""
         return self.run("sinfo", "--noheader", "--partition=low", f"--nodes={node}", "--format=%T")
 
 
 @dataclass(frozen=True)
 class Rack:
-    """Two nodes that one test has to itself, and the partitions over them: jobs in `high` preempt those in `low`."""
+    """Two nodes for one test alone, and the partitions over them: jobs in `high` preempt those in `low`."""
 
     cluster: SlurmCluster
     number: int
@@ -106,7 +106,7 @@ class Rack:
         return self.cluster.run("squeue", "--noheader", "--array", partitions, "--format=%i %T %N").splitlines()
 
     def clear(self) -> None:
-        """As it was before the test: no jobs, both nodes up."""
+        """Restore the state before the test: no jobs, both nodes up."""
         self.cluster.run("scancel", f"--partition={self.low}")
         self.cluster.run("scancel", f"--partition={self.high}")
         for node in self.nodes:
@@ -143,7 +143,7 @@ def slurm_cluster(request: pytest.FixtureRequest) -> SlurmCluster:
 @pytest.fixture
 def rack(slurm_cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rack]:
     """Two nodes for this test alone; SLURM_CONF is set, so that commands run in this process find them too."""
-    aim_at(slurm_cluster, monkeypatch)
+    set_slurm_conf(slurm_cluster, monkeypatch)
     with lease(slurm_cluster.folder) as number:
         taken = Rack(slurm_cluster, number)
         yield taken
@@ -152,14 +152,14 @@ def rack(slurm_cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.fixture
 def new_slurm_cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SlurmCluster]]:
-    """Starts a cluster for this test, told devcluster's options, e.g. ("--max-array-size=11", "--no-accounting")."""
+    """Starts a cluster for this test with options of devcluster, e.g. ("--max-array-size=11", "--no-accounting")."""
     base = request.config.stash[FOLDER]
     folders: list[Path] = []
 
     def start(*options: str) -> SlurmCluster:
         folders.append(base.with_name(f"{base.name}-{uuid.uuid4().hex[:6]}"))
         start_cluster(folders[-1], *options)
-        aim_at(SlurmCluster(folders[-1]), monkeypatch)
+        set_slurm_conf(SlurmCluster(folders[-1]), monkeypatch)
         return SlurmCluster(folders[-1])
 
     yield start
@@ -167,7 +167,7 @@ def new_slurm_cluster(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
         stop_cluster(folder)
 
 
-def aim_at(cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def set_slurm_conf(cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(FOREIGN)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
@@ -175,7 +175,7 @@ def aim_at(cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def lease(folder: Path) -> Iterator[int]:
-    """The number of a rack that no other test holds; waits for one."""
+    """Reserve a rack that no other test uses, waiting for one if necessary; yields its number."""
     with contextlib.ExitStack() as held:
         free: list[int] = []
         while not free:
@@ -191,7 +191,7 @@ def lease(folder: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Holds a lock among all processes; the kernel frees it when its holder dies."""
+    """Hold a lock among all processes; the kernel releases it when its holder dies."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
@@ -200,36 +200,36 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
 # ---- Starting and stopping -------------------------------------------------------------------------------------------
 
 
-def refusal(command: str, folder: Path, *more: str) -> str:
-    """Why devcluster refuses a command, typed as a user types it; empty when it obeys."""
+def devcluster_error(command: str, folder: Path, *more: str) -> str:
+    """The error message of a devcluster command; empty if it succeeds."""
     line = [sys.executable, str(DEVCLUSTER), command, str(folder), *more]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     return (done.stderr.strip() or f"status {done.returncode}") if done.returncode else ""
 
 
-def obey(command: str, folder: Path, *more: str) -> None:
-    if told := refusal(command, folder, *more):
-        pytest.fail(told)
+def run_devcluster(command: str, folder: Path, *more: str) -> None:
+    if message := devcluster_error(command, folder, *more):
+        pytest.fail(message)
 
 
 def start_cluster(folder: Path, *options: str) -> None:
-    """A cluster; or a test that is skipped or fails, with the ends of the logs, and no folder."""
-    told = refusal("up", folder, *options)
-    if "packages are missing" in told and os.environ.get("REQUIRE_ALL") != "1":
-        pytest.skip(f"{SKIPPED}: {told}")
-    if told:
+    """Start a cluster, or skip or fail the test with the last lines of the logs and remove the folder."""
+    message = devcluster_error("up", folder, *options)
+    if "packages are missing" in message and os.environ.get("REQUIRE_ALL") != "1":
+        pytest.skip(f"{SKIPPED}: {message}")
+    if message:
         ends = [f"{log.name}: {log.read_text()[-500:]}" for log in sorted(folder.glob("log/*.out"))]
         stop_cluster(folder)
-        pytest.fail("\n".join([told, *ends]))
+        pytest.fail("\n".join([message, *ends]))
 
 
 def stop_cluster(folder: Path) -> None:
     if folder.exists():
-        obey("down", folder)
+        run_devcluster("down", folder)
 
 
 def stop_left_behind(parent: Path) -> None:
-    """Stops clusters of suites that were killed before they could; a folder carries the pid of its suite."""
+    """Stop the clusters of suites that were killed; a folder's name contains the pid of its suite."""
     for folder in parent.glob(f"{PREFIX}*/"):
         pid = folder.name.removeprefix(PREFIX).split("-")[0]
         if folder.stat().st_uid == os.geteuid() and not Path("/proc", pid).exists():
@@ -237,30 +237,30 @@ def stop_left_behind(parent: Path) -> None:
             folder.with_suffix(".lock").unlink(missing_ok=True)
 
 
-def roomy_folder() -> Path:
-    """In memory where there is room (a container may have 64 MB there, a cluster takes 110), else on disk."""
+def memory_or_disk() -> Path:
+    """/dev/shm if it has room (a container may have 64 MB there, a cluster takes 110), else the temporary folder."""
     memory = Path("/dev/shm")
-    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 29
-    return memory if roomy else Path(tempfile.gettempdir())
+    has_room = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 29
+    return memory if has_room else Path(tempfile.gettempdir())
 
 
 # ---- The suite's beginning and end -----------------------------------------------------------------------------------
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Names the cluster's folder, in xdist's workers as in the main process."""
-    told = getattr(config, "workerinput", {}).get(PREFIX)
-    config.stash[FOLDER] = Path(told) if told else roomy_folder() / f"{PREFIX}{os.getpid()}"
+    """Set the cluster's folder, the same in xdist's workers as in the main process."""
+    folder = getattr(config, "workerinput", {}).get(PREFIX)
+    config.stash[FOLDER] = Path(folder) if folder else memory_or_disk() / f"{PREFIX}{os.getpid()}"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Called in the main process by xdist, if it is there, for each worker that it is about to start."""
+    """Called by xdist in the main process for each worker that it is about to start."""
     node.workerinput[PREFIX] = str(node.config.stash[FOLDER])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The main process ends last, and stops what any has started."""
+    """The main process ends last and stops the clusters of all."""
     if hasattr(config, "workerinput"):
         return
     folder = config.stash[FOLDER]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -15,6 +16,8 @@ def finished(
     request: pytest.FixtureRequest, slurm_cluster: SlurmCluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[Body], None]]:
     """Starts all collected scenarios; a call waits for one and raises what it raised."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # without groups every process of the suite would play all scenarios
+        assert any(item.nodeid.endswith("@scenarios") for item in request.session.items), "pytest-xdist formed no groups"
     base = tmp_path_factory.mktemp("scenarios")
     twins = Twins(base)
     bodies = [

@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests"), str(REPOSITORY / "tests/launcher")]
 
 from scenarios import Outcome, Site, Twins, sweep  # noqa: E402
-from slurm_cluster import NODES_PER_RACK, Rack, SlurmCluster, roomy_folder  # noqa: E402
+from slurm_cluster import NODES_PER_RACK, Rack, SlurmCluster, memory_or_disk  # noqa: E402
 
 from study.rng import stream  # noqa: E402
 
@@ -174,7 +174,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     base = Path(tempfile.mkdtemp(prefix="soak-"))
-    cluster = SlurmCluster(roomy_folder() / base.name)
+    cluster = SlurmCluster(memory_or_disk() / base.name)
     devcluster = [sys.executable, str(REPOSITORY / "slurm/devcluster")]
     up = [*devcluster, "up", str(cluster.folder), f"--nodes={NODES_PER_RACK}", "--racks=1", "--no-accounting"]
     subprocess.run(up, check=True, stdout=subprocess.DEVNULL)
