@@ -154,7 +154,7 @@ def format_term(name: str) -> str:
     return " × ".join(format_option(part) for part in name.split(" x "))
 
 
-def shorten(text: str, *, letters: int = 30) -> str:
+def shorten_label(text: str, *, letters: int = 30) -> str:
     """A text cut in the middle to so many letters, with dollar signs escaped for matplotlib."""
     kept = text if len(text) <= letters else f"{text[: letters // 2 - 1]}…{text[-(letters // 2) :]}"
     return kept.replace("$", r"\$")

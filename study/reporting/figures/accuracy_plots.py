@@ -50,7 +50,7 @@ class CategoryAxis:
 
     def set_ticks(self, ax: Axes) -> None:
         """One tick for each level; long words are rotated, so that neighbors don't overlap."""
-        words = [labels.shorten(labels.format_level(level)) for level in self.levels]
+        words = [labels.shorten_label(labels.format_level(level)) for level in self.levels]
         ax.set_xticks(range(len(words)), words)
         ax.set_xlim(-0.5, len(words) - 0.5)
         if sum(len(word) + 2 for word in words) > 36:

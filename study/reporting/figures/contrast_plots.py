@@ -80,7 +80,7 @@ def _arrange_family(family: str, rows: pd.DataFrame) -> list[ForestPlotLine]:
     if all(" at " in row["upper"] and " at " in row["lower"] for row in found):  # interactions
         start, end = (found[0][side].rpartition(" at ")[2] for side in ("lower", "upper"))
         change = f"{labels.format_term(family)}: {end} − {start.split()[-1]}"
-        gaps = [labels.shorten(row["upper"].rpartition(" at ")[0].strip("()"), letters=46) for row in found]
+        gaps = [labels.shorten_label(row["upper"].rpartition(" at ")[0].strip("()"), letters=46) for row in found]
         return [ForestPlotLine(change), *map(ForestPlotLine, gaps, found)]
     pairs = [_describe_pair(row) for row in found]
     places = [_describe_place(row["where"]) for row in found]
@@ -97,13 +97,13 @@ def _arrange_family(family: str, rows: pd.DataFrame) -> list[ForestPlotLine]:
 def _describe_pair(row: dict[Hashable, Any]) -> str:
     """The two sides of a contrast without the factor's name, which the heading has: "ViT − ConvMixer", "4 − 2"."""
     name = f"{labels.format_option(row['subject'])} "
-    return " − ".join(labels.shorten(row[side].removeprefix(name), letters=22) for side in ("upper", "lower"))
+    return " − ".join(labels.shorten_label(row[side].removeprefix(name), letters=22) for side in ("upper", "lower"))
 
 
 def _describe_place(where: str) -> str:
     """Where a contrast was taken, without the factor's name: "at patch size 2, averaged over x" -> "at 2"."""
     place = where.split(", averaged over")[0]
-    return f"at {place.split(' ')[-1]}" if place[-1:].isdigit() else labels.shorten(place)
+    return f"at {place.split(' ')[-1]}" if place[-1:].isdigit() else labels.shorten_label(place)
 
 
 def _plot_contrast(ax: Axes, at: float, *, row: dict[Hashable, Any], style: Style) -> None:
@@ -129,7 +129,7 @@ def plot_variance_shares(decomposition: pd.DataFrame, *, style: Style = PAPER) -
     """The share of the variation in accuracy that each term explains, in percent, with its interval; they sum to 100."""
     figure = Figure(figsize=(style.width, (style.text * (2.2 * len(decomposition) + 4.5)) / 72))
     ax = figure.subplots()
-    terms = [labels.shorten(labels.format_term(str(term)), letters=34) for term in decomposition["term"]]
+    terms = [labels.shorten_label(labels.format_term(str(term)), letters=34) for term in decomposition["term"]]
     share, low, high = (100 * decomposition[name].to_numpy(dtype=float) for name in ("share", "low", "high"))
     ax.barh(range(len(terms)), share, height=0.62, color=MUTED, linewidth=0)
     ax.set_yticks(range(len(terms)), terms)

@@ -39,7 +39,7 @@ class Series:
     @property
     def short_title(self) -> str:
         """The name as figures have room for it."""
-        return labels.shorten(self.title)
+        return labels.shorten_label(self.title)
 
     def select(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows that belong to the series."""
@@ -70,7 +70,7 @@ def create_panels(
     The panels share their axes. The figure is outside pyplot's state.
     """
     groups = group_rows(table, factors)
-    titles = [labels.shorten(group.title, letters=40) for group in groups]
+    titles = [labels.shorten_label(group.title, letters=40) for group in groups]
     columns = count_columns(titles, style=style)
     rows = math.ceil(len(groups) / columns)
     figure = Figure(figsize=(style.wide if columns > 1 else style.width, rows * (height or style.height)))
