@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from study.cli.arguments import add_sweep_arguments, command_parser, format_command, suggest_launch, sweep_folder
 from study.cli.console import open_console, pluralize
 from study.config.sweep_file import read_sweep
-from study.errors import Problem, UserError, handle_user_errors
+from study.errors import Problem, UserError, and_more, handle_user_errors
 from study.launcher.cancellation import Cancellation, cancel, propose_cancellation, wait_until_stopped
 from study.launcher.liveness import check_liveness
 from study.launcher.run_filter import match_runs, parse_where
@@ -41,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     what = ", ".join([*([_describe(proposed)] if proposed.runs else []), *(f"job {name}" for name in dependent_jobs)])
     console.print(f"{sweep.name}: to be cancelled: {what}")
-    run_ids = sorted(proposed.run_ids)
-    more = [f"... and {len(run_ids) - MAX_SHOWN} more"] if len(run_ids) > MAX_SHOWN else []
-    for line in (*run_ids[:MAX_SHOWN], *more):
+    for line in and_more(sorted(proposed.run_ids), MAX_SHOWN):
         console.print(f"  {line}")
     if not (arguments.yes or _confirm()):
         console.print("Nothing was cancelled.")
@@ -68,11 +66,10 @@ def _read_planned_runs(folder: SweepFolder) -> list[PlannedEntry]:
 
 
 def _describe(what: Cancellation) -> str:
-    jobs = f"; jobs {', '.join(job.id for job in what.jobs[:MAX_SHOWN])}" if what.jobs else ""
-    more = f" and {len(what.jobs) - MAX_SHOWN} more" if len(what.jobs) > MAX_SHOWN else ""
+    jobs = f"; jobs {', '.join(and_more([job.id for job in what.jobs], MAX_SHOWN))}" if what.jobs else ""
     verb = "continues" if what.continuing == 1 else "continue"
     continuing = f"; {pluralize(what.continuing, 'job')} {verb} with other runs" if what.continuing else ""
-    return f"{pluralize(len(what.run_ids), 'run')}, {what.training} of them in training{jobs}{more}{continuing}"
+    return f"{pluralize(len(what.run_ids), 'run')}, {what.training} of them in training{jobs}{continuing}"
 
 
 def _confirm() -> bool:

@@ -52,7 +52,7 @@ class RemainingRuns:
 def find_remaining(plan: Plan, folder: SweepFolder, *, liveness: Liveness, run_filter: RunFilter) -> RemainingRuns:
     """Sort every planned run into exactly one group."""
     recorded, owners = read_records(folder.records), liveness.owners(folder)
-    wanted = match_runs(map(entry_of, plan.runs), run_filter.where)
+    wanted = match_runs(map(to_planned_entry, plan.runs), run_filter.where)
     remaining: list[PlannedRun] = []
     counts = {"recorded": 0, "failed": 0, "owned": 0, "settling": 0, "deselected": 0}
     for planned in plan.runs:
@@ -73,7 +73,7 @@ def find_remaining(plan: Plan, folder: SweepFolder, *, liveness: Liveness, run_f
     return RemainingRuns(runs=tuple(remaining), **counts)
 
 
-def entry_of(planned: PlannedRun) -> PlannedEntry:
+def to_planned_entry(planned: PlannedRun) -> PlannedEntry:
     return PlannedEntry.from_json(planned.to_json())
 
 
@@ -145,7 +145,7 @@ def assign_runs(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequenc
 
 
 def _make_entry(planned: PlannedRun, *, failed: Set[str], benchmark: Benchmark | None) -> ShareEntry:
-    entry = entry_of(planned)
+    entry = to_planned_entry(planned)
     variant = benchmark.best_variant(entry.options) if benchmark else None
     measured = MeasuredVariant(benchmark.device_name, variant) if benchmark and variant else None
     return ShareEntry(entry, retry=planned.run_id in failed, measured=measured)

@@ -15,7 +15,7 @@ from study.backbones.specification import BackboneSpec
 from study.config.options import TrainOptions
 from study.errors import Problem, UserError
 from study.planning.width_search import WidthMatch
-from study.records.benchmark_file import Speed, architecture_key, at_batch_size, read_benchmark
+from study.records.benchmark_file import Speed, architecture_key, read_benchmark, select_speed
 
 UNIT = "training seconds per 1,000 images"
 
@@ -30,7 +30,7 @@ def read_paces(path: Path, train: TrainOptions) -> dict[BackboneSpec, float]:
     for speed in benchmark.architectures:
         if speed.precision == train.precision and speed.backbone in names():
             by_architecture.setdefault(architecture_key(speed.backbone, speed.model), []).append(speed)
-    chosen = [at_batch_size(speeds, train.batch_size) for speeds in by_architecture.values()]
+    chosen = [select_speed(speeds, train.batch_size) for speeds in by_architecture.values()]
     found = {
         get_spec_class(speed.backbone).model_validate_json(json.dumps(speed.model)): speed.seconds_per_1000_images
         for speed in chosen

@@ -9,7 +9,7 @@ as a fraction of the median.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ class Benchmark(Options):
 
         It is the speed at the run's batch size, or at the only one that was measured.
         """
-        return at_batch_size(self._measured(run), run.train.batch_size)
+        return select_speed(self._measured(run), run.train.batch_size)
 
     def best_variant(self, run: RunOptions) -> Variant | None:
         """The variant with the fastest training step for a run's architecture; None if fewer than two were measured."""
@@ -132,7 +132,7 @@ class Benchmark(Options):
         return training + evaluated / speed.inference_images_per_second
 
 
-def at_batch_size(measured: Sequence[Speed], batch_size: int) -> Speed | None:
+def select_speed(measured: Sequence[Speed], batch_size: int) -> Speed | None:
     """The fastest of one architecture's speeds at this batch size, or at the only one that was measured."""
     sizes = {speed.batch_size for speed in measured}
     size = batch_size if batch_size in sizes or len(sizes) != 1 else next(iter(sizes))
@@ -179,36 +179,25 @@ def newest_benchmark(folder: Path) -> Benchmark | None:
     return read_benchmark(paths[-1]) if paths else None
 
 
-BENCHMARK_COLUMNS = (
-    "train_step_seconds",
-    "benchmark_train_images_per_second",
-    "benchmark_train_spread",
-    "inference_images_per_second",
-    "inference_spread",
-    "inference_latency_seconds",
-    "benchmark_peak_memory_mib",
-    "benchmark_batch_size",
-    "benchmark_device",
-    "benchmark_variant",
-)
+_COLUMNS: Mapping[str, Callable[[Benchmark, Speed], float | int | str | None]] = {
+    "train_step_seconds": lambda _, speed: median(speed.train_step_seconds),
+    "benchmark_train_images_per_second": lambda _, speed: speed.train_images_per_second,
+    "benchmark_train_spread": lambda _, speed: spread(speed.train_step_seconds),
+    "inference_images_per_second": lambda _, speed: speed.inference_images_per_second,
+    "inference_spread": lambda _, speed: spread(speed.inference_step_seconds),
+    "inference_latency_seconds": lambda _, speed: median(speed.inference_latency_seconds),
+    "benchmark_peak_memory_mib": lambda _, speed: speed.peak_memory_mib,
+    "benchmark_batch_size": lambda _, speed: speed.batch_size,
+    "benchmark_device": lambda benchmark, _: benchmark.device_name,
+    "benchmark_variant": lambda _, speed: speed.variant.label,
+}
+BENCHMARK_COLUMNS = tuple(_COLUMNS)
 """Columns of the run table."""
 
 
-def benchmark_columns(benchmark: Benchmark | None, run: RunOptions) -> dict[str, Any]:
+def benchmark_columns(benchmark: Benchmark | None, run: RunOptions) -> dict[str, float | int | str | None]:
     """The columns of a planned run, all None if its architecture was not measured."""
     speed = benchmark.speed(run) if benchmark else None
     if benchmark is None or speed is None:
         return dict.fromkeys(BENCHMARK_COLUMNS)
-    values = (
-        median(speed.train_step_seconds),
-        speed.train_images_per_second,
-        spread(speed.train_step_seconds),
-        speed.inference_images_per_second,
-        spread(speed.inference_step_seconds),
-        median(speed.inference_latency_seconds),
-        speed.peak_memory_mib,
-        speed.batch_size,
-        benchmark.device_name,
-        speed.variant.label,
-    )
-    return dict(zip(BENCHMARK_COLUMNS, values, strict=True))
+    return {name: read(benchmark, speed) for name, read in _COLUMNS.items()}

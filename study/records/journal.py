@@ -46,7 +46,7 @@ def open_journal(folder: SweepFolder, worker: WorkerId, *, restart: int) -> tupl
 
 
 @dataclass(frozen=True)
-class JournalEntry:
+class JournalLine:
     """One line of a journal. `log` is where the process writes its messages."""
 
     writer: Writer
@@ -62,15 +62,15 @@ class JournalEntry:
         return self.writer.worker
 
 
-def read_journals(folder: SweepFolder, *, workers: Set[WorkerId] | None = None) -> list[JournalEntry]:
+def read_journals(folder: SweepFolder, *, workers: Set[WorkerId] | None = None) -> list[JournalLine]:
     """The entries of all or some workers, sorted by time."""
-    entries: list[JournalEntry] = []
+    entries: list[JournalLine] = []
     for path in sorted(folder.journals.glob("*.jsonl")):
         writer = Writer.parse(path.stem)
         if workers is None or writer.worker in workers:
             documents = [line.document for line in read_json_lines(path)]
             log = documents[0].get("log", "") if documents else ""  # only a process's first entry names its log
-            entries += [JournalEntry(writer=writer, **{**document, "log": log}) for document in documents]
+            entries += [JournalLine(writer=writer, **{**document, "log": log}) for document in documents]
     return sorted(entries, key=lambda entry: (entry.time, str(entry.writer)))
 
 
@@ -78,11 +78,11 @@ def read_journals(folder: SweepFolder, *, workers: Set[WorkerId] | None = None) 
 class LastState:
     """A worker's last journal entry, and the runs that its newest process has begun and not ended."""
 
-    entry: JournalEntry
+    entry: JournalLine
     open_runs: tuple[str, ...]
 
 
-def find_last_states(entries: Iterable[JournalEntry]) -> dict[WorkerId, LastState]:
+def find_last_states(entries: Iterable[JournalLine]) -> dict[WorkerId, LastState]:
     """The last state of each worker, from entries sorted by time."""
     states: dict[WorkerId, LastState] = {}
     for entry in entries:
@@ -96,13 +96,13 @@ def find_last_states(entries: Iterable[JournalEntry]) -> dict[WorkerId, LastStat
     return states
 
 
-def count_crashes(entries: Iterable[JournalEntry], run_id: str) -> int:
+def count_crashes(entries: Iterable[JournalLine], run_id: str) -> int:
     """How many times in a row a worker began this run and crashed, each time from the same step.
 
     A run that was stopped in order (preemption, time limit) or that ended did not crash; one that reached a later checkpoint
     restarts the count.
     """
-    open_begins: dict[Writer, JournalEntry] = {}
+    open_begins: dict[Writer, JournalLine] = {}
     for entry in entries:
         if entry.run_id == run_id and entry.event == "begin":
             open_begins[entry.writer] = entry

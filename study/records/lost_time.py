@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from study.records.journal import JournalEntry, read_journals
+from study.records.journal import JournalLine, read_journals
 from study.records.progress_file import read_progress
 from study.records.record import Attempts
 from study.records.sweep_folder import SweepFolder, Writer
@@ -21,8 +21,8 @@ from study.records.sweep_folder import SweepFolder, Writer
 class _Attempt:
     """One try at a run: the journal's `begin`, and its `end` or `stop` if the worker didn't crash."""
 
-    begin: JournalEntry
-    end: JournalEntry | None = None
+    begin: JournalLine
+    end: JournalLine | None = None
 
 
 def compute_lost_seconds(folder: SweepFolder, recorded: Mapping[str, Attempts]) -> dict[str, float]:
@@ -58,7 +58,7 @@ def _sum_losses(folder: SweepFolder, attempts: Sequence[_Attempt], *, failed: bo
     return lost
 
 
-def _crash_loss(folder: SweepFolder, begin: JournalEntry, *, saved_step: int) -> float:
+def _crash_loss(folder: SweepFolder, begin: JournalLine, *, saved_step: int) -> float:
     """The time that a crashed attempt spent on the steps after `saved_step`."""
     last = read_progress(folder, begin.writer)
     if last is None or last.run_id != begin.run_id or last.step <= begin.step:  # it crashed before its first progress

@@ -22,13 +22,7 @@ from study.records.record import OUTCOMES, read_records
 from study.records.sweep_folder import SweepFolder, Writer
 
 SCHEMA = pa.schema(
-    [
-        ("run_id", pa.string()),
-        ("image", pa.int32()),
-        ("label", pa.int32()),
-        ("predicted", pa.int32()),
-        ("probability", pa.float32()),
-    ]
+    {"run_id": pa.string(), "image": pa.int32(), "label": pa.int32(), "predicted": pa.int32(), "probability": pa.float32()}
 )
 
 

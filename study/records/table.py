@@ -34,7 +34,7 @@ FINGERPRINT = (
     "compiled",
     "deterministic",
 )
-FORMER_NAMES = {"kernels": "depthwise"}
+_FORMER_NAMES = {"kernels": "depthwise"}
 """Names of fingerprint entries in older records."""
 
 PROVENANCE = ("commit", "dirty", "code", "python_version", "torch_version", "numpy_version", "fvcore_version", "exact")
@@ -140,4 +140,4 @@ class _Sources:
 def fingerprint_entry(record: Record | None, name: str) -> Any:
     """An entry of a record's fingerprint, None if it wasn't recorded."""
     known = record.fingerprint if record else {}
-    return known.get(name, known.get(FORMER_NAMES.get(name, "")))
+    return known.get(name, known.get(_FORMER_NAMES.get(name, "")))

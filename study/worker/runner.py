@@ -190,7 +190,7 @@ class Trainer:
         )
 
     def _make_record(self, entry: ShareEntry, outcome: Outcome, log: str | None) -> Record:
-        figures = {name: finite(value) for name, value in vars(outcome).items() if isinstance(value, int | float)}
+        figures = {name: _finite(value) for name, value in vars(outcome).items() if isinstance(value, int | float)}
         result, measured = pick(Result, figures), pick(Measurements, figures)
         untracked = self.tracking.end_run(entry.run_id, outcome.status, metrics={**asdict(result), **asdict(measured)})
         resumes = [asdict(resume) for resume in outcome.resumes]
@@ -202,7 +202,7 @@ class Trainer:
             cost=entry.planned.cost,
             match=entry.planned.match,
             result=result,
-            curves={name: [finite(value) for value in values] for name, values in outcome.curves.items()},
+            curves={name: [_finite(value) for value in values] for name, values in outcome.curves.items()},
             measured=measured,
             fingerprint=outcome.fingerprint,
             provenance=self._provenance() | provenance,
@@ -237,6 +237,6 @@ class Trainer:
         }
 
 
-def finite(value: float | None) -> float | None:
+def _finite(value: float | None) -> float | None:
     """The value, or None if it overflowed: JSON has no infinities, and a missing measurement is missing, never 0."""
     return value if value is None or math.isfinite(value) else None

@@ -94,10 +94,10 @@ class Storm:
         self.dead[node] = time.monotonic() + 20
         return True
 
-    def mend(self, *, all_of_it: bool = False) -> None:
-        """Boots nodes whose time has come."""
+    def boot_nodes(self, *, all_of_them: bool = False) -> None:
+        """Boot killed nodes after a while, or all of them."""
         for node, at in list(self.dead.items()):
-            if all_of_it or time.monotonic() > at:
+            if all_of_them or time.monotonic() > at:
                 self.site.rack.cluster.start_node(node)
                 del self.dead[node]
 
@@ -125,12 +125,12 @@ def soak(site: Site, *, runs: int, minutes: float, seed: int) -> int:
     while time.monotonic() - started < minutes * 60 and len(done(site)) < runs:
         time.sleep(generator.exponential(PAUSE_S))
         storm.blow()
-        storm.mend()
+        storm.boot_nodes()
         if len(site.jobs()) < WORKERS // 2:  # scancel thins them out; a user would launch again
             launches += 1
             site.type("launch --settled")
     blown = time.monotonic() - started
-    storm.mend(all_of_it=True)
+    storm.boot_nodes(all_of_them=True)
     site.rack.cluster.run("scancel", "--name=guest")
     in_storm = len(done(site))
     print(

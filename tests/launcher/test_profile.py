@@ -24,24 +24,24 @@ from study.launcher.slurm.profile import Profile, parse_minutes, read_profile
     ],
 )
 def test_times_are_minutes(written, meant):
-    """Slurm's formats; seconds are rounded up, so that nobody gets less than asked for."""
+    """Slurm's formats; seconds are rounded up, so that no job gets less than requested."""
     assert parse_minutes(written) == meant
 
 
-def test_every_mistake_is_told_at_once(tmp_path):
+def test_all_mistakes_are_reported_at_once(tmp_path):
     """Unknown keys with the nearest valid one, wrong values with the rule, each with file and line."""
     path = tmp_path / "profile.yaml"
     path.write_text("workers: 0\npartitoin: gpu\ntime: soon\nsbatch: {job_name: mine, hold: false}\n")
     with pytest.raises(UserError) as raised:
         read_profile(path)
-    told = str(raised.value)
+    message = str(raised.value)
     parts = (":1: workers", ":2: partitoin: unknown key", ":3: time", ":4: sbatch")
     for part in ("did you mean 'partition'?", *(f"{path}{part}" for part in parts)):
-        assert part in told
-    assert "workers_per_gpu" in told
+        assert part in message
+    assert "workers_per_gpu" in message
 
 
-def test_the_command_line_goes_before_the_file(tmp_path):
+def test_the_command_line_overrides_the_file(tmp_path):
     """Overrides reach single options of sbatch, too, and are checked like the file."""
     path = tmp_path / "profile.yaml"
     path.write_text("time: 60\nsbatch: {nice: 1}\n")
@@ -51,7 +51,7 @@ def test_the_command_line_goes_before_the_file(tmp_path):
         read_profile(path, ["gpus_per_node=-1"])
 
 
-def test_no_job_is_told_to_save_before_it_has_trained():
+def test_no_job_is_signaled_before_it_has_trained():
     """A signal that comes in the first half of a job's time would requeue it for ever."""
     Profile(time=2, signal_delay_s=60)
     with pytest.raises(ValueError, match="at most half"):

@@ -107,7 +107,7 @@ def test_killed_without_warning(site: Site) -> None:
 @pytest.mark.slow
 @scenario
 def test_a_run_that_kills_its_worker_each_time(site: Site) -> None:
-    """It's recorded as failed after three deaths, the share goes on, and --retry failed tries it again."""
+    """It's recorded as failed after three crashes, the share continues, and --retry failed trains it again."""
     site.write(LONG)
     site.type("launch")
     killed = 0
@@ -193,7 +193,7 @@ def test_workers_that_share_a_gpu(site: Site) -> None:
 @pytest.mark.slow
 @scenario
 def test_time_limit(site: Site) -> None:
-    """A job of one minute is told half a minute before its end, requeues itself, and finishes more than a minute of work."""
+    """A job of one minute is signaled half a minute before its end, requeues itself, and finishes."""
     site.write(sweep(epochs=1500))
     site.set(time=1, signal_delay_s=30)
     site.type("launch")

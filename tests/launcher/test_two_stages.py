@@ -67,7 +67,7 @@ def test_final_runs_are_missing_until_all_trials_are_recorded(study):
 
 @pytest.mark.xdist_group("launch")
 def test_one_command_goes_through_both_stages(study):
-    """It trains the trials that are left, selects, trains the final runs; typed again it finds nothing to do."""
+    """It trains the trials that are left, selects, and trains the final runs; run again, it finds nothing to do."""
     folder, printed, _ = study
     assert "4 to train, 2 recorded" in printed
     assert "selected lr for 2 cells from 6 trials (3 per cell)" in printed
@@ -105,9 +105,9 @@ def test_counts_are_those_of_the_images_that_were_used(study):
     assert finals["val_accuracy"].isna().all() and finals["test_accuracy"].notna().all()
     assert set(load_curves(folder / "runs/sweep")["run_id"]) == set(finals["run_id"])
     assert set(load_curves(folder / "runs/sweep", stage="trial")["run_id"]) <= set(trials["run_id"])
-    told = load_study(folder / "runs/sweep")
-    assert (told.planned_runs, told.trials_per_cell, told.seeds) == (4, 3, (0, 1))
-    assert told.tuned == {"lr": [1e-4, 1e-2, 1e30]}
+    facts = load_study(folder / "runs/sweep")
+    assert (facts.planned_runs, facts.trials_per_cell, facts.seeds) == (4, 3, (0, 1))
+    assert facts.tuned == {"lr": [1e-4, 1e-2, 1e30]}
 
 
 @pytest.mark.xdist_group("launch")

@@ -54,7 +54,7 @@ def upgraded(tmp_path: Path) -> Path:
 
 
 def common(now: pd.DataFrame, then: pd.DataFrame) -> list[str]:
-    """Columns of both; the seconds lost are told by progress files, which were not kept."""
+    """Columns of both; the seconds lost are computed from progress files, which were not kept."""
     return [name for name in now if name in then and name != "lost_seconds"]
 
 

@@ -17,18 +17,9 @@ from typing import Literal
 from study.errors import Problem, UserError
 from study.launcher.environment import clean_slurm_environment
 
-ENDED = {
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "REVOKED",
-    "TIMEOUT",
-}
+ENDED = frozenset(
+    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT".split()
+)  # states of a job
 PING_TIMEOUT_S = 3
 COMMAND_TIMEOUT_S = 60
 SQUEUE_FORMAT = "%i|%T|%M|%e|%N|%r|%j"

@@ -14,7 +14,7 @@ from study.config.sweep import Sweep
 from study.errors import Problem, UserError
 from study.launcher.environment import clean_slurm_environment
 from study.launcher.slurm.client import Purpose, dependent_job_name
-from study.launcher.slurm.job_arrays import code_lines
+from study.launcher.slurm.job_arrays import export_code_path
 from study.launcher.slurm.profile import Profile
 from study.records.ledger import Launch
 from study.records.sweep_folder import SweepFolder, write_whole
@@ -77,4 +77,4 @@ def _make_script(folder: SweepFolder, launch: Launch, profile: Profile, job: Dep
         for name, value in sorted(options.items())
     ]
     command = shlex.join([sys.executable, *job.words])
-    return "\n".join(["#!/bin/bash", "", *lines, "", *profile.setup, *code_lines(folder, launch), command, ""])
+    return "\n".join(["#!/bin/bash", "", *lines, "", *profile.setup, *export_code_path(folder, launch), command, ""])

@@ -116,7 +116,7 @@ def make_executor(folder: SweepFolder, launch: Launch, profile: Profile, *, firs
         exclude=profile.exclude,
         array_parallelism=max(1, profile.array_parallelism // arrays),
         signal_delay_s=profile.signal_delay_s,
-        setup=[*profile.setup, *code_lines(folder, launch), f"export OMP_NUM_THREADS={profile.cpus_per_task}"],
+        setup=[*profile.setup, *export_code_path(folder, launch), f"export OMP_NUM_THREADS={profile.cpus_per_task}"],
         teardown=_requeue_lines(folder, launch, first=first) if profile.requeue else None,
         srun_args=["--kill-on-bad-exit=1"] if distributed else [],  # a rank that fails ends the others
         wckey=None,
@@ -134,7 +134,7 @@ def _python_command() -> str:
     return f"""bash -c 'trap "" USR2 TERM; exec "$0" "$@"' {shlex.quote(sys.executable)}"""
 
 
-def code_lines(folder: SweepFolder, launch: Launch) -> list[str]:
+def export_code_path(folder: SweepFolder, launch: Launch) -> list[str]:
     """Shell lines that put the launched code first on Python's path, whatever the working directory contains."""
     code = shlex.quote(str((folder.code / launch.code).resolve()))
     return [f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONSAFEPATH=1"]
