@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_model_fits_folder(model, folder)
     weights = load_weights(path, model.spec)
     device = choose_device(arguments.device, os.environ)
-    result = evaluate_weights(model, weights, folder=folder, device=device, arguments=arguments)
+    result = evaluate_on_folder(model, weights, folder=folder, device=device, arguments=arguments)
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if arguments.json:
@@ -142,7 +142,7 @@ def _check_model_fits_folder(model: EvaluatedModel, folder: EvaluationFolder) ->
         raise UserError(*problems)
 
 
-def evaluate_weights(
+def evaluate_on_folder(
     model: EvaluatedModel,
     weights: dict[str, Tensor],
     *,

@@ -40,7 +40,7 @@ class TrainingBatches:
         self.epoch_steps = count_epoch_steps(self._images, self._batch_size)
         pixels = run.data.image_size**2 * self._batch_size // ranks.size
         self._group = max(1, AUGMENTATION_PIXELS[device.type] // pixels)
-        self._feeder = BatchLoader(split, device, resident=can_fit_on_device(split, device))
+        self._loader = BatchLoader(split, device, resident=can_fit_on_device(split, device))
         self._augmentation = Augmentation(run.augment, splits.info, seed=run.seed, images=self._images)
         self.mixes_labels = bool(run.augment.mixup or run.augment.cutmix)
 
@@ -50,11 +50,11 @@ class TrainingBatches:
         ids = self._ranks.split_batches(ids.view(self.epoch_steps, self._batch_size)[first:])
         size = ids.shape[1]
         ids = ids.flatten()
-        if self._feeder.resident:  # all at once, as a transfer per batch would make the host wait for the device
+        if self._loader.resident:  # all at once, as a transfer per batch would make the host wait for the device
             ids = ids.to(self._device)
         groups = torch.split(ids, size * self._group) if len(ids) else ()
         augment = self._augmentation.epoch(epoch, device=self._device, layout=self._layout)
-        fed = self._feeder.load_batches(map(augment.rows, groups))
+        fed = self._loader.load_batches(map(augment.rows, groups))
         for group, (pixels, labels) in zip(groups, fed, strict=True):
             augmented, target = augment(pixels, labels, group)
             images = to_memory_format(augmented, self._layout)
@@ -72,12 +72,12 @@ class EvaluationBatches:
         self, split: Split, *, facts: DatasetInfo, device: torch.device, layout: torch.memory_format, ranks: Ranks = SINGLE_RANK
     ):
         self._normalize = Normalization(facts, device=device, layout=layout)
-        self._feeder = BatchLoader(split, device, resident=can_fit_on_device(split, device))
+        self._loader = BatchLoader(split, device, resident=can_fit_on_device(split, device))
         positions = torch.split(torch.arange(len(split)), max(1, EVALUATION_PIXELS // facts.image_size**2))
         self._positions = ranks.split_items(positions)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for pixels, labels in self._feeder.load_batches(self._positions):
+        for pixels, labels in self._loader.load_batches(self._positions):
             yield self._normalize(pixels), labels
 
 

@@ -22,7 +22,7 @@ from study.data.image_folder import scan_folder
 from study.data.preprocessing import PUBLISHED_PREPROCESSING, Preprocessing
 from study.data.splits import load_splits
 from study.data.torchvision_schema import declare_missing_operators
-from study.evaluate import evaluate_weights, main, parser, resolve_model
+from study.evaluate import evaluate_on_folder, main, parser, resolve_model
 from study.planning.sweep_plan import make_plan
 from study.prepare import prepare_data
 from study.training.checkpoint import Checkpoints
@@ -86,7 +86,7 @@ def test_predictions_are_those_of_timms_transform_and_model(variant, image_folde
     arguments = parser().parse_args([*words, "num_classes=3", *SETTINGS[variant]])
     found, folder = resolve_model(weights, arguments), scan_evaluation_folder(image_folder)
     state = load_weights(weights, found.spec)
-    result = evaluate_weights(found, state, folder=folder, device=DeviceChoice("cpu"), arguments=arguments)
+    result = evaluate_on_folder(found, state, folder=folder, device=DeviceChoice("cpu"), arguments=arguments)
     config = timm.get_pretrained_cfg(TIMM_NAMES[variant]).to_dict()
     transform = create_transform(**resolve_data_config(pretrained_cfg=config), is_training=False)
     inputs = torch.stack([transform(Image.open(folder.root / file).convert("RGB")) for file in folder.files])

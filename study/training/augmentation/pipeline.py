@@ -2,7 +2,7 @@
 
     augmentation = Augmentation(run.augment, splits.info, seed=run.seed, images=len(split))
     today = augmentation.epoch(epoch, device=device, layout=torch.channels_last)
-    images, target = today(*feeder.batch(today.rows(ids)), ids)
+    images, target = today(*loader.load_batch(today.rows(ids)), ids)
 
 On a GPU a call launches the same work whatever is drawn and never makes the host wait. It may be given the images of
 several batches at once and its result be split, which saves launches: an image's bits don't depend on its batch.
