@@ -22,14 +22,7 @@ from study.config.sweep_file import read_sweep
 from study.data import NotPrepared
 from study.data.linear_baseline import fit_linear_baseline
 from study.errors import Problem, UserError, handle_user_errors
-from study.launcher.assignment import (
-    assign_runs,
-    draft_launch,
-    find_remaining,
-    find_unsaved_outputs,
-    to_planned_entry,
-    write_plan,
-)
+from study.launcher.assignment import assign_runs, draft_launch, find_remaining, find_unsaved_outputs, write_plan
 from study.launcher.liveness import check_liveness
 from study.launcher.local_launch import launch_locally
 from study.launcher.run_filter import RunFilter, match_runs, parse_where
@@ -175,7 +168,7 @@ class _Command:
                 raise
             prepare_data(sweep, self.console)
             plan = make_plan_so_far(sweep, self.folder)
-        match_runs([*map(to_planned_entry, plan.runs), *map(to_planned_entry, plan.pending)], self.run_filter.where)
+        match_runs((planned.entry for planned in plan.whole), self.run_filter.where)
         if not self.arguments.dry_run:
             prepare_data(sweep, self.console)
         return plan
@@ -199,7 +192,7 @@ class _Command:
 
     def train(self, plan: Plan) -> int:
         """Show the plan and train its remaining runs, here or on Slurm; the exit status."""
-        match_runs(map(to_planned_entry, plan.runs), self.run_filter.where)
+        match_runs((planned.entry for planned in plan.runs), self.run_filter.where)
         show_plan(plan, self.console, benchmark=newest_benchmark(self.folder.benchmarks))
         self._print_unsaved_outputs(plan)
         earlier = self.folder.launch_ids()

@@ -19,7 +19,6 @@ from study.planning.runtime_estimate import estimate_costs
 from study.planning.sweep_plan import Plan
 from study.records.benchmark_file import Benchmark, newest_benchmark
 from study.records.ledger import Cluster, Launch, MeasuredVariant, ShareEntry, new_launch_id, read_launches, write_launch
-from study.records.plan_file import PlannedEntry
 from study.records.predictions import read_predicted_runs
 from study.records.record import OUTCOMES, read_records
 from study.records.sweep_folder import SweepFolder, format_json, write_whole
@@ -52,7 +51,7 @@ class RemainingRuns:
 def find_remaining(plan: Plan, folder: SweepFolder, *, liveness: Liveness, run_filter: RunFilter) -> RemainingRuns:
     """Sort every planned run into exactly one group."""
     recorded, owners = read_records(folder.records), liveness.owners(folder)
-    wanted = match_runs(map(to_planned_entry, plan.runs), run_filter.where)
+    wanted = match_runs((planned.entry for planned in plan.runs), run_filter.where)
     remaining: list[PlannedRun] = []
     counts = {"recorded": 0, "failed": 0, "owned": 0, "settling": 0, "deselected": 0}
     for planned in plan.runs:
@@ -71,10 +70,6 @@ def find_remaining(plan: Plan, folder: SweepFolder, *, liveness: Liveness, run_f
         counts["deselected"] += len(remaining[run_filter.limit :])
         remaining = remaining[: run_filter.limit]
     return RemainingRuns(runs=tuple(remaining), **counts)
-
-
-def to_planned_entry(planned: PlannedRun) -> PlannedEntry:
-    return PlannedEntry.from_json(planned.to_json())
 
 
 def group_by_ranks(runs: Sequence[PlannedRun], ranks: int) -> list[tuple[int, tuple[PlannedRun, ...]]]:
@@ -145,7 +140,7 @@ def assign_runs(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequenc
 
 
 def _make_entry(planned: PlannedRun, *, failed: Set[str], benchmark: Benchmark | None) -> ShareEntry:
-    entry = to_planned_entry(planned)
+    entry = planned.entry
     variant = benchmark.best_variant(entry.options) if benchmark else None
     measured = MeasuredVariant(benchmark.device_name, variant) if benchmark and variant else None
     return ShareEntry(entry, retry=planned.run_id in failed, measured=measured)
@@ -153,7 +148,7 @@ def _make_entry(planned: PlannedRun, *, failed: Set[str], benchmark: Benchmark |
 
 def write_plan(plan: Plan, folder: SweepFolder) -> None:
     """Write the plan's file, named by its content, unless an undamaged one exists."""
-    path, text = folder.plans / f"{plan.digest}.json", format_json(plan.document)
+    path, text = folder.plans / f"{plan.digest}.json", format_json(plan.file.to_json())
     if not path.exists() or path.read_bytes() != text.encode():
         write_whole(path, text)
 

@@ -10,6 +10,7 @@ from study.backbones.closed_form import Cost
 from study.backbones.specification import BackboneSpec
 from study.config.run import Run
 from study.planning.width import BudgetMatch
+from study.records.plan_file import PlannedEntry
 from study.records.record import Stage
 
 
@@ -59,20 +60,21 @@ class PlannedRun:
         named = {"patch_size": self.run.model.patch_size, **varied, "dim": self.run.model.dim}
         return " ".join([self.run.backbone, *(f"{name}={value}" for name, value in named.items())])
 
-    def to_json(self) -> dict[str, Any]:
-        """What a worker and the table need, as JSON values; pending options are null."""
+    @property
+    def entry(self) -> PlannedEntry:
+        """What a worker and the table need; pending options are None."""
         run = self.run.to_json()
         for section, _, name in (key.partition(".") for key in self.pending):
             run[section][name] = None
-        return {
-            "run_id": self.run_id,
-            "run": run,
-            "cost": cost_columns(self.run.model, self.cost),
-            "match": vars(self.match),
-            "stage": self.stage,
-            "cell": self.cell,
-            "trials": self.trials,
-        }
+        return PlannedEntry(
+            run_id=self.run_id,
+            run=run,
+            cost=cost_columns(self.run.model, self.cost),
+            match=vars(self.match),
+            stage=self.stage,
+            cell=self.cell,
+            trials=self.trials,
+        )
 
 
 def cost_columns(model: BackboneSpec, cost: Cost) -> dict[str, int]:

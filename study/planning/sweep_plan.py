@@ -12,13 +12,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
-from study.config.formats import FORMAT
 from study.config.sweep import Cell, Sweep, Tuning
 from study.errors import Problem, UserError
 from study.planning.planned_run import PlannedRun
 from study.planning.resolver import Resolver
+from study.records.plan_file import PlanFile, StudyFacts
 from study.records.record import Stage
 from study.records.selection import Choice, Selection
 
@@ -47,33 +46,32 @@ class Plan:
         return (*self.runs, *self.pending)
 
     @cached_property
-    def document(self) -> dict[str, Any]:
-        """The plan as it is kept with its launches: a study part without paths, and the runs."""
-        match = self.runs[0].match
-        study = {
-            "name": self.sweep.name,
-            "question": self.sweep.question,
-            "expected": self.sweep.expected,
-            "recipe": self.sweep.recipe.name if self.sweep.recipe else None,
-            "factors": {key.rpartition(".")[2]: levels for key, levels in self.sweep.factors().items()},
-            "seeds": list(self.sweep.seeds),
-            "tuning": _describe_tuning(self.sweep.tuning) if self.sweep.tuning else None,
-            "match": {"by": match.by, "target": match.target, "tolerance": match.tolerance},
-            "sweep_yaml": self.sweep.text,
-            "overrides": list(self.sweep.overrides),
-        }
-        return {
-            "format": FORMAT,
-            "study": study,
-            "device": self.sweep.device,
-            "runs": [planned.to_json() for planned in self.runs],
-            "pending": [planned.to_json() for planned in self.pending],
-        }
+    def file(self) -> PlanFile:
+        """The plan as it is kept with its launches."""
+        sweep, match = self.sweep, self.runs[0].match
+        tuned = {key: [level.value for level in levels] for key, levels in sweep.tuning.axes.items()} if sweep.tuning else {}
+        facts = StudyFacts(
+            name=sweep.name,
+            question=sweep.question,
+            expected=sweep.expected,
+            factors={key.rpartition(".")[2]: levels for key, levels in sweep.factors().items()},
+            seeds=sweep.seeds,
+            match={"by": match.by, "target": match.target, "tolerance": match.tolerance},
+            planned_runs=len(self.finals),
+            sweep_yaml=sweep.text,
+            overrides=sweep.overrides,
+            recipe=sweep.recipe.name if sweep.recipe else None,
+            tuned={key.rpartition(".")[2]: levels for key, levels in tuned.items()},
+            trials_per_cell=sweep.tuning.trials_per_cell if sweep.tuning else 0,
+        )
+        return PlanFile(
+            facts, runs=tuple(planned.entry for planned in self.runs), pending=tuple(planned.entry for planned in self.pending)
+        )
 
     @property
     def digest(self) -> str:
         """16 hex digits of the plan's content."""
-        return hashlib.sha256(json.dumps(self.document, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.file.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def make_plan(sweep: Sweep, selection: Selection | None = None) -> Plan:
@@ -145,8 +143,3 @@ def _choice_of(key: str, trials: Sequence[PlannedRun], selection: Selection) -> 
         )
         raise UserError(Problem(rule, place="selection.json"))
     return choice
-
-
-def _describe_tuning(tuning: Tuning) -> dict[str, Any]:
-    axes = {key: [level.value for level in levels] for key, levels in tuning.axes.items()}
-    return {"axes": axes, "seeds": list(tuning.seeds), "trials_per_cell": tuning.trials_per_cell}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from study.config.formats import FORMAT
 from study.errors import Problem, UserError
 from study.records.record import RunOptions, Stage
 from study.records.sweep_folder import LAUNCH_HINT, SweepFolder, read_json
@@ -18,7 +19,7 @@ class NotLaunched(UserError):
 
 @dataclass(frozen=True)
 class PlannedEntry:
-    """A planned run as JSON values. In `run`, the resolved options, those that tuning has yet to select are None."""
+    """A planned run as JSON values. In `run`, options that tuning has yet to select are None."""
 
     run_id: str
     run: Mapping[str, Any]
@@ -71,6 +72,18 @@ class PlanFile:
     @property
     def run_ids(self) -> list[str]:
         return [entry.run_id for entry in self.runs]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that `read_plan` reads."""
+        facts = self.facts
+        study = {name: value for name, value in vars(facts).items() if name not in ("planned_runs", "tuned", "trials_per_cell")}
+        tuning = {"axes": facts.tuned, "trials_per_cell": facts.trials_per_cell} if facts.tuned else None
+        return {
+            "format": FORMAT,
+            "study": {**study, "tuning": tuning},
+            "runs": [entry.to_json() for entry in self.runs],
+            "pending": [entry.to_json() for entry in self.pending],
+        }
 
     def of_stage(self, stage: Stage) -> list[PlannedEntry]:
         """The planned runs of a stage, pending ones included."""

@@ -202,7 +202,7 @@ def test_the_table_says_what_was_measured_and_nothing_else(plan):
     """Without a benchmark all its columns are missing; with one, rows have their architecture's median and spread, the
     interquartile range over the median as numpy computes it; an architecture that wasn't measured stays missing."""
     folder = SweepFolder(Path("runs/sweep"))
-    write_new(folder.plans / f"{plan.digest}.json", plan.document)
+    write_new(folder.plans / f"{plan.digest}.json", plan.file.to_json())
     write_new(folder.launches / "x" / "launch.json", {"plan": plan.digest})
     assert load_table(folder.path)[list(BENCHMARK_COLUMNS)].isna().all(axis=None)
     measured = [speed_of(planned.run) for planned in plan.runs if planned.run.model.dim == 8]

@@ -13,6 +13,8 @@ from study.config.sweep_file import read_sweep
 from study.errors import UserError
 from study.planning.planned_run import architectures
 from study.planning.sweep_plan import make_plan
+from study.records.plan_file import read_plan
+from study.records.sweep_folder import write_new
 
 SWEEP = """\
 question: which?
@@ -51,7 +53,7 @@ def test_the_grid_is_crossed_with_the_seeds(tmp_path):
 
 def test_budgets_are_met_by_what_is_built(tmp_path):
     """The parameters of the built module, not of a formula, are within the tolerance of the target that the plan states."""
-    assert planned(tmp_path).document["study"]["match"] == {"by": "params", "target": 20_000, "tolerance": 0.02}
+    assert planned(tmp_path).file.facts.match == {"by": "params", "target": 20_000, "tolerance": 0.02}
     for run in architectures(planned(tmp_path).runs):
         built = sum(p.numel() for p in build_backbone(run.run.model).parameters())
         assert built == run.cost.params
@@ -63,7 +65,7 @@ def test_budgets_are_met_by_what_is_built(tmp_path):
 def test_runs_survive_the_way_to_a_worker(tmp_path):
     """A share is JSON: what comes out of it has the identity that was planned."""
     for run in planned(tmp_path).runs:
-        assert Run.from_json(json.loads(json.dumps(run.to_json()))["run"]).run_id == run.run_id
+        assert Run.from_json(json.loads(json.dumps(run.entry.to_json()))["run"]).run_id == run.run_id
 
 
 def test_an_axis_that_a_backbone_lacks_merges_its_runs(tmp_path):
@@ -125,6 +127,19 @@ def test_settings_of_a_misspelt_backbone_are_reported(tmp_path):
     assert "did you mean 'convmixer'?" in screen
     assert "sweep.yaml:7" in screen
     assert planned(tmp_path, "backbone=vit").runs
+
+
+def test_a_plan_survives_its_file(tmp_path):
+    """What is read back from disk is what was planned, tuned options included."""
+    tuned = "question: q\ndata: {name: digits}\nbackbone: vit\nmodel: {depth: 1, patch_size: 4, dim: 32}\n"
+    tuned += "train: {epochs: 1}\naxes: {train.batch_size: [8, 9]}\nseeds: 2\n"
+    tuned += "tune: {axes: {train.lr: [0.1, 0.2]}, seeds: [5]}\n"
+    (tmp_path / "tuned.yaml").write_text(tuned, encoding="utf-8")
+    for plan in (planned(tmp_path), make_plan(read_sweep(tmp_path / "tuned.yaml"))):
+        path = tmp_path / f"{plan.digest}.json"
+        write_new(path, plan.file.to_json())
+        assert read_plan(path, hint="") == plan.file
+        assert all(entry.options.train.lr is None for entry in plan.file.pending)
 
 
 def test_the_plans_digest_is_its_content(tmp_path):

@@ -104,7 +104,7 @@ def test_final_runs_are_pending_until_something_is_selected(tmp_path):
     """Before: as many pending runs as there will be, counted in the totals, their learning rate null. After: the chosen one."""
     before = planned(tmp_path)
     assert [run.stage for run in before.runs] == ["trial"] * 6
-    assert [run.to_json()["run"]["train"]["lr"] for run in before.pending] == [None] * 4
+    assert [run.entry.options.train.lr for run in before.pending] == [None] * 4
     assert len({run.run_id for run in before.pending}) == 4
     after = planned(tmp_path, selection=invented(before, level=1e-2))
     assert after.trials == before.trials and not after.pending
