@@ -44,6 +44,7 @@ class Jitter:
 
 def draw_jitter(draws: Draws, strength: float) -> Jitter:
     """Each image's order, evenly of the six, and its factors, evenly within 1 +- strength."""
+    # The streams' keys keep the option's former name: another spelling would draw other images.
     order = torch.tensor(ORDERS)[torch.from_numpy(draws.below("colour_jitter order", len(ORDERS))[:, 0])]
     factors = torch.from_numpy(1 + strength * (2 * draws.uniform("colour_jitter", len(ORDERS[0])) - 1)).float()
     return Jitter(order, factors.gather(1, order))
