@@ -92,13 +92,19 @@ def format_as_json(name: str, plan: PlanFile, status: SweepStatus) -> dict[str, 
         "done": status.done,
         "diverged": status.diverged,
         "failed": [{"run_id": record.run_id, "reason": record.reason, "log": record.log} for record in failed],
-        "running": [asdict(run) for run in status.running],
+        "running": [_running_as_json(run) for run in status.running],
         "queued": status.queued,
         "pending_jobs": dict(status.pending_jobs),
         "settling": status.settling,
         "missing": [asdict(group) for group in status.missing],
         "stages": count_by_stage(plan, status),
     }
+
+
+def _running_as_json(run: RunningRun) -> dict[str, Any]:
+    figures = ("epoch", "epochs", "val_accuracy", "images_per_second", "eta_seconds")
+    place = {name: value for name, value in vars(run).items() if name != "progress"}
+    return {**place, **{name: getattr(run.progress, name, None) for name in figures}}
 
 
 def count_by_stage(plan: PlanFile, status: SweepStatus) -> dict[str, dict[str, int]]:
@@ -160,20 +166,20 @@ def _limit(lines: list[str], what: str) -> list[str]:
 
 def _format_running(run: RunningRun) -> str:
     place = f"job {run.job} on {run.node}" if run.job else f"worker {run.worker[1]}"
-    if run.epoch is None:
+    if (now := run.progress) is None:
         return f"  running  {run.run_id}  starting, {place}"
-    accuracy = "" if run.val_accuracy is None else f", val {run.val_accuracy:.1%}"
+    accuracy = "" if now.val_accuracy is None else f", val {now.val_accuracy:.1%}"
     timeout = run.age_seconds > HEARTBEAT_TIMEOUT_S
     heartbeat = f", NO HEARTBEAT for {run.age_seconds / 60:.0f} min: {run.log}" if timeout else ""
     return (
-        f"  running  {run.run_id}  epoch {run.epoch}/{run.epochs}{accuracy}, {run.images_per_second:,.0f} images/s, "
-        f"{format_time_left(run.eta_seconds)}, {place}{heartbeat}"
+        f"  running  {run.run_id}  epoch {now.epoch}/{now.epochs}{accuracy}, {now.images_per_second:,.0f} images/s, "
+        f"{format_time_left(now.eta_seconds)}, {place}{heartbeat}"
     )
 
 
-def format_time_left(seconds: float | None) -> str:
+def format_time_left(seconds: float) -> str:
     """`2 h 05 min left`, `40 s left`."""
-    whole = round(seconds or 0)
+    whole = round(seconds)
     if whole < 120:
         return f"{whole} s left"
     hours, minutes = divmod(round(whole / 60), 60)

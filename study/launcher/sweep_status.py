@@ -15,7 +15,7 @@ from study.launcher.liveness import Liveness
 from study.launcher.slurm.client import Job
 from study.records.journal import FINISHED, LastState
 from study.records.ledger import WorkerId, read_assignees, read_cancelled, read_launches
-from study.records.progress_file import read_latest_progress
+from study.records.progress_file import WorkerProgress, read_latest_progress
 from study.records.rank_failures import read_rank_failures
 from study.records.record import Attempts, read_records
 from study.records.sweep_folder import SweepFolder
@@ -23,16 +23,12 @@ from study.records.sweep_folder import SweepFolder
 
 @dataclass(frozen=True)
 class RunningRun:
-    """A run in training. Figures are None until the worker has written its first progress of this run."""
+    """A run in training."""
 
     run_id: str
     worker: WorkerId
-    epoch: int | None
-    epochs: int | None
-    val_accuracy: float | None
-    images_per_second: float | None
-    eta_seconds: float | None
-    age_seconds: float  # since the worker's last sign of life
+    progress: WorkerProgress | None  # None until the worker has written its first progress of this run
+    age_seconds: float  # since the worker's last progress or journal entry
     job: str
     node: str
     log: str
@@ -111,11 +107,7 @@ def find_running_runs(folder: SweepFolder, liveness: Liveness) -> dict[str, Runn
             running[run_id] = RunningRun(
                 run_id=run_id,
                 worker=worker,
-                epoch=progress.epoch if progress else None,
-                epochs=progress.epochs if progress else None,
-                val_accuracy=progress.val_accuracy if progress else None,
-                images_per_second=progress.images_per_second if progress else None,
-                eta_seconds=progress.eta_seconds if progress else None,
+                progress=progress,
                 age_seconds=time.time() - (progress or state.entry).time,
                 job=job.id if job else "",
                 node=job.node if job else "",

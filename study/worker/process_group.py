@@ -42,19 +42,15 @@ class ProcessGroup(Protocol):
 
     def setup(self) -> AbstractContextManager[None]:
         """A context for loading device and data. A UserError of one rank is raised on all."""
-        ...
 
     def connect(self, device: DeviceChoice) -> None:
         """Create the communicators between the ranks."""
-        ...
 
     def training(self, entry: ShareEntry, *, describe: Callable[[Exception], str]) -> AbstractContextManager[Ranks]:
         """A context for training one run on all ranks. `describe` turns an exception into a line for the record."""
-        ...
 
     def shut_down(self) -> None:
         """End the group after the last run."""
-        ...
 
 
 class SingleProcess:
