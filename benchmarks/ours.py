@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.subjects import RECIPE, facts_of
-from study.benchmarking.timing import random_images
+from study.benchmarking.timing import make_random_batch
 from study.config.run import Run
 from study.config.variant import Variant
 from study.data.random_images import make_random_splits
@@ -28,7 +28,7 @@ def our_step(run: Run, choice: DeviceChoice, *, variant: Variant | None = None) 
     """One step of the engine, in the default or another `variant`, and a description of it."""
     prepared, device = prepare_model(run, choice, variant=variant), choice.device
     state = initial_state(prepared.model, run, device=device, epoch_steps=1000)
-    images = to_memory_format(random_images(run).to(device), prepared.layout)
+    images = to_memory_format(make_random_batch(run).to(device), prepared.layout)
     target = Target((torch.arange(len(images)) % run.data.num_classes).to(device))
     casting = autocast(run.train.precision, device)
 

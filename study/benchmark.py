@@ -1,7 +1,7 @@
 """python -m study.benchmark SWEEP [key=value ...]: how fast each architecture of a sweep is, on the device at hand.
 
-Every round measures all architectures in turn, so a machine that slows down for a while slows all of them. The file lies
-in runs/<sweep>/benchmarks and joins the run table; with it `study.plan` tells device-hours, and shares are balanced by it.
+Every round measures all architectures in turn, so a machine that slows down for a while slows all of them. The file
+is in runs/<sweep>/benchmarks and joins the run table; with it `study.plan` prints device-hours, and shares are balanced by it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from study.benchmarking.timing import time_input
-from study.benchmarking.workloads import VARIANTS, Subject, distinct, input_of, input_speed, speed_of, take_turn
+from study.benchmarking.workloads import (
+    VARIANTS,
+    Workload,
+    input_key,
+    list_workloads,
+    make_input_speed,
+    summarize_laps,
+    time_round,
+)
 from study.cli.arguments import add_sweep_arguments, command_parser, positive_int, sweep_folder
 from study.cli.console import open_console
 from study.config.sweep_file import read_sweep
@@ -63,35 +71,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = with_cpu_kernels(choose_device(plan.sweep.device, os.environ, deterministic=plan.sweep.deterministic), os.environ)
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
     variants = VARIANTS[device.kind] if arguments.variants else (None,)
-    subjects = list(distinct(plan.runs, arguments.batch_size, variants=variants))
-    benchmark = measure(plan, subjects, device=device, rounds=arguments.rounds, console=console)
+    workloads = list(list_workloads(plan.runs, arguments.batch_size, variants=variants))
+    benchmark = measure(plan, workloads, device=device, rounds=arguments.rounds, console=console)
     path = file_for(benchmark, sweep_folder(arguments, plan.sweep.name).benchmarks)
     write_whole(path, benchmark.model_dump_json(indent=1) + "\n")
     console.print(speed_table(benchmark))
-    for told in benchmark.left_out:
-        console.print(f"left out: {told}", style="red")
+    for message in benchmark.left_out:
+        console.print(f"left out: {message}", style="red")
     console.print(f"written to {path}", highlight=False, soft_wrap=True)
     return 1 if benchmark.left_out else 0
 
 
-def measure(plan: Plan, subjects: Sequence[Subject], *, device: DeviceChoice, rounds: int, console: Console) -> Benchmark:
-    """All rounds over all subjects and their inputs; UserError where not one could be measured."""
+def measure(plan: Plan, workloads: Sequence[Workload], *, device: DeviceChoice, rounds: int, console: Console) -> Benchmark:
+    """All rounds over all workloads and their inputs; UserError where not one could be measured."""
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    inputs = {input_of(subject.planned): subject.planned for subject in subjects}
+    inputs = {input_key(workload.planned): workload.planned for workload in workloads}
     fed: dict[str, list[float]] = {key: [] for key in inputs}
     with progress_bar(console) as bar:
-        task = bar.add_task("", total=rounds * (len(subjects) + len(inputs)))
+        task = bar.add_task("", total=rounds * (len(workloads) + len(inputs)))
         for turn in range(rounds):
-            for subject in subjects:
-                bar.update(task, description=f"round {turn + 1}: {subject.label}")
-                take_turn(subject, device)
+            for workload in workloads:
+                bar.update(task, description=f"round {turn + 1}: {workload.label}")
+                time_round(workload, device)
                 bar.advance(task)
             for key, planned in inputs.items():
                 bar.update(task, description=f"round {turn + 1}: augmentation")
                 fed[key].append(time_input(planned.run, device=device))
                 bar.advance(task)
-    if all(subject.fault for subject in subjects):
-        raise UserError(*(Problem(subject.fault or "", subject.label) for subject in subjects))
+    if all(workload.fault for workload in workloads):
+        raise UserError(*(Problem(workload.fault or "", workload.label) for workload in workloads))
     execution = make_fingerprint(device, memory_layout="", optimizer=IMPLEMENTATION, micro_batches=0)
     return Benchmark(
         sweep=plan.sweep.name,
@@ -101,9 +109,9 @@ def measure(plan: Plan, subjects: Sequence[Subject], *, device: DeviceChoice, ro
         device_name=str(execution["device_name"]),
         fingerprint={name: value for name, value in execution.items() if name not in ("memory_layout", "micro_batches")},
         provenance=asdict(find_origin()),
-        architectures=tuple(speed_of(subject) for subject in subjects if not subject.fault),
-        inputs=tuple(input_speed(planned, fed[key]) for key, planned in inputs.items()),
-        left_out=tuple(f"{subject.label}: {subject.fault}" for subject in subjects if subject.fault),
+        architectures=tuple(summarize_laps(workload) for workload in workloads if not workload.fault),
+        inputs=tuple(make_input_speed(planned, fed[key]) for key, planned in inputs.items()),
+        left_out=tuple(f"{workload.label}: {workload.fault}" for workload in workloads if workload.fault),
     )
 
 

@@ -73,21 +73,21 @@ def time_architecture(run: Run, *, device: DeviceChoice, variant: Variant | None
 def _laps(run: Run, prepared: PreparedModel, where: torch.device, *, was_reset: bool) -> Laps:
     model, layout = prepared.model, prepared.layout
     state = initial_state(model, run, device=where, epoch_steps=WARM_UP + MOST_REPEATS)
-    images = to_memory_format(random_images(run).to(where), layout)
-    train_step = timed(_training_step(state, run, images=images), where)
+    images = to_memory_format(make_random_batch(run).to(where), layout)
+    train_step = time_lap(_training_step(state, run, images=images), where)
     peak = read_peak_mib(where, was_reset=was_reset)
     model.eval()
     casting = autocast(run.train.precision, where)
     with torch.inference_mode(), casting, eager_mode(prepared):
-        inference = timed(lambda: model(images), where)
+        inference = time_lap(lambda: model(images), where)
         single = images[:1].clone(memory_format=layout)
-        latency = timed(lambda: model(single), where)
+        latency = time_lap(lambda: model(single), where)
     return Laps(train_step, inference, latency, peak, prepared.variant)
 
 
 def _training_step(state: TrainingState, run: Run, *, images: torch.Tensor) -> Callable[[], None]:
     set_learning_rate(state.optimizer, 0.0)
-    target = target_of(run, images.device)
+    target = make_target(run, images.device)
     casting = autocast(run.train.precision, images.device)
 
     def step() -> None:
@@ -96,46 +96,46 @@ def _training_step(state: TrainingState, run: Run, *, images: torch.Tensor) -> C
     return step
 
 
-def target_of(run: Run, device: torch.device) -> Target:
+def make_target(run: Run, device: torch.device) -> Target:
     """A label for each image of a batch."""
     return Target(torch.arange(run.train.batch_size, device=device) % run.data.num_classes)
 
 
-def random_images(run: Run) -> torch.Tensor:
+def make_random_batch(run: Run) -> torch.Tensor:
     """One batch `b c h w` of float32 values around 0."""
     shape = (run.train.batch_size, run.data.channels, run.data.image_size, run.data.image_size)
     return torch.from_numpy(stream("benchmark").random(shape, dtype="float32")) - 0.5
 
 
 def time_input(run: Run, *, device: DeviceChoice) -> float:
-    """Images per second that are fetched, augmented and normalised as for the run, in the contiguous layout."""
+    """Images per second that are fetched, augmented and normalized as for the run, in the contiguous layout."""
     splits = make_random_splits(
         describe_dataset(run.data), images=max(run.train.batch_size, INPUT_PIXELS // run.data.image_size**2)
     )
     batches = TrainingBatches(run, splits, device=device.device, layout=torch.contiguous_format)
     with execution_mode(device):
-        seconds = timed(lambda: sum(1 for _ in batches.epoch(0)), device.device)
+        seconds = time_lap(lambda: sum(1 for _ in batches.epoch(0)), device.device)
     return batches.epoch_steps * run.train.batch_size / seconds
 
 
-def timed(work: Callable[[], object], device: torch.device) -> float:
+def time_lap(work: Callable[[], object], device: torch.device) -> float:
     """Seconds that `work` takes, as a mean over one lap."""
     for _ in range(WARM_UP):
-        once = _elapsed(work, device, repeats=1)
+        once = _measure_seconds(work, device, repeats=1)
     repeats = min(max(math.ceil(LAP_SECONDS / once), 1), MOST_REPEATS)
-    return _elapsed(work, device, repeats=repeats) / repeats
+    return _measure_seconds(work, device, repeats=repeats) / repeats
 
 
-def _elapsed(work: Callable[[], object], device: torch.device, *, repeats: int) -> float:
-    synchronise(device)
+def _measure_seconds(work: Callable[[], object], device: torch.device, *, repeats: int) -> float:
+    synchronize_device(device)
     started = time.perf_counter()
     for _ in range(repeats):
         work()
-    synchronise(device)
+    synchronize_device(device)
     return time.perf_counter() - started
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+def synchronize_device(device: torch.device) -> None:
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""What a benchmark times: architectures in variants, one turn of each per round, and what their turns told."""
+"""The workloads of a benchmark: architectures in variants, each timed once per round."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ VARIANTS: dict[str, tuple[Variant, ...]] = {"cpu": (*EAGER, *COMPILED), "cuda": 
 
 
 @dataclass
-class Subject:
-    """One architecture at one precision and batch size, in one variant, with what the rounds so far told of it."""
+class Workload:
+    """One architecture at one precision and batch size, in one variant, with the laps of the rounds so far."""
 
     planned: PlannedRun
     variant: Variant | None = None  # None: as it trains where no variants were measured
@@ -36,12 +36,12 @@ class Subject:
         return self.planned.label + (f" ({self.variant.label})" if self.variant else "")
 
 
-def distinct(
+def list_workloads(
     runs: Iterable[PlannedRun], batch_size: int | None, *, variants: Sequence[Variant | None] = (None,)
-) -> Iterator[Subject]:
-    """One subject for each architecture, precision and batch size among the runs, in each of the variants.
+) -> Iterator[Workload]:
+    """One workload for each architecture, precision and batch size among the runs, in each of the variants.
 
-    `batch_size` goes before the runs' own.
+    `batch_size` overrides the runs' own.
     """
     seen = set()
     for planned in runs:
@@ -49,34 +49,34 @@ def distinct(
         key = (planned.architecture, run.train.precision, run.train.batch_size)
         if key not in seen:
             seen.add(key)
-            yield from (Subject(replace(planned, run=run), variant) for variant in variants)
+            yield from (Workload(replace(planned, run=run), variant) for variant in variants)
 
 
-def input_of(planned: PlannedRun) -> str:
+def input_key(planned: PlannedRun) -> str:
     """Equal for runs whose images are fed in the same way."""
     run = planned.run
     return f"{run.augment.model_dump_json()} {run.data.channels} {run.data.image_size}"
 
 
-def take_turn(subject: Subject, device: DeviceChoice) -> None:
-    """One round of one architecture; one that can't be run is told at the end and not tried again."""
-    if subject.fault:
+def time_round(workload: Workload, device: DeviceChoice) -> None:
+    """One round of one architecture; one that fails is reported at the end and not tried again."""
+    if workload.fault:
         return
     try:
-        if subject.variant is not None and subject.variant.compiled:
+        if workload.variant is not None and workload.variant.compiled:
             torch.compiler.reset()  # torch keeps the compiled code of a few shapes only
-        subject.laps.append(time_architecture(subject.planned.run, device=device, variant=subject.variant))
+        workload.laps.append(time_architecture(workload.planned.run, device=device, variant=workload.variant))
     except RuntimeError as error:  # out of memory, above all; or what torch can't compile
-        subject.fault = f"{type(error).__name__}: {error}".splitlines()[0]
-    if subject.fault:
+        workload.fault = f"{type(error).__name__}: {error}".splitlines()[0]
+    if workload.fault:
         release_memory(device.device)
 
 
-def speed_of(subject: Subject) -> Speed:
-    laps = subject.laps
+def summarize_laps(workload: Workload) -> Speed:
+    laps = workload.laps
     peaks = [lap.peak_memory_mib for lap in laps if lap.peak_memory_mib is not None]
     return Speed(
-        **architecture_of(subject.planned),
+        **describe_architecture(workload.planned),
         memory_layout=laps[0].variant.memory_layout,
         compiled=laps[0].variant.compiled,
         train_step_seconds=tuple(lap.train_step_seconds for lap in laps),
@@ -86,7 +86,7 @@ def speed_of(subject: Subject) -> Speed:
     )
 
 
-def architecture_of(planned: PlannedRun) -> dict[str, Any]:
+def describe_architecture(planned: PlannedRun) -> dict[str, Any]:
     """What was timed, as the benchmark's file names it."""
     run = planned.run
     return {
@@ -98,7 +98,7 @@ def architecture_of(planned: PlannedRun) -> dict[str, Any]:
     }
 
 
-def input_speed(planned: PlannedRun, rounds: Sequence[float]) -> InputSpeed:
+def make_input_speed(planned: PlannedRun, rounds: Sequence[float]) -> InputSpeed:
     augment: dict[str, JsonValue] = planned.run.augment.model_dump(mode="json")
     data = planned.run.data
     return InputSpeed(augment=augment, channels=data.channels, image_size=data.image_size, images_per_second=tuple(rounds))

@@ -24,7 +24,7 @@ IMAGES_PER_MICRO_BATCH = 2  # with a single image BatchNorm has no variance
 
 def run_dry_step(run: Run, splits: Splits, *, device: DeviceChoice) -> str | None:
     """Train a shortened run, evaluate it, and return what went wrong, or None. Leaves no files behind."""
-    short = shorten(run)
+    short = shorten_run(run)
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), short.run_id, "dry-step")
         try:
@@ -42,7 +42,7 @@ def run_dry_step(run: Run, splits: Splits, *, device: DeviceChoice) -> str | Non
     return "the loss of the first step is not finite" if outcome.status == "diverged" else None
 
 
-def shorten(run: Run) -> Run:
+def shorten_run(run: Run) -> Run:
     """The run with one epoch of one small batch; sizes that the model was built for stay as they are."""
     batch_size = min(run.train.batch_size, IMAGES_PER_MICRO_BATCH * run.train.accumulate)
     short = {"epochs": 1, "warmup_epochs": 0.0, "batch_size": batch_size, "keep": "none"}

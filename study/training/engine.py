@@ -108,11 +108,9 @@ def train_once(
 ) -> Outcome | Interrupted:
     """One attempt of `train`, with each batch cut into `micro_batches` equal parts; `notes` go into the outcome."""
     peak_was_reset = reset_peak_memory(device.device)
-
     prepared = prepare_model(run, device, variant=variant, ranks=ranks)
     # BatchNorm would see a micro-batch's statistics instead of the batch's.
     assert micro_batches == 1 or not sees_whole_batch(prepared.model), "the plan refuses micro-batches with BatchNorm"
-
     train_batches = TrainingBatches(run, splits, device=device.device, layout=prepared.layout, ranks=ranks)
     evaluation = partial(EvaluationBatches, facts=splits.info, device=device.device, layout=prepared.layout, ranks=ranks)
     session = Session(
@@ -151,12 +149,9 @@ def train_once(
         if diverged_step is not None:
             return make_outcome(state, session, diverged_step=diverged_step)
 
-    if session.test is None:
-        return make_outcome(state, session)
-    test = evaluate_weights(state, session, session.test)
-    if not math.isfinite(test.loss):
-        return make_outcome(state, session, diverged_step=state.step)
-    return make_outcome(state, session, test=test)
+    test = None if session.test is None else evaluate_split(state, session, session.test)
+    diverged = test is not None and not math.isfinite(test.loss)
+    return make_outcome(state, session, test=test, diverged_step=state.step if diverged else None)
 
 
 def train_epoch(state: TrainingState, session: Session, *, epoch: int, stop: Callable[[], bool]) -> bool:
@@ -202,7 +197,7 @@ def validate(state: TrainingState, session: Session, *, epoch: int) -> int | Non
     nonfinite_step = first_nonfinite_step(state, epoch=epoch, epoch_steps=epoch_steps)
     if nonfinite_step is not None:
         return nonfinite_step
-    validation = None if session.val is None else evaluate_weights(state, session, session.val)
+    validation = None if session.val is None else evaluate_split(state, session, session.val)
     if validation is not None and not math.isfinite(validation.loss):
         return state.step
     hits = state.hits.double().sum().item() / (epoch_steps * run.train.batch_size)
@@ -226,7 +221,7 @@ def first_nonfinite_step(state: TrainingState, *, epoch: int, epoch_steps: int) 
     return None if found is None else before + found + 1
 
 
-def evaluate_weights(state: TrainingState, session: Session, batches: EvaluationBatches) -> Evaluation:
+def evaluate_split(state: TrainingState, session: Session, batches: EvaluationBatches) -> Evaluation:
     """The figures of the weights that `train.evaluate` names, on one split."""
     with eager_mode(session.prepared):
         return evaluate(state.evaluated_model, batches, autocast=session.autocast, ranks=session.ranks)

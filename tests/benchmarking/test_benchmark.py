@@ -11,8 +11,7 @@ import torch
 
 from study.backbones import build_backbone
 from study.benchmark import main
-from study.benchmarking import timing as speeds
-from study.benchmarking import workloads as subjects
+from study.benchmarking import timing, workloads
 from study.config.sweep_file import read_sweep
 from study.config.variant import Variant
 from study.cpu_kernels.freed_memory import keep_freed_memory
@@ -57,8 +56,8 @@ seeds: [0, 1]
 def plan(tmp_path, monkeypatch) -> Plan:
     """Four architectures, eight runs; the working folder is temporary."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(speeds, "LAP_SECONDS", 0.002)
-    monkeypatch.setattr(speeds, "INPUT_PIXELS", 64 * 32)
+    monkeypatch.setattr(timing, "LAP_SECONDS", 0.002)
+    monkeypatch.setattr(timing, "INPUT_PIXELS", 64 * 32)
     Path("sweep.yaml").write_text(SWEEP, encoding="utf-8")
     return make_plan(read_sweep(Path("sweep.yaml")))
 
@@ -125,13 +124,13 @@ def test_every_architecture_is_measured_in_every_round(plan, capsys):
 def test_rounds_go_over_all_architectures_in_turn(plan, monkeypatch):
     """A machine that is slow for a while slows every architecture: no architecture is measured twice before all are."""
     order = []
-    laps = speeds.Laps(0.1, 0.1, 0.1, None, Variant(memory_layout="contiguous"))
+    laps = timing.Laps(0.1, 0.1, 0.1, None, Variant(memory_layout="contiguous"))
 
     def noted(run, *, device, variant):
         order.append((run.backbone, run.model.dim))
         return laps
 
-    monkeypatch.setattr(subjects, "time_architecture", noted)
+    monkeypatch.setattr(workloads, "time_architecture", noted)
     assert main(["sweep.yaml", "--rounds", "3"]) == 0
     assert len(order) == 12
     assert order[:4] == order[4:8] == order[8:] and len(set(order)) == 4
@@ -145,9 +144,9 @@ def test_what_does_not_fit_is_left_out_and_told(plan, monkeypatch, capsys):
         tries.append(run.model.dim)
         if run.model.dim == 12 and run.backbone == "vit":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB")
-        return speeds.Laps(0.1, 0.1, 0.1, None, Variant(memory_layout="contiguous"))
+        return timing.Laps(0.1, 0.1, 0.1, None, Variant(memory_layout="contiguous"))
 
-    monkeypatch.setattr(subjects, "time_architecture", narrow_only)
+    monkeypatch.setattr(workloads, "time_architecture", narrow_only)
     assert main(["sweep.yaml", "--rounds", "2"]) == 1
     screen = capsys.readouterr().out
     assert "vit patch_size=4 dim=12" in screen and "out of memory" in screen
@@ -167,13 +166,13 @@ def test_batch_size_on_the_command_line_goes_before_the_runs_own(plan):
 def test_a_lap_is_the_mean_of_its_calls(monkeypatch):
     """With a clock that only the work moves, a call of 7 ms is measured as 7 ms, after the warm-up's slower calls."""
     clock, costs = [0.0], iter([0.5, 0.007, *[0.007] * 1000])
-    monkeypatch.setattr(speeds.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
 
     def work():
         clock[0] += next(costs)
 
-    assert speeds.timed(work, torch.device("cpu")) == pytest.approx(0.007)
-    assert clock[0] - 0.507 >= speeds.LAP_SECONDS
+    assert timing.time_lap(work, torch.device("cpu")) == pytest.approx(0.007)
+    assert clock[0] - 0.507 >= timing.LAP_SECONDS
 
 
 def test_timing_moves_no_weights(plan):
@@ -181,8 +180,8 @@ def test_timing_moves_no_weights(plan):
     run = plan.runs[0].run
     model = build_backbone(run.model)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    state = speeds.initial_state(model, run, device=torch.device("cpu"), epoch_steps=10)
-    step = speeds._training_step(state, run, images=speeds.random_images(run))
+    state = timing.initial_state(model, run, device=torch.device("cpu"), epoch_steps=10)
+    step = timing._training_step(state, run, images=timing.make_random_batch(run))
     step()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -191,9 +190,9 @@ def test_timing_moves_no_weights(plan):
 def test_a_peak_is_of_its_own_architecture(plan):
     """A narrow model measured after a wide one has the smaller peak, though the process keeps memory that it has freed."""
     keep_freed_memory()
-    run = speeds.with_batch_size(plan.runs[0].run, 1024)
+    run = timing.with_batch_size(plan.runs[0].run, 1024)
     wide = replace(run, model=run.model.with_options({"dim": 512, "mlp_dim": 4096}))
-    peaks = [speeds.time_architecture(each, device=DeviceChoice("cpu")).peak_memory_mib for each in (wide, run)]
+    peaks = [timing.time_architecture(each, device=DeviceChoice("cpu")).peak_memory_mib for each in (wide, run)]
     if None not in peaks:  # the system doesn't tell it everywhere
         assert peaks[0] - peaks[1] > 20
 
@@ -236,9 +235,9 @@ def test_the_fastest_variant_is_handed_out(plan, monkeypatch):
     fast = Variant(memory_layout="channels_last", compiled="default")
 
     def timed(run, *, device, variant):
-        return speeds.Laps(0.1 if variant == fast else 0.2, 0.1, 0.1, None, variant)
+        return timing.Laps(0.1 if variant == fast else 0.2, 0.1, 0.1, None, variant)
 
-    monkeypatch.setattr(subjects, "time_architecture", timed)
+    monkeypatch.setattr(workloads, "time_architecture", timed)
     assert main(["sweep.yaml", "--rounds", "1", "--variants"]) == 0
     found = newest_benchmark(Path("runs/sweep/benchmarks"))
     assert len(found.architectures) == 4 * 4
@@ -311,7 +310,7 @@ def test_a_device_that_is_meant_and_missing_is_refused(plan, monkeypatch, capsys
 
 def test_the_input_speed_counts_the_augmented_images_of_an_epoch(plan, monkeypatch):
     """An epoch of 32 images has one whole batch of 24: these are counted, fed through the run's own augmentation."""
-    run = speeds.with_batch_size(plan.runs[0].run, 24)
+    run = timing.with_batch_size(plan.runs[0].run, 24)
     run = replace(run, augment=run.augment.model_copy(update={"mixup": 0.4}))
     fed: list[tuple[torch.Tensor, Target]] = []
 
@@ -325,10 +324,10 @@ def test_the_input_speed_counts_the_augmented_images_of_an_epoch(plan, monkeypat
         work()
         return 2.0
 
-    monkeypatch.setattr(speeds, "INPUT_PIXELS", 32 * 8 * 8)
-    monkeypatch.setattr(speeds, "TrainingBatches", Recorded)
-    monkeypatch.setattr(speeds, "timed", take_two_seconds)
-    assert speeds.time_input(run, device=DeviceChoice("cpu")) == 24 / 2.0
+    monkeypatch.setattr(timing, "INPUT_PIXELS", 32 * 8 * 8)
+    monkeypatch.setattr(timing, "TrainingBatches", Recorded)
+    monkeypatch.setattr(timing, "time_lap", take_two_seconds)
+    assert timing.time_input(run, device=DeviceChoice("cpu")) == 24 / 2.0
     ((images, target),) = fed
     assert images.shape == (24, 1, 8, 8) and images.dtype == torch.float32
     assert target.partners is not None

@@ -140,7 +140,7 @@ def test_operations_and_signs_are_drawn_evenly() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_without_options_images_are_only_normalised(channels: int) -> None:
+def test_without_options_images_are_only_normalized(channels: int) -> None:
     """All off: (value / 255 - mean) / std in float64, to a float32's rounding."""
     images, partners, weight = augmented(epoch_of(channels=channels), torch.arange(IMAGES), channels)
     mean, std = (np.array(values)[None, :, None, None] for values in STATISTICS[channels])

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from study.data.torchvision_schema import declare_missing_operators
 from study.training.augmentation.draws import Draws
-from study.training.augmentation.framing import draw_framing, framed
+from study.training.augmentation.framing import draw_framing, locate_framed_pixels
 from study.training.augmentation.jitter import ORDERS, draw_jitter
-from study.training.augmentation.mixing import inside
-from study.training.augmentation.pixels import _all_rows, enlarged, moved, smoothed
-from study.training.augmentation.randaugment import BINS, OPERATIONS, SIGNS, randaugment
+from study.training.augmentation.mixing import fill_boxes
+from study.training.augmentation.pixels import _change_all_and_select, enlarge_boxes, move_pixels, smooth
+from study.training.augmentation.randaugment import BINS, OPERATIONS, SIGNS, make_randaugment
 
 declare_missing_operators()
 
@@ -35,7 +35,7 @@ TORCHVISION_NAMES = {
     "translate_y": "TranslateY",
     "rotate": "Rotate",
     "brightness": "Brightness",
-    "colour": "Color",
+    "color": "Color",
     "contrast": "Contrast",
     "sharpness": "Sharpness",
     "posterize": "Posterize",
@@ -88,7 +88,7 @@ def test_an_operation_of_randaugment_gives_the_pixels_of_torchvision_on_pillow(n
     images = pictures(10, channels=channels, size=size)
     for magnitude, (k, sign) in itertools.product((0, 1, 9, 12, 23, 30), enumerate(SIGNS)):
         variant = torch.full((len(images),), OPERATIONS.index(name) * len(SIGNS) + k)
-        ours = randaugment(magnitude, size)(images, variant)
+        ours = make_randaugment(magnitude, size)(images, variant)
         theirs = [torchvision_operation(image, name, magnitude=magnitude, sign=sign) for image in images]
         torch.testing.assert_close(ours, torch.stack(theirs), rtol=0, atol=ROUNDING)
 
@@ -100,13 +100,13 @@ def test_a_drawn_magnitude_of_zero_changes_nothing_but_posterize_and_tables() ->
         if name in ("solarize", "autocontrast", "equalize"):
             continue  # these have no magnitude of their own, or invert the brightest value
         variant = torch.full((len(images),), OPERATIONS.index(name) * len(SIGNS))
-        assert torch.equal(randaugment(0, 16)(images, variant), images), name
+        assert torch.equal(make_randaugment(0, 16)(images, variant), images), name
 
 
 def test_smoothing_is_pillows() -> None:
     """The integer filter equals Pillow's SMOOTH, which sharpness blends with."""
     for image in pictures(10, channels=3, size=17):
-        assert torch.equal(smoothed(image[None])[0], pixels(picture(image).filter(ImageFilter.SMOOTH)))
+        assert torch.equal(smooth(image[None])[0], pixels(picture(image).filter(ImageFilter.SMOOTH)))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -130,15 +130,17 @@ def test_crop_and_flip_are_torchvisions() -> None:
     framing = draw_framing(Draws(seed=0, epoch=0, images=len(images), size=10), crop=2, flip=True)
     assert framing is not None
     assert len(framing.unique(dim=0)) == 5 * 5 * 2
-    for image, ours, (down, right, mirrored) in zip(images, moved(images, framed(framing, 10)), framing.tolist(), strict=True):
+    for image, ours, (down, right, flipped) in zip(
+        images, move_pixels(images, locate_framed_pixels(framing, 10)), framing.tolist(), strict=True
+    ):
         theirs = F.crop(F.pad(image, [2]), 2 + down, 2 + right, 10, 10)
-        assert torch.equal(ours, F.horizontal_flip(theirs) if mirrored else theirs)
+        assert torch.equal(ours, F.horizontal_flip(theirs) if flipped else theirs)
 
 
 def test_an_erased_rectangle_is_torchvisions_erase_of_the_drawn_area() -> None:
     """Erased pixels are those of torchvision's erase; areas and ratios fill the published ranges and no image is lost."""
     size, images = 32, 4000
-    boxes = Draws(seed=0, epoch=0, images=images, size=size).erased(0.25)
+    boxes = Draws(seed=0, epoch=0, images=images, size=size).draw_erasing(0.25)
     height, width = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
     erased = height * width > 0
     assert abs(erased.mean() - 0.25) < 3 * np.sqrt(0.25 * 0.75 / images)
@@ -146,7 +148,7 @@ def test_an_erased_rectangle_is_torchvisions_erase_of_the_drawn_area() -> None:
     assert 0.015 < area.min() < 0.03 and 0.3 < area.max() < 0.345
     assert ratio.min() > 0.25 and ratio.max() < 4.5
     assert boxes.min() >= 0 and boxes.max() <= size
-    mask = inside(torch.from_numpy(boxes[:50]), size)
+    mask = fill_boxes(torch.from_numpy(boxes[:50]), size)
     for (top, bottom, left, right), ours in zip(boxes[:50].tolist(), mask, strict=True):
         theirs = F.erase(torch.zeros(1, size, size), top, left, bottom - top, right - left, torch.ones(1))
         assert torch.equal(ours, theirs.bool())
@@ -156,12 +158,12 @@ def test_a_resized_crop_is_torchvisions_of_the_drawn_rectangle() -> None:
     """Enlarged rectangles equal torchvision's bilinear resized_crop to one level; the whole image stays as it is."""
     size = 20
     images = pictures(60, channels=3, size=size)
-    boxes = torch.from_numpy(Draws(seed=0, epoch=0, images=len(images), size=size).cropped(0.08))
-    for image, (top, bottom, left, right), ours in zip(images, boxes.tolist(), enlarged(images, boxes), strict=True):
+    boxes = torch.from_numpy(Draws(seed=0, epoch=0, images=len(images), size=size).draw_crops(0.08))
+    for image, (top, bottom, left, right), ours in zip(images, boxes.tolist(), enlarge_boxes(images, boxes), strict=True):
         theirs = F.resized_crop(image, top, left, bottom - top, right - left, [size, size])
         assert (ours.int() - theirs.int()).abs().max() <= 1
     whole = torch.tensor([0, size, 0, size]).expand(len(images), 4)
-    assert torch.equal(enlarged(images, whole), images)
+    assert torch.equal(enlarge_boxes(images, whole), images)
 
 
 @pytest.mark.parametrize("kind", ["resized_crop", "erasing"])
@@ -171,10 +173,10 @@ def test_rectangles_are_distributed_as_torchvisions(kind: str) -> None:
     draws, image = Draws(seed=0, epoch=0, images=count, size=size), torch.zeros(1, size, size)
     torch.manual_seed(0)
     if kind == "resized_crop":
-        boxes = draws.cropped(0.3)
+        boxes = draws.draw_crops(0.3)
         theirs = [RandomResizedCrop.get_params(image, [0.3, 1.0], [3 / 4, 4 / 3]) for _ in range(count)]
     else:
-        boxes = draws.erased(1.0)
+        boxes = draws.draw_erasing(1.0)
         theirs = [RandomErasing.get_params(image, (0.02, 0.33), (0.3, 3.3), [0.0])[:4] for _ in range(count)]
     top, bottom, left, right = boxes.T
     y, x, height, width = np.array(theirs, dtype=float).T
@@ -191,6 +193,6 @@ def test_what_a_gpu_computes_for_all_rows_is_what_a_cpu_computes_for_those_neede
     """Work without knowledge of the drawn operations gives the same pixels as work on the rows that drew each."""
     images = pictures(280, channels=channels, size=16)
     variants = torch.arange(len(images)) % (len(OPERATIONS) * len(SIGNS))
-    expected = randaugment(12, 16)(images, variants)
-    monkeypatch.setattr("study.training.augmentation.pixels._those_rows", _all_rows)
-    assert torch.equal(randaugment(12, 16)(images, variants), expected)
+    expected = make_randaugment(12, 16)(images, variants)
+    monkeypatch.setattr("study.training.augmentation.pixels._change_rows", _change_all_and_select)
+    assert torch.equal(make_randaugment(12, 16)(images, variants), expected)

@@ -44,7 +44,7 @@ FACTS = DatasetInfo(
 
 
 def split(name: str, images: int) -> Split:
-    """Noise with stripes: the class is their colour (one of three channels) and direction."""
+    """Noise with stripes: the class is its color (one of three channels) and direction."""
     noise = stream("toy images", name)
     labels = torch.arange(images) % CLASSES
     pixels = torch.from_numpy(noise.integers(0, 128, (images, CHANNELS, SIZE, SIZE)).astype("uint8"))

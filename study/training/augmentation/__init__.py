@@ -1,8 +1,8 @@
-"""Augmentation as batched tensor code: uint8 images in, normalised and mixed float images out, on any device.
+"""Augmentation as batched tensor code: uint8 images in, normalized and mixed float images out, on any device.
 
 Every image draws its own parameters, keyed by (seed, epoch, image, operation): batch size, order, accumulation and
 ranks change none of them, and an operation switched on changes no other's. Pixels stay whole numbers until they are
-normalised, so an image's bits don't depend on the batch it is in.
+normalized, so an image's bits don't depend on the batch it is in.
 """
 
 from study.training.augmentation.pipeline import Augmentation, EpochAugmentation, Normalization

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from study.rng import stream
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+Float64Array = npt.NDArray[np.float64]
+Int64Array = npt.NDArray[np.int64]
 
 ERASED_AREA = (0.02, 0.33)  # Zhong et al., "Random erasing data augmentation", AAAI 2020, section 4.1 (s_l, s_h)
 ERASED_RATIO = (0.3, 3.3)  # r_1 and its inverse, as torchvision rounds it
@@ -34,40 +34,40 @@ class Draws:
     images: int
     size: int
 
-    def uniform(self, operation: str, count: int) -> Floats:
+    def uniform(self, operation: str, count: int) -> Float64Array:
         """`n count` numbers in [0, 1)."""
         drawn = self._stream(operation).random((self.images, count), dtype=np.float32)
         return drawn.astype(np.float64)
 
-    def below(self, operation: str, *bounds: int) -> Integers:
-        """`n k` whole numbers, the k-th evenly from 0 up to, not including, the k-th bound."""
-        scaled: Floats = np.floor(self.uniform(operation, len(bounds)) * np.array(bounds))
+    def below(self, operation: str, *bounds: int) -> Int64Array:
+        """`n k` integers, the k-th uniform in [0, k-th bound)."""
+        scaled: Float64Array = np.floor(self.uniform(operation, len(bounds)) * np.array(bounds))
         return scaled.astype(np.int64)
 
-    def beta(self, operation: str, alpha: float) -> Floats:
+    def beta(self, operation: str, alpha: float) -> Float64Array:
         """`n` numbers from Beta(alpha, alpha)."""
         return np.asarray(self._stream(operation).beta(alpha, alpha, self.images))
 
-    def permutation(self, operation: str) -> Integers:
+    def permutation(self, operation: str) -> Int64Array:
         return np.asarray(self._stream(operation).permutation(self.images))
 
-    def erased(self, probability: float) -> Integers:
-        """`n 4`: the rectangle (top, bottom, left, right) that is erased from each image, empty where none is."""
+    def draw_erasing(self, probability: float) -> Int64Array:
+        """`n 4`: the rectangle (top, bottom, left, right) that is erased from each image, empty where nothing is."""
         chance = self.uniform("erasing", 1)
-        box = self._rectangle("erased", ERASED_AREA, ERASED_RATIO, longest=self.size - 1, otherwise=0)
+        box = self._draw_rectangles("erased", ERASED_AREA, ERASED_RATIO, longest=self.size - 1, otherwise=0)
         return np.where(chance < probability, box, 0)
 
-    def cropped(self, least_area: float) -> Integers:
+    def draw_crops(self, least_area: float) -> Int64Array:
         """`n 4`: the rectangle (top, bottom, left, right) that each image is cropped to before it is enlarged."""
         areas = (least_area, 1.0)
-        return self._rectangle("resized_crop", areas, CROPPED_RATIO, longest=self.size, otherwise=self.size)
+        return self._draw_rectangles("resized_crop", areas, CROPPED_RATIO, longest=self.size, otherwise=self.size)
 
-    def _rectangle(
+    def _draw_rectangles(
         self, operation: str, areas: tuple[float, float], ratios: tuple[float, float], *, longest: int, otherwise: int
-    ) -> Integers:
-        """Rectangles `n 4` drawn as torchvision does: the first of ten that fits, at an even place.
+    ) -> Int64Array:
+        """Rectangles `n 4` drawn as torchvision does: the first of ten that fits, at a uniform position.
 
-        A try has an even share of the image's area and a log-even ratio of height to width; it fits with no side above
+        A try has a uniform share of the image's area and a log-uniform ratio of height to width; it fits if no side exceeds
         `longest`. Both sides are `otherwise` where none of the ten fits.
         """
         height = width = np.zeros(self.images)
@@ -86,15 +86,15 @@ class Draws:
         top, left = np.floor(y * (self.size - height + 1)), np.floor(x * (self.size - width + 1))
         return np.stack([top, top + height, left, left + width], axis=1).astype(np.int64)
 
-    def pasted(self, alpha: float) -> Integers:
-        """`n 4`: the rectangle (top, bottom, left, right) that CutMix takes from the partner, cut at the borders.
+    def draw_cutmix(self, alpha: float) -> Int64Array:
+        """`n 4`: the rectangle (top, bottom, left, right) that CutMix takes from the partner, clipped at the borders.
 
-        Yun et al., "CutMix", ICCV 2019, equation 2: sides of size x sqrt(1 - lambda) around an even centre.
+        Yun et al., "CutMix", ICCV 2019, equation 2: sides of size x sqrt(1 - lambda) around a uniform center.
         """
         side = self.size * np.sqrt(1 - self.beta("cutmix", alpha))
-        centre = self.uniform("cutmix place", 2) * self.size
-        low = np.clip(np.round(centre - side[:, None] / 2), 0, self.size)
-        high = np.clip(np.round(centre + side[:, None] / 2), 0, self.size)
+        center = self.uniform("cutmix place", 2) * self.size
+        low = np.clip(np.round(center - side[:, None] / 2), 0, self.size)
+        high = np.clip(np.round(center + side[:, None] / 2), 0, self.size)
         return np.stack([low[:, 0], high[:, 0], low[:, 1], high[:, 1]], axis=1).astype(np.int64)
 
     def _stream(self, operation: str) -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""Where an image is cropped out of its padded self and whether it is mirrored, as one move of its pixels.
+"""Random crop of the padded image and horizontal flip, as one gather of pixels.
 
 Crop: torchvision's `RandomCrop(size, padding=crop)`, black outside. Flip: left to right with probability 1/2.
 """
@@ -12,7 +12,7 @@ from study.training.augmentation.draws import Draws
 
 
 def draw_framing(draws: Draws, *, crop: int, flip: bool) -> Tensor | None:
-    """Rows and columns (-crop..crop) that each frame is moved by, and 1 where it is mirrored, int64 `n 3`."""
+    """The shift in rows and columns (-crop..crop), and 1 where the image is flipped, int64 `n 3`."""
     if not crop and not flip:
         return None
     framing = torch.zeros((draws.images, 3), dtype=torch.int64)
@@ -23,11 +23,11 @@ def draw_framing(draws: Draws, *, crop: int, flip: bool) -> Tensor | None:
     return framing
 
 
-def framed(framing: Tensor, size: int) -> Tensor:
-    """Where each pixel comes from, int64 `b (h w)`, -1 for outside: cropped first, then mirrored."""
+def locate_framed_pixels(framing: Tensor, size: int) -> Tensor:
+    """The source of each pixel, int64 `b (h w)`, -1 for outside: cropped first, then flipped."""
     at = torch.arange(size, device=framing.device)
-    down, right, mirrored = (column[:, None] for column in framing.unbind(1))
+    down, right, flipped = (column[:, None] for column in framing.unbind(1))
     y = at + down
-    x = torch.where(mirrored == 1, size - 1 - at, at) + right
+    x = torch.where(flipped == 1, size - 1 - at, at) + right
     outside = ((y < 0) | (y >= size))[:, :, None] | ((x < 0) | (x >= size))[:, None, :]
     return (y[:, :, None] * size + x[:, None, :]).masked_fill(outside, -1).flatten(1)

@@ -1,8 +1,9 @@
-"""Mixup and CutMix: an image and its label are shared with a partner's.
+"""Mixup and CutMix: an image and its label are mixed with those of a partner.
 
 The partner of image i is the i-th of a permutation of the training set that is keyed by (seed, epoch); it isn't a
 neighbour in the batch. It is augmented with its own parameters first. Zhang et al., "mixup", ICLR 2018, equation 1,
-with a weight per image; Yun et al., "CutMix", ICCV 2019. Where both are on, each image draws one of the two evenly.
+with a weight per image; Yun et al., "CutMix", ICCV 2019. Where both are on, each image draws one of the two with
+probability 1/2.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Mixing:
 
     def __call__(self, images: Tensor, partners: Tensor, at: Tensor) -> Tensor:
         """`images` float `b c h w` of the rows `at` `b`, mixed with their `partners`."""
-        pasted = inside(self.box[at], images.shape[-1])
+        pasted = fill_boxes(self.box[at], images.shape[-1])
         constant = self.weight[at].view(-1, 1, 1, 1)
         own = torch.where(self.blends[at].view(-1, 1, 1, 1), constant, (~pasted).to(images.dtype))
         return images * own + partners * (1 - own)
@@ -53,7 +54,7 @@ def draw_mixing(draws: Draws, options: AugmentOptions) -> Mixing | None:
         blends = np.full(draws.images, bool(options.mixup))
     weight, box = np.ones(draws.images), np.zeros((draws.images, 4), dtype=np.int64)
     if options.cutmix:
-        box = np.where(blends[:, None], 0, draws.pasted(options.cutmix))
+        box = np.where(blends[:, None], 0, draws.draw_cutmix(options.cutmix))
         weight = 1 - (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2]) / draws.size**2
     if options.mixup:
         weight = np.where(blends, draws.beta("mixup", options.mixup), weight)
@@ -67,8 +68,8 @@ def draw_mixing(draws: Draws, options: AugmentOptions) -> Mixing | None:
     )
 
 
-def inside(box: Tensor, size: int) -> Tensor:
-    """Which pixels lie in each rectangle (top, bottom, left, right) `b 4`, bool `b 1 h w`."""
+def fill_boxes(box: Tensor, size: int) -> Tensor:
+    """Masks of the pixels inside each rectangle (top, bottom, left, right) `b 4`, bool `b 1 h w`."""
     at = torch.arange(size, device=box.device)
     top, bottom, left, right = (edge[:, None] for edge in box.unbind(1))
     rows, columns = (at >= top) & (at < bottom), (at >= left) & (at < right)

@@ -1,11 +1,11 @@
-"""All augmentation of a run, in its fixed order: resized crop, crop, flip, RandAugment, colour jitter; normalise; erase, mix.
+"""All augmentation of a run, in its fixed order: resized crop, crop, flip, RandAugment, color jitter; normalize; erase, mix.
 
     augmentation = Augmentation(run.augment, splits.info, seed=run.seed, images=len(split))
-    today = augmentation.epoch(epoch, device=device, layout=torch.channels_last)
-    images, target = today(*loader.load_batch(today.rows(ids)), ids)
+    augment = augmentation.epoch(epoch, device=device, layout=torch.channels_last)
+    images, target = augment(*loader.load_batch(augment.rows(ids)), ids)
 
-On a GPU a call launches the same work whatever is drawn and never makes the host wait. It may be given the images of
-several batches at once and its result be split, which saves launches: an image's bits don't depend on its batch.
+On a GPU a call launches the same kernels whatever is drawn and never makes the host wait. It may process the images of
+several batches at once, which saves launches: an image's bits don't depend on its batch.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch import Tensor
 from study.config.options import AugmentOptions
 from study.data import DatasetInfo
 from study.training.augmentation.draws import Draws
-from study.training.augmentation.framing import draw_framing, framed
+from study.training.augmentation.framing import draw_framing, locate_framed_pixels
 from study.training.augmentation.jitter import Jitter, draw_jitter
-from study.training.augmentation.mixing import Mixing, draw_mixing, inside
-from study.training.augmentation.pixels import enlarged, moved
-from study.training.augmentation.randaugment import RandAugment, draw_variants, randaugment
+from study.training.augmentation.mixing import Mixing, draw_mixing, fill_boxes
+from study.training.augmentation.pixels import enlarge_boxes, move_pixels
+from study.training.augmentation.randaugment import RandAugment, draw_variants, make_randaugment
 from study.training.augmentation.target import Target
 
 
@@ -42,36 +42,36 @@ class Normalization:
 
 
 class Augmentation:
-    """What a run does to its `images` training images, in all of its epochs."""
+    """The augmentation of a run's `images` training images, in all epochs."""
 
     def __init__(self, options: AugmentOptions, facts: DatasetInfo, *, seed: int, images: int):
         self.options, self.facts, self.seed, self.images = options, facts, seed, images
-        self.operations = randaugment(options.randaugment_m, facts.image_size) if options.randaugment_n else None
+        self.operations = make_randaugment(options.randaugment_m, facts.image_size) if options.randaugment_n else None
 
     def epoch(self, epoch: int, *, device: torch.device, layout: torch.memory_format) -> EpochAugmentation:
         """The augmentation of one epoch, counted from 0, with its parameters drawn and on the device."""
         options = self.options
         draws = Draws(seed=self.seed, epoch=epoch, images=self.images, size=self.facts.image_size)
-        cropped = torch.from_numpy(draws.cropped(options.resized_crop)) if options.resized_crop < 1 else None
+        cropped = torch.from_numpy(draws.draw_crops(options.resized_crop)) if options.resized_crop < 1 else None
         variants = draw_variants(draws, options.randaugment_n) if options.randaugment_n else None
         jitter = draw_jitter(draws, options.color_jitter) if options.color_jitter else None
-        erased = torch.from_numpy(draws.erased(options.erasing)) if options.erasing else None
+        erased = torch.from_numpy(draws.draw_erasing(options.erasing)) if options.erasing else None
         return EpochAugmentation(
-            normalise=Normalization(self.facts, device=device, layout=layout),
-            cropped=_sent(cropped, device),
-            framing=_sent(draw_framing(draws, crop=options.crop, flip=options.flip), device),
-            operations=_sent(self.operations, device),
-            variants=_sent(variants, device),
-            jitter=_sent(jitter, device),
-            erased=_sent(erased, device),
-            mixing=_sent(draw_mixing(draws, options), device),
+            normalize=Normalization(self.facts, device=device, layout=layout),
+            cropped=_to_device(cropped, device),
+            framing=_to_device(draw_framing(draws, crop=options.crop, flip=options.flip), device),
+            operations=_to_device(self.operations, device),
+            variants=_to_device(variants, device),
+            jitter=_to_device(jitter, device),
+            erased=_to_device(erased, device),
+            mixing=_to_device(draw_mixing(draws, options), device),
         )
 
 
 Drawn = TypeVar("Drawn", Tensor, RandAugment, Jitter, Mixing)
 
 
-def _sent(drawn: Drawn | None, device: torch.device) -> Drawn | None:
+def _to_device(drawn: Drawn | None, device: torch.device) -> Drawn | None:
     return None if drawn is None else drawn.to(device)
 
 
@@ -79,7 +79,7 @@ def _sent(drawn: Drawn | None, device: torch.device) -> Drawn | None:
 class EpochAugmentation:
     """One epoch's parameters, a row per training image, and how they are applied. None: the operation is off."""
 
-    normalise: Normalization
+    normalize: Normalization
     cropped: Tensor | None  # int64 `n 4`
     framing: Tensor | None  # int64 `n 3`
     operations: RandAugment | None
@@ -98,24 +98,24 @@ class EpochAugmentation:
         """Images uint8 and labels of `rows(ids)`, as float32 `b c h w` and the target of the images `ids` `b`."""
         ids = ids.to(images.device, non_blocking=True)
         if self.mixing is None:
-            return self.alone(images, ids), Target(labels)
-        augmented = self.alone(images, self.rows(ids))
+            return self.augment_pixels(images, ids), Target(labels)
+        augmented = self.augment_pixels(images, self.rows(ids))
         (own, partners), (own_labels, partner_labels) = augmented.chunk(2), labels.chunk(2)
         target = Target(own_labels, partner_labels, self.mixing.weight[ids])
         return self.mixing(own, partners, ids), target
 
-    def alone(self, images: Tensor, ids: Tensor) -> Tensor:
-        """Images uint8 `b c h w` of the rows `ids` `b`, augmented and normalised but not mixed."""
+    def augment_pixels(self, images: Tensor, ids: Tensor) -> Tensor:
+        """Images uint8 `b c h w` of the rows `ids` `b`, augmented and normalized but not mixed."""
         if self.cropped is not None:
-            images = enlarged(images, self.cropped[ids])
+            images = enlarge_boxes(images, self.cropped[ids])
         if self.framing is not None:
-            images = moved(images, framed(self.framing[ids], images.shape[-1]))
+            images = move_pixels(images, locate_framed_pixels(self.framing[ids], images.shape[-1]))
         if self.operations is not None and self.variants is not None:
             for variant in self.variants[ids].unbind(1):
                 images = self.operations(images, variant)
         if self.jitter is not None:
-            images = self.jitter.at(ids)(images)
-        normal = self.normalise(images)
+            images = self.jitter.select(ids)(images)
+        normal = self.normalize(images)
         if self.erased is not None:
-            normal.masked_fill_(inside(self.erased[ids], normal.shape[-1]), 0.0)  # 0 is the mean here
+            normal.masked_fill_(fill_boxes(self.erased[ids], normal.shape[-1]), 0.0)  # 0 is the mean here
         return normal

@@ -12,27 +12,29 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-GREY_WEIGHTS = (19595, 38470, 7471)  # ITU-R 601-2 luma in 1/65536, as in Pillow's convert("L")
+GRAY_WEIGHTS = (19595, 38470, 7471)  # ITU-R 601-2 luma in 1/65536, as in Pillow's convert("L")
 
 
-def only(chosen: Tensor, images: Tensor, change: Callable[[Tensor | slice], Tensor]) -> Tensor:
+def change_selected(chosen: Tensor, images: Tensor, change: Callable[[Tensor | slice], Tensor]) -> Tensor:
     """`images` `b ...` with the rows that are `chosen` (bool `b`) replaced by `change(rows)`.
 
     On a CPU no more work is done than needed. On a GPU the host can't know the rows without waiting for the device.
     """
-    return _those_rows(chosen, images, change) if images.device.type == "cpu" else _all_rows(chosen, images, change)
+    return (
+        _change_rows(chosen, images, change) if images.device.type == "cpu" else _change_all_and_select(chosen, images, change)
+    )
 
 
-def _those_rows(chosen: Tensor, images: Tensor, change: Callable[[Tensor | slice], Tensor]) -> Tensor:
+def _change_rows(chosen: Tensor, images: Tensor, change: Callable[[Tensor | slice], Tensor]) -> Tensor:
     rows = chosen.nonzero().squeeze(1)
     return images.index_copy(0, rows, change(rows)) if len(rows) else images
 
 
-def _all_rows(chosen: Tensor, images: Tensor, change: Callable[[Tensor | slice], Tensor]) -> Tensor:
+def _change_all_and_select(chosen: Tensor, images: Tensor, change: Callable[[Tensor | slice], Tensor]) -> Tensor:
     return torch.where(chosen.view(-1, *[1] * (images.ndim - 1)), change(slice(None)), images)
 
 
-def moved(images: Tensor, source: Tensor) -> Tensor:
+def move_pixels(images: Tensor, source: Tensor) -> Tensor:
     """Images whose pixel k (row-major) is the pixel `source[:, k]` of their own, black where that is negative.
 
     `source` is int64 `b (h w)`.
@@ -42,17 +44,17 @@ def moved(images: Tensor, source: Tensor) -> Tensor:
     return images.flatten(2).gather(2, at).mul_(inside).view_as(images)
 
 
-def enlarged(images: Tensor, box: Tensor) -> Tensor:
+def enlarge_boxes(images: Tensor, box: Tensor) -> Tensor:
     """Each image's rectangle (top, bottom, left, right) `b 4`, stretched to the whole image by linear interpolation.
 
-    As torchvision's `resized_crop` with bilinear interpolation: what lies outside the rectangle has no part in it.
+    As torchvision's `resized_crop` with bilinear interpolation: pixels outside the rectangle are not used.
     """
     top, bottom, left, right = box.unbind(1)
-    rows = _interpolated(images.float(), top, bottom, dim=2)
-    return _interpolated(rows, left, right, dim=3).round_().to(torch.uint8)
+    rows = _interpolate(images.float(), top, bottom, dim=2)
+    return _interpolate(rows, left, right, dim=3).round_().to(torch.uint8)
 
 
-def _interpolated(images: Tensor, start: Tensor, end: Tensor, *, dim: int) -> Tensor:
+def _interpolate(images: Tensor, start: Tensor, end: Tensor, *, dim: int) -> Tensor:
     """Images float `b c h w` whose stretch from `start` to `end` (`b`) along `dim` fills that dimension."""
     size = images.shape[dim]
     length = (end - start)[:, None]
@@ -66,12 +68,12 @@ def _interpolated(images: Tensor, start: Tensor, end: Tensor, *, dim: int) -> Te
     return (second - first).mul_((place - low).float().view(shape)).add_(first)
 
 
-def looked_up(images: Tensor, table: Tensor) -> Tensor:
+def look_up(images: Tensor, table: Tensor) -> Tensor:
     """Images whose every value v is replaced by `table[:, :, v]`; `table` is uint8 `b c 256`."""
     return table.gather(2, images.flatten(2).long()).view_as(images)
 
 
-def blended(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
+def blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
     """`degenerate + factor x (images - degenerate)`, cut to 0..255 and truncated; `factor` is float32 `b`.
 
     `degenerate` holds whole numbers and has any shape that broadcasts to `b c h w`. Pillow's Image.blend.
@@ -81,33 +83,33 @@ def blended(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
     return mixed.clamp_(0, 255).to(torch.uint8)
 
 
-def grey(images: Tensor) -> Tensor:
+def to_gray(images: Tensor) -> Tensor:
     """The luma of images as whole numbers, int32 `b 1 h w`; of one channel, that channel."""
     if images.shape[1] == 1:
         return images.int()
-    red, green, blue = (images[:, k : k + 1].int() * weight for k, weight in enumerate(GREY_WEIGHTS))
+    red, green, blue = (images[:, k : k + 1].int() * weight for k, weight in enumerate(GRAY_WEIGHTS))
     return (red + green + blue + 32768) >> 16
 
 
-def mean_of(levels: Tensor) -> Tensor:
+def compute_mean_level(levels: Tensor) -> Tensor:
     """The mean of each image's `levels` `b 1 h w`, rounded half up to a whole number, int64 `b 1 1 1`."""
     pixels = levels.shape[2] * levels.shape[3]
     return (2 * levels.sum(dim=(1, 2, 3), keepdim=True) + pixels).div(2 * pixels, rounding_mode="floor")
 
 
-def smoothed(images: Tensor) -> Tensor:
-    """Images under Pillow's SMOOTH filter (3x3 of ones, 5 in the centre, over 13), their outermost pixels kept."""
+def smooth(images: Tensor) -> Tensor:
+    """Images under Pillow's SMOOTH filter (3x3 of ones, 5 in the center, over 13), their outermost pixels kept."""
     wide = images.to(torch.int16)
     rows = wide[:, :, :-2] + wide[:, :, 1:-1] + wide[:, :, 2:]
     box = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
-    centre = wide[:, :, 1:-1, 1:-1]
+    center = wide[:, :, 1:-1, 1:-1]
     result = images.clone()
     # Rounded to the nearest: s / 13 is never halfway between two whole numbers.
-    result[:, :, 1:-1, 1:-1] = (2 * (box + 4 * centre) + 13).div(26, rounding_mode="floor").to(torch.uint8)
+    result[:, :, 1:-1, 1:-1] = (2 * (box + 4 * center) + 13).div(26, rounding_mode="floor").to(torch.uint8)
     return result
 
 
-def autocontrast_table(images: Tensor) -> Tensor:
+def make_autocontrast_table(images: Tensor) -> Tensor:
     """Per channel the table that spreads its values over 0..255, uint8 `b c 256`. Pillow's ImageOps.autocontrast."""
     low, high = (end.double()[..., None] for end in torch.aminmax(images.flatten(2), dim=2))
     values = torch.arange(256, dtype=torch.float64, device=images.device)
@@ -117,7 +119,7 @@ def autocontrast_table(images: Tensor) -> Tensor:
     return torch.where(high > low, spread, values).to(torch.uint8)
 
 
-def equalize_table(images: Tensor) -> Tensor:
+def make_equalize_table(images: Tensor) -> Tensor:
     """Per channel the table that flattens its histogram, uint8 `b c 256`. Pillow's ImageOps.equalize."""
     flat = images.flatten(2)
     batch, channels, pixels = flat.shape

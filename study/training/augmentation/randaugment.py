@@ -6,11 +6,12 @@ ConvMixer runs that on Pillow images. An image gets the same pixels here as ther
 
 As the magnitude is fixed, an operation has at most two variants, one per sign. What a variant does to positions is
 read off Pillow once, by transforming an image of pixel numbers; what it does to values is a table of 256 entries,
-fixed or (contrast, autocontrast, equalize) made from the image; colour and sharpness blend with a changed copy.
+fixed or (contrast, autocontrast, equalize) made from the image; color and sharpness blend with a changed copy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -21,15 +22,15 @@ from torch import Tensor
 
 from study.training.augmentation.draws import Draws
 from study.training.augmentation.pixels import (
-    autocontrast_table,
-    blended,
-    equalize_table,
-    grey,
-    looked_up,
-    mean_of,
-    moved,
-    only,
-    smoothed,
+    blend,
+    change_selected,
+    compute_mean_level,
+    look_up,
+    make_autocontrast_table,
+    make_equalize_table,
+    move_pixels,
+    smooth,
+    to_gray,
 )
 
 OPERATIONS = (
@@ -40,7 +41,7 @@ OPERATIONS = (
     "translate_y",
     "rotate",
     "brightness",
-    "colour",
+    "color",
     "contrast",
     "sharpness",
     "posterize",
@@ -71,40 +72,46 @@ class RandAugment:
         """One operation on each of `images` uint8 `b c h w`; `variant` is int64 `b`."""
         chosen = self.operation[variant]
         factor = self.factors[variant]
-        images = only(among(chosen, MOVES), images, lambda at: moved(images[at], self.sources[variant[at]]))
-        images = only(among(chosen, TABLES), images, lambda at: looked_up(images[at], self._tables(images[at], variant[at])))
-        images = only(among(chosen, ("colour",)), images, lambda at: blended(grey(images[at]), images[at], factor[at]))
-        return only(among(chosen, ("sharpness",)), images, lambda at: blended(smoothed(images[at]), images[at], factor[at]))
+
+        def change(operations: tuple[str, ...], by: Callable[[Tensor, Tensor | slice], Tensor]) -> Tensor:
+            return change_selected(is_any_of(chosen, operations), images, lambda at: by(images[at], at))
+
+        images = change(MOVES, lambda selected, at: move_pixels(selected, self.sources[variant[at]]))
+        images = change(TABLES, lambda selected, at: look_up(selected, self._tables(selected, variant[at])))
+        images = change(("color",), lambda selected, at: blend(to_gray(selected), selected, factor[at]))
+        return change(("sharpness",), lambda selected, at: blend(smooth(selected), selected, factor[at]))
 
     def _tables(self, images: Tensor, variant: Tensor) -> Tensor:
         """The table of values of each image's variant, uint8 `b c 256`."""
         chosen, factor = self.operation[variant], self.factors[variant]
         values = torch.arange(256, dtype=torch.uint8, device=images.device).expand(1, 1, 1, -1)
         tables = self.tables[variant][:, None].repeat(1, images.shape[1], 1)
-        contrast = among(chosen, ("contrast",))
-        tables = only(
-            contrast, tables, lambda at: blended(mean_of(grey(images[at])), values, factor[at])[:, 0].expand_as(tables[at])
-        )
-        tables = only(among(chosen, ("autocontrast",)), tables, lambda at: autocontrast_table(images[at]))
-        return only(among(chosen, ("equalize",)), tables, lambda at: equalize_table(images[at]))
+
+        def blend_with_mean(at: Tensor | slice) -> Tensor:
+            mean = compute_mean_level(to_gray(images[at]))
+            return blend(mean, values, factor[at])[:, 0].expand_as(tables[at])
+
+        tables = change_selected(is_any_of(chosen, ("contrast",)), tables, blend_with_mean)
+        tables = change_selected(is_any_of(chosen, ("autocontrast",)), tables, lambda at: make_autocontrast_table(images[at]))
+        return change_selected(is_any_of(chosen, ("equalize",)), tables, lambda at: make_equalize_table(images[at]))
 
 
-def among(chosen: Tensor, operations: tuple[str, ...]) -> Tensor:
+def is_any_of(chosen: Tensor, operations: tuple[str, ...]) -> Tensor:
     """Which of the operation numbers `chosen` `b` belong to `operations`."""
     return torch.stack([chosen == OPERATIONS.index(name) for name in operations]).any(dim=0)
 
 
 def draw_variants(draws: Draws, layers: int) -> Tensor:
-    """Each image's variant in each layer, int64 `n layers`: an operation evenly of fourteen, a sign evenly of two."""
+    """Each image's variant in each layer, int64 `n layers`: an operation uniform over fourteen, a sign uniform over two."""
     numbers = [draws.below(f"randaugment {layer}", len(OPERATIONS), len(SIGNS)) for layer in range(layers)]
     return torch.from_numpy(np.stack([drawn[:, 0] * len(SIGNS) + drawn[:, 1] for drawn in numbers], axis=1))
 
 
-def randaugment(magnitude: int, image_size: int) -> RandAugment:
+def make_randaugment(magnitude: int, image_size: int) -> RandAugment:
     """The variants of all operations at bin `magnitude` of 0..30."""
-    variants = [(name, sign * _strength(name, magnitude, image_size)) for name in OPERATIONS for sign in SIGNS]
-    sources = np.stack([_source(name, strength, image_size) for name, strength in variants])
-    tables = np.stack([_table(name, strength) for name, strength in variants])
+    variants = [(name, sign * _operation_strength(name, magnitude, image_size)) for name in OPERATIONS for sign in SIGNS]
+    sources = np.stack([_find_sources(name, strength, image_size) for name, strength in variants])
+    tables = np.stack([_make_table(name, strength) for name, strength in variants])
     return RandAugment(
         sources=torch.from_numpy(sources),
         tables=torch.from_numpy(tables),
@@ -113,7 +120,7 @@ def randaugment(magnitude: int, image_size: int) -> RandAugment:
     )
 
 
-def _strength(name: str, magnitude: int, image_size: int) -> float:
+def _operation_strength(name: str, magnitude: int, image_size: int) -> float:
     """torchvision's magnitude of an operation before its sign; 0 where it has none."""
     ends = {
         "shear_x": (0.0, 0.3),
@@ -121,14 +128,14 @@ def _strength(name: str, magnitude: int, image_size: int) -> float:
         "translate_x": (0.0, 150.0 / 331.0 * image_size),
         "translate_y": (0.0, 150.0 / 331.0 * image_size),
         "rotate": (0.0, 30.0),
-        **dict.fromkeys(("brightness", "colour", "contrast", "sharpness"), (0.0, 0.9)),
+        **dict.fromkeys(("brightness", "color", "contrast", "sharpness"), (0.0, 0.9)),
         "posterize": (8.0, 4.0),
         "solarize": (255.0, 0.0),
     }
     return float(torch.linspace(*ends.get(name, (0.0, 0.0)), BINS)[magnitude])
 
 
-def _source(name: str, strength: float, size: int) -> npt.NDArray[np.int64]:
+def _find_sources(name: str, strength: float, size: int) -> npt.NDArray[np.int64]:
     """Where each pixel of an image comes from, int64 `(h w)`: its number, or -1 for outside."""
     numbered = Image.fromarray(np.arange(1, size * size + 1, dtype=np.int32).reshape(size, size))
     inverse = {
@@ -144,7 +151,7 @@ def _source(name: str, strength: float, size: int) -> npt.NDArray[np.int64]:
     return np.asarray(numbered).astype(np.int64).ravel() - 1
 
 
-def _table(name: str, strength: float) -> npt.NDArray[np.uint8]:
+def _make_table(name: str, strength: float) -> npt.NDArray[np.uint8]:
     """What each value 0..255 becomes under an operation whose table is fixed; itself under others."""
     values: npt.NDArray[np.int64] = np.arange(256)
     if name == "brightness":

@@ -1,4 +1,4 @@
-"""What a batch of images is to be classified as: one label each, or two where images were mixed."""
+"""The training target of a batch of images: one label each, or two where images were mixed."""
 
 from __future__ import annotations
 
