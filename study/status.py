@@ -156,7 +156,7 @@ def format_lines(sweep: Sweep, plan: PlanFile, status: SweepStatus, *, runs: str
         what = group.runs[0] if len(group.runs) == 1 else f"{len(group.runs)} runs, e.g. {group.runs[0]}"
         reason = group.reason.replace("\n", f"\n{INDENT}")
         lines += [f"  missing  {what}: {reason}", *_format_log(group.log)]
-    return lines + _format_next(sweep, plan, status, runs=runs)
+    return lines + format_next(sweep, plan, status, runs=runs)
 
 
 def _limit(lines: list[str], what: str) -> list[str]:
@@ -191,7 +191,7 @@ def _format_log(path: str) -> list[str]:
     return shown + [f"{INDENT}| {line}" for line in read_last_lines(path, LOG_LINES)]
 
 
-def _format_next(sweep: Sweep, plan: PlanFile, status: SweepStatus, *, runs: str) -> list[str]:
+def format_next(sweep: Sweep, plan: PlanFile, status: SweepStatus, *, runs: str) -> list[str]:
     """The command to run next: the launch whose plan this is, with its overrides."""
     retry = ["--retry", "failed"] if status.failed and not status.missing else []
     command = format_command("launch", sweep, plan.facts.overrides, runs=runs, more=retry)

@@ -50,7 +50,7 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None, thre
     journal.write("start", log=log)
     try:
         share = _claim_share(folder, launch, writer)
-        worker = _make_worker(folder, writer, journal, share=share, log=log, stop=stop)
+        worker = make_worker(folder, writer, journal, share=share, log=log, stop=stop)
         trainer = _open_trainer(worker, launch, share=share, threads=threads, environment=environment)
     except UserError as error:
         journal.write("refused", reason=error.summary())
@@ -86,11 +86,15 @@ class Worker:
     _records: JsonLinesWriter | None = None
 
     def train_share(self, share: Sequence[ShareEntry], trainer: Trainer) -> None:
-        for entry in share:
-            if self.stop():
-                return
-            if not (self.cancellations.include(entry.run_id) or self._settle_from_earlier(entry, trainer)):
-                self._train(entry, trainer)
+        try:
+            for entry in share:
+                if self.stop():
+                    return
+                if not (self.cancellations.include(entry.run_id) or self._settle_from_earlier(entry, trainer)):
+                    self._train(entry, trainer)
+        finally:
+            if self._records is not None:
+                self._records.close()
 
     def _settle_from_earlier(self, entry: ShareEntry, trainer: Trainer) -> bool:
         """Whether a run needs no training: it has a record, or earlier workers failed on it, which is recorded here."""
@@ -167,7 +171,7 @@ def _claim_share(folder: SweepFolder, launch: Launch, writer: Writer) -> list[Sh
     return [entry for entry in read_share(folder, writer.worker) if entry.run_id not in reassigned]
 
 
-def _make_worker(
+def make_worker(
     folder: SweepFolder, writer: Writer, journal: Journal, *, share: Sequence[ShareEntry], log: str, stop: Stop
 ) -> Worker:
     """The worker, with what earlier workers recorded about its runs."""

@@ -19,7 +19,7 @@ from study.records import load_curves, load_predictions, load_study, load_table,
 from study.records.plan_file import PlanFile, PlannedEntry, StudyFacts
 from study.records.selection import read_selection
 from study.records.sweep_folder import SweepFolder
-from study.status import _format_next
+from study.status import format_next
 
 SWEEP = """\
 question: which learning rate does each cell want?
@@ -154,5 +154,5 @@ def test_status_asks_for_a_launch_only_if_no_job_will_do_it(has_job, message):
     )
     facts = StudyFacts("quickstart", "?", "", {}, (0,), {}, planned_runs=1, sweep_yaml="", overrides=())
     plan = PlanFile(facts, runs=(), pending=(PlannedEntry("final", run={}, cost={}, match={}),))
-    (line,) = _format_next(sweep, plan, status, runs="runs")
+    (line,) = format_next(sweep, plan, status, runs="runs")
     assert message in line and ("study.launch" in line) != has_job

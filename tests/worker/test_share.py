@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_trainer import FakeTrainer
 
 from study.records.journal import Journal, read_journals
 from study.records.ledger import Cancellations, ShareEntry, cancel_runs
 from study.records.plan_file import PlannedEntry
-from study.records.record import Record
 from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer
 from study.worker.worker_process import Worker
-
-
-@dataclass
-class FakeTrainer:
-    """Records which runs it is asked to train; `meanwhile` is called while each of them trains."""
-
-    meanwhile: Callable[[str], None] = lambda run_id: None
-    trained: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-
-    def saved_step(self, run_id: str) -> int:
-        return 0
-
-    def train(self, entry: ShareEntry, *, stop: Callable[[], bool], log: str) -> Record | None:
-        self.meanwhile(entry.run_id)
-        if stop():
-            return None
-        self.trained.append(entry.run_id)
-        return Record(entry.run_id, "diverged", run={}, cost={}, match={}, reason="at step 1")
-
-    def make_failure(self, entry: ShareEntry, *, reason: str, log: str) -> Record:
-        raise AssertionError(reason)
-
-    def remove_checkpoints(self, run_id: str) -> None:
-        self.removed.append(run_id)
 
 
 def train_three(root: Path, trainer: FakeTrainer) -> dict[str, str]:
@@ -59,11 +32,7 @@ def train_three(root: Path, trainer: FakeTrainer) -> dict[str, str]:
             rank_failures={},
             cancellations=Cancellations(folder, "launch"),
         )
-        try:
-            worker.train_share([ShareEntry(PlannedEntry(run_id, {}, {}, {})) for run_id in "abc"], trainer)  # type: ignore[arg-type]
-        finally:
-            if worker._records is not None:
-                worker._records.close()
+        worker.train_share([ShareEntry(PlannedEntry(run_id, {}, {}, {})) for run_id in "abc"], trainer)  # type: ignore[arg-type]
     return {entry.run_id: entry.reason for entry in read_journals(folder) if entry.event in ("end", "stop")}
 
 
@@ -71,23 +40,25 @@ def test_a_cancelled_run_is_skipped(tmp_path):
     """A run that was cancelled before the worker came to it is neither trained nor begun."""
     (tmp_path / "launches/launch").mkdir(parents=True)
     cancel_runs(SweepFolder(tmp_path), "launch", ["b"])
-    trainer = FakeTrainer()
+    trainer = FakeTrainer("diverged")
     assert train_three(tmp_path, trainer) == {"a": "diverged", "c": "diverged"}
-    assert trainer.trained == trainer.removed == ["a", "c"]
+    assert trainer.calls == ["train a", "remove checkpoints of a", "train c", "remove checkpoints of c"]
 
 
 def test_a_run_that_is_cancelled_during_training_is_stopped_and_the_share_continues(tmp_path, monkeypatch):
     """The worker looks for cancellations while it trains; the cancelled run leaves no record."""
     (tmp_path / "launches/launch").mkdir(parents=True)
     monkeypatch.setattr("study.records.ledger.CANCELLATION_POLL_S", 0.0)
-    trainer = FakeTrainer(meanwhile=lambda run_id: run_id == "b" and cancel_runs(SweepFolder(tmp_path), "launch", ["b"]))
+    trainer = FakeTrainer(
+        "diverged", meanwhile=lambda run_id: run_id == "b" and cancel_runs(SweepFolder(tmp_path), "launch", ["b"])
+    )
     assert train_three(tmp_path, trainer) == {"a": "diverged", "b": "cancelled", "c": "diverged"}
-    assert trainer.trained == trainer.removed == ["a", "c"]
+    assert trainer.calls == ["train a", "remove checkpoints of a", "train c", "remove checkpoints of c"]
 
 
 def test_a_record_that_cannot_be_written_is_not_the_runs_failure(tmp_path, monkeypatch):
     """A full disk ends the worker: no run is recorded as failed or loses its checkpoints, and no other run is begun."""
-    trainer = FakeTrainer()
+    trainer = FakeTrainer("diverged")
 
     def refuse(_lines: JsonLinesWriter, document: dict[str, Any]) -> None:
         if "event" not in document:
@@ -96,4 +67,4 @@ def test_a_record_that_cannot_be_written_is_not_the_runs_failure(tmp_path, monke
     monkeypatch.setattr(JsonLinesWriter, "append", refuse)
     with pytest.raises(OSError, match="No space"):
         train_three(tmp_path, trainer)
-    assert trainer.trained == ["a"] and not trainer.removed
+    assert trainer.calls == ["train a"]

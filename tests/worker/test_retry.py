@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
+from fake_trainer import FakeTrainer
 
 from study.records.journal import Journal
 from study.records.ledger import Launch, ShareEntry, write_launch
 from study.records.plan_file import PlannedEntry
-from study.records.record import Record
 from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer
 from study.worker.signals import Stop
-from study.worker.worker_process import _make_worker
-
-
-@dataclass
-class FakeTrainer:
-    """Records the calls of the worker."""
-
-    calls: list[str] = field(default_factory=list)
-
-    def saved_step(self, run_id: str) -> int:
-        return 0
-
-    def train(self, entry: ShareEntry, **_: object) -> Record:
-        self.calls.append("train")
-        return record("done", "second")
-
-    def make_failure(self, entry: ShareEntry, *, reason: str, log: str) -> Record:
-        self.calls.append(reason)
-        return record("failed", "second")
-
-    def remove_checkpoints(self, run_id: str) -> None:
-        self.calls.append("remove checkpoints")
-
-
-def record(status: Any, launch: str) -> Record:
-    return Record("vit-s0", status, run={}, cost={}, match={}, provenance={"launch": launch})
+from study.worker.worker_process import make_worker
 
 
 def calls_after(folder: SweepFolder, *, crashes: dict[str, int], failed: tuple[str, ...], retry: bool) -> list[str]:
@@ -56,27 +29,25 @@ def calls_after(folder: SweepFolder, *, crashes: dict[str, int], failed: tuple[s
             journal.close()
     for launch in failed:
         lines = JsonLinesWriter(folder.records / f"{launch}-0-0.jsonl")
-        lines.append(record("failed", launch).to_json())
+        lines.append(FakeTrainer(launch=launch).record("vit-s0", "failed").to_json())
         lines.close()
-    writer, trainer = Writer("second", 0, 9), FakeTrainer()
+    writer, trainer = Writer("second", 0, 9), FakeTrainer(launch="second")
     with closing(Journal(folder, writer)) as journal:
-        worker = _make_worker(folder, writer, journal, share=share, log="", stop=Stop())
+        worker = make_worker(folder, writer, journal, share=share, log="", stop=Stop())
         worker.train_share(share, trainer)  # type: ignore[arg-type]
-        if worker._records is not None:
-            worker._records.close()
     return trainer.calls
 
 
 @pytest.mark.parametrize(
     ("second", "failed", "retry", "calls"),
     [
-        (0, ("first",), True, ["train", "remove checkpoints"]),
-        (2, ("first",), True, ["train", "remove checkpoints"]),
-        (3, ("first",), True, ["crashed its worker 3 times with no progress"]),
-        (3, ("first", "second"), True, ["remove checkpoints"]),
-        (0, ("first", "second"), True, ["remove checkpoints"]),
-        (0, ("first",), False, ["remove checkpoints"]),
-        (0, (), False, ["crashed its worker 3 times with no progress"]),
+        (0, ("first",), True, ["train vit-s0", "remove checkpoints of vit-s0"]),
+        (2, ("first",), True, ["train vit-s0", "remove checkpoints of vit-s0"]),
+        (3, ("first",), True, ["vit-s0 crashed its worker 3 times with no progress"]),
+        (3, ("first", "second"), True, ["remove checkpoints of vit-s0"]),
+        (0, ("first", "second"), True, ["remove checkpoints of vit-s0"]),
+        (0, ("first",), False, ["remove checkpoints of vit-s0"]),
+        (0, (), False, ["vit-s0 crashed its worker 3 times with no progress"]),
     ],
     ids=["fresh", "two crashes", "three crashes", "failed again", "failed by an exception", "not retried", "first try"],
 )
