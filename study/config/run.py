@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -82,7 +82,7 @@ class Run:
         }
 
     @staticmethod
-    def from_json(document: dict[str, Any]) -> Run:
+    def from_json(document: Mapping[str, Any]) -> Run:
         """The run of `to_json`'s document."""
         return Run(
             backbone=document["backbone"],

@@ -78,7 +78,7 @@ class Trainer:
             tracking = Tracking(select_trackers(launch.track, folder=folder.trackers, study=folder.path.name))
             trainer = Trainer(folder, writer, launch, device, tracking, group)
             for entry in share:
-                trainer._load(Run.from_json(dict(entry.planned.run)).data)
+                trainer._load(Run.from_json(entry.planned.run).data)
         group.connect(device)
         return trainer
 
@@ -111,7 +111,7 @@ class Trainer:
     def _train(
         self, entry: ShareEntry, *, stop: Callable[[], bool], report: Callable[[Progress], None]
     ) -> tuple[Run, Outcome | Interrupted]:
-        run = Run.from_json(dict(entry.planned.run))
+        run = Run.from_json(entry.planned.run)
         assert run.run_id == entry.run_id, "the code that plans and the code that trains differ in identities"
         with self.group.training(entry, describe=self.describe) as ranks:
             outcome = train(
