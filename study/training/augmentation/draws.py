@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from study.rng import stream
 
-Float64Array = npt.NDArray[np.float64]
-Int64Array = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
+_Integers = npt.NDArray[np.int64]
 
 ERASED_AREA = (0.02, 0.33)  # Zhong et al., "Random erasing data augmentation", AAAI 2020, section 4.1 (s_l, s_h)
 ERASED_RATIO = (0.3, 3.3)  # r_1 and its inverse, as torchvision rounds it
@@ -34,37 +34,37 @@ class Draws:
     images: int
     size: int
 
-    def uniform(self, operation: str, count: int) -> Float64Array:
+    def uniform(self, operation: str, count: int) -> _Floats:
         """`n count` numbers in [0, 1)."""
         drawn = self._stream(operation).random((self.images, count), dtype=np.float32)
         return drawn.astype(np.float64)
 
-    def below(self, operation: str, *bounds: int) -> Int64Array:
+    def below(self, operation: str, *bounds: int) -> _Integers:
         """`n k` integers, the k-th uniform in [0, k-th bound)."""
-        scaled: Float64Array = np.floor(self.uniform(operation, len(bounds)) * np.array(bounds))
+        scaled: _Floats = np.floor(self.uniform(operation, len(bounds)) * np.array(bounds))
         return scaled.astype(np.int64)
 
-    def beta(self, operation: str, alpha: float) -> Float64Array:
+    def beta(self, operation: str, alpha: float) -> _Floats:
         """`n` numbers from Beta(alpha, alpha)."""
         return np.asarray(self._stream(operation).beta(alpha, alpha, self.images))
 
-    def permutation(self, operation: str) -> Int64Array:
+    def permutation(self, operation: str) -> _Integers:
         return np.asarray(self._stream(operation).permutation(self.images))
 
-    def draw_erasing(self, probability: float) -> Int64Array:
+    def draw_erasing(self, probability: float) -> _Integers:
         """`n 4`: the rectangle (top, bottom, left, right) that is erased from each image, empty where nothing is."""
         chance = self.uniform("erasing", 1)
         box = self._draw_rectangles("erased", ERASED_AREA, ERASED_RATIO, longest=self.size - 1, otherwise=0)
         return np.where(chance < probability, box, 0)
 
-    def draw_crops(self, least_area: float) -> Int64Array:
+    def draw_crops(self, least_area: float) -> _Integers:
         """`n 4`: the rectangle (top, bottom, left, right) that each image is cropped to before it is enlarged."""
         areas = (least_area, 1.0)
         return self._draw_rectangles("resized_crop", areas, CROPPED_RATIO, longest=self.size, otherwise=self.size)
 
     def _draw_rectangles(
         self, operation: str, areas: tuple[float, float], ratios: tuple[float, float], *, longest: int, otherwise: int
-    ) -> Int64Array:
+    ) -> _Integers:
         """Rectangles `n 4` drawn as torchvision does: the first of ten that fits, at a uniform position.
 
         A try has a uniform share of the image's area and a log-uniform ratio of height to width; it fits if no side exceeds
@@ -86,7 +86,7 @@ class Draws:
         top, left = np.floor(y * (self.size - height + 1)), np.floor(x * (self.size - width + 1))
         return np.stack([top, top + height, left, left + width], axis=1).astype(np.int64)
 
-    def draw_cutmix(self, alpha: float) -> Int64Array:
+    def draw_cutmix(self, alpha: float) -> _Integers:
         """`n 4`: the rectangle (top, bottom, left, right) that CutMix takes from the partner, clipped at the borders.
 
         Yun et al., "CutMix", ICCV 2019, equation 2: sides of size x sqrt(1 - lambda) around a uniform center.
