@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,9 @@ def test_the_table_of_a_sweep(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     table = load_table("runs/little")
     assert set(COLUMNS) <= set(table.columns)
+    page = (Path(__file__).resolve().parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    first_cells = "".join(re.findall(r"^\| (`.*?) \|", page, flags=re.MULTILINE))
+    assert set(re.findall(r"`(\w+)`", first_cells)) <= set(table.columns)
     assert sorted(table["status"]) == ["done", "missing"]
     done, missing = table[table["status"] == "done"].iloc[0], table[table["status"] == "missing"].iloc[0]
     assert 0 <= done["test_accuracy"] <= 1
