@@ -47,7 +47,7 @@ def inline_svg(svg: str, *, place: int) -> Markup:
     text = text.replace("url(#", f"url(#{prefix}-").replace("*{stroke", f"#{prefix} *{{stroke")
     text = text.replace("<svg ", f'<svg id="{prefix}" aria-hidden="true" focusable="false" ', 1)
     # A color that is data (a heat map's) stays. Only matplotlib writes here: texts are outlines.
-    return Markup(re.sub(r"(?<=: )#[0-9a-f]{6}\b", lambda found: _VARIABLES.get(found[0], found[0]), text))
+    return Markup(re.sub(r'(?:(?<=: )|(?<=fill="))#[0-9a-f]{6}\b', lambda found: _VARIABLES.get(found[0], found[0]), text))
 
 
 @functools.cache

@@ -158,9 +158,7 @@ def _try_build(found: pd.DataFrame | Unavailable, columns: list[Column]) -> Text
 
 
 def _build_variance_shares(part: StudyPart) -> ReportSection:
-    reading = (
-        "Share of the variation in test accuracy explained by each term; the shares sum to 100 % and depend on the levels."
-    )
+    reading = "Share of the variance in test accuracy explained by each term; the shares sum to 100 % and depend on the levels."
     columns = [
         Column("term", lambda row: labels.format_term(row["term"]), numeric=False),
         percent_column("share (%)", "share"),
@@ -169,7 +167,7 @@ def _build_variance_shares(part: StudyPart) -> ReportSection:
     ]
     found = part.decomposition
     notes = () if isinstance(found, Unavailable) else list_notes(found)
-    return ReportSection("decomposition", "Sources of variation", _try_build(found, columns), reading, notes)
+    return ReportSection("decomposition", "Sources of variance", _try_build(found, columns), reading, notes)
 
 
 def _build_tuning(part: StudyPart) -> ReportSection:

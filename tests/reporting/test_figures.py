@@ -246,7 +246,7 @@ def test_only_significant_differences_are_filled() -> None:
     assert 0 < len(filled) < len(found)
 
 
-def test_bars_are_the_shares_of_variation() -> None:
+def test_bars_are_the_shares_of_variance() -> None:
     """The bars' lengths are the shares and sum to 100."""
     table = example_sweeps.patch_size().table
     found = decompose_variance(table, FACTORS)

@@ -106,7 +106,7 @@ def _list_accuracy_figures(part: StudyPart) -> Iterator[FigureSpec]:
 
 
 def _list_comparison_figures(part: StudyPart) -> Iterator[FigureSpec]:
-    """The planned contrasts, the shares of variation, and published results."""
+    """The planned contrasts, the shares of variance, and published results."""
     contrasts, decomposition = part.contrasts, part.decomposition
     if not isinstance(contrasts, Unavailable) and contrasts["difference"].notna().any():
         significant = f"{contrasts['verdict'].isin(SIGNIFICANT).sum()} of {len(contrasts)}"
@@ -123,8 +123,8 @@ def _list_comparison_figures(part: StudyPart) -> Iterator[FigureSpec]:
         first = decomposition.iloc[0]
         yield FigureSpec(
             "decomposition",
-            "Sources of variation",
-            "Share of the variation in test accuracy explained by each term (the shares sum to 100 %), with 95 % intervals, at "
+            "Sources of variance",
+            "Share of the variance in test accuracy explained by each term (the shares sum to 100 %), with 95 % intervals, at "
             f"the levels studied; n = {first['n']} seeds, {first['runs']} runs.",
             ", ".join(
                 f"{labels.format_term(term)} {labels.format_percent(share, digits=0)} %"

@@ -1,4 +1,4 @@
-"""The outcome of the comparison: planned contrasts with their intervals, and the shares of variation.
+"""The outcome of the comparison: planned contrasts with their intervals, and the shares of variance.
 
 Both plot the tables of `study.analysis` unchanged, so that figure and table always agree.
 """
@@ -126,7 +126,7 @@ def _plot_contrast(ax: Axes, at: float, *, row: dict[Hashable, Any], style: Styl
 
 @apply_style
 def plot_variance_shares(decomposition: pd.DataFrame, *, style: Style = PAPER) -> Figure:
-    """The share of the variation in accuracy that each term explains, in percent, with its interval; they sum to 100."""
+    """The share of the variance in accuracy that each term explains, in percent, with its interval; they sum to 100."""
     figure = Figure(figsize=(style.width, (style.text * (2.2 * len(decomposition) + 4.5)) / 72))
     ax = figure.subplots()
     terms = [labels.shorten_label(labels.format_term(str(term)), letters=34) for term in decomposition["term"]]
@@ -141,7 +141,7 @@ def plot_variance_shares(decomposition: pd.DataFrame, *, style: Style = PAPER) -
         annotate_right(ax, f"{value:.0f}", (end, at), style=style, color=INK, gap=style.text * 0.5)
     ax.set_xlim(0, 108)
     ax.set_ylim(len(terms) - 0.5, -0.5)
-    ax.set_xlabel("share of the variation (%)", loc="right")
+    ax.set_xlabel("share of variance (%)", loc="right")
     ax.set_xticks([0, 25, 50, 75, 100])
     _keep_vertical_grid(ax)
     return figure
