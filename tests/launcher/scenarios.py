@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from preloaded_python import preloaded_python
 from slurm_cluster import Rack, SlurmCluster, eventually, lease
-from typed_commands import Typed, typed, worker_processes
+from typed_commands import Command, start_command, worker_processes
 
 from study.records import load_curves, load_table
 from study.records.sweep_folder import SweepFolder, Writer
@@ -109,13 +109,13 @@ class Site:
     def runs(self) -> SweepFolder:
         return SweepFolder(self.folder / "runs/sweep")
 
-    def start(self, words: str, *, die_at: int | None = None, **environment: str) -> Typed:
+    def start(self, words: str, *, die_at: int | None = None, **environment: str) -> Command:
         """Types a command; `launch` gets the profile."""
         name, _, rest = words.partition(" ")
         profile = " --profile profile.yaml" if name == "launch" and "--cluster" not in rest else ""
         variables = {**self.rack.cluster.environment, **environment}
         line = f"{name} sweep.yaml{profile} {rest}"
-        return typed(line, folder=self.folder, environment=variables, python=self.python, die_at=die_at)
+        return start_command(line, folder=self.folder, environment=variables, python=self.python, die_at=die_at)
 
     def type(self, words: str, *, status: int = 0, **environment: str) -> str:
         """What a command printed that ended with this status."""
@@ -235,7 +235,7 @@ class Twins:
                 (folder / "sweep.yaml").write_text(sweep)
                 cores = len(os.sched_getaffinity(0))  # as many workers have one thread each
                 words = f"launch sweep.yaml --cluster local --workers {cores}"
-                twin = typed(words, folder=folder, environment=dict(os.environ))
+                twin = start_command(words, folder=folder, environment=dict(os.environ))
                 assert twin.wait(self.patience_s) == 0, twin.printed
                 self._known[sweep] = Outcome.of(folder / "runs/sweep")
             return self._known[sweep]

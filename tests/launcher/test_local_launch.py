@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from typed_commands import Typed, typed, wait_until, worker_processes
+from typed_commands import Command, start_command, wait_until, worker_processes
 
 from study.launcher.liveness import check_liveness
 from study.launcher.local_launch import block_interrupts
@@ -35,12 +35,12 @@ seeds: [0, 1]
 OUTCOME = ["run_id", "status", "val_accuracy", "val_loss", "test_accuracy", "test_loss"]
 
 
-def start(folder: Path, *words: str) -> Typed:
+def start(folder: Path, *words: str) -> Command:
     """A launch in a process group of its own."""
     folder.mkdir(exist_ok=True)
     (folder / "sweep.yaml").write_text(SWEEP)
     line = " ".join(["launch sweep.yaml --cluster local --workers 2", *words])
-    return typed(line, folder=folder, environment=dict(os.environ))
+    return start_command(line, folder=folder, environment=dict(os.environ))
 
 
 def finish(folder: Path, *words: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from typed_commands import typed
+from typed_commands import start_command
 
 from study.config.options import DataOptions
 from study.config.sweep_file import read_sweep
@@ -37,7 +37,7 @@ final: {fit_on: train+val}
 
 def printed_by(words: str, folder: Path) -> str:
     """What a command in `folder` printed."""
-    command = typed(words, folder=folder, environment=dict(os.environ))
+    command = start_command(words, folder=folder, environment=dict(os.environ))
     assert command.wait() == 0, command.printed
     return command.printed
 

@@ -1,6 +1,6 @@
-"""Commands as a user types them, each in a process of its own, forked from one that has imported torch already.
+"""Commands of the project, each in a process of its own, forked from one that has imported torch already.
 
-A command may be killed at any moment, has a folder and an environment of its own, and costs milliseconds instead of seconds.
+A command can be killed at any moment, has its own folder and environment, and starts in milliseconds instead of seconds.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ PATIENCE_S = 300
 
 
 @dataclass(frozen=True)
-class Typed:
-    """A command that runs or has run; what it prints is in `out`."""
+class Command:
+    """A command that runs or has ended; its output is in the file `out`."""
 
     process: ForkServerProcess
     out: Path
@@ -35,21 +35,21 @@ class Typed:
         return self.out.read_text()
 
     def wait(self, patience_s: float = PATIENCE_S) -> int:
-        """Its exit status; minus the signal that killed it."""
+        """Wait for its end; the exit status, or minus the signal that killed it."""
         self.process.join(patience_s)
         assert self.process.exitcode is not None, f"still running after {patience_s} s:\n{self.printed}"
         return self.process.exitcode
 
     def kill_group(self, number: int) -> None:
-        """A signal to the command and what it started, as a terminal's Ctrl-C reaches them."""
+        """Send a signal to the command and the processes that it started, as Ctrl-C in a terminal does."""
         assert self.process.pid is not None
         os.killpg(self.process.pid, number)
 
 
-def typed(
+def start_command(
     words: str, *, folder: Path, environment: Mapping[str, str], python: str | None = None, die_at: int | None = None
-) -> Typed:
-    """Starts `study WORDS` in a folder. With `die_at` it is killed just before its n-th lasting act (see `mortal`).
+) -> Command:
+    """Starts `study WORDS` in a folder. With `die_at` it is killed just before its n-th lasting act (see `kill_before_act`).
 
     `python` is what the command takes for its interpreter and starts workers and jobs with, by default `preloaded_python()`.
     """
@@ -63,7 +63,7 @@ def typed(
         target=run, args=(words.split(), str(folder), {**environment, **threads}, str(out), python, die_at)
     )
     process.start()
-    return Typed(process, out)
+    return Command(process, out)
 
 
 def run(words: list[str], folder: str, environment: dict[str, str], out: str, python: str, die_at: int | None) -> None:
@@ -80,12 +80,12 @@ def run(words: list[str], folder: str, environment: dict[str, str], out: str, py
     os.dup2(descriptor, 2)
     sys.stdin = os.fdopen(0, closefd=False)
     if die_at is not None:
-        mortal(die_at)
+        kill_before_act(die_at)
     sys.exit(importlib.import_module(f"study.{words[0]}").main(words[1:]))
 
 
-def mortal(die_at: int) -> None:
-    """This process is killed just before its n-th lasting act: a rename into place, or a program that it starts."""
+def kill_before_act(die_at: int) -> None:
+    """Kill this process just before its n-th lasting act: a rename into place, or the start of a program."""
     acts = 0
 
     def count(event: str, arguments: tuple[object, ...]) -> None:
@@ -99,10 +99,10 @@ def mortal(die_at: int) -> None:
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 120.0) -> None:
-    """Returns when the condition holds, looking often enough to meet a training of a second."""
+    """Wait until the condition holds, checking often enough to see a training of one second."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"the condition does not hold after {seconds:g} s"
         time.sleep(0.02)
 
 
