@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from study.planning.planned_run import PlannedRun
 from study.records.benchmark_file import Benchmark
+from study.records.record import RunOptions
 
 OVERHEAD_MACS = 2_000_000  # per trained image; small models are bound by launching operators, not by arithmetic
 
@@ -38,8 +39,8 @@ class RuntimeEstimate:
 
 
 def estimate_runtime(runs: Sequence[PlannedRun], benchmark: Benchmark) -> RuntimeEstimate:
-    """The device-seconds that the benchmark predicts for these runs."""
-    found = {planned.run_id: benchmark.run_seconds(planned.entry.options) for planned in runs}
+    """The device-seconds that the benchmark predicts for these runs; pending ones count with their candidate's levels."""
+    found = {planned.run_id: benchmark.run_seconds(RunOptions.from_json(planned.run.to_json())) for planned in runs}
     seconds = {run_id: value for run_id, value in found.items() if value is not None}
     return RuntimeEstimate(
         device=benchmark.device_name,

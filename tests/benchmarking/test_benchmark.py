@@ -290,6 +290,16 @@ def test_shares_are_balanced_by_seconds_only_where_all_are_known(plan):
     assert estimate_costs(plan.runs, part) == estimate_costs(plan.runs, None) == macs
 
 
+def test_pending_runs_are_estimated_with_a_candidates_levels(plan):
+    """Which augmentation is tuned hardly changes what a final run takes, so the estimate includes final runs."""
+    text = SWEEP + "tune: {axes: {augment.crop: [0, 1]}, seeds: [7]}\n"
+    Path("tuned.yaml").write_text(text, encoding="utf-8")
+    tuned = make_plan(read_sweep(Path("tuned.yaml")))
+    every = {planned.architecture: speed_of(planned.run) for planned in tuned.pending}
+    benchmark = benchmark_of(*every.values(), augment=tuned.pending[0].run.augment)
+    assert tuned.pending and estimate_runtime(tuned.pending, benchmark).complete
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", "question: x"])
 def test_another_file_is_refused(text, tmp_path):
     """A file that is no benchmark is told by name, not by a traceback."""
