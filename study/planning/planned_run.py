@@ -92,11 +92,6 @@ def cost_columns(model: BackboneSpec, cost: Cost) -> dict[str, int]:
     return columns
 
 
-def architectures(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """The first run of each distinct architecture, in plan order."""
-    return list({planned.architecture: planned for planned in reversed(runs)}.values())[::-1]
-
-
 def representatives(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
     """Runs that together have every architecture and every recipe of all runs, in plan order.
 

@@ -171,7 +171,7 @@ class Resolver:
     def _model_options_of_sweep(self) -> set[str]:
         """The options of the sweep's backbones; of all backbones where the name of one is misspelt."""
         backbones = self.sweep.factors().get("backbone") or [self.sweep.base["backbone"].value]
-        known = backbones if set(backbones) <= set(names()) else names()
+        known = backbones if all(backbone in names() for backbone in backbones) else names()
         return {option for backbone in known for option in get_spec_class(backbone).model_fields}
 
     def _describe_dataset(self, options: DataOptions, settings: Cell) -> DatasetInfo | None:

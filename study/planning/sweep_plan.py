@@ -89,7 +89,10 @@ def make_plan(sweep: Sweep, selection: Selection | None = None) -> Plan:
     resolver.raise_problems()
     if not requested:
         raise UserError(Problem("exclude removes every run", place=sweep.path, key="exclude"))
-    distinct = list({planned.run_id: planned for planned in reversed(requested)}.values())[::-1]  # the first of equal ones
+    first: dict[str, PlannedRun] = {}
+    for planned in requested:
+        first.setdefault(planned.run_id, planned)
+    distinct = list(first.values())
     decided = sorted((planned for planned in distinct if not planned.pending), key=lambda planned: planned.stage == "final")
     pending = tuple(planned for planned in distinct if planned.pending)
     return Plan(sweep, tuple(decided), pending=pending, merged=len(requested) - len(distinct))
