@@ -20,7 +20,7 @@ from pydantic import Field, JsonValue
 from study.config.formats import FORMAT, upgrade
 from study.config.options import Options
 from study.config.variant import Compiled, Layout, Variant
-from study.errors import Problem, UserError
+from study.errors import Problem, UserError, add_location
 from study.records.record import RunOptions
 
 Rounds = tuple[float, ...]
@@ -162,7 +162,8 @@ def spread(rounds: Sequence[float]) -> float:
 def read_benchmark(path: Path) -> Benchmark:
     """The benchmark in a file. Raises UserError if it can't be read or is something else."""
     try:
-        document = upgrade(json.loads(path.read_text(encoding="utf-8")))
+        with add_location(str(path)):
+            document = upgrade(json.loads(path.read_text(encoding="utf-8")))
         if isinstance(document, dict):
             document.pop("stacks", None)  # version 0.1 also timed several runs trained at once
         return Benchmark.model_validate_json(json.dumps(document))

@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue
 
 from study.config.formats import FORMAT, upgrade_text
 from study.config.options import Options
-from study.errors import Problem, UserError
+from study.errors import Problem, UserError, add_location
 from study.records.record import Record, Status
 from study.records.sweep_folder import SweepFolder, write_new
 
@@ -130,7 +130,8 @@ def write_selection(folder: SweepFolder, selection: Selection) -> None:
 def read_selection(folder: SweepFolder) -> Selection | None:
     """The sweep's selection, or None before it is made. Raises UserError if the file is no selection."""
     try:
-        return Selection.model_validate_json(upgrade_text(folder.selection.read_text(encoding="utf-8")))
+        with add_location(str(folder.selection)):
+            return Selection.model_validate_json(upgrade_text(folder.selection.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except ValueError:

@@ -21,8 +21,9 @@ from study.launch import main as launch
 from study.planning.runtime_estimate import estimate_runtime
 from study.planning.trials import make_plan_so_far
 from study.records import load_study, load_table, load_trials
-from study.records.benchmark_file import newest_benchmark
+from study.records.benchmark_file import newest_benchmark, read_benchmark
 from study.records.record import Record, read_records
+from study.records.selection import read_selection
 from study.records.sweep_folder import SweepFolder
 from study.training.saved_weights import read_saved_weights
 
@@ -113,3 +114,7 @@ def test_records_name_their_format_and_later_ones_are_refused(tmp_path: Path) ->
     (tmp_path / "a-0-0.jsonl").write_text(json.dumps({**record, "format": FORMAT + 1}) + "\n")
     with pytest.raises(UserError, match=rf"a-0-0.jsonl:1: format {FORMAT + 1} is of a later version"):
         read_records(tmp_path)
+    for name, read in (("selection.json", lambda _: read_selection(SweepFolder(tmp_path))), ("b.json", read_benchmark)):
+        (tmp_path / name).write_text(json.dumps({"format": FORMAT + 1}))
+        with pytest.raises(UserError, match=rf"{name}: format {FORMAT + 1} is of a later version"):
+            read(tmp_path / name)
