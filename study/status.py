@@ -72,7 +72,7 @@ def _watch(sweep: Sweep, folder: SweepFolder, console: Console, *, runs: str) ->
                 break
             if console.is_terminal:
                 clock = f"{time.strftime('%H:%M:%S')}, refreshed every {REFRESH_S} s"
-                live.update(Text("\n".join([*lines, clock])), refresh=True)
+                live.update(Text("\n".join([*lines, clock]), no_wrap=False, overflow="fold"), refresh=True)  # not cut
             else:
                 _print(lines, console)
             time.sleep(REFRESH_S)
