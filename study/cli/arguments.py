@@ -42,10 +42,9 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
 
 def positive_int(word: str) -> int:
     """A positive integer, for argparse."""
-    number = int(word)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{word} is not a positive integer")
-    return number
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a positive integer")
+    return int(word)
 
 
 def sweep_folder(arguments: argparse.Namespace, name: str) -> SweepFolder:

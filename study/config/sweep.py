@@ -36,7 +36,7 @@ MAX_SEEDS = 100_000  # a typing error must not fill the memory
 
 def _expand_seeds(value: object) -> object:
     """`10` -> 0 to 9, `{from: 100, count: 5}` -> 100 to 104; a list stays as it is."""
-    if isinstance(value, list):
+    if isinstance(value, list) and value:
         return value
     is_range = isinstance(value, dict) and value.keys() == {"from", "count"}
     first, count = (value["from"], value["count"]) if is_range else (0, value)  # type: ignore[index]
@@ -71,7 +71,7 @@ def _check_trackers(names: list[TrackerName]) -> list[TrackerName]:
     return names
 
 
-Seeds = Annotated[list[int], Field(min_length=1), BeforeValidator(_expand_seeds), AfterValidator(_check_seeds)]
+Seeds = Annotated[list[int], BeforeValidator(_expand_seeds), AfterValidator(_check_seeds)]
 Axes = dict[str, Annotated[list[Any], AfterValidator(_check_levels)]]
 
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from study.config.recipes import RECIPES
 from study.config.sweep import SECTIONS, TUNABLE, Cell, Document, Section, Setting, Sweep, Tuning, format_seeds, is_option_key
-from study.config.yaml_source import OPTIONS, Places, apply_overrides, list_problems, parse_yaml
+from study.config.yaml_source import OPTIONS, Places, apply_overrides, list_problems, parse_yaml, unknown_rule
 from study.errors import Problem, UserError, and_more, sort_by_line
 
 
@@ -31,7 +31,7 @@ def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         folders = (path, path.parent, Path("sweeps"))
-        choices = next((files for folder in folders if (files := sorted(map(str, folder.glob("*.yaml"))))), [])
+        choices = next((files for folder in folders if (files := sorted(map(str, folder.glob("[!.]*.yaml"))))), [])
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UserError(Problem(f"cannot read this sweep: {reason}", value=str(path), choices=choices)) from None
     tree, places = parse_yaml(text, str(path))
@@ -121,9 +121,9 @@ def _check_axes(sweep: Sweep) -> Iterator[Problem]:
 
 
 def _check_exclusions(sweep: Sweep) -> Iterator[Problem]:
-    """Exclusions by options that no cell has a value for."""
+    """Exclusions by options that no cell has a value for, or that trials choose."""
     layers = (sweep.axes, *sweep.zipped, sweep.base, sweep.preset, *sweep.overlays.values())
-    known = {key for layer in layers for key in layer}
+    known = {key for layer in layers for key in layer} - (sweep.tuning.axes.keys() if sweep.tuning else set())
     for rule in sweep.exclude:
         for key, setting in rule.items():
             if key not in known:
@@ -138,7 +138,7 @@ def _check_trials(sweep: Sweep) -> Iterator[Problem]:
     rule = "trials choose options of the recipe: no model, no data, nothing that changes what a run costs"
     for key, levels in sweep.tuning.axes.items():
         if is_option_key(key) and key not in TUNABLE:
-            yield Problem(rule, place=levels[0].place, key=f"tune.axes.{key}", choices=TUNABLE)
+            yield Problem(unknown_rule(key, rule), place=levels[0].place, key=f"tune.axes.{key}", choices=TUNABLE)
     if shared := sorted(set(sweep.tuning.seeds) & set(sweep.seeds)):
         rule = f"final runs have fresh seeds, but both have {', '.join(and_more(list(map(str, shared)), 8))}"
         yield Problem(rule, sweep.tuning.place, "tune.seeds", format_seeds(sweep.tuning.seeds))

@@ -172,7 +172,7 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], *, place: str, key: s
     rule = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     rule = rule.replace("a valid dictionary", "a mapping of keys to values")
     if value is None:
-        rule += ", and is empty"
+        rule += "; the value is empty"
     shown = value if isinstance(value, (str, int, float, bool, list)) else None
     return Problem(rule, place=place, key=key, value=shown)
 

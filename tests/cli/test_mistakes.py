@@ -113,6 +113,8 @@ def test_a_former_name_is_answered_with_the_current_one(tmp_path):
         ("augment.colour_jitter", "this option is now called augment.color_jitter"),
         ("model.tokeniser", "this option is now called model.stem"),
     }
+    with pytest.raises(UserError, match=r"tune\.axes\.augment\.colour_jitter: this option is now called augment\.color_jitter"):
+        read_sweep(path, ["tune.axes.augment.colour_jitter=[0.0,0.1]", "tune.seeds=[7]"])
 
 
 def test_problems_come_in_the_files_order(tmp_path):

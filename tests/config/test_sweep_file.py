@@ -115,6 +115,7 @@ def test_overrides_are_part_of_the_document(tmp_path):
         ("epochs", "key=value"),
         ("epochs=3", "unknown key"),
         ("seeds=0", "seeds are a count"),
+        ("seeds=[]", "seeds are a count"),
         ("seeds={from: 3}", "seeds are a count"),
         ("seeds=[0.5]", "integer"),
         ("question.deep=3", "holds no further keys"),

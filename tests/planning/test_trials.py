@@ -163,6 +163,10 @@ def test_the_command_line_changes_tuned_options_as_it_changes_axes(tmp_path, ove
         (("seeds: [100]", "seeds: [100], trials: 3"), "tune.trials: unknown key"),
         (("fit_on: train+val", "fit_on: all"), "valid: train, train+val"),
         (("seeds: [0, 1]", "seeds: [0, 1]\nexclude: [{train.lr: 1e-2}]"), "neither set nor varied"),
+        (
+            ("seeds: [0, 1]", "seeds: [0, 1]\nrecipe: convmixer_cifar10_25\nexclude: [{train.lr: 0.05}]"),
+            "neither set nor varied",
+        ),
         (("epochs: 2,", "epochs: 2, fit_on: train+val, read_test: false,"), "no other images than the test set"),
     ],
 )
