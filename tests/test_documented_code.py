@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from preloaded_python import preloaded_python
 from ruamel.yaml import YAML
 
 from study.__main__ import COMMANDS
@@ -244,7 +245,7 @@ def recorded_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with runs of the sweeps that the documentation loads: the smallest run that there is."""
     folder = tmp_path_factory.mktemp("documented")
     (folder / "quickstart.yaml").write_text(SMALLEST, encoding="utf-8")
-    command = [sys.executable, "-m", "study.launch", "quickstart.yaml", "--cluster", "local"]
+    command = [preloaded_python(), "-m", "study.launch", "quickstart.yaml", "--cluster", "local"]
     subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
     shutil.copytree(folder / "runs" / "quickstart", folder / "runs" / "patch_size")
     return folder

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from preloaded_python import preloaded_python
 
 import study
 import study.backbones
@@ -124,7 +125,7 @@ def test_the_table_of_a_sweep(tmp_path, monkeypatch):
     """One row per planned run with the promised columns; a limit leaves named holes, whose plan is known all the same."""
     (tmp_path / "little.yaml").write_text(SWEEP)
     environment = {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "PATH": "/usr/bin:/bin"}
-    command = [sys.executable, "-m", "study.launch", "little.yaml", "--cluster", "local", "--limit", "1"]
+    command = [preloaded_python(), "-m", "study.launch", "little.yaml", "--cluster", "local", "--limit", "1"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=environment)
     monkeypatch.chdir(tmp_path)
     table = load_table("runs/little")
