@@ -47,7 +47,6 @@ STREAMS = 3  # standard input, output and error
 def preloaded_python() -> str:
     """The executable's path. Its server starts with the first call in a process, and ends with that process."""
     folder = Path(tempfile.mkdtemp(prefix="python-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(folder / "socket"))
     listener.listen(128)  # who comes while the libraries are being imported waits
@@ -205,7 +204,9 @@ def main() -> None:
     lifeline = os.dup(0)
     assert not [name for name in sys.modules if name.partition(".")[0] == "study"], "workers import the code that was launched"
     request = serve(listener, lifeline)
-    if request is not None:
+    if request is None:  # whoever started the server is gone, perhaps without an orderly end
+        shutil.rmtree(Path(executable).parent, ignore_errors=True)
+    else:
         os.close(lifeline)
         run(request, executable)
 
