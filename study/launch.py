@@ -186,18 +186,33 @@ class _Command:
         if plan.pending and not selected.pending:
             selection = read_selection(self.folder)
             assert selection is not None
-            for line in describe_selection(selection):
-                self.console.print(line)
+            self.console.print("\n".join(describe_selection(selection)))
         return selected
 
     def train(self, plan: Plan) -> int:
         """Show the plan and train its remaining runs, here or on Slurm; the exit status."""
         match_runs((planned.entry for planned in plan.runs), self.run_filter.where)
         show_plan(plan, self.console, benchmark=newest_benchmark(self.folder.benchmarks))
-        self._print_unsaved_outputs(plan)
+        for option, run_ids in find_unsaved_outputs(plan, self.folder).items():
+            runs = "1 recorded run was" if len(run_ids) == 1 else f"{len(run_ids):,} recorded runs were"
+            self.console.print(
+                f"{runs} trained without {option}, e.g. {run_ids[0]}: that output is missing. To retrain with this option, "
+                "give the sweep another name (name=...)"
+            )
         earlier = self.folder.launch_ids()
         if self.profile is not None:
-            status = self._train_on_slurm(plan, self.profile)
+            request = SlurmRequest(
+                plan=plan,
+                folder=self.folder,
+                run_filter=self.run_filter,
+                profile=self.profile,
+                workers=self.arguments.workers or self.profile.workers,
+                rebalance=self.arguments.rebalance,
+                settled=self.arguments.settled,
+                report=self.arguments.report,
+                wait=self.arguments.wait,
+            )
+            status = (print_scripts if self.arguments.dry_run else launch_on_slurm)(request, self.console)
         elif self.arguments.dry_run:
             liveness = check_liveness(self.folder)
             remaining = find_remaining(plan, self.folder, liveness=liveness, run_filter=self.run_filter)
@@ -210,35 +225,12 @@ class _Command:
             record_plan(plan, self.folder, earlier=earlier)
         return status
 
-    def _train_on_slurm(self, plan: Plan, profile: Profile) -> int:
-        request = SlurmRequest(
-            plan=plan,
-            folder=self.folder,
-            run_filter=self.run_filter,
-            profile=profile,
-            workers=self.arguments.workers or profile.workers,
-            rebalance=self.arguments.rebalance,
-            settled=self.arguments.settled,
-            report=self.arguments.report,
-            wait=self.arguments.wait,
-        )
-        return (print_scripts if self.arguments.dry_run else launch_on_slurm)(request, self.console)
-
-    def _print_unsaved_outputs(self, plan: Plan) -> None:
-        for option, run_ids in find_unsaved_outputs(plan, self.folder).items():
-            runs = "1 recorded run was" if len(run_ids) == 1 else f"{len(run_ids):,} recorded runs were"
-            self.console.print(
-                f"{runs} trained without {option}, e.g. {run_ids[0]}: that output is missing. To retrain with this option, "
-                "give the sweep another name (name=...)"
-            )
-
     def write_report(self) -> int:
         from study.report import main as report  # imports the plotting libraries
 
         return report([str(self.folder.path)])
 
     def print_next(self, plan: Plan, *, is_final_stage_manual: bool) -> None:
-        """Print the commands to run next."""
         sweep, runs = plan.sweep, self.arguments.runs
         launch, status, report = (
             format_command(command, sweep, sweep.overrides, runs=runs) for command in ("launch", "status", "report")

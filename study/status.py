@@ -6,7 +6,9 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -19,7 +21,7 @@ from study.config.sweep import Sweep
 from study.config.sweep_file import read_sweep
 from study.errors import UserError, handle_user_errors
 from study.launcher.liveness import check_liveness
-from study.launcher.sweep_status import RunningRun, SweepStatus, compute_sweep_status, read_last_lines
+from study.launcher.sweep_status import RunningRun, SweepStatus, compute_sweep_status
 from study.records.plan_file import PlanFile, load_plan
 from study.records.record import Stage
 from study.records.sweep_folder import SweepFolder
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif arguments.watch:
         _watch(sweep, folder, console, runs=arguments.runs)
     else:
-        _print(format_lines(sweep, plan, status, runs=arguments.runs), console)
+        console.print("\n".join(format_lines(sweep, plan, status, runs=arguments.runs)))
     return 0
 
 
@@ -74,12 +76,8 @@ def _watch(sweep: Sweep, folder: SweepFolder, console: Console, *, runs: str) ->
                 clock = f"{time.strftime('%H:%M:%S')}, refreshed every {REFRESH_S} s"
                 live.update(Text("\n".join([*lines, clock]), no_wrap=False, overflow="fold"), refresh=True)  # not cut
             else:
-                _print(lines, console)
+                console.print("\n".join(lines))
             time.sleep(REFRESH_S)
-    _print(lines, console)
-
-
-def _print(lines: Sequence[str], console: Console) -> None:
     console.print("\n".join(lines))
 
 
@@ -187,8 +185,12 @@ def format_time_left(seconds: float) -> str:
 
 
 def _format_log(path: str) -> list[str]:
-    shown = [f"{INDENT}log: {path}"] if path else []
-    return shown + [f"{INDENT}| {line}" for line in read_last_lines(path, LOG_LINES)]
+    if not path:
+        return []
+    with suppress(OSError):
+        last = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        return [f"{INDENT}log: {path}", *(f"{INDENT}| {line}" for line in last)]
+    return [f"{INDENT}log: {path}"]
 
 
 def format_next(sweep: Sweep, plan: PlanFile, status: SweepStatus, *, runs: str) -> list[str]:

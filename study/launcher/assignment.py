@@ -5,9 +5,8 @@ All of it happens under the sweep's lock, so that two concurrent launches, also 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from study.errors import Problem, UserError
 from study.launcher.code_snapshot import PACKAGE, code_hash, find_origin, take_snapshot
@@ -17,7 +16,7 @@ from study.launcher.run_filter import RunFilter, match_runs
 from study.planning.planned_run import PlannedRun
 from study.planning.runtime_estimate import estimate_costs
 from study.planning.sweep_plan import Plan
-from study.records.benchmark_file import Benchmark, newest_benchmark
+from study.records.benchmark_file import newest_benchmark
 from study.records.ledger import Cluster, Launch, MeasuredVariant, ShareEntry, new_launch_id, read_launches, write_launch
 from study.records.predictions import read_predicted_runs
 from study.records.record import OUTCOMES, read_records
@@ -72,14 +71,6 @@ def find_remaining(plan: Plan, folder: SweepFolder, *, liveness: Liveness, run_f
     return RemainingRuns(runs=tuple(remaining), **counts)
 
 
-def group_by_ranks(runs: Sequence[PlannedRun], ranks: int) -> list[tuple[int, tuple[PlannedRun, ...]]]:
-    """Runs that one process trains, and runs that `ranks` processes train together: each group is a launch of its own."""
-    groups: dict[int, list[PlannedRun]] = {}
-    for planned in runs:
-        groups.setdefault(ranks if planned.run.train.distributed == "ddp" else 1, []).append(planned)
-    return [(size, tuple(groups[size])) for size in sorted(groups)]
-
-
 def check_batch_sizes(runs: Sequence[PlannedRun], ranks: int) -> None:
     """Raise UserError if a batch can't be divided evenly among the ranks."""
     problems: dict[str, Problem] = {}
@@ -101,6 +92,10 @@ def draft_launch(
 ) -> Launch:
     """A launch that is not in the ledger yet; nothing is written. To be called under the sweep's lock."""
     code = code_hash()
+    if PACKAGE.parent == (folder.code / code).resolve():  # a dependent job launches from the snapshot, which has no git
+        provenance = next(launch.provenance for launch in reversed(read_launches(folder)) if launch.code == code)
+    else:
+        provenance = asdict(find_origin())
     return Launch(
         id=new_launch_id(folder),
         cluster=cluster,
@@ -110,16 +105,10 @@ def draft_launch(
         tasks_per_job=workers_per_job,
         device=plan.sweep.device,
         deterministic=plan.sweep.deterministic,
-        provenance=_find_provenance(folder, code),
+        provenance=provenance,
         track=plan.sweep.track,
         ranks=ranks,
     )
-
-
-def _find_provenance(folder: SweepFolder, code: str) -> Mapping[str, Any]:
-    if PACKAGE.parent == (folder.code / code).resolve():  # a dependent job launches from the snapshot, which has no git
-        return next(launch.provenance for launch in reversed(read_launches(folder)) if launch.code == code)
-    return asdict(find_origin())
 
 
 def assign_runs(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequence[PlannedRun]) -> Launch:
@@ -131,19 +120,16 @@ def assign_runs(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequenc
     benchmark = newest_benchmark(folder.benchmarks)
     costs = estimate_costs(runs, benchmark)
     loads = [Load(each.run_id, each.run.seed, each.architecture, costs[each.run_id]) for each in runs]
-    entries = {each.run_id: _make_entry(each, failed=failed, benchmark=benchmark) for each in runs}
+    entries = {}
+    for planned in runs:
+        variant = benchmark.best_variant(planned.entry.options) if benchmark else None
+        measured = MeasuredVariant(benchmark.device_name, variant) if benchmark and variant else None
+        entries[planned.run_id] = ShareEntry(planned.entry, retry=planned.run_id in failed, measured=measured)
     shares = [[entries[run_id] for run_id in share] for share in balance_load(loads, draft.tasks)]
     write_plan(plan, folder)
     launch = replace(draft, code=take_snapshot(folder.code), tasks=len(shares))
     write_launch(folder, launch, shares)
     return launch
-
-
-def _make_entry(planned: PlannedRun, *, failed: Set[str], benchmark: Benchmark | None) -> ShareEntry:
-    entry = planned.entry
-    variant = benchmark.best_variant(entry.options) if benchmark else None
-    measured = MeasuredVariant(benchmark.device_name, variant) if benchmark and variant else None
-    return ShareEntry(entry, retry=planned.run_id in failed, measured=measured)
 
 
 def write_plan(plan: Plan, folder: SweepFolder) -> None:

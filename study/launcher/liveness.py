@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from study.launcher.slurm import client as slurm
 from study.records.journal import LastState, find_last_states, read_journals
-from study.records.ledger import Launch, WorkerId, read_launches, resolve_owners
+from study.records.ledger import WorkerId, read_launches, resolve_owners
 from study.records.locks import launcher_lock, worker_lock
 from study.records.sweep_folder import SweepFolder
 
@@ -32,10 +31,6 @@ class Liveness:
         training = {worker: state.open_runs for worker, state in self.last_states.items()}
         return resolve_owners(folder, self.alive | self.settling, training=training)
 
-    def without_settling(self) -> Liveness:
-        """The same on file systems that show files at once: an ended worker owns nothing."""
-        return replace(self, settling=frozenset())
-
     def jobs_by_worker(self, folder: SweepFolder) -> dict[WorkerId, slurm.Job]:
         """The job that each worker of a Slurm launch is, was or will be in."""
         launches = {launch.id: launch for launch in read_launches(folder)}
@@ -50,14 +45,17 @@ def check_liveness(folder: SweepFolder, *, query_slurm: bool = False) -> Livenes
     jobs = tuple(job for job in queue.jobs if job.launch in on_slurm)
     last_states = find_last_states(read_journals(folder))
     refused = {worker for worker, state in last_states.items() if state.entry.event == "refused"}  # they touched no run
-    alive = {worker for job in jobs if job.alive for worker in on_slurm[job.launch].workers_of(job.index)}
-    settling = {
-        worker
-        for job in jobs
-        if is_settling(job, time.time())
-        for worker in on_slurm[job.launch].workers_of(job.index) - refused
-    }
-    alive |= _find_local_workers(folder, [launch for launch in launches if launch.cluster == "local"])
+    alive, settling = set[WorkerId](), set[WorkerId]()
+    for job in jobs:
+        workers = on_slurm[job.launch].workers_of(job.index)
+        if job.alive:
+            alive |= workers
+        elif job.began and (job.end is None or time.time() - job.end <= SETTLING_S):  # if it never began, it wrote no file
+            settling |= workers - refused
+    for launch in launches:
+        if launch.cluster == "local":
+            starting = launcher_lock(folder, launch.id).is_held()
+            alive |= {(launch.id, n) for n in range(launch.tasks) if starting or worker_lock(folder, (launch.id, n)).is_held()}
     own = {slurm.dependent_job_name(launch, purpose) for launch in on_slurm for purpose in slurm.PURPOSES}
     return Liveness(
         alive=frozenset(alive),
@@ -67,17 +65,3 @@ def check_liveness(folder: SweepFolder, *, query_slurm: bool = False) -> Livenes
         queue_size=queue.size,
         dependent_jobs=queue.dependent_jobs & own,
     )
-
-
-def is_settling(job: slurm.Job, now: float) -> bool:
-    """Whether files of an ended job may not be visible yet; one that was cancelled in the queue has written none."""
-    return not job.alive and job.began and (job.end is None or now - job.end <= SETTLING_S)
-
-
-def _find_local_workers(folder: SweepFolder, launches: Sequence[Launch]) -> set[WorkerId]:
-    alive: set[WorkerId] = set()
-    for launch in launches:
-        starting = launcher_lock(folder, launch.id).is_held()
-        workers = [(launch.id, task) for task in range(launch.tasks)]
-        alive |= {worker for worker in workers if starting or worker_lock(folder, worker).is_held()}
-    return alive

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -38,34 +38,20 @@ def launch_locally(plan: Plan, folder: SweepFolder, *, run_filter: RunFilter, wo
         if not remaining.runs:
             console.print("Nothing is left to start.")
             return 0
-        machine = plan_machine(plan.sweep.device, runs=len(remaining.runs), workers=workers)
-        draft = draft_launch(plan, folder, cluster="local", workers=machine.workers)
+        cores, device = len(os.sched_getaffinity(0)), plan.sweep.device
+        gpus = () if device == "cpu" or not torch.cuda.is_available() else tuple(range(torch.cuda.device_count()))
+        count = min(workers or len(gpus) or cores, len(remaining.runs))
+        threads = max(1, cores // count)
+        draft = draft_launch(plan, folder, cluster="local", workers=count)
         launcher_lock(folder, draft.id).acquire()
         launch = assign_runs(draft, plan, folder, runs=remaining.runs)
-    size = f"{launch.tasks} worker{'s'[: launch.tasks != 1]}, {machine.threads} thread{'s'[: machine.threads != 1]} each"
-    console.print(f"launch {launch.id}: {size}{', one GPU each' if machine.gpus else ''}")
+    size = f"{launch.tasks} worker{'s'[: launch.tasks != 1]}, {threads} thread{'s'[: threads != 1]} each"
+    console.print(f"launch {launch.id}: {size}{', one GPU each' if gpus else ''}")
     with LaunchView(folder, {launch.id}, frozenset(planned.run_id for planned in remaining.runs), console) as view:
-        failures = LocalWorkers(folder, launch, machine).run(view.update)
+        failures = LocalWorkers(folder, launch, threads=threads, gpus=gpus).run(view.update)
     for failure in failures:
         console.print(f"worker failed: {failure}")
     return 1 if failures else 0
-
-
-@dataclass(frozen=True)
-class Machine:
-    """How workers share this machine."""
-
-    workers: int
-    threads: int  # per worker
-    gpus: tuple[int, ...]
-
-
-def plan_machine(device: str, *, runs: int, workers: int | None) -> Machine:
-    """One worker per GPU or CPU core unless `workers` is given; threads share the cores evenly."""
-    cores = len(os.sched_getaffinity(0))
-    gpus = () if device == "cpu" or not torch.cuda.is_available() else tuple(range(torch.cuda.device_count()))
-    chosen = min(workers or len(gpus) or cores, runs)
-    return Machine(workers=chosen, threads=max(1, cores // chosen), gpus=gpus)
 
 
 @dataclass
@@ -77,7 +63,8 @@ class LocalWorkers:
 
     folder: SweepFolder
     launch: Launch
-    machine: Machine
+    threads: int  # per worker
+    gpus: tuple[int, ...]
     _jobs: dict[int, tuple[LocalJob[str], int]] = field(default_factory=dict)  # by task, with the restart count
 
     def run(self, update: Callable[[], None]) -> list[str]:
@@ -124,17 +111,15 @@ class LocalWorkers:
 
     def _start(self, task: int, *, restart: int) -> None:
         executor = LocalExecutor(self.folder.launches / self.launch.id / "jobs")
-        gpus = self.machine.gpus[task % len(self.machine.gpus) :][:1] if self.machine.gpus else ()
+        gpus = self.gpus[task % len(self.gpus) :][:1] if self.gpus else ()
         executor.update_parameters(timeout_min=TIME_LIMIT_MIN, visible_gpus=gpus, gpus_per_node=len(gpus))
-        payload = Task(str(self.folder.path.resolve()), self.launch.id, task, restart, self.machine.threads)
-        with process_environment(self._environment()), block_interrupts():
+        payload = Task(str(self.folder.path.resolve()), self.launch.id, task, restart, self.threads)
+        code = str((self.folder.code / self.launch.code).resolve())  # first on the path, whatever the working directory holds
+        environment = {"PYTHONPATH": code, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": str(self.threads)}
+        with process_environment(environment), block_interrupts():
             job = executor.submit(payload)
             assert isinstance(job, LocalJob)
             self._jobs[task] = (job, restart)
-
-    def _environment(self) -> Mapping[str, str]:
-        code = str((self.folder.code / self.launch.code).resolve())  # first on the path, whatever the working directory holds
-        return {"PYTHONPATH": code, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": str(self.machine.threads)}
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ class LaunchView:
     launch_ids: Set[str]
     run_ids: frozenset[str]
     console: Console
-    _recorded: set[str] = field(default_factory=set)
+    recorded: set[str] = field(default_factory=set)  # the runs of these launches that have a record
     _bars: Progress | None = None
     _total: TaskID | None = None
     _worker_bars: dict[WorkerId, TaskID] = field(default_factory=dict)
@@ -49,15 +49,6 @@ class LaunchView:
         if self._bars is not None:
             self._bars.stop()
 
-    @property
-    def recorded(self) -> frozenset[str]:
-        """The runs of these launches that have a record."""
-        return frozenset(self._recorded)
-
-    def print_line(self, line: str) -> None:
-        """Print a line above the bars."""
-        self.console.print(line)
-
     def update(self) -> None:
         """Print the runs recorded since the last call, and move the bars."""
         for path in sorted(path for each in self.launch_ids for path in self.folder.records.glob(f"{each}-*.jsonl")):
@@ -65,16 +56,14 @@ class LaunchView:
             if self._sizes.get(path) != size:
                 self._sizes[path] = size
                 for line in read_json_lines(path):
-                    self._print_record(Record.from_json(line.document))
+                    record = Record.from_json(line.document)
+                    if record.run_id not in self.recorded:
+                        self.recorded.add(record.run_id)
+                        count, total = str(len(self.recorded)), str(len(self.run_ids))
+                        self.console.print(f"[{count.rjust(len(total))}/{total}] {record.run_id}  {record.summary()}")
         if self._bars is not None and self._total is not None:
-            self._bars.update(self._total, completed=len(self._recorded))
+            self._bars.update(self._total, completed=len(self.recorded))
             self._update_worker_bars(self._bars)
-
-    def _print_record(self, record: Record) -> None:
-        if record.run_id not in self._recorded:
-            self._recorded.add(record.run_id)
-            count, total = str(len(self._recorded)), str(len(self.run_ids))
-            self.print_line(f"[{count.rjust(len(total))}/{total}] {record.run_id}  {record.summary()}")
 
     def _update_worker_bars(self, bars: Progress) -> None:
         latest = {worker: now for worker, now in read_latest_progress(self.folder).items() if worker[0] in self.launch_ids}

@@ -13,14 +13,7 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from study.errors import Problem, UserError
-from study.launcher.assignment import (
-    RemainingRuns,
-    assign_runs,
-    check_batch_sizes,
-    draft_launch,
-    find_remaining,
-    group_by_ranks,
-)
+from study.launcher.assignment import RemainingRuns, assign_runs, check_batch_sizes, draft_launch, find_remaining
 from study.launcher.liveness import Liveness, check_liveness
 from study.launcher.progress_view import LaunchView
 from study.launcher.run_filter import RunFilter
@@ -56,23 +49,12 @@ class SlurmRequest:
     report: bool = False
     wait: bool = False
 
-    @property
-    def needs_final_stage_job(self) -> bool:
-        """Whether a dependent job launches the final runs: all of their trials are requested, and this command won't wait."""
-        return bool(self.plan.pending) and not self.wait and not self.run_filter.is_partial
-
     def check(self) -> None:
         """Raise UserError if sweep and profile contradict each other."""
         if self.plan.sweep.device == "cuda" and not self.profile.gpus_per_node:
             rule = "the sweep has device: cuda, but the profile requests no GPU"
             raise UserError(Problem(rule, key="gpus_per_node", value=0))
         check_batch_sizes(self.plan.whole, self.profile.ranks)
-
-
-@dataclass(frozen=True)
-class _Submitted:
-    launch: Launch
-    submission: Submission
 
 
 def launch_on_slurm(request: SlurmRequest, console: Console) -> int:
@@ -84,15 +66,15 @@ def launch_on_slurm(request: SlurmRequest, console: Console) -> int:
         if request.rebalance:
             liveness = _cancel_queued_jobs(request.folder, liveness, console)
         if request.settled:
-            liveness = liveness.without_settling()
+            liveness = replace(liveness, settling=frozenset())  # the file system shows files at once
         remaining = _print_remaining(request, liveness, console)
         submitted = _submit_all(request, remaining, limits, liveness, console=console) if remaining.runs else []
     if not submitted:
         console.print("Nothing is left to start.")
     _submit_dependent_job(request, submitted, liveness, console)
     if request.wait and submitted:
-        launch_ids = frozenset(each.launch.id for each in submitted)
-        return _wait(request, launch_ids, [planned.run_id for planned in remaining.runs], console)
+        launch_ids = {each.launch.id for each in submitted}
+        return _wait(request.folder, launch_ids, [planned.run_id for planned in remaining.runs], console)
     return 0
 
 
@@ -102,14 +84,13 @@ def print_scripts(request: SlurmRequest, console: Console) -> int:
     limits = slurm.read_limits()
     liveness = check_liveness(request.folder, query_slurm=True)
     remaining = _print_remaining(request, liveness, console)
-    for ranks, runs in group_by_ranks(remaining.runs, request.profile.ranks):
+    for ranks, runs in _group_by_ranks(remaining.runs, request.profile.ranks):
         draft = _draft(request, runs, _subtract_queue(limits, liveness), ranks=ranks)
         arrays = -(-draft.jobs // limits.array_size)
         workers = f"{draft.tasks} workers" + (f" of {ranks} ranks" if ranks > 1 else "")
         console.print(f"{draft.jobs} jobs, {workers}, {arrays} sbatch calls; the script of the first:\n")
         executor = make_executor(request.folder, draft, request.profile, first=0, arrays=arrays)
-        script = format_script(executor, min(draft.jobs, limits.array_size))
-        console.print(script)
+        console.print(format_script(executor, min(draft.jobs, limits.array_size)))
     return 0
 
 
@@ -119,7 +100,12 @@ def _print_remaining(request: SlurmRequest, liveness: Liveness, console: Console
     return remaining
 
 
-# ---- Submitting workers -----------------------------------------------------------------------------------------------
+def _group_by_ranks(runs: Sequence[PlannedRun], ranks: int) -> list[tuple[int, tuple[PlannedRun, ...]]]:
+    """Runs that one process trains, and runs that `ranks` processes train together: each group is a launch of its own."""
+    groups: dict[int, list[PlannedRun]] = {}
+    for planned in runs:
+        groups.setdefault(ranks if planned.run.train.distributed == "ddp" else 1, []).append(planned)
+    return [(size, tuple(groups[size])) for size in sorted(groups)]
 
 
 def _subtract_queue(limits: slurm.ClusterLimits, liveness: Liveness) -> slurm.ClusterLimits:
@@ -138,12 +124,12 @@ def _draft(request: SlurmRequest, runs: Sequence[PlannedRun], limits: slurm.Clus
 
 def _submit_all(
     request: SlurmRequest, remaining: RemainingRuns, limits: slurm.ClusterLimits, liveness: Liveness, *, console: Console
-) -> list[_Submitted]:
+) -> list[Submission]:
     """Submit one launch for each number of ranks, until Slurm rejects jobs."""
-    submitted: list[_Submitted] = []
+    submitted: list[Submission] = []
     limits = _subtract_queue(limits, liveness)
-    for ranks, runs in group_by_ranks(remaining.runs, request.profile.ranks):
-        if limits.job_count < 1 or any(each.submission.rejected for each in submitted):
+    for ranks, runs in _group_by_ranks(remaining.runs, request.profile.ranks):
+        if limits.job_count < 1 or any(each.rejected for each in submitted):
             console.print(f"{len(runs)} runs of {ranks} ranks are left for the next launch")
             break
         submitted.append(_submit(request, runs, ranks=ranks, limits=limits, console=console))
@@ -153,11 +139,10 @@ def _submit_all(
 
 def _submit(
     request: SlurmRequest, runs: Sequence[PlannedRun], *, ranks: int, limits: slurm.ClusterLimits, console: Console
-) -> _Submitted:
+) -> Submission:
     draft = _draft(request, runs, limits, ranks=ranks)
     if draft.jobs == limits.job_count and draft.tasks < min(request.workers, len(runs)):
-        room = f"Slurm accepts {limits.job_count:,} more jobs (MaxJobCount): launching {draft.tasks:,} workers."
-        console.print(room)
+        console.print(f"Slurm accepts {limits.job_count:,} more jobs (MaxJobCount): launching {draft.tasks:,} workers.")
     launch = assign_runs(draft, request.plan, request.folder, runs=runs)
 
     def report(array: JobArray) -> None:
@@ -168,7 +153,7 @@ def _submit(
     if submission.rejected:
         left = f"Slurm rejected further submissions; {submission.rejected} of {launch.jobs} jobs are left for the next launch:"
         console.print(f"{left}\n{submission.message}")
-    return _Submitted(launch, submission)
+    return submission
 
 
 def _cancel_queued_jobs(folder: SweepFolder, liveness: Liveness, console: Console) -> Liveness:
@@ -185,17 +170,15 @@ def _cancel_queued_jobs(folder: SweepFolder, liveness: Liveness, console: Consol
         time.sleep(1)
 
 
-# ---- Dependent jobs ---------------------------------------------------------------------------------------------------
-
-
-def _submit_dependent_job(request: SlurmRequest, submitted: Sequence[_Submitted], liveness: Liveness, console: Console) -> None:
+def _submit_dependent_job(request: SlurmRequest, submitted: Sequence[Submission], liveness: Liveness, console: Console) -> None:
     """Submit the final stage or the report, if requested, after the jobs of this launch and those alive before it."""
     waiting = {name for name in liveness.dependent_jobs if name.endswith(".final")}
-    final = request.needs_final_stage_job
+    # A dependent job launches the final runs if all of their trials are requested, and this command won't wait for them.
+    final = bool(request.plan.pending) and not request.wait and not request.run_filter.is_partial
     if not (request.report or (final and (submitted or not waiting))):
         return
     active = {job.id.partition("_")[0] for job in liveness.jobs if job.alive}
-    after = sorted(active.union(array.id for each in submitted for array in each.submission.arrays))
+    after = sorted(active.union(array.id for each in submitted for array in each.arrays))
     if not after:  # then a final stage has no trials to wait for: one has failed, or was not selected
         if not final:
             words = " ".join(make_report_job(request.folder).words)
@@ -216,9 +199,6 @@ def _submit_dependent_job(request: SlurmRequest, submitted: Sequence[_Submitted]
     console.print(f"submitted {job_id}: {what}, after these jobs have ended: {', '.join(after)}")
 
 
-# ---- Waiting ----------------------------------------------------------------------------------------------------------
-
-
 def await_trials(plan: Plan, folder: SweepFolder, console: Console) -> None:
     """Return when every trial is recorded, or when no worker owns those that are not."""
     while unrecorded := trials_without_outcome(plan, read_records(folder.records)):
@@ -229,30 +209,30 @@ def await_trials(plan: Plan, folder: SweepFolder, console: Console) -> None:
         time.sleep(QUEUE_POLL_S)
 
 
-def _wait(request: SlurmRequest, launch_ids: Set[str], run_ids: Sequence[str], console: Console) -> int:
+def _wait(folder: SweepFolder, launch_ids: Set[str], run_ids: Sequence[str], console: Console) -> int:
     """Show progress until every run is recorded or no live worker has it; prints what is missing then."""
-    with LaunchView(request.folder, launch_ids, frozenset(run_ids), console) as view:
+    with LaunchView(folder, launch_ids, frozenset(run_ids), console) as view:
         try:
-            _watch(view, request.folder, launch_ids)
+            _watch(view)
         except KeyboardInterrupt:
-            view.print_line("The jobs continue.")
+            console.print("The jobs continue.")
             raise
-    status = compute_sweep_status(request.folder, run_ids, check_liveness(request.folder))
+    status = compute_sweep_status(folder, run_ids, check_liveness(folder))
     for group in status.missing:
         console.print(f"{len(group.runs)} runs are missing: {group.reason}")
     return 1 if status.missing or status.failed else 0
 
 
-def _watch(view: LaunchView, folder: SweepFolder, launch_ids: Set[str]) -> None:
+def _watch(view: LaunchView) -> None:
     next_query, printed = 0.0, ""
     while not view.recorded >= view.run_ids:
         view.update()
-        if time.monotonic() >= next_query and (liveness := _try_check_liveness(folder)):
+        if time.monotonic() >= next_query and (liveness := _try_check_liveness(view.folder)):
             next_query = time.monotonic() + QUEUE_POLL_S
-            if not launch_ids & {launch_id for launch_id, _ in liveness.alive | liveness.settling}:
+            if not view.launch_ids & {launch_id for launch_id, _ in liveness.alive | liveness.settling}:
                 return
-            if (counts := _describe_jobs(liveness, launch_ids)) != printed:
-                view.print_line(printed := counts)
+            if (counts := _describe_jobs(liveness, view.launch_ids)) != printed:
+                view.console.print(printed := counts)
         time.sleep(FILE_POLL_S)
 
 

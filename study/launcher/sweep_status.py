@@ -9,7 +9,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from study.launcher.liveness import Liveness
 from study.launcher.slurm.client import Job
@@ -167,11 +166,3 @@ def _explain_no_start(folder: SweepFolder, launch_id: str, job: Job | None) -> t
         return "its worker never started", ""
     log = place / "jobs" / f"{job.id}_0_log.err"
     return f"its worker never started; its Slurm job {job.id} is {job.state}", str(log) if log.exists() else ""
-
-
-def read_last_lines(log: str, count: int) -> list[str]:
-    """The end of a log; nothing if it can't be read."""
-    try:
-        return Path(log).read_text(encoding="utf-8", errors="replace").splitlines()[-count:] if log else []
-    except OSError:
-        return []

@@ -8,7 +8,7 @@ start-up of processes and the time between the last progress and the crash (1 s 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from study.records.journal import JournalLine, read_journals
@@ -29,8 +29,15 @@ def compute_lost_seconds(folder: SweepFolder, recorded: Mapping[str, Attempts]) 
     """The seconds lost, by run id; only of runs that were ever begun."""
     lost = {}
     for run_id, attempts in _read_attempts(folder).items():
-        outcome = recorded.get(run_id)
-        lost[run_id] = _sum_losses(folder, attempts, failed=outcome is not None and outcome.record.status == "failed")
+        seconds = 0.0
+        for attempt, following in zip(attempts, [*attempts[1:], None], strict=True):
+            if attempt.end is not None:
+                seconds += attempt.end.time - attempt.begin.time if attempt.end.reason == "failed" else 0.0
+            elif following is not None:
+                seconds += _crash_loss(folder, attempt.begin, saved_step=following.begin.step)
+            elif run_id in recorded and recorded[run_id].record.status == "failed":  # otherwise it may still be running
+                seconds += _crash_loss(folder, attempt.begin, saved_step=attempt.begin.step)
+        lost[run_id] = seconds
     return lost
 
 
@@ -44,18 +51,6 @@ def _read_attempts(folder: SweepFolder) -> dict[str, list[_Attempt]]:
         elif entry.event in ("end", "stop") and (attempt := current.pop((entry.writer, entry.run_id), None)):
             attempt.end = entry
     return attempts
-
-
-def _sum_losses(folder: SweepFolder, attempts: Sequence[_Attempt], *, failed: bool) -> float:
-    lost = 0.0
-    for attempt, following in zip(attempts, [*attempts[1:], None], strict=True):
-        if attempt.end is not None:
-            lost += attempt.end.time - attempt.begin.time if attempt.end.reason == "failed" else 0.0
-        elif following is not None:
-            lost += _crash_loss(folder, attempt.begin, saved_step=following.begin.step)
-        elif failed:  # otherwise the last attempt may still be running
-            lost += _crash_loss(folder, attempt.begin, saved_step=attempt.begin.step)
-    return lost
 
 
 def _crash_loss(folder: SweepFolder, begin: JournalLine, *, saved_step: int) -> float:

@@ -8,7 +8,6 @@ test of two runs and the calibration of one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +40,11 @@ def write_predictions(
     own = pa.table([pa.array(values, kind) for values, kind in zip(columns, SCHEMA.types, strict=True)], schema=SCHEMA)
     path = folder.predictions / f"{writer}.parquet"
     with whole_file(path) as draft, pq.ParquetWriter(draft, SCHEMA) as out:
-        for run in _row_groups(path):
-            out.write_table(run)
+        if path.exists():
+            file = pq.ParquetFile(path)
+            for number in range(file.num_row_groups):
+                out.write_table(file.read_row_group(number))
         out.write_table(own)
-
-
-def _row_groups(path: Path) -> Iterator[pa.Table]:
-    if path.exists():
-        file = pq.ParquetFile(path)
-        yield from map(file.read_row_group, range(file.num_row_groups))
 
 
 def read_predicted_runs(folder: SweepFolder) -> set[str]:

@@ -6,7 +6,7 @@ The attempts of one run are merged when they are read: a success wins over failu
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -88,10 +88,6 @@ class Record:
     log: str | None = None
     format: int = FORMAT
 
-    @property
-    def seed(self) -> int:
-        return RunOptions.from_json(self.run).seed
-
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -109,10 +105,6 @@ class Record:
         accuracies = {"val": self.result.val_accuracy, "test": self.result.test_accuracy}
         shown = [f"{name} {accuracy:.1%}" for name, accuracy in accuracies.items() if accuracy is not None]
         return ", ".join([*shown, f"{self.measured.train_seconds or 0.0:.1f} s"])
-
-    def has_same_outcome(self, other: Record) -> bool:
-        """Whether two attempts computed the same status, accuracies, losses and curves, whatever their timings."""
-        return (self.status, self.result, self.curves) == (other.status, other.result, other.curves)
 
 
 def pick(kind: type[Fields], source: Mapping[str, Any]) -> Fields:
@@ -145,10 +137,21 @@ def read_records(folder: Path, *, workers: Set[tuple[str, int]] | None = None) -
             for line in read_json_lines(path):
                 record = _parse(line)
                 found[record.run_id].append((record, line.place))
-    problems = [problem for run_id, attempts in found.items() for problem in _find_contradictions(run_id, attempts)]
+    merged, problems = {}, []
+    for run_id, attempts in found.items():
+        outcomes = [(record, place) for record, place in attempts if record.status in OUTCOMES]
+        first, first_place = outcomes[0] if outcomes else attempts[-1]
+        merged[run_id] = Attempts(first, first_place, len(attempts))
+        for record, place in outcomes[1:]:  # their timings may differ
+            if (record.status, record.result, record.curves) != (first.status, first.result, first.curves):
+                rule = (
+                    f"two outcomes of run {run_id} differ; the other is at {first_place}. Compare their fingerprints, "
+                    "then move one of the two files out of records/"
+                )
+                problems.append(Problem(rule, place=place))
     if problems:
         raise UserError(*problems)
-    return {run_id: _merge(attempts) for run_id, attempts in found.items()}
+    return merged
 
 
 def _parse(line: JsonLine) -> Record:
@@ -157,22 +160,3 @@ def _parse(line: JsonLine) -> Record:
             return Record.from_json(line.document)
     except (KeyError, TypeError):
         raise UserError(Problem("this line is not a record of this version of the project", place=line.place)) from None
-
-
-def _find_contradictions(run_id: str, attempts: Iterable[tuple[Record, str]]) -> list[Problem]:
-    outcomes = [(record, place) for record, place in attempts if record.status in OUTCOMES]
-    return [
-        Problem(
-            f"two outcomes of run {run_id} differ; the other is at {outcomes[0][1]}. Compare their fingerprints, "
-            "then move one of the two files out of records/",
-            place=place,
-        )
-        for record, place in outcomes[1:]
-        if not record.has_same_outcome(outcomes[0][0])
-    ]
-
-
-def _merge(attempts: list[tuple[Record, str]]) -> Attempts:
-    outcomes = [attempt for attempt in attempts if attempt[0].status in OUTCOMES]
-    record, place = outcomes[0] if outcomes else attempts[-1]
-    return Attempts(record, place, len(attempts))

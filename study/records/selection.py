@@ -32,7 +32,7 @@ class Trial(Options):
     def from_record(record: Record) -> Trial:
         return Trial(
             run_id=record.run_id,
-            seed=record.seed,
+            seed=record.run["seed"],
             status=record.status,
             val_accuracy=record.result.val_accuracy,
             val_loss=record.result.val_loss,

@@ -6,19 +6,18 @@ selected hyperparameters. The tables contain no paths, host names or user names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from study.records.baseline_accuracy import baseline_name, read_baselines
-from study.records.benchmark_file import BENCHMARK_COLUMNS, Benchmark, benchmark_columns, newest_benchmark
+from study.records.benchmark_file import BENCHMARK_COLUMNS, benchmark_columns, newest_benchmark
 from study.records.columns import planned_columns
 from study.records.lost_time import compute_lost_seconds
-from study.records.plan_file import PlanFile, PlannedEntry, StudyFacts, load_plan
-from study.records.record import Attempts, Measurements, Record, Result, Stage, read_records
+from study.records.plan_file import PlanFile, StudyFacts, load_plan
+from study.records.record import Measurements, Record, Result, Stage, read_records
 from study.records.selection import read_selection
 from study.records.sweep_folder import SweepFolder
 
@@ -99,42 +98,32 @@ def load_curves(folder: str | Path, *, stage: Stage = "final") -> pd.DataFrame:
 
 def _make_table(plan: PlanFile, place: SweepFolder, stage: Stage) -> pd.DataFrame:
     recorded = read_records(place.records)
-    sources = _Sources(plan.facts, newest_benchmark(place.benchmarks), baselines=read_baselines(place.baselines))
+    benchmark, baselines = newest_benchmark(place.benchmarks), read_baselines(place.baselines)
     lost = compute_lost_seconds(place, recorded)
-    rows = [
-        {**sources.row(planned, recorded.get(planned.run_id)), "lost_seconds": lost.get(planned.run_id)}
-        for planned in plan.of_stage(stage)
-    ]
-    return pd.DataFrame(rows).convert_dtypes().astype(NUMERIC_TYPES) if rows else pd.DataFrame()
-
-
-@dataclass(frozen=True)
-class _Sources:
-    """What all rows of a table share."""
-
-    facts: StudyFacts
-    benchmark: Benchmark | None
-    baselines: Mapping[str, float]
-
-    def row(self, planned: PlannedEntry, attempts: Attempts | None) -> dict[str, Any]:
+    rows = []
+    for planned in plan.of_stage(stage):
+        attempts = recorded.get(planned.run_id)
         record = attempts.record if attempts else None
         provenance = record.provenance if record else {}
         columns = planned_columns(planned)
-        return {
+        row = {
             "run_id": columns.pop("run_id"),
-            "sweep": self.facts.name,
+            "sweep": plan.facts.name,
             "status": record.status if record else "missing",
             "reason": record.reason if record else None,
             **columns,
-            "recipe": self.facts.recipe,
+            "recipe": plan.facts.recipe,
             **asdict(record.result if record else Result()),
             **asdict(record.measured if record else Measurements()),
-            **benchmark_columns(self.benchmark, planned.options),
-            "baseline_accuracy": self.baselines.get(baseline_name(planned.options.data)),
+            **benchmark_columns(benchmark, planned.options),
+            "baseline_accuracy": baselines.get(baseline_name(planned.options.data)),
             **{name: fingerprint_entry(record, name) for name in FINGERPRINT},
             **{name: provenance.get(name) for name in PROVENANCE},
             "attempts": attempts.count if attempts else 0,
+            "lost_seconds": lost.get(planned.run_id),
         }
+        rows.append(row)
+    return pd.DataFrame(rows).convert_dtypes().astype(NUMERIC_TYPES) if rows else pd.DataFrame()
 
 
 def fingerprint_entry(record: Record | None, name: str) -> Any:

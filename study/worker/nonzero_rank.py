@@ -29,6 +29,6 @@ def run_nonzero_rank(
         sys.exit(EXIT_REFUSED)
     while (entry := group.receive_next()) is not None:
         trainer.assist(entry, stop=stop)
-    trainer.close()
+    group.shut_down()
     if stop():
         wait_for_requeue(stop)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn, Protocol
+from typing import Any
 
 import torch
 from torch import distributed
@@ -37,36 +37,22 @@ RENDEZVOUS_TIMEOUT_S = 3900  # rank 0 may wait an hour for the sweep's lock befo
 EXCHANGE_TIMEOUT_S = 600  # longer than a step, a checkpoint or an evaluation: a rank that takes longer is lost
 
 
-class ProcessGroup(Protocol):
-    """The processes of a worker, as each of them sees the group."""
+class ProcessGroup:
+    """The processes of a worker, as each of them sees the group: here, one process."""
 
     def setup(self) -> AbstractContextManager[None]:
         """A context for loading device and data. A UserError of one rank is raised on all."""
+        return nullcontext()
 
     def connect(self, device: DeviceChoice) -> None:
         """Create the communicators between the ranks."""
 
     def training(self, entry: ShareEntry, *, describe: Callable[[Exception], str]) -> AbstractContextManager[Ranks]:
         """A context for training one run on all ranks. `describe` turns an exception into a line for the record."""
-
-    def shut_down(self) -> None:
-        """End the group after the last run."""
-
-
-class SingleProcess:
-    """A group of one process."""
-
-    def setup(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def connect(self, device: DeviceChoice) -> None:
-        pass
-
-    def training(self, entry: ShareEntry, *, describe: Callable[[Exception], str]) -> AbstractContextManager[Ranks]:
         return nullcontext(SINGLE_RANK)
 
     def shut_down(self) -> None:
-        pass
+        """End the group after the last run."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +82,7 @@ def select_own_gpu(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @dataclass
-class MultiProcess:
+class MultiProcess(ProcessGroup):
     """A group of several ranks, as one of them sees it. `writer` and `share` are those of rank 0."""
 
     info: RankInfo
@@ -151,9 +137,18 @@ class MultiProcess:
             try:
                 # A rank that lost another one is not the cause. A killed rank leaves no file: the worker has crashed.
                 if not isinstance(error, PeerLost | distributed.DistError):
-                    write_rank_failure(self.folder, self.writer, self._failure(entry.run_id, describe(error)))
+                    host, rank, ranks = (
+                        os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+                        self.info.rank,
+                        self.info.size,
+                    )
+                    failure = RankFailure(entry.run_id, rank, ranks, host, describe(error), log=self.log, time=time.time())
+                    write_rank_failure(self.folder, self.writer, failure)
             finally:
-                _exit_immediately()  # Slurm then ends the other ranks, wherever they wait, and requeues the job
+                sys.stdout.flush()
+                sys.stderr.flush()
+                # Unlike an orderly exit, this waits for no exchange. Slurm then ends the other ranks and requeues the job.
+                os._exit(EXIT_RANK)
         for number in signals:
             self.stop.receive(number)
 
@@ -173,10 +168,6 @@ class MultiProcess:
     def _ranks(self) -> MultipleRanks:
         assert self._device is not None, "ranks connect before they train"
         return MultipleRanks(self.info.rank, self.info.size, device=self._device, host_group=self._host_group)
-
-    def _failure(self, run_id: str, reason: str) -> RankFailure:
-        host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-        return RankFailure(run_id, self.info.rank, self.info.size, host=host, reason=reason, log=self.log, time=time.time())
 
 
 def create_group(
@@ -212,10 +203,3 @@ def _rendezvous(worker: tuple[str, int], environment: Mapping[str, str]) -> tupl
         reason = str(error).splitlines()[0]
         raise UserError(Problem(f"rendezvous of the ranks failed at {info.address}, port {info.port}: {reason}")) from None
     return info, store
-
-
-def _exit_immediately() -> NoReturn:
-    """End this process without waiting for pending exchanges, as an orderly exit would."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(EXIT_RANK)

@@ -32,7 +32,6 @@ from study.tracking.tracking_thread import Tracking
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice, choose_device
 from study.training.engine import train
-from study.training.evaluation import Predictions
 from study.training.fingerprint import device_name
 from study.training.model_setup import with_cpu_kernels
 from study.training.outcome import Interrupted, Outcome, Progress
@@ -82,11 +81,6 @@ class Trainer:
         group.connect(device)
         return trainer
 
-    def close(self) -> None:
-        self.group.shut_down()
-
-    # ---- One run ----------------------------------------------------------------------------------------------------------
-
     def train(self, entry: ShareEntry, *, stop: Callable[[], bool], log: str | None) -> Record | None:
         """Train a run; its record, or None if `stop` interrupted it and its state is saved."""
         self.tracking.begin_run(entry.run_id, planned_columns(entry.planned))
@@ -101,7 +95,10 @@ class Trainer:
             path = self.folder.weights / f"{run.run_id}.safetensors"
             save_weights(path, run, weights=outcome.weights, facts=self._load(run.data).info, writer=str(self.writer))
         if run.data.predictions and outcome.predictions is not None:
-            self._write_predictions(run, outcome.predictions)
+            from study.records.predictions import write_predictions  # imports pandas and pyarrow
+
+            image, found = self._load(run.data).test.indices.numpy(), outcome.predictions
+            write_predictions(self.folder, self.writer, run_id=run.run_id, image=image, **vars(found))
         return self._make_record(entry, outcome, log)
 
     def assist(self, entry: ShareEntry, *, stop: Callable[[], bool]) -> None:
@@ -152,8 +149,6 @@ class Trainer:
             self._splits[key] = load_splits(data, describe_dataset(data))
         return self._splits[key]
 
-    # ---- Checkpoints ------------------------------------------------------------------------------------------------------
-
     def saved_step(self, run_id: str) -> int:
         """The step that a run would resume from; 0 if it would start over."""
         return max(self._checkpoints(run_id).steps(), default=0)
@@ -164,8 +159,6 @@ class Trainer:
 
     def _checkpoints(self, run_id: str) -> Checkpoints:
         return Checkpoints(self.folder.checkpoints, run_id, str(self.writer))
-
-    # ---- Records ----------------------------------------------------------------------------------------------------------
 
     def describe(self, error: Exception) -> str:
         """An exception in one line, as the record's reason."""
@@ -208,19 +201,6 @@ class Trainer:
             provenance=self._provenance() | provenance,
             reason=f"the loss diverged at step {outcome.diverged_step}" if outcome.status == "diverged" else None,
             log=log,
-        )
-
-    def _write_predictions(self, run: Run, predictions: Predictions) -> None:
-        from study.records.predictions import write_predictions  # imports pandas and pyarrow
-
-        write_predictions(
-            self.folder,
-            self.writer,
-            run_id=run.run_id,
-            image=self._load(run.data).test.indices.numpy(),
-            label=predictions.label,
-            predicted=predictions.predicted,
-            probability=predictions.probability,
         )
 
     def _provenance(self) -> dict[str, Any]:

@@ -45,7 +45,10 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None, thre
         worker_id = launch_id, job
         run_nonzero_rank(folder, launch, worker=worker_id, threads=threads, stop=stop, environment=environment, log=log)
         return FINISHED
-    task, count = (job, restart) if restart is not None else _number_on_slurm(job, environment, ranks=launch.ranks)
+    task, count = job, restart
+    if count is None:  # on Slurm, where the workers of one job are consecutive
+        task = job * (int(environment.get("SLURM_NTASKS", "1")) // launch.ranks) + int(environment.get("SLURM_PROCID", "0"))
+        count = int(environment.get("SLURM_RESTART_COUNT", "0"))
     writer, journal = open_journal(folder, (launch_id, task), restart=count)
     journal.write("start", log=log)
     try:
@@ -57,7 +60,7 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None, thre
         print(error.summary(), file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED)
     worker.train_share(share, trainer)
-    trainer.close()
+    trainer.group.shut_down()
     if stop():
         journal.write("exit", reason=signal.Signals(stop.signal or 0).name)
         if restart is None:
@@ -153,12 +156,6 @@ class Worker:
         print(f"{record.run_id}: {record.summary()}", flush=True)
 
 
-def _number_on_slurm(job: int, environment: Mapping[str, str], *, ranks: int) -> tuple[int, int]:
-    """The task number of this worker in its launch, and its restart count. The workers of one job are consecutive."""
-    local_rank, workers = int(environment.get("SLURM_PROCID", "0")), int(environment.get("SLURM_NTASKS", "1")) // ranks
-    return job * workers + local_rank, int(environment.get("SLURM_RESTART_COUNT", "0"))
-
-
 def _claim_share(folder: SweepFolder, launch: Launch, writer: Writer) -> list[ShareEntry]:
     if writer.task >= launch.tasks:  # the last job may have room for more workers than were left
         return []
@@ -196,12 +193,12 @@ def _open_trainer(
     worker: Worker, launch: Launch, *, share: Sequence[ShareEntry], threads: int, environment: Mapping[str, str]
 ) -> Trainer:
     """Import torch, connect the ranks, choose the device and check the data, before any run is touched."""
-    from study.worker.process_group import SingleProcess, create_group
+    from study.worker.process_group import ProcessGroup, create_group
     from study.worker.runner import Trainer
 
     folder, writer = worker.folder, worker.writer
     group = (
-        SingleProcess()
+        ProcessGroup()
         if launch.ranks == 1
         else create_group(folder, writer, share=share, environment=environment, log=worker.log, stop=worker.stop)
     )

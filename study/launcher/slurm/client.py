@@ -112,25 +112,15 @@ def read_queue() -> Queue:
     """
     command = ("squeue", "--noheader", "--array", "--states=all", f"--format={SQUEUE_FORMAT}")
     lines = _run(*command, consequence="so it is unknown which workers are alive").splitlines()
-    jobs = [job for line in lines if (job := _parse_job(line)) is not None]
-    dependent_jobs = frozenset(name for line in lines if (name := _parse_dependent_job(line)) is not None)
-    return Queue(tuple(jobs), dependent_jobs, len(lines))
-
-
-def _parse_job(line: str) -> Job | None:
-    """The job of a line of squeue, None if it is no worker's."""
-    job_id, state, elapsed, end, node, reason, name = line.split("|", 6)
-    match = re.fullmatch(r"study\.(\w+)\.(\d+)", name.strip())
-    if match is None:
-        return None
-    index = int(match[2]) + int(job_id.partition("_")[2] or 0)
-    return Job(job_id, match[1], index, state, reason, node, began=elapsed != "0:00", end=float(end) if end.isdigit() else None)
-
-
-def _parse_dependent_job(line: str) -> str | None:
-    """The name of a line's job if it is a dependent job and alive."""
-    _, state, *_, name = line.split("|", 6)
-    return name.strip() if state not in ENDED and re.fullmatch(r"study\.\w+\.(final|report)", name.strip()) else None
+    jobs, dependent_jobs = [], set()
+    for line in lines:
+        job_id, state, elapsed, end, node, reason, name = line.rstrip().split("|", 6)
+        if match := re.fullmatch(r"study\.(\w+)\.(\d+)", name):
+            index, ends = int(match[2]) + int(job_id.partition("_")[2] or 0), float(end) if end.isdigit() else None
+            jobs.append(Job(job_id, match[1], index, state, reason, node, began=elapsed != "0:00", end=ends))
+        elif state not in ENDED and re.fullmatch(r"study\.\w+\.(final|report)", name):
+            dependent_jobs.add(name)
+    return Queue(tuple(jobs), frozenset(dependent_jobs), len(lines))
 
 
 def cancel_jobs(jobs: Collection[Job], *, only_queued: bool = False) -> None:

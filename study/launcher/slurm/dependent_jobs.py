@@ -51,25 +51,14 @@ def submit_dependent_job(
     folder: SweepFolder, launch: Launch, profile: Profile, job: DependentJob, *, after: Sequence[str]
 ) -> str:
     """Submit a job that waits until the jobs `after` have ended, however they end; returns its id."""
-    path = folder.launches / launch.id / "jobs" / f"{job.purpose}.sh"
-    write_whole(path, _make_script(folder, launch, profile, job, after=after))
-    try:
-        with clean_slurm_environment():
-            answer = CommandFunction(["sbatch", "--parsable", str(path)], verbose=False)()
-    except FailedJobError as error:
-        rule = f"Slurm rejected the job of the {job.purpose}:\n{error}\n--- the script ---\n{path.read_text()}"
-        raise UserError(Problem(rule)) from None
-    return str(answer).strip().partition(";")[0]
-
-
-def _make_script(folder: SweepFolder, launch: Launch, profile: Profile, job: DependentJob, *, after: Sequence[str]) -> str:
+    place = folder.launches / launch.id / "jobs"
     own = {"partition": profile.partition, "account": profile.account, "qos": profile.qos, **RESOURCES}
     options = {
         **{name: value for name, value in own.items() if value is not None},
         **profile.report,
         "job-name": dependent_job_name(launch.id, job.purpose),
         "dependency": f"afterany:{':'.join(after)}",
-        "output": (folder.launches / launch.id / "jobs" / f"{job.purpose}.log").resolve(),
+        "output": (place / f"{job.purpose}.log").resolve(),
         "open-mode": "append",
     }
     lines = [
@@ -77,4 +66,13 @@ def _make_script(folder: SweepFolder, launch: Launch, profile: Profile, job: Dep
         for name, value in sorted(options.items())
     ]
     command = shlex.join([sys.executable, *job.words])
-    return "\n".join(["#!/bin/bash", "", *lines, "", *profile.setup, *export_code_path(folder, launch), command, ""])
+    script = "\n".join(["#!/bin/bash", "", *lines, "", *profile.setup, *export_code_path(folder, launch), command, ""])
+    path = place / f"{job.purpose}.sh"
+    write_whole(path, script)
+    try:
+        with clean_slurm_environment():
+            answer = CommandFunction(["sbatch", "--parsable", str(path)], verbose=False)()
+    except FailedJobError as error:
+        rule = f"Slurm rejected the job of the {job.purpose}:\n{error}\n--- the script ---\n{script}"
+        raise UserError(Problem(rule)) from None
+    return str(answer).strip().partition(";")[0]

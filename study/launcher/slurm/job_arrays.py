@@ -47,6 +47,7 @@ class JobArray:
 class Submission:
     """The submitted part of a launch; `message` is Slurm's reason to reject the rest, empty if there is none."""
 
+    launch: Launch
     arrays: tuple[JobArray, ...]
     rejected: int = 0  # jobs
     message: str = ""
@@ -71,12 +72,12 @@ def submit_arrays(
                 size //= 2  # Slurm doesn't say how many jobs would pass
                 continue
             if arrays:
-                return Submission(tuple(arrays), launch.jobs - first, str(error))
+                return Submission(launch, tuple(arrays), launch.jobs - first, str(error))
             script = format_script(executor, size)
             raise UserError(Problem(f"Slurm rejected this submission:\n{error}\n--- the script ---\n{script}")) from None
         report(arrays[-1])
         first += size
-    return Submission(tuple(arrays))
+    return Submission(launch, tuple(arrays))
 
 
 def _submit_array(
@@ -100,7 +101,12 @@ def _submit_array(
 def make_executor(folder: SweepFolder, launch: Launch, profile: Profile, *, first: int, arrays: int) -> SlurmExecutor:
     """submitit's executor for one of the launch's arrays, with the profile's parameters and the launched code."""
     distributed = launch.ranks > 1
-    executor = SlurmExecutor(folder.launches / launch.id / "jobs", max_num_timeout=MAX_TIMEOUTS, python=_python_command())
+    # Signals are ignored until the worker has installed its handlers: a preempted job that dies of its signal counts as failed
+    # and isn't requeued; one that is still starting at the end of its grace period is.
+    python = f"""bash -c 'trap "" USR2 TERM; exec "$0" "$@"' {shlex.quote(sys.executable)}"""
+    executor = SlurmExecutor(folder.launches / launch.id / "jobs", max_num_timeout=MAX_TIMEOUTS, python=python)
+    requeue = [sys.executable, "-m", "study.worker.requeue_after_crash", str(folder.path.resolve()), launch.id, str(first)]
+    teardown = ["status=$?", f'[ "$status" -eq 0 ] || {shlex.join(requeue)}', "exit $status"]
     executor.update_parameters(
         job_name=job_name(launch.id, first),
         time=profile.time,
@@ -117,7 +123,7 @@ def make_executor(folder: SweepFolder, launch: Launch, profile: Profile, *, firs
         array_parallelism=max(1, profile.array_parallelism // arrays),
         signal_delay_s=profile.signal_delay_s,
         setup=[*profile.setup, *export_code_path(folder, launch), f"export OMP_NUM_THREADS={profile.cpus_per_task}"],
-        teardown=_requeue_lines(folder, launch, first=first) if profile.requeue else None,
+        teardown=teardown if profile.requeue else None,
         srun_args=["--kill-on-bad-exit=1"] if distributed else [],  # a rank that fails ends the others
         wckey=None,
         additional_parameters={("requeue" if profile.requeue else "no-requeue"): True, **profile.sbatch},
@@ -125,24 +131,10 @@ def make_executor(folder: SweepFolder, launch: Launch, profile: Profile, *, firs
     return executor
 
 
-def _python_command() -> str:
-    """This interpreter, started with signals ignored until the worker has installed its handlers.
-
-    A preempted job that dies of its signal counts as failed and isn't requeued; one that is still starting at the end of its
-    grace period is.
-    """
-    return f"""bash -c 'trap "" USR2 TERM; exec "$0" "$@"' {shlex.quote(sys.executable)}"""
-
-
 def export_code_path(folder: SweepFolder, launch: Launch) -> list[str]:
     """Shell lines that put the launched code first on Python's path, whatever the working directory contains."""
     code = shlex.quote(str((folder.code / launch.code).resolve()))
     return [f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONSAFEPATH=1"]
-
-
-def _requeue_lines(folder: SweepFolder, launch: Launch, *, first: int) -> list[str]:
-    words = [sys.executable, "-m", "study.worker.requeue_after_crash", str(folder.path.resolve()), launch.id, str(first)]
-    return ["status=$?", f'[ "$status" -eq 0 ] || {shlex.join(words)}', "exit $status"]
 
 
 def format_script(executor: SlurmExecutor, jobs: int) -> str:

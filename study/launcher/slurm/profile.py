@@ -6,9 +6,9 @@ Keys are named after sbatch's options. `sbatch:` holds any other option under sb
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
@@ -100,13 +100,11 @@ def read_profile(path: Path, overrides: Sequence[str] = ()) -> Profile:
     tree, places = parse_yaml(text, str(path))
     problems = apply_overrides(tree, places, overrides)
     try:
-        profile = Profile.model_validate(_tuples(tree))
+        profile = Profile.model_validate(
+            {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}
+        )
     except ValidationError as error:
         raise UserError(*problems, *list_problems(error, Profile, places=places, file=str(path))) from None
     if problems:
         raise UserError(*problems)
     return profile
-
-
-def _tuples(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}
