@@ -137,12 +137,9 @@ class MultiProcess(ProcessGroup):
             try:
                 # A rank that lost another one is not the cause. A killed rank leaves no file: the worker has crashed.
                 if not isinstance(error, PeerLost | distributed.DistError):
-                    host, rank, ranks = (
-                        os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
-                        self.info.rank,
-                        self.info.size,
-                    )
-                    failure = RankFailure(entry.run_id, rank, ranks, host, describe(error), log=self.log, time=time.time())
+                    host, info = os.environ.get("SLURMD_NODENAME") or socket.gethostname(), self.info
+                    reason, now = describe(error), time.time()
+                    failure = RankFailure(entry.run_id, info.rank, info.size, host=host, reason=reason, log=self.log, time=now)
                     write_rank_failure(self.folder, self.writer, failure)
             finally:
                 sys.stdout.flush()
