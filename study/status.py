@@ -55,7 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def read_status(folder: SweepFolder) -> tuple[PlanFile, SweepStatus]:
-    """The newest plan and the status of its runs."""
     plan = load_plan(folder)
     return plan, compute_sweep_status(folder, plan.run_ids, check_liveness(folder))
 

@@ -22,8 +22,6 @@ from study.records.sweep_folder import SweepFolder
 
 @dataclass(frozen=True)
 class RunningRun:
-    """A run in training."""
-
     run_id: str
     worker: WorkerId
     progress: WorkerProgress | None  # None until the worker has written its first progress of this run
@@ -71,7 +69,6 @@ class SweepStatus:
 
 
 def compute_sweep_status(folder: SweepFolder, planned: Sequence[str], liveness: Liveness) -> SweepStatus:
-    """The status of the planned runs, given by their ids."""
     recorded = read_records(folder.records)
     by_status: dict[str, list[str]] = defaultdict(list)
     for run_id in planned:
@@ -143,7 +140,6 @@ def explain_missing_runs(folder: SweepFolder, missing: Sequence[str], liveness: 
 
 
 def _exit_reason(state: LastState, job: Job | None) -> str:
-    """Why a worker that has started is gone."""
     slurm_state = f"; its Slurm job {job.id} is {job.state}" if job else ""
     last = state.entry
     if last.event == "refused":

@@ -89,8 +89,7 @@ def find_last_states(entries: Iterable[JournalLine]) -> dict[WorkerId, LastState
         known = states.get(entry.worker)
         if known is not None and entry.writer.restart < known.entry.writer.restart:
             continue
-        same_process = known is not None and entry.writer == known.entry.writer
-        before = known.open_runs if known is not None and same_process else ()
+        before = known.open_runs if known is not None and known.entry.writer == entry.writer else ()
         others = tuple(run_id for run_id in before if run_id != entry.run_id)
         states[entry.worker] = LastState(entry, (*others, entry.run_id) if entry.event == "begin" else others)
     return states

@@ -1,7 +1,7 @@
 """The processes of a worker: one, or several ranks that train each run together.
 
-Rank 0 is the worker: it alone has the share, writes journal, records and checkpoints, and sends the other ranks
-(`study.worker.nonzero_rank`) what to train. The ranks rendezvous at a store on the first node: Slurm gives its address, and
+Rank 0 is the worker: it alone has the share, writes journal, records and checkpoints, and sends the other ranks what to
+train. The ranks rendezvous at a store on the first node: Slurm gives its address, and
 its port is derived from the launch.
 """
 

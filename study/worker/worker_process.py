@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from study.records.rank_failures import RankFailure, read_rank_failures, remove_
 from study.records.record import OUTCOMES, Attempts, Record, read_records
 from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer
 from study.training.determinism import enable_deterministic_cublas
-from study.worker.signals import EXIT_REFUSED, Stop, leave
+from study.worker.signals import EXIT_REFUSED, Stop, leave, wait_for_requeue
 
 if TYPE_CHECKING:
     from study.worker.runner import Trainer
@@ -40,10 +40,7 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None, thre
     environment = dict(os.environ)
     log = _log_path(environment)
     if launch.ranks > 1 and environment["SLURM_PROCID"] != "0":
-        from study.worker.nonzero_rank import run_nonzero_rank
-
-        worker_id = launch_id, job
-        run_nonzero_rank(folder, launch, worker=worker_id, threads=threads, stop=stop, environment=environment, log=log)
+        _run_nonzero_rank(folder, launch, job=job, threads=threads, stop=stop, environment=environment, log=log)
         return FINISHED
     task, count = job, restart
     if count is None:  # on Slurm, where the workers of one job are consecutive
@@ -54,7 +51,15 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None, thre
     try:
         share = _claim_share(folder, launch, writer)
         worker = make_worker(folder, writer, journal, share=share, log=log, stop=stop)
-        trainer = _open_trainer(worker, launch, share=share, threads=threads, environment=environment)
+        from study.worker.process_group import ProcessGroup, create_group
+        from study.worker.runner import Trainer
+
+        if launch.ranks == 1:
+            group = ProcessGroup()
+        else:
+            group = create_group(folder, writer, share=share, environment=environment, log=log, stop=stop)
+        # Chooses the device and checks the data before any run is touched.
+        trainer = Trainer.open(folder, writer, launch, share=share, threads=threads, environment=environment, group=group)
     except UserError as error:
         journal.write("refused", reason=error.summary())
         print(error.summary(), file=sys.stderr, flush=True)
@@ -189,20 +194,27 @@ def make_worker(
     )
 
 
-def _open_trainer(
-    worker: Worker, launch: Launch, *, share: Sequence[ShareEntry], threads: int, environment: Mapping[str, str]
-) -> Trainer:
-    """Import torch, connect the ranks, choose the device and check the data, before any run is touched."""
-    from study.worker.process_group import ProcessGroup, create_group
+def _run_nonzero_rank(
+    folder: SweepFolder, launch: Launch, *, job: int, threads: int, stop: Stop, environment: Mapping[str, str], log: str
+) -> None:
+    """Train what rank 0 trains, and write nothing but the log. After a signal this rank stays as long as rank 0 does."""
+    from study.worker.process_group import join_group
     from study.worker.runner import Trainer
 
-    folder, writer = worker.folder, worker.writer
-    group = (
-        ProcessGroup()
-        if launch.ranks == 1
-        else create_group(folder, writer, share=share, environment=environment, log=worker.log, stop=worker.stop)
-    )
-    return Trainer.open(folder, writer, launch, share=share, threads=threads, environment=environment, group=group)
+    try:
+        group = join_group(folder, (launch.id, job), environment=environment, log=log, stop=stop)
+        untracked = replace(launch, track=())  # only rank 0 logs to the trackers
+        trainer = Trainer.open(
+            folder, group.writer, untracked, share=group.share, threads=threads, environment=environment, group=group
+        )
+    except UserError as error:
+        print(error.summary(), file=sys.stderr, flush=True)
+        sys.exit(EXIT_REFUSED)
+    while (entry := group.receive_next()) is not None:
+        trainer.assist(entry, stop=stop)
+    group.shut_down()
+    if stop():
+        wait_for_requeue(stop)
 
 
 def _log_path(environment: Mapping[str, str]) -> str:
