@@ -124,7 +124,7 @@ class MultipleRanks:
         # resume would then add up in another order than an uninterrupted training's, and with three ranks or more the last
         # bits may differ. With find_unused_parameters the buckets stay as they were built, a function of the model alone.
         # (torch then notes once, on stderr, that it found no unused parameter.)
-        with require_peers(), warnings.catch_warnings():
+        with require_peers(computes=True), warnings.catch_warnings():
             # Its successor `forward_sync_buffers` is missing in torch 2.11. Norms keep equal buffers on all ranks themselves.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=True)
@@ -181,11 +181,13 @@ class MultipleRanks:
 
 
 @contextmanager
-def require_peers() -> Iterator[None]:
-    """What is done inside takes all ranks: raises PeerLost where the exchange between them failed."""
+def require_peers(*, computes: bool = False) -> Iterator[None]:
+    """Raise PeerLost where an exchange between ranks fails; with `computes`, errors of this rank alone pass as they are."""
     try:
         yield
-    except RuntimeError as error:
-        if isinstance(error, distributed.DistError) or COMMUNICATION_FAULT.search(str(error)):
-            raise PeerLost(str(error).splitlines()[0]) from error
+    except torch.OutOfMemoryError:
         raise
+    except RuntimeError as error:
+        if computes and not isinstance(error, distributed.DistError) and not COMMUNICATION_FAULT.search(str(error)):
+            raise
+        raise PeerLost(str(error).splitlines()[0]) from error

@@ -45,7 +45,7 @@ def optimizer_step(
                 logits = state.module(part)
             # Outside autocast and in fp32, where exp and log lose little.
             part_loss = cross_entropy(logits.float(), part_target, label_smoothing=options.label_smoothing) / micro_batches
-            with require_peers():
+            with require_peers(computes=True):
                 state.scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
         loss += part_loss.detach()
         hits += (logits.detach().argmax(dim=1) == part_target.labels).sum()

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from toy_runs import CPU, EveryNthStep, Fate, Killed, assert_same_bits, finished, splits, toy_run
 
 from study.training import batches, distributed, engine
-from study.training.distributed import MultipleRanks, PeerLost
+from study.training.distributed import MultipleRanks, PeerLost, require_peers
 from study.training.outcome import Interrupted, Outcome
 
 AUGMENT = {"flip": True, "crop": 2, "randaugment_n": 2, "erasing": 0.5, "mixup": 0.3, "cutmix": 0.5}
@@ -124,3 +124,15 @@ def test_wishes_are_agreed_a_step_late_and_once(tmp_path):
     stops = [(False, False), (False, False), (True, False), (False, False)]
     first, second = run_on_ranks(agree_on, tmp_path, [saves, stops])
     assert first == second == [(False, False), (False, True), (False, False), (True, False)]
+
+
+def test_only_failed_exchanges_count_as_a_lost_peer():
+    """In a pure exchange every fault but memory is the peers'; where a rank also computes, its own errors stay its own."""
+    with pytest.raises(PeerLost), require_peers():
+        raise RuntimeError("unknown words of another torch")
+    with pytest.raises(PeerLost), require_peers(computes=True):
+        raise RuntimeError("[gloo] Connection closed by peer")
+    with pytest.raises(RuntimeError, match="shape"), require_peers(computes=True):
+        raise RuntimeError("shape mismatch")
+    with pytest.raises(torch.OutOfMemoryError), require_peers():
+        raise torch.OutOfMemoryError("CUDA out of memory")
