@@ -24,8 +24,7 @@ from benchmarks.turns import synchronize
 from study.config.options import DataOptions, ResolvedData
 from study.config.run import Run
 from study.data import prepare_dataset
-from study.data.random_images import make_random_splits
-from study.data.splits import Splits, load_splits
+from study.data.splits import Splits, load_splits, make_random_splits
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice
 from study.training.engine import train

@@ -33,8 +33,7 @@ from benchmarks.turns import Lap, Ratio, ratio, start_processes, take_turns
 from study.config.run import Run
 from study.config.sweep_file import read_sweep
 from study.data import describe_dataset
-from study.data.random_images import make_random_splits
-from study.data.splits import Splits
+from study.data.splits import Splits, make_random_splits
 from study.planning.sweep_plan import make_plan
 from study.records.journal import read_journals
 from study.records.sweep_folder import SweepFolder

@@ -11,7 +11,7 @@ from benchmarks.subjects import RECIPE, facts_of
 from study.benchmarking.timing import make_random_batch
 from study.config.run import Run
 from study.config.variant import Variant
-from study.data.random_images import make_random_splits
+from study.data.splits import make_random_splits
 from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
 from study.training.device import DeviceChoice, autocast, execution_mode

@@ -49,7 +49,7 @@ class Architecture:
     """
 
     specification: type[BackboneSpec]
-    construct: Callable[[Any], Backbone]  # takes the specification's own class
+    construct: Callable[[Any], Backbone]  # takes the specification's own class; the model maps images b c h w -> logits b k
     paper_distribution: DistributionRule | None = None
     variants: Mapping[str, Settings] = field(default_factory=dict)
     timm_names: Sequence[tuple[str, str]] = ()
@@ -63,9 +63,9 @@ def build_block(*, token_mixing: nn.Module, channel_mixing: nn.Module) -> nn.Seq
 class PreNormResidual(nn.Module):
     """x + mixer(norm(x)), the sub-layer of ViT, MLP-Mixer and MetaFormer."""
 
-    def __init__(self, norm: nn.Module, mixer: nn.Module) -> None:
+    def __init__(self, spec: BackboneSpec, mixer: nn.Module) -> None:
         super().__init__()
-        self.norm = norm
+        self.norm = build_sequence_norm(spec.norm, spec.dim)
         self.mixer = mixer
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -79,13 +79,10 @@ def build_pre_norm_backbone(spec: BackboneSpec, *, build_token_mixer: Callable[[
     The token mixer maps b n d -> b n d, and the channel mixer is an MLP of `mlp_dim` hidden features.
     """
 
-    def build_sublayer(mixer: nn.Module) -> nn.Module:
-        return PreNormResidual(build_sequence_norm(spec.norm, spec.dim), mixer)
-
     blocks = [
         build_block(
-            token_mixing=build_sublayer(build_token_mixer()),
-            channel_mixing=build_sublayer(Mlp(spec.dim, mlp_dim, activation=spec.activation)),
+            token_mixing=PreNormResidual(spec, build_token_mixer()),
+            channel_mixing=PreNormResidual(spec, Mlp(spec.dim, mlp_dim, activation=spec.activation)),
         )
         for _ in range(spec.depth)
     ]

@@ -35,7 +35,7 @@ class PartCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a whole model: its totals are the sums of its parts, exactly.
+    """The cost of a whole model: its totals, in the terms of `PartCost`, are the sums of its parts, exactly.
 
     A backbone has the four parts of `MODEL_PARTS`; a module that does not name its parts has the single part "whole".
     """
@@ -44,37 +44,30 @@ class Cost:
 
     @property
     def params(self) -> int:
-        """Trainable parameters."""
         return sum(part.params for part in self.parts.values())
 
     @property
     def frozen_params(self) -> int:
-        """Parameters that never train."""
         return sum(part.frozen_params for part in self.parts.values())
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one forward pass of one image."""
         return sum(part.macs for part in self.parts.values())
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of one forward pass of one image: two per MAC."""
         return 2 * self.macs
 
     @property
     def training_macs(self) -> int:
-        """MACs of one image in training: three forward passes."""
         return 3 * self.macs
 
     @property
     def activation_elements(self) -> int:
-        """Elements written by the operators with MACs, for one image."""
         return sum(part.activation_elements for part in self.parts.values())
 
     @property
     def padding_macs(self) -> int:
-        """MACs of depthwise convolutions that multiply padded zeros."""
         return sum(part.padding_macs for part in self.parts.values())
 
 

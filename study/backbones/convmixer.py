@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from study.backbones.base import Architecture, Backbone, build_block
 from study.backbones.closed_form import Cost, depthwise_cost, linear_cost, norm_cost
-from study.backbones.depthwise_conv import DepthwiseConv2d
 from study.backbones.head import GridHead, head_cost
 from study.backbones.initialization import Distribution, common_paper_distribution, fan_in
 from study.backbones.kernel_size import KernelPixels, KernelSize, default_kernel_size
 from study.backbones.layers import build_activation, build_grid_norm
-from study.backbones.specification import BackboneSpec, Norm, Settings, neutral_option
+from study.backbones.specification import IMAGENET, BackboneSpec, Norm, Settings, neutral_option
 from study.backbones.stem import build_grid_stem, stem_cost
+from study.backbones.token_mixers import DepthwiseConv2d
 
 
 class ConvMixerSpec(BackboneSpec):
@@ -44,7 +44,6 @@ class ConvMixerSpec(BackboneSpec):
     residual: Literal["depthwise", "pointwise", "both", "none"] = neutral_option("depthwise")  # the layers it spans
 
     def closed_form(self) -> Cost:
-        """The exact cost, by arithmetic."""
         n, d = self.tokens, self.dim
         return Cost(
             {
@@ -57,19 +56,24 @@ class ConvMixerSpec(BackboneSpec):
 
     @classmethod
     def width_options(cls, dim: int, head_dim: int) -> dict[str, int]:
-        """Nothing else follows from the width."""
         return {"dim": dim}
 
 
-_IMAGENET: Settings = {"image_size": 224, "in_channels": 3, "num_classes": 1000, "initialization": "paper"}
-_CIFAR10: Settings = {"image_size": 32, "in_channels": 3, "num_classes": 10, "initialization": "paper"}
 _VARIANTS: Mapping[str, Settings] = {
     # the paper's table 1; weights at github.com/locuslab/convmixer
-    "convmixer_1536_20": {**_IMAGENET, "dim": 1536, "depth": 20, "patch_size": 7, "kernel_size": 9},
-    "convmixer_768_32": {**_IMAGENET, "dim": 768, "depth": 32, "patch_size": 7, "kernel_size": 7, "activation": "relu"},
-    "convmixer_1024_20_ks9_p14": {**_IMAGENET, "dim": 1024, "depth": 20, "patch_size": 14, "kernel_size": 9},
+    "convmixer_1536_20": {**IMAGENET, "dim": 1536, "depth": 20, "patch_size": 7, "kernel_size": 9},
+    "convmixer_768_32": {**IMAGENET, "dim": 768, "depth": 32, "patch_size": 7, "kernel_size": 7, "activation": "relu"},
+    "convmixer_1024_20_ks9_p14": {**IMAGENET, "dim": 1024, "depth": 20, "patch_size": 14, "kernel_size": 9},
     # github.com/locuslab/convmixer-cifar10, whose default is k=5, with the kernel of 7 that a review of it trained
-    "convmixer_256_8": {**_CIFAR10, "dim": 256, "depth": 8, "patch_size": 2, "kernel_size": 7},
+    "convmixer_256_8": {
+        **IMAGENET,
+        "image_size": 32,
+        "num_classes": 10,
+        "dim": 256,
+        "depth": 8,
+        "patch_size": 2,
+        "kernel_size": 7,
+    },
 }
 
 
@@ -94,7 +98,6 @@ def _build_mixing(spec: ConvMixerSpec, convolution: nn.Module, *, residual: bool
 
 
 def build_convmixer(spec: ConvMixerSpec) -> Backbone:
-    """The backbone of a specification: images b c h w -> logits b k."""
     d, residual = spec.dim, spec.residual
     blocks = [
         build_block(

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from study.backbones.base import Architecture, Backbone
 from study.backbones.closed_form import Cost, PartCost, depthwise_cost, mlp_cost, norm_cost
-from study.backbones.depthwise_conv import DepthwiseConv2d
 from study.backbones.head import GridHead, head_cost
 from study.backbones.initialization import LAYER_SCALE, Distribution, common_paper_distribution
 from study.backbones.kernel_size import KernelPixels, KernelSize, default_kernel_size
 from study.backbones.layers import MLP_RATIO, Mlp, build_grid_norm, default_mlp_dim
-from study.backbones.specification import BackboneSpec, Settings, neutral_option
+from study.backbones.specification import IMAGENET, BackboneSpec, Settings, neutral_option
 from study.backbones.stem import build_grid_stem, stem_cost
+from study.backbones.token_mixers import DepthwiseConv2d
 
 
 class ConvNeXtSpec(BackboneSpec):
@@ -61,18 +61,9 @@ class ConvNeXtSpec(BackboneSpec):
         return {"dim": dim, "mlp_dim": MLP_RATIO * dim}
 
 
-_IMAGENET: Settings = {
-    "image_size": 224,
-    "in_channels": 3,
-    "num_classes": 1000,
-    "patch_size": 16,
-    "kernel_size": 7,
-    "initialization": "paper",
-}
 _VARIANTS: Mapping[str, Settings] = {  # table 2: the sizes of ViT-S, B and L
-    "convnext_isotropic_small": {**_IMAGENET, "dim": 384, "depth": 18},
-    "convnext_isotropic_base": {**_IMAGENET, "dim": 768, "depth": 18},
-    "convnext_isotropic_large": {**_IMAGENET, "dim": 1024, "depth": 36},
+    f"convnext_isotropic_{size}": {**IMAGENET, "dim": dim, "depth": depth, "patch_size": 16, "kernel_size": 7}
+    for size, dim, depth in (("small", 384, 18), ("base", 768, 18), ("large", 1024, 36))
 }
 
 
@@ -104,7 +95,6 @@ class ConvNeXtBlock(nn.Module):
 
 
 def build_convnext(spec: ConvNeXtSpec) -> Backbone:
-    """The backbone of a specification: images b c h w -> logits b k."""
     blocks = [ConvNeXtBlock(spec) for _ in range(spec.depth)]
     return Backbone(spec, stem=build_grid_stem(spec, normed=False), blocks=blocks, head=GridHead(spec, normed=True))
 

@@ -49,8 +49,7 @@ def validate_kernel_size(kernel_size: int, info: ValidationInfo) -> int:
             f"kernel_size must not exceed twice the token grid: {grid} x {grid} tokens allow {2 * grid - 1}, not {kernel_size}"
         )
     pixels = info.data.get("kernel_pixels")
-    if pixels is not None and kernel_size != kernel_in_tokens(pixels, info.data["patch_size"]):
-        expected = kernel_in_tokens(pixels, info.data["patch_size"])
+    if pixels is not None and kernel_size != (expected := kernel_in_tokens(pixels, info.data["patch_size"])):
         raise ValueError(f"kernel_size contradicts kernel_pixels, which implies {expected} tokens: give one of the two")
     return kernel_size
 

@@ -72,7 +72,6 @@ class MetaFormerSpec(BackboneSpec):
         return validate_kernel_size(value, info) if info.field_name == "kernel_size" else value
 
     def closed_form(self) -> Cost:
-        """The exact cost, by arithmetic."""
         return pre_norm_cost(self, token_mixer=TOKEN_MIXERS[self.token_mixer].cost(self), mlp_dim=self.mlp_dim)
 
     @classmethod
@@ -83,7 +82,6 @@ class MetaFormerSpec(BackboneSpec):
 
 
 def build_metaformer(spec: MetaFormerSpec) -> Backbone:
-    """The backbone of a specification: images b c h w -> logits b k."""
     mixer = TOKEN_MIXERS[spec.token_mixer]
     return build_pre_norm_backbone(spec, build_token_mixer=lambda: mixer.construct(spec), mlp_dim=spec.mlp_dim)
 

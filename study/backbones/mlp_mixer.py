@@ -15,13 +15,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from study.backbones.base import Architecture, Backbone, build_pre_norm_backbone, pre_norm_cost
 from study.backbones.closed_form import Cost, mlp_cost
 from study.backbones.initialization import Distribution, common_paper_distribution, fan_in
-from study.backbones.layers import MLP_RATIO, Mlp, default_mlp_dim
-from study.backbones.specification import Activation, BackboneSpec, Settings
+from study.backbones.layers import MLP_RATIO, default_mlp_dim
+from study.backbones.specification import IMAGENET, BackboneSpec, Settings
+from study.backbones.token_mixers import TokenMlp
 
 
 def default_token_dim(resolved: dict[str, Any]) -> int:
@@ -49,28 +50,14 @@ class MlpMixerSpec(BackboneSpec):
         return {"dim": dim, "token_dim": default_token_dim({"dim": dim}), "channel_dim": MLP_RATIO * dim}
 
 
-_IMAGENET: Settings = {"image_size": 224, "in_channels": 3, "num_classes": 1000, "initialization": "paper"}
 _VARIANTS: Mapping[str, Settings] = {  # table 1; weights: timm's mixer_<size><p>_224, from google-research/vision_transformer
-    f"mixer_{size}{patch_size}": {**_IMAGENET, "dim": dim, "depth": depth, "patch_size": patch_size}
+    f"mixer_{size}{patch_size}": {**IMAGENET, "dim": dim, "depth": depth, "patch_size": patch_size}
     for size, dim, depth in (("s", 512, 8), ("b", 768, 12), ("l", 1024, 24))
     for patch_size in (16, 32)
 }
 
 
-class TokenMlp(nn.Module):
-    """An MLP over `sequence` positions, the same for every feature: b n d -> b n d."""
-
-    def __init__(self, sequence: int, hidden: int, *, activation: Activation) -> None:
-        super().__init__()
-        self.mlp = Mlp(sequence, hidden, activation=activation)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        mixed: Tensor = self.mlp(tokens.transpose(1, 2))
-        return mixed.transpose(1, 2)
-
-
 def build_mlp_mixer(spec: MlpMixerSpec) -> Backbone:
-    """The backbone of a specification: images b c h w -> logits b k."""
     return build_pre_norm_backbone(
         spec,
         build_token_mixer=lambda: TokenMlp(spec.sequence, spec.token_dim, activation=spec.activation),

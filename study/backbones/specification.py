@@ -24,6 +24,12 @@ Activation = Literal["gelu", "relu"]
 Initialization = Literal["matched", "paper"]
 
 Settings = Mapping[str, str | int]
+IMAGENET: Settings = {
+    "image_size": 224,
+    "in_channels": 3,
+    "num_classes": 1000,
+    "initialization": "paper",
+}  # of published variants
 
 
 def neutral_option(neutral: str | int | None) -> Any:
@@ -104,11 +110,6 @@ class BackboneSpec(BaseModel):
     def sequence(self) -> int:
         """Length of the sequence that the blocks see: the image's tokens, and the class token if there is one."""
         return self.tokens + (self.pooling == "class_token")
-
-    @property
-    def has_batch_norm(self) -> bool:
-        """Whether an output depends on the other images of its batch."""
-        return self.norm == "batch"
 
     @abstractmethod
     def closed_form(self) -> Cost:

@@ -1,17 +1,26 @@
-"""Stems: from an image to the tokens that the blocks mix, as a sequence or as a grid."""
+"""Stems: from an image to the tokens that the blocks mix, as a sequence or as a grid, with positions if asked for.
+
+The patch embedding is the same for every backbone. `patchify` is one linear map of all pixels of a patch, as a convolution
+whose kernel and stride are the patch size (Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021, equation 1;
+Trockman and Kolter, "Patches are all you need?", 2022, equation 1). Two others make as many tokens without cutting the image
+into patches, so that patches themselves can be a factor: `overlap`, whose kernel is larger than its stride, and `conv`,
+which halves the image step by step. Learned or fixed positions are added to the tokens, which otherwise have no order.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from study.backbones.closed_form import PartCost, norm_cost
+from study.backbones.closed_form import PartCost, convolution_cost, norm_cost
 from study.backbones.layers import build_activation, build_grid_norm
-from study.backbones.patch_embedding import build_patch_embedding, patch_embedding_cost
-from study.backbones.position_embedding import OnGrid, build_position_embedding, position_embedding_cost
 from study.backbones.specification import BackboneSpec
+
+_LONGEST_PERIOD = 10_000.0
 
 
 class SequenceStem(nn.Module):
@@ -41,8 +50,101 @@ def build_grid_stem(spec: BackboneSpec, *, normed: bool) -> nn.Module:
     return nn.Sequential(layers)
 
 
+def build_patch_embedding(spec: BackboneSpec) -> nn.Module:
+    """The patch embedding that `stem` names: b c (h p) (w p) -> b d h w.
+
+    `overlap`: windows of 2p - 1 pixels, p apart, with p - 1 pixels of zeros around the image are those of Wang et al.,
+    "PVT v2", 2022; they are twice as wide as patches and as many.
+    `conv`: 3x3 convolutions of stride 2, each followed by norm and activation, then a 1x1. Xiao et al., "Early convolutions
+    help transformers see better", NeurIPS 2021: features double as the image halves. The norm and the activation are those
+    of the body, so that they are no second difference.
+    """
+    if spec.stem != "conv":
+        p = spec.patch_size
+        kernel_size, padding = (2 * p - 1, p - 1) if spec.stem == "overlap" else (p, 0)
+        projection = nn.Conv2d(spec.in_channels, spec.dim, kernel_size, stride=p, padding=padding)
+        return nn.Sequential(OrderedDict(projection=projection))
+    layers: list[nn.Module] = []
+    for before, after in pairwise([spec.in_channels, *conv_stem_widths(spec)]):
+        layers += [
+            nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, bias=False),
+            build_grid_norm(spec.norm, after),
+            build_activation(spec.activation),
+        ]
+    return nn.Sequential(*layers, nn.Conv2d(spec.dim, spec.dim, kernel_size=1))
+
+
+def conv_stem_widths(spec: BackboneSpec) -> list[int]:
+    """Features after each halving of the conv stem, ending with the width."""
+    halvings = spec.patch_size.bit_length() - 1
+    return [max(1, spec.dim >> (halvings - done)) for done in range(1, halvings + 1)]
+
+
+class AddPositions(nn.Module):
+    """Adds a vector, `learned` or fixed, to each token of the sequence, class token included: b n d -> b n d."""
+
+    table: Tensor  # 1 n d
+
+    def __init__(self, table: Tensor, *, learned: bool) -> None:
+        super().__init__()
+        if learned:
+            self.table = nn.Parameter(table)
+        else:
+            self.register_buffer("table", table, persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens + self.table
+
+
+class OnGrid(nn.Module):
+    """Applies a module of sequences to a grid in row-major order: b d h w -> b d h w."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, grid: Tensor) -> Tensor:
+        sequence: Tensor = self.inner(grid.flatten(2).transpose(1, 2))
+        return sequence.transpose(1, 2).reshape(grid.shape)
+
+
+def build_position_embedding(spec: BackboneSpec) -> nn.Module:
+    """The position embedding that the specification names, zero for a class token if it is fixed: b n d -> b n d."""
+    if spec.position_embedding == "none":
+        return nn.Identity()
+    table = torch.zeros(1, spec.sequence, spec.dim)
+    if spec.position_embedding == "sincos":
+        table[:, spec.sequence - spec.tokens :] = compute_sincos(spec.grid, spec.dim)
+    return AddPositions(table, learned=spec.position_embedding == "learned")
+
+
+def compute_sincos(grid: int, dim: int) -> Tensor:
+    """Sines and cosines of x and of y at d/4 frequencies: (h w) d.
+
+    Beyer, Zhai and Kolesnikov, "Better plain ViT baselines for ImageNet-1k", 2022 (`posemb_sincos_2d` of its code):
+    frequencies fall geometrically from 1 to 1/10000, and the features are sin x, cos x, sin y, cos y.
+    """
+    frequencies = torch.exp(-math.log(_LONGEST_PERIOD) * torch.arange(dim // 4) / max(1, dim // 4 - 1))
+    angles = torch.arange(grid)[:, None] * frequencies
+    x = angles.repeat(grid, 1)
+    y = angles.repeat_interleave(grid, dim=0)
+    return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], dim=1)
+
+
 def stem_cost(spec: BackboneSpec, *, normed: bool) -> PartCost:
-    """The cost of either stem, by arithmetic."""
-    cost = patch_embedding_cost(spec) + position_embedding_cost(spec)
-    cost += PartCost(params=spec.dim if spec.pooling == "class_token" else 0)
+    """The cost of either stem, by arithmetic; fixed positions cost nothing."""
+    learned = (spec.position_embedding == "learned") * spec.sequence + (spec.pooling == "class_token")  # vectors
+    cost = patch_embedding_cost(spec) + PartCost(params=learned * spec.dim)
     return cost + norm_cost(spec.dim) if normed else cost
+
+
+def patch_embedding_cost(spec: BackboneSpec) -> PartCost:
+    """The cost of `build_patch_embedding`, by arithmetic."""
+    if spec.stem == "conv":
+        cost, size = PartCost(), spec.image_size
+        for before, after in pairwise([spec.in_channels, *conv_stem_widths(spec)]):
+            size //= 2
+            cost += convolution_cost(size**2, before, after, 3, bias=False) + norm_cost(after)
+        return cost + convolution_cost(spec.tokens, spec.dim, spec.dim, 1)
+    kernel_size = 2 * spec.patch_size - 1 if spec.stem == "overlap" else spec.patch_size
+    return convolution_cost(spec.tokens, spec.in_channels, spec.dim, kernel_size)

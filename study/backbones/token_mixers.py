@@ -15,13 +15,62 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.backbones.attention import SelfAttention
 from study.backbones.closed_form import PartCost, attention_cost, depthwise_cost, mlp_cost
-from study.backbones.depthwise_conv import DepthwiseConv2d
-from study.backbones.mlp_mixer import TokenMlp
-from study.backbones.specification import BackboneSpec
+from study.backbones.layers import Mlp
+from study.backbones.specification import Activation, BackboneSpec
 
 TokenMixerName = Literal["attention", "depthwise_conv", "mlp", "pooling", "identity", "random"]
+
+
+class SelfAttention(nn.Module):
+    """Every token sums the values of all tokens, weighted by query-key agreement: b n d -> b n d.
+
+    Vaswani et al., "Attention is all you need", 2017, section 3.2. `heads` must divide `dim`. One linear layer makes
+    queries, keys and values, in this order, each as h heads of d/h features; torch picks the fused kernel.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        b, n, d = tokens.shape
+        # With chunks along the features, the three gradients are concatenated in the layout that the linear layer reads.
+        q, k, v = (part.view(b, n, self.heads, d // self.heads).transpose(1, 2) for part in self.qkv(tokens).chunk(3, dim=2))
+        attended = functional.scaled_dot_product_attention(q, k, v)  # b h n d/h
+        mixed: Tensor = self.out(attended.transpose(1, 2).reshape(b, n, d))
+        return mixed
+
+
+class TokenMlp(nn.Module):
+    """An MLP over `sequence` positions, the same for every feature: b n d -> b n d."""
+
+    def __init__(self, sequence: int, hidden: int, *, activation: Activation) -> None:
+        super().__init__()
+        self.mlp = Mlp(sequence, hidden, activation=activation)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        mixed: Tensor = self.mlp(tokens.transpose(1, 2))
+        return mixed.transpose(1, 2)
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """Each feature is convolved with its own k x k filter, zeros around the grid: b d h w -> b d h w.
+
+    `convolution` (grid, weight, bias -> grid) may be set to another implementation; None is torch's.
+    """
+
+    convolution: Callable[[Tensor, Tensor, Tensor | None], Tensor] | None = None
+
+    def __init__(self, dim: int, kernel_size: int) -> None:
+        super().__init__(dim, dim, kernel_size, padding="same", groups=dim)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        if self.convolution is None:
+            return super().forward(grid)
+        return self.convolution(grid, self.weight, self.bias)
 
 
 class OnSequence(nn.Module):

@@ -20,12 +20,12 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, Field, ValidationInfo
 from torch import nn
 
-from study.backbones.attention import SelfAttention
 from study.backbones.base import Architecture, Backbone, build_pre_norm_backbone, pre_norm_cost
 from study.backbones.closed_form import Cost, attention_cost
 from study.backbones.initialization import Distribution, common_paper_distribution, fan_in
 from study.backbones.layers import MLP_RATIO, default_mlp_dim
-from study.backbones.specification import BackboneSpec, PositionEmbedding, Settings, list_divisors, neutral_option
+from study.backbones.specification import IMAGENET, BackboneSpec, PositionEmbedding, Settings, list_divisors, neutral_option
+from study.backbones.token_mixers import SelfAttention
 
 _HEAD_DIM = 32  # features per head, unless `heads` is given
 
@@ -54,7 +54,6 @@ class ViTSpec(BackboneSpec):
     mlp_dim: int = Field(default_factory=default_mlp_dim, ge=1)
 
     def closed_form(self) -> Cost:
-        """The exact cost, by arithmetic."""
         return pre_norm_cost(self, token_mixer=attention_cost(self.sequence, self.dim, self.heads), mlp_dim=self.mlp_dim)
 
     @classmethod
@@ -64,28 +63,17 @@ class ViTSpec(BackboneSpec):
         return {"dim": dim, "heads": dim // head_dim, "mlp_dim": MLP_RATIO * dim}
 
 
-_SIZES: Mapping[str, Settings] = {  # the paper's table 1; tiny and small: Touvron et al., "DeiT", 2021, table 1
-    "tiny": {"dim": 192, "depth": 12, "heads": 3},
-    "small": {"dim": 384, "depth": 12, "heads": 6},
-    "base": {"dim": 768, "depth": 12, "heads": 12},
-    "large": {"dim": 1024, "depth": 24, "heads": 16},
-}
-_IMAGENET: Settings = {
-    "image_size": 224,
-    "in_channels": 3,
-    "num_classes": 1000,
-    "initialization": "paper",
-    "pooling": "class_token",
-}
+# The paper's table 1; tiny and small: Touvron et al., "DeiT", 2021, table 1.
+_SIZES = (("tiny", 192, 12, 3), ("small", 384, 12, 6), ("base", 768, 12, 12), ("large", 1024, 24, 16))
+_CLASS_TOKEN: Settings = {**IMAGENET, "pooling": "class_token"}
 _VARIANTS: Mapping[str, Settings] = {  # weights: timm's vit_<size>_patch<p>_224, for all but tiny at 32
-    f"vit_{size}_patch{patch_size}": {**_IMAGENET, **settings, "patch_size": patch_size}
-    for size, settings in _SIZES.items()
+    f"vit_{size}_patch{patch_size}": {**_CLASS_TOKEN, "dim": dim, "depth": depth, "heads": heads, "patch_size": patch_size}
+    for size, dim, depth, heads in _SIZES
     for patch_size in (16, 32)
 }
 
 
 def build_vit(spec: ViTSpec) -> Backbone:
-    """The backbone of a specification: images b c h w -> logits b k."""
     return build_pre_norm_backbone(spec, build_token_mixer=lambda: SelfAttention(spec.dim, spec.heads), mlp_dim=spec.mlp_dim)
 
 

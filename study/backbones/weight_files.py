@@ -32,26 +32,26 @@ def load_weights(path: Path, spec: BackboneSpec) -> dict[str, Tensor]:
     never loaded in part.
     """
     state, expected = _read_tensors(path), make_meta_state(spec)
+    sizes = f"image_size {spec.image_size}, patch_size {spec.patch_size}, dim {spec.dim}, depth {spec.depth}"
+    other_model = Problem(f"not the weights of {spec.backbone} with {sizes}, {spec.num_classes} classes", place=str(path))
     if not state.keys() & expected.keys() and get_architecture(spec.backbone).timm_names:
         try:
             state = convert_from_timm(state, spec.backbone)
         except UserError as error:
-            raise UserError(_other_model(path, spec), *error.problems) from None
+            raise UserError(other_model, *error.problems) from None
+    reshaped = [
+        f"{name} is {_format_shape(state[name])} instead of {_format_shape(tensor)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
     differences = [
         ("missing", sorted(expected.keys() - state.keys())),
         ("unexpected", sorted(state.keys() - expected.keys())),
-        (
-            "of another shape",
-            [
-                f"{name} is {_format_shape(state[name])} instead of {_format_shape(expected[name])}"
-                for name in expected
-                if name in state and state[name].shape != expected[name].shape
-            ],
-        ),
+        ("of another shape", reshaped),
     ]
     problems = [Problem(f"{len(names)} {kind}: {_list_names(names)}") for kind, names in differences if names]
     if problems:
-        raise UserError(_other_model(path, spec), *problems)
+        raise UserError(other_model, *problems)
     return state
 
 
@@ -103,11 +103,6 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(Problem("a weights file maps names to tensors; this one holds something else", place=str(path)))
     return dict(content)
-
-
-def _other_model(path: Path, spec: BackboneSpec) -> Problem:
-    sizes = f"image_size {spec.image_size}, patch_size {spec.patch_size}, dim {spec.dim}, depth {spec.depth}"
-    return Problem(f"not the weights of {spec.backbone} with {sizes}, {spec.num_classes} classes", place=str(path))
 
 
 def _format_shape(tensor: Tensor) -> str:

@@ -19,7 +19,7 @@ from study.config.run import Run
 from study.config.variant import Variant
 from study.cpu_kernels.freed_memory import return_freed_memory
 from study.data import describe_dataset
-from study.data.random_images import make_random_splits
+from study.data.splits import make_random_splits
 from study.rng import stream
 from study.training.augmentation import Target
 from study.training.batches import TrainingBatches

@@ -14,8 +14,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,12 +42,18 @@ def compile_library(sources: Path, *, folder: Path, environment: Mapping[str, st
     the one that compiles. $CXX names the compiler.
     """
     compiler = find_compiler(environment)
-    digest = compute_digest(sources, compiler)
+    macros = _run([*compiler, *_FLAGS, "-dM", "-E", "-x", "c++", os.devnull])  # of compiler and processor
+    texts = [path.read_text() for path in sorted([*sources.glob("*.cpp"), *sources.glob("*.h")])]
+    digest = hashlib.sha256("\0".join([*texts, *_FLAGS, macros]).encode()).hexdigest()[:12]
     library = folder / f"kernels-{digest}.so"
     try:
-        with _exclusive_lock(folder / f"kernels-{digest}.lock"):
+        with library.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released when the process exits, however it does
             if not library.exists():
-                _compile(sources, library, compiler)
+                with tempfile.TemporaryDirectory(dir=folder) as drafts:
+                    draft = Path(drafts) / library.name
+                    _run([*compiler, *_FLAGS, *map(str, sorted(sources.glob("*.cpp"))), "-o", str(draft)])
+                    draft.replace(library)
     except OSError as error:
         raise KernelsUnavailable(f"no folder for the compiled library: {error}") from None
     return CompiledLibrary(library, digest)
@@ -61,13 +66,6 @@ def find_compiler(environment: Mapping[str, str]) -> list[str]:
         if shutil.which(command[0], path=environment.get("PATH")):
             return command
     raise KernelsUnavailable(f"no C++ compiler: {named[0]} doesn't exist" if named else "no C++ compiler")
-
-
-def compute_digest(sources: Path, compiler: list[str]) -> str:
-    """Twelve hexadecimal digits of the sources, the flags, and the macros that compiler and processor define."""
-    macros = _run([*compiler, *_FLAGS, "-dM", "-E", "-x", "c++", os.devnull])
-    texts = [path.read_text() for path in sorted([*sources.glob("*.cpp"), *sources.glob("*.h")])]
-    return hashlib.sha256("\0".join([*texts, *_FLAGS, macros]).encode()).hexdigest()[:12]
 
 
 def make_private_folder(parent: Path | None = None) -> Path:
@@ -86,13 +84,6 @@ def make_private_folder(parent: Path | None = None) -> Path:
     return folder
 
 
-def _compile(sources: Path, library: Path, compiler: list[str]) -> None:
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        draft = Path(folder) / library.name
-        _run([*compiler, *_FLAGS, *map(str, sorted(sources.glob("*.cpp"))), "-o", str(draft)])
-        draft.replace(library)
-
-
 def _run(command: list[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
@@ -104,11 +95,3 @@ def _run(command: list[str]) -> str:
         message = next((line for line in done.stderr.splitlines() if "error" in line), f"exit status {done.returncode}")
         raise KernelsUnavailable(f"{command[0]} failed: {message}")
     return done.stdout
-
-
-@contextmanager
-def _exclusive_lock(path: Path) -> Iterator[None]:
-    """Excludes other processes of this machine; the lock is released when the process exits, however it does."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -15,13 +15,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from study.cpu_kernels.applicability import can_use_kernels
-
 COMPILED_SIZES = (5, 7, 9)
 
 _Gradients = tuple[Tensor | None, Tensor, Tensor | None]
 Backward = Callable[[Tensor, Tensor, Tensor, tuple[bool, bool]], _Gradients]
 Convolution = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def can_use_kernels(grid: Tensor, weight: Tensor) -> bool:
+    """Whether a kernel supports this call: float32 on a CPU, `b d h w` in channels_last, gradients enabled, no autocast."""
+    return (
+        torch.is_grad_enabled()
+        and grid.device.type == "cpu"
+        and grid.dtype == weight.dtype == torch.float32
+        and grid.is_contiguous(memory_format=torch.channels_last)
+        and not torch.is_autocast_enabled("cpu")
+    )
 
 
 def torch_depthwise(grid: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

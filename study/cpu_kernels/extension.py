@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.backbones.depthwise_conv import DepthwiseConv2d
+from study.backbones.token_mixers import DepthwiseConv2d
 from study.cpu_kernels.compiler import KernelsUnavailable, compile_library, make_private_folder
 from study.cpu_kernels.depthwise import COMPILED_SIZES, Backward, Convolution, bind_backward, make_convolution
 from study.cpu_kernels.gelu_norm import GeluBatchNorm2d, GeluNorm, bind_gelu_norm, is_fusable

@@ -19,26 +19,24 @@ _HUGE_PAGES = 4 * 2**30  # bytes of addresses, not of memory, at the beginning o
 
 def keep_freed_memory() -> bool:
     """Configure the C library so, for the rest of the process; False if it is not glibc and nothing was changed."""
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _HEAP_GROWTH))
     try:
         library = ctypes.CDLL(None)
-        mallopt = library.mallopt
+        if not all(library.mallopt(name, value) == 1 for name, value in settings):
+            return False
     except (AttributeError, OSError):
         return False
-    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _HEAP_GROWTH))
-    kept = all(mallopt(name, value) == 1 for name, value in settings)
-    if kept:
-        _request_huge_pages(library)
-    return kept
+    _request_huge_pages(library)
+    return True
 
 
 def return_freed_memory() -> bool:
     """Return free memory to the system, once, so that a later resident peak excludes it; False without glibc."""
     try:
         library = ctypes.CDLL(None)
-        malloc_trim = library.malloc_trim
+        library.malloc_trim(0)
     except (AttributeError, OSError):
         return False
-    malloc_trim(0)
     _request_huge_pages(library)  # trimming also unmarks the addresses
     return True
 

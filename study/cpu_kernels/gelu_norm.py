@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.cpu_kernels.applicability import can_use_kernels
+from study.cpu_kernels.depthwise import can_use_kernels
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,8 @@ class _GeluNorm(torch.autograd.Function):
 
 def bind_gelu_norm(library: ctypes.CDLL) -> GeluNorm:
     """The library's functions on tensors."""
-    workspace, compiled_forward, compiled_backward = (
-        library.gelu_norm_workspace,
-        library.gelu_norm_forward,
-        library.gelu_norm_backward,
-    )
+    workspace, compiled_forward = library.gelu_norm_workspace, library.gelu_norm_forward
+    compiled_backward = library.gelu_norm_backward
     workspace.argtypes, workspace.restype = [c_int64, c_int], c_int64
     compiled_forward.argtypes = [c_void_p] * 3 + [c_float] + [c_void_p] * 4 + [c_int64] * 2 + [c_int, c_void_p]
     compiled_backward.argtypes = [c_void_p] * 8 + [c_int64] * 2 + [c_int, c_void_p]
@@ -125,14 +122,9 @@ def bind_gelu_norm(library: ctypes.CDLL) -> GeluNorm:
         channels, threads = len(weight), torch.get_num_threads()
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         scratch = grid.new_empty(workspace(channels, threads))
-        grid_gradient, weight_gradient, bias_gradient = (
-            torch.empty_like(grid),
-            torch.empty_like(weight),
-            torch.empty_like(weight),
-        )
-        tensors = (grid, gradient, weight, mean, deviation, grid_gradient, weight_gradient, bias_gradient)
-        pointers = [tensor.data_ptr() for tensor in tensors]
+        gradients = torch.empty_like(grid), torch.empty_like(weight), torch.empty_like(weight)
+        pointers = [tensor.data_ptr() for tensor in (grid, gradient, weight, mean, deviation, *gradients)]
         compiled_backward(*pointers, grid.numel() // channels, channels, threads, scratch.data_ptr())
-        return grid_gradient, weight_gradient, bias_gradient
+        return gradients
 
     return GeluNorm(forward, backward)

@@ -81,17 +81,14 @@ def open_store(store: Path, source: SourceInfo) -> StoredArrays:
         images = {part: np.load(store / f"{part}_images.npy", mmap_mode="c") for part in STORED_PARTS}
         labels = {part: np.load(store / f"{part}_labels.npy") for part in STORED_PARTS}
         order = {part: np.load(store / f"{part}_order.npy") for part in STORED_PARTS}
+        for part, count in counts.items():
+            shapes = [images[part].shape, labels[part].shape, order[part].shape]
+            if shapes != [(count, source.channels, size, size), (count,), (count,)]:
+                raise ValueError(f"{part} arrays have the shapes {shapes}")
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged(store, str(error)) from error
-    for part in STORED_PARTS:
-        shapes = [images[part].shape, labels[part].shape, order[part].shape]
-        if shapes != [(counts[part], source.channels, size, size), (counts[part],), (counts[part],)]:
-            raise _damaged(store, f"{part} arrays have the shapes {shapes}")
+        rule = f"damaged cache ({error}); delete it and prepare again"
+        raise UserError(Problem(rule, place=str(store), key="data.cache")) from error
     return StoredArrays(images=images, labels=labels, order=order)
-
-
-def _damaged(store: Path, reason: str) -> UserError:
-    return UserError(Problem(f"damaged cache ({reason}); delete it and prepare again", place=str(store), key="data.cache"))
 
 
 def publish_store(building: Path, source: SourceInfo, cache: Path) -> Path:

@@ -14,7 +14,7 @@ from study.data.dataset_info import SourceInfo
 from study.data.images import Pixels, resize_array
 from study.data.stratified_order import Int64Array, draw_stratified_order
 
-ImageArrays = Mapping[str, tuple[Pixels, Int64Array]]  # per stored part: images `n h w c`, labels `n`
+ImageArrays = Mapping[str, tuple[Pixels, Int64Array]]  # per stored part: images `n h w 3` or `n h w`, labels `n`
 
 _ROWS_PER_REPORT = 256
 
@@ -65,14 +65,9 @@ def write_store(source: SourceInfo, parts: ImageArrays, *, cache: Path, building
         shape = (len(images), source.channels, source.image_size, source.image_size)
         file = PixelFile(building / f"{part}_images.npy", shape)
         for start in range(0, len(images), _ROWS_PER_REPORT):
-            rows = [_to_stored_layout(images[index], source.image_size) for index in order[start : start + _ROWS_PER_REPORT]]
-            file.write(start, np.stack(rows))
-            done += len(rows)
+            rows = (np.ascontiguousarray(images[index]) for index in order[start : start + _ROWS_PER_REPORT])
+            resized = [np.atleast_3d(resize_array(row, source.image_size)).transpose(2, 0, 1) for row in rows]
+            file.write(start, np.stack(resized))
+            done += len(resized)
             report(f"storing {source.name}", done, total)
     return publish_store(building, source, cache)
-
-
-def _to_stored_layout(image: Pixels, image_size: int) -> Pixels:
-    """`h w c` as `c image_size image_size`."""
-    squeezed = image[..., 0] if image.shape[-1] == 1 else image
-    return np.atleast_3d(resize_array(np.ascontiguousarray(squeezed), image_size)).transpose(2, 0, 1)

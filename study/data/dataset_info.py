@@ -20,35 +20,30 @@ _LISTED = 8  # classes or labels per problem
 
 
 @dataclass(frozen=True)
-class SourceInfo:
-    """A whole source as it is stored: `train_images` rows, of which some become the validation split, and `test_images`."""
-
+class _Info:
     name: str
     digest: str  # sha256 (hex) of the content, not of its location
     image_size: int  # pixels; images are square
     channels: int
     class_names: tuple[str, ...]
-    train_images: int  # with the validation images
+    train_images: int
     test_images: int
     mean: tuple[float, ...]  # per channel, of values in [0, 1], over training images
     std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SourceInfo(_Info):
+    """A whole source as it is stored: `train_images` rows, of which some become the validation split, and `test_images`."""
+
     fraction_of: int  # the number of images that `val_fraction` is a fraction of
 
 
 @dataclass(frozen=True)
-class DatasetInfo:
+class DatasetInfo(_Info):
     """What one run sees of a data set: image counts are after subsetting, the digest is of the whole source."""
 
-    name: str
-    digest: str
-    image_size: int
-    channels: int
-    class_names: tuple[str, ...]
-    train_images: int
     val_images: int
-    test_images: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
     @property
     def num_classes(self) -> int:

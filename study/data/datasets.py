@@ -7,6 +7,7 @@ was written when it was prepared (it is only scanned, to check that it hasn't ch
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from study.atomic_io import whole_file
@@ -46,7 +47,7 @@ def describe_dataset(options: DataOptions) -> DatasetInfo:
         info = select_images(source, options)
         check_labels(info, arrays.labels)
     elif options.name in PUBLISHED_DATASETS:
-        info = select_images(PUBLISHED_DATASETS[options.name].source_info(options.image_size), options)
+        info = select_images(_published_source(options), options)
     elif isinstance(options, ResolvedData):
         store = store_path(Path(options.cache), name=options.name, digest=options.digest, image_size=options.image_size)
         if read_source_info(store) is None:
@@ -73,11 +74,16 @@ def prepare_dataset(options: DataOptions, *, workers: int, report: ReportProgres
     if options.name == "digits":
         return describe_dataset(options)
     if options.name in PUBLISHED_DATASETS:
-        source = PUBLISHED_DATASETS[options.name].source_info(options.image_size)
+        source = _published_source(options)
         select_images(source, options)  # raises before a download
         return _select_and_check(_prepare_published(source, options, report), options)
     scan = scan_folder(Path(options.root))
     return _select_and_check(_prepare_folder(scan, options, workers=workers, report=report), options)
+
+
+def _published_source(options: DataOptions) -> SourceInfo:
+    source = PUBLISHED_DATASETS[options.name].source
+    return replace(source, image_size=options.image_size or source.image_size)
 
 
 def _select_and_check(store: Path, options: DataOptions) -> DatasetInfo:

@@ -34,7 +34,8 @@ class Preprocessing:
         if self.crop is None:
             return decode_image(content, image_size)
         image = Image.fromarray(decode_image(content, None).transpose(1, 2, 0))
-        width, height = scale_shorter_side(image.size, math.floor(image_size / self.crop))
+        shorter = math.floor(image_size / self.crop)
+        width, height = (shorter * side // min(image.size) for side in image.size)  # rounded down, as torchvision does it
         resized = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
         left, top = round((width - image_size) / 2), round((height - image_size) / 2)
         return np.asarray(resized.crop((left, top, left + image_size, top + image_size))).transpose(2, 0, 1)
@@ -48,14 +49,6 @@ class Preprocessing:
             resizing = f"shorter side to {shorter} px ({self.interpolation}, antialiased), center crop of {image_size} px"
         mean, std = (" ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
         return f"{resizing}, mean {mean}, std {std}"
-
-
-def scale_shorter_side(size: tuple[int, int], shorter: int) -> tuple[int, int]:
-    """Width and height once the shorter side has `shorter` pixels; the other is rounded down, as torchvision does it."""
-    width, height = size
-    if width <= height:
-        return shorter, int(shorter * height / width)
-    return int(shorter * width / height), shorter
 
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

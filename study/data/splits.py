@@ -5,7 +5,7 @@ Nothing is copied: a split of any size costs address space, and pages that are r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from study.data.dataset_info import DatasetInfo, check_labels, locate_splits
 from study.data.datasets import HOW_TO_PREPARE
 from study.data.digits import read_digits
 from study.errors import Problem, UserError
+from study.rng import stream
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,24 @@ def load_splits(options: DataOptions, info: DatasetInfo) -> Splits:
 
     splits = {name: cut(part, rows) for name, (part, rows) in locate_splits(info).items()}
     return Splits(**splits, train_and_val=cut("train", slice(0, info.val_images + info.train_images)), info=info)
+
+
+def make_random_splits(info: DatasetInfo, *, images: int) -> Splits:
+    """Splits of `images` random images each, for whatever depends on shapes alone, where the real ones may be missing.
+
+    Pixels are independent and uniform, and labels run through the classes in turn.
+    """
+    shape = (images, info.channels, info.image_size, info.image_size)
+    indices = torch.arange(images)
+
+    def draw(name: str) -> Split:
+        pixels = stream("noise", name).integers(0, 256, shape, dtype="uint8")
+        return Split(torch.from_numpy(pixels), labels=indices % info.num_classes, indices=indices)
+
+    train, val, test = map(draw, ("train", "val", "test"))
+    both = Split(torch.cat([val.images, train.images]), torch.cat([val.labels, train.labels]), torch.arange(2 * images))
+    sized = replace(info, train_images=images, val_images=images, test_images=images)
+    return Splits(train=train, val=val, test=test, train_and_val=both, info=sized)
 
 
 def _open_arrays(options: DataOptions, info: DatasetInfo) -> StoredArrays:

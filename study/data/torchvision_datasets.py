@@ -27,38 +27,16 @@ from study.errors import Problem, UserError
 
 @dataclass(frozen=True)
 class PublishedDataset:
-    """A published data set, and the torchvision class that downloads and reads it."""
+    """A published data set at its own image size, and the torchvision class that downloads and reads it."""
 
-    name: str
     torchvision_class: str
-    md5: tuple[str, ...]  # of the archives
-    image_size: int
-    channels: int
-    class_names: tuple[str, ...]
-    train_images: int
-    test_images: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     files: str  # what a user without network puts below data.root
-
-    def source_info(self, image_size: int | None) -> SourceInfo:
-        """What is known of the set at `image_size` (None: its own) before anything is downloaded."""
-        return SourceInfo(
-            name=self.name,
-            digest=hashlib.sha256("\n".join(self.md5).encode()).hexdigest(),
-            image_size=image_size or self.image_size,
-            channels=self.channels,
-            class_names=self.class_names,
-            train_images=self.train_images,
-            test_images=self.test_images,
-            mean=self.mean,
-            std=self.std,
-            fraction_of=self.train_images,
-        )
+    source: SourceInfo
 
 
 def read_published(published: PublishedDataset, root: Path) -> ImageArrays:
     """Both parts of a set, downloaded where `root` lacks them; raises UserError if that fails."""
+    known = published.source
     try:
         with warnings.catch_warnings():
             # CIFAR's pickles of 2009 write numpy's `align` as a number, which numpy 2.4 deprecates.
@@ -67,32 +45,32 @@ def read_published(published: PublishedDataset, root: Path) -> ImageArrays:
     except (OSError, RuntimeError, ValueError, AssertionError, EOFError) as error:
         reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
         rule = (
-            f"{published.name} can be neither read nor downloaded here ({reason}); "
+            f"{known.name} can be neither read nor downloaded here ({reason}); "
             f"without network access, put {published.files} there and run the command again"
         )
         raise UserError(Problem(rule, place=str(root), key="data.root")) from error
     counts = {part: len(images) for part, (images, _) in parts.items()}
-    expected = {"train": published.train_images, "test": published.test_images}
+    expected = {"train": known.train_images, "test": known.test_images}
     if counts != expected:
-        raise UserError(Problem(f"{published.name} has {expected} images", place=str(root), value=counts))
+        raise UserError(Problem(f"{known.name} has {expected} images", place=str(root), value=counts))
     return parts
 
 
 def _read_part(published: PublishedDataset, root: Path, part: str) -> tuple[Pixels, Int64Array]:
-    """Images uint8 `n h w c` and labels int64 `n` of one part."""
+    """Images uint8 `n h w 3` or `n h w` and labels int64 `n` of one part."""
     from study.data.torchvision_schema import declare_missing_operators
 
     declare_missing_operators()
     from torchvision import datasets
 
-    if published.name == "svhn":  # the only one that stores `n c h w`
+    if published.torchvision_class == "SVHN":  # the only one that stores `n c h w`
         svhn = datasets.SVHN(root, split=part, download=True)
         return svhn.data.transpose(0, 2, 3, 1), svhn.labels.astype(np.int64)
     dataset = getattr(datasets, published.torchvision_class)(root, train=part == "train", download=True)
-    images = np.asarray(dataset.data)
-    return images[..., None] if published.channels == 1 else images, np.asarray(dataset.targets, dtype=np.int64)
+    return np.asarray(dataset.data), np.asarray(dataset.targets, dtype=np.int64)
 
 
+_FASHION_CLASSES = tuple("T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot".split(", "))
 _CIFAR100_CLASSES = tuple(
     """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
     caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
@@ -103,13 +81,18 @@ _CIFAR100_CLASSES = tuple(
     wardrobe whale willow_tree wolf woman worm""".split()
 )
 
+
+def _digest(*md5_of_archives: str) -> str:
+    return hashlib.sha256("\n".join(md5_of_archives).encode()).hexdigest()
+
+
 PUBLISHED_DATASETS = {
-    dataset.name: dataset
-    for dataset in (
-        PublishedDataset(
+    "cifar10": PublishedDataset(
+        torchvision_class="CIFAR10",
+        files="cifar-10-python.tar.gz",
+        source=SourceInfo(
             name="cifar10",
-            torchvision_class="CIFAR10",
-            md5=("c58f30108f718f92721af3b95e74349a",),
+            digest=_digest("c58f30108f718f92721af3b95e74349a"),
             image_size=32,
             channels=3,
             class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
@@ -117,12 +100,15 @@ PUBLISHED_DATASETS = {
             test_images=10_000,
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.2471, 0.2435, 0.2616),
-            files="cifar-10-python.tar.gz",
+            fraction_of=50_000,
         ),
-        PublishedDataset(
+    ),
+    "cifar100": PublishedDataset(
+        torchvision_class="CIFAR100",
+        files="cifar-100-python.tar.gz",
+        source=SourceInfo(
             name="cifar100",
-            torchvision_class="CIFAR100",
-            md5=("eb9058c3a382ffc7106e4002c42a8d85",),
+            digest=_digest("eb9058c3a382ffc7106e4002c42a8d85"),
             image_size=32,
             channels=3,
             class_names=_CIFAR100_CLASSES,
@@ -130,12 +116,15 @@ PUBLISHED_DATASETS = {
             test_images=10_000,
             mean=(0.5071, 0.4865, 0.4409),
             std=(0.2673, 0.2564, 0.2762),
-            files="cifar-100-python.tar.gz",
+            fraction_of=50_000,
         ),
-        PublishedDataset(
+    ),
+    "fashion_mnist": PublishedDataset(
+        torchvision_class="FashionMNIST",
+        files="FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
+        source=SourceInfo(
             name="fashion_mnist",
-            torchvision_class="FashionMNIST",
-            md5=(
+            digest=_digest(
                 "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
                 "25c81989df183df01b3e8a0aad5dffbe",
                 "bef4ecab320f06d8554ea6380940ec79",
@@ -143,28 +132,20 @@ PUBLISHED_DATASETS = {
             ),
             image_size=28,
             channels=1,
-            class_names=(
-                "T-shirt/top",
-                "Trouser",
-                "Pullover",
-                "Dress",
-                "Coat",
-                "Sandal",
-                "Shirt",
-                "Sneaker",
-                "Bag",
-                "Ankle boot",
-            ),
+            class_names=_FASHION_CLASSES,
             train_images=60_000,
             test_images=10_000,
             mean=(0.2860,),
             std=(0.3530,),
-            files="FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
+            fraction_of=60_000,
         ),
-        PublishedDataset(
+    ),
+    "svhn": PublishedDataset(
+        torchvision_class="SVHN",
+        files="train_32x32.mat and test_32x32.mat",
+        source=SourceInfo(
             name="svhn",
-            torchvision_class="SVHN",
-            md5=("e26dedcc434d2e4c54c9b2d4a06d8373", "eb5a983be6a315427106f1b164d9cef3"),
+            digest=_digest("e26dedcc434d2e4c54c9b2d4a06d8373", "eb5a983be6a315427106f1b164d9cef3"),
             image_size=32,
             channels=3,
             class_names=tuple("0123456789"),
@@ -172,7 +153,7 @@ PUBLISHED_DATASETS = {
             test_images=26_032,
             mean=(0.4377, 0.4438, 0.4728),
             std=(0.1980, 0.2010, 0.1970),
-            files="train_32x32.mat and test_32x32.mat",
+            fraction_of=73_257,
         ),
-    )
+    ),
 }

@@ -81,7 +81,7 @@ class Resolver:
         except UserError as error:
             self.add_model_problems(*error.problems)
             return None
-        if train.accumulate > 1 and spec.has_batch_norm:
+        if train.accumulate > 1 and spec.norm == "batch":
             rule = f"{spec.backbone} has BatchNorm, which sees the micro-batch: no accumulation with it"
             self._add_model_problem(rule, settings, "train.accumulate", train.accumulate)
         return PlannedRun(

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from study.config.run import Run
 from study.data import describe_dataset
-from study.data.random_images import make_random_splits
-from study.data.splits import Split, Splits, load_splits
+from study.data.splits import Split, Splits, load_splits, make_random_splits
 from study.errors import UserError
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice

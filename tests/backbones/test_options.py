@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from study.backbones import BACKBONES, build, build_backbone, names, specify
 from study.backbones.kernel_size import kernel_in_tokens
-from study.backbones.position_embedding import compute_sincos
 from study.backbones.specification import BackboneSpec
+from study.backbones.stem import compute_sincos
 from study.backbones.token_mixers import TOKEN_MIXERS, RandomMixing
 from study.errors import UserError
 
@@ -173,7 +173,7 @@ def test_only_batch_norm_depends_on_the_batch(name: str) -> None:
     images = torch.rand(4, 3, 16, 16)
     for norm, alone in [("layer", True), ("batch", False)]:
         model = build(name, **SMALL, norm=norm)
-        assert model.spec.has_batch_norm is not alone
+        assert (model.spec.norm == "batch") is not alone
         assert torch.allclose(model(images)[:2], model(images[:2]), atol=1e-5) == alone
 
 

@@ -14,7 +14,7 @@ from benchmarks import cpu, gpu, limits, wheels
 from benchmarks.peers import plain_step, usual_epoch
 from benchmarks.subjects import SUBJECTS, facts_of, run_of
 from benchmarks.turns import Lap, LocalContestant, Timing, ratio, start_processes, take_turns
-from study.data.random_images import make_random_splits
+from study.data.splits import make_random_splits
 from study.data.torchvision_schema import declare_missing_operators
 
 declare_missing_operators()

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from study.backbones import build
-from study.backbones.depthwise_conv import DepthwiseConv2d
+from study.backbones.token_mixers import DepthwiseConv2d
 from study.cpu_kernels.compiler import KernelsUnavailable
 from study.cpu_kernels.extension import (
     NO_KERNELS,

@@ -38,10 +38,12 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
     def serve_one(name: str) -> dict[str, Part]:
         known = PUBLISHED_DATASETS[name]
-        parts = example(known.image_size, known.channels, classes=len(known.class_names))
+        source = known.source
+        parts = example(source.image_size, source.channels, classes=len(source.class_names))
         WRITERS[name](archives, parts, address, monkeypatch)
-        counts = {"train_images": len(parts["train"][0]), "test_images": len(parts["test"][0])}
-        monkeypatch.setitem(PUBLISHED_DATASETS, name, dataclasses.replace(known, **counts))
+        train, test = (len(parts[part][0]) for part in ("train", "test"))
+        source = dataclasses.replace(source, train_images=train, test_images=test, fraction_of=train)
+        monkeypatch.setitem(PUBLISHED_DATASETS, name, dataclasses.replace(known, source=source))
         return parts
 
     with served(archives) as address:
@@ -143,7 +145,9 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, serve: Serve) -> None:
 def test_another_number_of_images_than_published_is_refused(tmp_path: Path, serve: Serve) -> None:
     """Readable files with fewer images are refused."""
     serve("fashion_mnist")
-    PUBLISHED_DATASETS["fashion_mnist"] = dataclasses.replace(PUBLISHED_DATASETS["fashion_mnist"], train_images=60_000)
+    known = PUBLISHED_DATASETS["fashion_mnist"]
+    source = dataclasses.replace(known.source, train_images=60_000, fraction_of=60_000)
+    PUBLISHED_DATASETS["fashion_mnist"] = dataclasses.replace(known, source=source)
     with pytest.raises(UserError, match="fashion_mnist has"):
         prepare_dataset(options_for("fashion_mnist", tmp_path), workers=1, report=silent)
 
@@ -157,10 +161,11 @@ def test_checksums_and_class_names_are_torchvisions() -> None:
         "svhn": [datasets.SVHN.split_list[part][2] for part in ("train", "test")],
     }
     for name, sums in md5.items():
-        assert PUBLISHED_DATASETS[name].source_info(None).digest == hashlib.sha256("\n".join(sums).encode()).hexdigest()
-    assert list(PUBLISHED_DATASETS["fashion_mnist"].class_names) == datasets.FashionMNIST.classes
-    assert len(set(PUBLISHED_DATASETS["cifar100"].class_names)) == 100
-    assert list(PUBLISHED_DATASETS["cifar100"].class_names) == sorted(PUBLISHED_DATASETS["cifar100"].class_names)
+        assert PUBLISHED_DATASETS[name].source.digest == hashlib.sha256("\n".join(sums).encode()).hexdigest()
+    assert list(PUBLISHED_DATASETS["fashion_mnist"].source.class_names) == datasets.FashionMNIST.classes
+    hundred = PUBLISHED_DATASETS["cifar100"].source.class_names
+    assert len(set(hundred)) == 100 and list(hundred) == sorted(hundred)
+    assert all(name == known.source.name for name, known in PUBLISHED_DATASETS.items())
     assert set(get_args(DataOptions.model_fields["name"].annotation)) == {*PUBLISHED_DATASETS, "digits", "folder"}
 
 

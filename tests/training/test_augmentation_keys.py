@@ -36,7 +36,7 @@ STATISTICS = {3: ((0.49, 0.48, 0.45), (0.25, 0.24, 0.26)), 1: ((0.3,), (0.4,))}
 def facts(channels: int = 3) -> DatasetInfo:
     mean, std = STATISTICS[channels]
     names = tuple("abcd")
-    return DatasetInfo("set", "0", SIZE, channels, names, IMAGES, 5, 5, mean, std)
+    return DatasetInfo("set", "0", SIZE, channels, names, IMAGES, 5, mean, std, val_images=5)
 
 
 def split(channels: int = 3) -> Split:
