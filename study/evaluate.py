@@ -5,8 +5,6 @@ NAME is a published variant, and key=value changes its options. Weights saved by
 own model and normalization. The preprocessing of the images is printed with top-1 and top-5.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

@@ -4,8 +4,6 @@ A block consists of `token_mixing` and `channel_mixing`; with `stem` and `head` 
 parameter and every multiply-accumulate belongs to. A parameter's part is part of its name.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

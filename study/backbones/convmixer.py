@@ -10,8 +10,6 @@ Trockman and Kolter, "Patches are all you need?", TMLR 2023 (arXiv:2201.09792), 
 The authors' own ablation on CIFAR-10 moves the residual, exchanges the norm and exchanges the activation: options here.
 """
 
-from __future__ import annotations
-
 import math
 from collections import OrderedDict
 from collections.abc import Mapping

@@ -10,8 +10,6 @@ One residual spans the token and the channel mixer. The layer scale, one factor 
 always there.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Heads: from the last tokens to one logit per class."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from study.backbones.closed_form import PartCost, linear_cost, norm_cost

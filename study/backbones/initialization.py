@@ -13,8 +13,6 @@ most of a short training (measured on digits, p=1, 16 epochs: 28 % against 81 % 
 backbone's file states them with their source.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

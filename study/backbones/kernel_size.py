@@ -5,8 +5,6 @@ of the two it keeps fixed. `kernel_pixels` is the span in pixels: the kernel rea
 tokens (8 pixels are 9 tokens at patch size 1, 5 at 2, 3 at 4).
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo

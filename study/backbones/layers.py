@@ -5,8 +5,6 @@ Norms exist for both, and normalize the same numbers in both: `layer` each token
 feature over all tokens of the batch.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn

@@ -13,8 +13,6 @@ rest on this backbone. An option of another mixer than the chosen one is None, w
 over mixers may set them all, and a run's identity does not depend on options that it does not have.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator

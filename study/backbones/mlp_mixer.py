@@ -8,8 +8,6 @@ Tolstikhin et al., "MLP-Mixer: an all-MLP architecture for vision", NeurIPS 2021
     logit = linear(mean over tokens of LN(z_depth))
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar

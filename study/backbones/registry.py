@@ -5,8 +5,6 @@ float images b c h w to logits b k; `build("vit_base_patch16")` returns a publis
 file (specification, closed-form cost, module) and add its line to `BACKBONES`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

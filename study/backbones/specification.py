@@ -5,8 +5,6 @@ are filled in when it is made, so that its dump describes a model completely and
 backbone's file derives its own; everything here and there is arithmetic and needs no tensors.
 """
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 from collections.abc import Mapping

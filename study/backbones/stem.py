@@ -7,8 +7,6 @@ into patches, so that patches themselves can be a factor: `overlap`, whose kerne
 which halves the image step by step. Learned or fixed positions are added to the tokens, which otherwise have no order.
 """
 
-from __future__ import annotations
-
 import math
 from collections import OrderedDict
 from itertools import pairwise

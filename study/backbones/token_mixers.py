@@ -5,8 +5,6 @@ sequence and can carry information to a class token; those that work on the grid
 one, write its class, its cost, its name in `TokenMixerName` and its entry in `TOKEN_MIXERS`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal

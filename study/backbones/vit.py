@@ -11,8 +11,6 @@ With `pooling: mean` there is no class token at all, and the norm comes before t
 "Better plain ViT baselines for ImageNet-1k", 2022), so that a ViT differs from the other backbones in its mixer only.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar

@@ -3,8 +3,6 @@
 Only tensors are read: safetensors, or torch files with `weights_only`, which refuses all other pickled objects.
 """
 
-from __future__ import annotations
-
 import pickle
 import re
 import warnings

@@ -4,8 +4,6 @@ A library is named after everything that determines its bits: sources, flags, co
 once per machine, and a changed source or another processor never loads an old library. It is renamed into place when complete.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

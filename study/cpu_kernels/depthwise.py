@@ -4,8 +4,6 @@ The forward pass is torch's own, which is close to the machine's limit; torch's 
 as the whole backward pass here (benchmarks/README.md). With k = 3 torch is as fast, so only larger kernels are replaced.
 """
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Callable
 from ctypes import c_int, c_int64, c_void_p

@@ -1,7 +1,5 @@
 """The compiled kernels as one extension: loaded once per worker, checked against torch, installed in a run's model."""
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass

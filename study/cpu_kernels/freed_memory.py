@@ -6,8 +6,6 @@ third of a ConvMixer's step was spent there (256/8, k5, batch 128, whose activat
 Results don't depend on it, as torch aligns all tensors alike.
 """
 
-from __future__ import annotations
-
 import ctypes
 import mmap
 

@@ -5,8 +5,6 @@ every set on a CPU, is gathered from the memory map; for a GPU a thread gathers 
 while the device works on this one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 

@@ -12,8 +12,6 @@
 Rows are in the order of `study.data.stratified_order`, so that splits and subsets are slices.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import hashlib

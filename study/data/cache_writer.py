@@ -1,7 +1,5 @@
 """Writes the arrays of a store of `study.data.cache`, and a whole store from images in memory."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

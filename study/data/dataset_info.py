@@ -4,8 +4,6 @@
 Neither holds an image, and nothing here imports torch.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 was written when it was prepared (it is only scanned, to check that it hasn't changed). `prepare_dataset` downloads and decodes.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -6,8 +6,6 @@ validation images (180 at the default of 0.1, which leaves 1,257 for training). 
 Source: Alpaydin & Kaynak, "Optical recognition of handwritten digits", UCI, 1998 (its test part).
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One folder of class folders to evaluate on: every image once, in sorted order, decoded by threads ahead of use."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

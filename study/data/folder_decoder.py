@@ -4,8 +4,6 @@ Files are decoded in chunks of rows. The parent process alone writes: a chunk's 
 are on disk, one line to the journal. An interrupted build is resumed after the last such line.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -5,8 +5,6 @@ the training images, as for every data set. Class folders are read to any depth,
 types and hidden files are ignored. Everything that is wrong with a folder is reported at once.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterator

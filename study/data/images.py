@@ -5,8 +5,6 @@ another size is cropped to its central square and resized in one antialiased bic
 input pixels under its footprint).
 """
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -5,8 +5,6 @@ fitted once per data set and recorded. At most 5,000 training images are used, t
 classes are in proportion.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ side is resized to floor(image_size / crop) with antialiasing, and the center is
 cropped first and resized to image_size (`study.data.images`): `crop` None.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

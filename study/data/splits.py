@@ -3,8 +3,6 @@
 Nothing is copied: a split of any size costs address space, and pages that are read are shared between workers.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

@@ -5,8 +5,6 @@ is a slice of one memory-mapped array, a subset is a prefix of its split, and a 
 one. The order depends on the labels alone: no run's seed moves an image from one split to another.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

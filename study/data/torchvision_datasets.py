@@ -8,8 +8,6 @@ Sources: Krizhevsky, "Learning multiple layers of features from tiny images", 20
 arXiv 1708.07747; Netzer et al., "Reading digits in natural images", 2011.
 """
 
-from __future__ import annotations
-
 import hashlib
 import warnings
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ themselves, and torchvision's own image decoding, stay unavailable (images are d
 torchvision too, so whoever imports either calls `declare_missing_operators` first.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 from pathlib import Path

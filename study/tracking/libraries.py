@@ -1,7 +1,5 @@
 """The supported trackers; each needs a package that the project's extra of the same name installs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path

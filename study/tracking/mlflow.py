@@ -3,8 +3,6 @@
 Without that variable MLflow's default holds: a database file `mlflow.db` in the current folder of the command.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """TensorBoard: event files in one folder per run; `tensorboard --logdir runs/<sweep>/trackers/tensorboard` shows them all."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ A tracker that fails, or delays the beginning or end of a run by more than a min
 for the rest of the worker's process; the notes of each later record say so.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence

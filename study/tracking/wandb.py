@@ -3,8 +3,6 @@
 The library reads the server, the account and whether to be online from the environment and its settings.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
