@@ -19,8 +19,8 @@ from study.data.cache import (
     scan_path,
     short_hash,
     store_path,
+    write_store,
 )
-from study.data.cache_writer import write_store
 from study.data.dataset_info import DatasetInfo, SourceInfo, check_labels, select_images
 from study.data.digits import DIGITS_SIZE, read_digits
 from study.data.folder_decoder import decode_folder

@@ -21,8 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from study.atomic_io import whole_file
-from study.data.cache import STORED_PARTS, ReportProgress, publish_store, require_disk_space
-from study.data.cache_writer import PixelFile, write_labels
+from study.data.cache import STORED_PARTS, PixelFile, ReportProgress, publish_store, require_disk_space, write_labels
 from study.data.dataset_info import SourceInfo
 from study.data.image_folder import FolderScan
 from study.data.images import Pixels, UnreadableImage, decode_image, mean_and_std, sum_moments

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from study.data.cache import STORED_PARTS
-from study.data.cache_writer import ImageArrays
+from study.data.cache import STORED_PARTS, ImageArrays
 from study.data.dataset_info import SourceInfo
 from study.data.images import Pixels
 from study.data.stratified_order import Int64Array
