@@ -76,7 +76,6 @@ def build_pre_norm_backbone(spec: BackboneSpec, *, build_token_mixer: Callable[[
 
     The token mixer maps b n d -> b n d, and the channel mixer is an MLP of `mlp_dim` hidden features.
     """
-
     blocks = [
         build_block(
             token_mixing=PreNormResidual(spec, build_token_mixer()),
