@@ -7,7 +7,7 @@ from means and bounded by `Grid.fill_diverged`. Failed and missing runs are gaps
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -114,7 +114,10 @@ def read_grid(table: pd.DataFrame, factors: Sequence[str], *, measure: str = TES
 
     Raises UserError where two runs have the same cell and seed, or a factor is not a column.
     """
-    _check_columns(table, [*factors, "seed", "status", measure])
+    names = [str(name) for name in table.columns]
+    lacking = [name for name in (*factors, "seed", "status", measure) if name not in names]
+    if lacking:
+        raise UserError(*(Problem("is not a column of the run table", key=name, choices=names) for name in lacking))
     keys = read_cells(table, factors)
     cells = tuple(sorted(set(keys), key=lambda cell: tuple(map(sort_key, cell))))
     seeds = tuple(sorted({int(seed) for seed in table["seed"]}))
@@ -131,12 +134,6 @@ def read_grid(table: pd.DataFrame, factors: Sequence[str], *, measure: str = TES
     return Grid(tuple(factors), cells, seeds, values, status, _read_count(table, "test_images"), chance)
 
 
-def collect_levels(table: pd.DataFrame, factors: Sequence[str]) -> dict[str, tuple[Level, ...]]:
-    """The levels of each factor that occur in the table, sorted; UserError where a factor is not a column."""
-    _check_columns(table, factors)
-    return {factor: tuple(sorted({to_level(entry) for entry in table[factor]}, key=sort_key)) for factor in factors}
-
-
 def merge_partial_options(table: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """The table and factors, with each option that only some levels have merged into the factor that determines which.
 
@@ -147,9 +144,11 @@ def merge_partial_options(table: pd.DataFrame, factors: Sequence[str]) -> tuple[
     kept = list(factors)
     for name in factors:
         own = [to_level(entry) for entry in table[name]]
-        lacking = {place for place, entry in enumerate(own) if entry is None}
-        hosts = [other for other in kept if other != name and _determines(table[other], lacking)]
-        if not lacking or len(lacking) == len(own) or not hosts:
+        lacks = [entry is None for entry in own]
+        columns = {other: read_cells(table, [other]) for other in kept if other != name}
+        # A host's levels each lack the option in all of their rows or in none.
+        hosts = [other for other, found in columns.items() if len({*zip(found, lacks, strict=True)}) == len({*found})]
+        if not any(lacks) or all(lacks) or not hosts:
             continue
         host = [to_level(entry) for entry in table[hosts[0]]]
         merged = [h if o is None else f"{h} ({name.replace('_', ' ')} {o})" for h, o in zip(host, own, strict=True)]
@@ -158,24 +157,10 @@ def merge_partial_options(table: pd.DataFrame, factors: Sequence[str]) -> tuple[
     return table, kept
 
 
-def _determines(column: pd.Series, lacking: set[int]) -> bool:
-    """Whether each level of the column is in rows `lacking` only, or in other rows only."""
-    sides: dict[Level, bool] = {}
-    return all(sides.setdefault(to_level(entry), row in lacking) == (row in lacking) for row, entry in enumerate(column))
-
-
 def _read_count(table: pd.DataFrame, column: str) -> int | None:
     """The smallest positive count in the column, or None where the table has none."""
-    counts = read_numbers(table, column)
-    counts = counts[~np.isnan(counts)]
-    return int(counts.min()) if len(counts) and counts.min() > 0 else None
-
-
-def _check_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
-    names = [str(name) for name in table.columns]
-    lacking = [name for name in columns if name not in names]
-    if lacking:
-        raise UserError(*(Problem("is not a column of the run table", key=name, choices=names) for name in lacking))
+    smallest = pd.Series(read_numbers(table, column)).min()
+    return int(smallest) if smallest > 0 else None
 
 
 def _check_single(table: pd.DataFrame, places: npt.NDArray[np.int_], *, factors: Sequence[str]) -> None:
@@ -193,9 +178,3 @@ def _check_single(table: pd.DataFrame, places: npt.NDArray[np.int_], *, factors:
             choices=[name for name in options if len(set(map(to_level, first[name]))) > 1],
         )
     )
-
-
-def count_runs(grid: Grid) -> Mapping[str, npt.NDArray[np.int_]]:
-    """Runs of each cell by status (`cells` arrays): planned, done, diverged, failed, missing."""
-    by_status = {name: (grid.status == name).sum(axis=1) for name in ("done", "diverged", "failed", "missing")}
-    return {"planned": (grid.status != "").sum(axis=1), **by_status}

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from study.analysis.cell_grid import FloatArray, count_runs, is_measured, read_grid
-from study.analysis.intervals import CONFIDENCE, estimate_mean, explain_missing_interval
+from study.analysis.cell_grid import read_grid
+from study.analysis.intervals import CONFIDENCE, estimate_mean
 
 
 def summarize_cells(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -20,30 +20,28 @@ def summarize_cells(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     - `planned`, `done`, `diverged`, `failed`, `missing`: numbers of runs; `n`: those with an accuracy.
     - `mean`, `sd` and `low`, `high`: 95 % Student's t interval. Population: the cell's expected accuracy over training
       seeds, on this data and this test set. NaN below three seeds or where all are equal; `note` says why.
-    - `binomial_error` and `binomial_low`, `binomial_high`: standard error from the finite test set and 95 % Wilson interval.
-      Population: the accuracy of one such network on all images of the distribution of the test images.
+    - `binomial_error` and `binomial_low`, `binomial_high`: standard error from the finite test set and 95 % Wilson interval,
+      as near 1 the standard error approaches 0. NaN where the number of test images is unknown. Population: the accuracy of
+      one such network on all images of the distribution of the test images.
     - `worst`, `best`: the mean if the diverged runs had ended at chance, or as well as they could have; equal to `mean`
       where none diverged.
     """
     grid = read_grid(table, by)
-    estimate = estimate_mean(grid.values)
-    error, binomial_low, binomial_high = _estimate_sampling_error(estimate.mean, grid.test_images)
-    columns = {
-        **count_runs(grid),
-        "n": estimate.n.astype(int),
-        "mean": estimate.mean,
-        "sd": estimate.sd,
-        "low": estimate.low,
-        "high": estimate.high,
-        "binomial_error": error,
-        "binomial_low": binomial_low,
-        "binomial_high": binomial_high,
-        "worst": estimate_mean(grid.fill_diverged("worst")).mean,
-        "best": estimate_mean(grid.fill_diverged("best")).mean,
-        "note": [explain_missing_interval(int(n), float(sd)) for n, sd in zip(estimate.n, estimate.sd, strict=True)],
-    }
-    keys = pd.DataFrame(list(grid.cells), columns=list(by))
-    return keys.assign(**{name: pd.Series(column) for name, column in columns.items()})
+    accuracy = estimate_mean(grid.values)
+    images = np.nan if grid.test_images is None else grid.test_images
+    low, high = proportion_confint(accuracy.mean * images, images, alpha=1 - CONFIDENCE, method="wilson")
+    return pd.DataFrame(list(grid.cells), columns=list(by)).assign(
+        planned=(grid.status != "").sum(axis=1),
+        **{status: (grid.status == status).sum(axis=1) for status in ("done", "diverged", "failed", "missing")},
+        n=accuracy.n.astype(int),
+        **{name: getattr(accuracy, name) for name in ("mean", "sd", "low", "high")},
+        binomial_error=np.sqrt(accuracy.mean * (1 - accuracy.mean) / images),
+        binomial_low=low,
+        binomial_high=high,
+        worst=estimate_mean(grid.fill_diverged("worst")).mean,
+        best=estimate_mean(grid.fill_diverged("best")).mean,
+        note=accuracy.notes,
+    )
 
 
 def clip_intervals(found: pd.DataFrame) -> pd.DataFrame:
@@ -58,18 +56,3 @@ def describe_clipping(found: pd.DataFrame) -> str:
     """The ends of the scale at which `clip_intervals` clips an interval, such as "100 %"; "" where it clips none."""
     ends = {"0 %": (found["low"] < 0).any(), "100 %": (found["high"] > 1).any()}
     return " and ".join(end for end, clipped in ends.items() if clipped)
-
-
-def _estimate_sampling_error(mean: FloatArray, test_images: int | None) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Standard error, lower and upper Wilson limit of each mean accuracy; NaN where the number of images is unknown.
-
-    Wilson's interval, because at accuracies near 1 the standard error approaches 0.
-    """
-    if test_images is None:
-        unknown = np.full(len(mean), np.nan)
-        return unknown, unknown, unknown
-    known = is_measured(mean)
-    p = np.where(known, mean, 0.5)
-    low, high = proportion_confint(p * test_images, test_images, alpha=1 - CONFIDENCE, method="wilson")
-    error = np.sqrt(p * (1 - p) / test_images)
-    return np.where(known, error, np.nan), np.where(known, low, np.nan), np.where(known, high, np.nan)

@@ -15,14 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from study.analysis.cell_grid import FloatArray, Grid, is_measured, read_grid
-from study.analysis.intervals import (
-    CONFIDENCE,
-    MIN_SEEDS,
-    ZERO,
-    estimate_mean,
-    explain_missing_interval,
-    solve_detectable_difference,
-)
+from study.analysis.intervals import CONFIDENCE, MIN_SEEDS, ZERO, estimate_mean, solve_detectable_difference
 from study.analysis.planned_contrasts import Contrast
 from study.rng import stream
 
@@ -63,24 +56,20 @@ def estimate_contrasts(table: pd.DataFrame, plan: Sequence[Contrast]) -> pd.Data
     frame = pd.DataFrame({name: [getattr(contrast, name) for contrast in plan] for name in names}).assign(
         contrast=[contrast.name for contrast in plan],
         difference=paired.mean,
-        low=paired.low,
-        high=paired.high,
         n=paired.n.astype(int),
-        sd=paired.sd,
-        p=paired.p,
+        **{name: getattr(paired, name) for name in ("low", "high", "sd", "p")},
         correlation=_correlate_sides(grid.values, weights),
     )
     families = frame.groupby("family", sort=False)
     alpha = (1 - CONFIDENCE) / families["contrast"].transform("size").to_numpy(dtype=float)
-    spreads = list(zip(frame["n"], frame["sd"], strict=True))
-    frame["p_holm"] = families["p"].transform(adjust_holm)
-    frame["detectable"] = [solve_detectable_difference(sd, n, alpha=a) for (n, sd), a in zip(spreads, alpha, strict=True)]
+    frame["p_holm"] = families["p"].transform(_adjust_holm)
+    spreads = zip(frame["sd"], frame["n"], alpha, strict=True)
+    frame["detectable"] = [solve_detectable_difference(sd, n, alpha=level) for sd, n, level in spreads]
     frame = frame.join(_estimate_improvement(per_seed)).join(_flip_signs(per_seed, plan, alpha=alpha))
-    frame["permutation_p_holm"] = frame.groupby("family", sort=False)["permutation_p"].transform(adjust_holm)
+    frame["permutation_p_holm"] = frame.groupby("family", sort=False)["permutation_p"].transform(_adjust_holm)
     frame["bound_low"], frame["bound_high"] = _bound_diverged(grid, weights)
     frame["verdict"] = [_decide_verdict(row) for row in frame.to_dict("records")]
-    frame["note"] = [explain_missing_interval(int(n), float(sd)) for n, sd in spreads]
-    return frame
+    return frame.assign(note=paired.notes)
 
 
 def _build_weights(grid: Grid, plan: Sequence[Contrast]) -> FloatArray:
@@ -117,7 +106,7 @@ def _correlate_sides(values: FloatArray, weights: FloatArray) -> FloatArray:
     return found
 
 
-def adjust_holm(p: pd.Series) -> pd.Series:
+def _adjust_holm(p: pd.Series) -> pd.Series:
     """Holm's step-down p over one family; members without a p count as if theirs were 1.
 
     Holm, "A simple sequentially rejective multiple test procedure", 1979.
@@ -171,11 +160,7 @@ def _bound_diverged(grid: Grid, weights: FloatArray) -> tuple[FloatArray, FloatA
 
 
 def _decide_verdict(row: Mapping[Hashable, Any]) -> str:
-    """The verdict on one contrast.
-
-    "higher" and "lower" need the corrected p, and that no diverged run could change the sign; "equivalent" needs an interval
-    inside the margin and an n that would have detected a difference of the margin.
-    """
+    """Significant only where no diverged run could change the sign, equivalent only where n could detect the margin."""
     if row["n"] < MIN_SEEDS:
         return "too few seeds"
     if np.isnan(row["low"]):

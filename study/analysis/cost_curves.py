@@ -7,15 +7,15 @@ seed with a t interval, and curves are compared paired by seed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from study.analysis.cell_grid import CellLevels, FloatArray, is_measured, read_grid, sort_key
+from study.analysis.cell_grid import FloatArray, Level, is_measured, read_grid, sort_key
 from study.analysis.contrast_results import compute_paired_differences
-from study.analysis.intervals import estimate_mean, explain_missing_interval
+from study.analysis.intervals import estimate_mean
 from study.analysis.pareto_front import COST_TOLERANCE, compute_cell_costs
 from study.analysis.planned_contrasts import REFERENCES
 
@@ -27,7 +27,7 @@ BUDGETS = 3
 class CostCurve:
     """Cells of one group in order of cost; cells of equal cost are averaged within seeds."""
 
-    group: CellLevels
+    group: Mapping[str, Level]
     cost: FloatArray  # sizes; strictly increasing
     values: FloatArray  # sizes seeds; fractions
 
@@ -73,11 +73,10 @@ def interpolate_at_budgets(
     """
     curves = build_curves(table, by, along=along, cost=cost)
     frames = [
-        _evaluate(curves, _name_groups(by, along), [curve.interpolation_weights(budget) for curve in curves], at=budget)
+        _evaluate(curves, [curve.interpolation_weights(budget) for curve in curves], at=budget).assign(budget=float(budget))
         for budget in budgets
     ]
-    named = [frame.assign(budget=float(budget)) for frame, budget in zip(frames, budgets, strict=True)]
-    return pd.concat(named, ignore_index=True) if named else pd.DataFrame()
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def choose_budgets(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: str) -> list[float]:
@@ -97,8 +96,8 @@ def average_over_costs(table: pd.DataFrame, by: Sequence[str], *, along: str, co
     if not curves:
         return pd.DataFrame()
     start, end = _find_common_range(curves)
-    found = _evaluate(curves, _name_groups(by, along), [curve.average_weights(start, end) for curve in curves], at=start)
-    return found.assign(start=start, end=end)
+    weights = [curve.average_weights(start, end) for curve in curves]
+    return _evaluate(curves, weights, at=start).assign(start=start, end=end)
 
 
 def fit_power_law(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: str) -> pd.DataFrame:
@@ -111,8 +110,7 @@ def fit_power_law(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: s
     """
     curves = build_curves(table, by, along=along, cost=cost)
     images = read_grid(table, by).test_images
-    rows = [_fit_exponent(curve, images) for curve in curves]
-    return _name_curves(curves, _name_groups(by, along)).join(pd.DataFrame(rows))
+    return pd.DataFrame([{**curve.group, **_fit_exponent(curve, images)} for curve in curves])
 
 
 def _fit_exponent(curve: CostCurve, images: int | None) -> dict[str, float | int | str]:
@@ -131,7 +129,7 @@ def _fit_exponent(curve: CostCurve, images: int | None) -> dict[str, float | int
     residual = level - level.mean() + float(exponent.mean) * centered
     misfit = float(np.exp(np.abs(residual).max()) - 1)
     row |= {"exponent": float(exponent.mean), "low": float(exponent.low), "high": float(exponent.high), "misfit": misfit}
-    return row | {"note": explain_missing_interval(int(exponent.n), float(exponent.sd))}
+    return row | {"note": exponent.notes[0]}
 
 
 def build_curves(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: str) -> list[CostCurve]:
@@ -139,8 +137,8 @@ def build_curves(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: st
     assert along in by, f"curves run along one of the factors {list(by)}, not along {along!r}"
     grid = read_grid(table, by)
     costs = compute_cell_costs(table, grid, cost=cost)
-    place = list(by).index(along)
-    group_of = [(*cell[:place], *cell[place + 1 :]) for cell in grid.cells]
+    factors = [factor for factor in by if factor != along]
+    group_of = [tuple(cell[list(by).index(factor)] for factor in factors) for cell in grid.cells]
     usable = is_measured(costs) & np.asarray(is_measured(grid.values).any(axis=1))
     curves = []
     for group in sorted(set(group_of), key=lambda cell: tuple(map(sort_key, cell))):
@@ -149,7 +147,7 @@ def build_curves(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: st
             sizes = np.unique(costs[own])
             equal = (costs[own][None, :] == sizes[:, None]).astype(float)
             values = compute_paired_differences(grid.values[own], equal / equal.sum(axis=1, keepdims=True))
-            curves.append(CostCurve(group, sizes, values))
+            curves.append(CostCurve(dict(zip(factors, group, strict=True)), sizes, values))
     return curves
 
 
@@ -159,45 +157,28 @@ def _find_common_range(curves: Sequence[CostCurve]) -> tuple[float, float]:
     return max((float(curve.cost[0]) for curve in usable), default=0), min((float(c.cost[-1]) for c in usable), default=0)
 
 
-def _name_groups(by: Sequence[str], along: str) -> list[str]:
-    return [factor for factor in by if factor != along]
-
-
-def _name_curves(curves: Sequence[CostCurve], groups: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame([curve.group for curve in curves], columns=list(groups), index=range(len(curves)))
-
-
-def _find_reference(curves: Sequence[CostCurve], groups: Sequence[str]) -> int:
-    """The curve that others are compared with: the first at the reference levels of its factors, else the first."""
-    references = dict(REFERENCES)
-    score = [sum(references.get(name) == level for name, level in zip(groups, c.group, strict=True)) for c in curves]
-    return score.index(max(score)) if score else 0
-
-
-def _evaluate(curves: Sequence[CostCurve], groups: Sequence[str], weights: Sequence[FloatArray], *, at: float) -> pd.DataFrame:
+def _evaluate(curves: Sequence[CostCurve], weights: Sequence[FloatArray], *, at: float) -> pd.DataFrame:
     """The curves' weighted sums and their differences to the reference curve; `at` is a cost that has to be covered."""
     level = np.array([curve.weigh(own) for curve, own in zip(curves, weights, strict=True)])
-    reference = _find_reference(curves, groups)
+    # The first curve with the most reference levels; the first of all where no factor has one.
+    reference = int(np.argmax([len(dict(REFERENCES).items() & curve.group.items()) for curve in curves]))
     accuracy, difference = estimate_mean(level), estimate_mean(level - level[reference])
-    notes = [_explain_gap(c, at, int(n), float(sd)) for c, n, sd in zip(curves, accuracy.n, accuracy.sd, strict=True)]
-    return _name_curves(curves, groups).assign(
+    return pd.DataFrame([curve.group for curve in curves], index=range(len(curves))).assign(
         accuracy=accuracy.mean,
-        low=accuracy.low,
-        high=accuracy.high,
-        sd=accuracy.sd,
+        **{name: getattr(accuracy, name) for name in ("low", "high", "sd")},
         n=accuracy.n.astype(int),
         difference=difference.mean,
         difference_low=difference.low,
         difference_high=difference.high,
         reference=np.arange(len(curves)) == reference,
-        note=notes,
+        note=[_explain_gap(curve, at) or note for curve, note in zip(curves, accuracy.notes, strict=True)],
     )
 
 
-def _explain_gap(curve: CostCurve, budget: float, n: int, sd: float) -> str:
-    """Why a curve has no value or no interval at the budget; "" where it has both."""
+def _explain_gap(curve: CostCurve, budget: float) -> str:
+    """Why a curve has no value at the budget; "" where it has one."""
     if not curve.varies():
         return "no curve: this cost hardly differs between the cells"
     if np.isnan(curve.interpolation_weights(budget)).any():
         return f"outside the measured costs, {curve.cost[0]:.3g} to {curve.cost[-1]:.3g}"
-    return explain_missing_interval(n, sd)
+    return ""

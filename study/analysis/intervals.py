@@ -39,6 +39,11 @@ class MeanEstimate:
         """Two-sided p of "the mean is 0": below 1 - CONFIDENCE exactly where the interval excludes 0; NaN without interval."""
         return np.asarray(2 * stats.t.sf(np.abs(self.mean / self.se), np.maximum(self.n - 1, 1)))
 
+    @property
+    def notes(self) -> list[str]:
+        """Why each mean has no interval; "" where it has one."""
+        return [_explain_missing_interval(int(n), float(sd)) for n, sd in zip(self.n.flat, self.sd.flat, strict=True)]
+
 
 def estimate_mean(values: FloatArray) -> MeanEstimate:
     """Mean and Student's t interval over the last axis (`... seeds` -> `...`).
@@ -59,12 +64,10 @@ def estimate_mean(values: FloatArray) -> MeanEstimate:
 
 
 def _divide(top: FloatArray, bottom: FloatArray) -> FloatArray:
-    """`top / bottom`, NaN where the divisor is not positive."""
     return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0), np.nan)
 
 
-def explain_missing_interval(n: int, sd: float) -> str:
-    """Why a mean over `n` seeds has no t interval; "" where it has one."""
+def _explain_missing_interval(n: int, sd: float) -> str:
     if n == 0:
         return "no run was measured"
     if n < MIN_SEEDS:

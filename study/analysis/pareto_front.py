@@ -34,12 +34,14 @@ def find_pareto_front(table: pd.DataFrame, by: Sequence[str], *, cost: str) -> p
     grid = read_grid(table, by)
     costs = compute_cell_costs(table, grid, cost=cost)
     accuracy = estimate_mean(grid.values).mean
-    placed = [int(place) for place in np.flatnonzero(np.isfinite(costs + accuracy))]
-    order = sorted(placed, key=lambda place: (costs[place], -accuracy[place]))
-    grid, costs, accuracy = grid.select(order), costs[order], accuracy[order]
+    order = [int(place) for place in np.lexsort((-accuracy, costs)) if np.isfinite(costs[place] + accuracy[place])]
+    values, costs, accuracy = grid.values[order], costs[order], accuracy[order]
+    probability = np.full(len(order), np.nan)
+    if is_measured(values).sum(axis=1).min(initial=MIN_SEEDS) >= MIN_SEEDS:
+        probability = 1 - _is_dominated(costs, draw_means(values, draws=FRONT_DRAWS)).mean(axis=0)
     found = summarize_cells(table, by).iloc[order].reset_index(drop=True)
     return found[[*by, "n", "mean", "low", "high"]].assign(
-        cost=costs, on_front=~_is_dominated(costs, accuracy[None])[0], front_probability=_estimate_membership(grid, costs)
+        cost=costs, on_front=~_is_dominated(costs, accuracy[None])[0], front_probability=probability
     )
 
 
@@ -78,13 +80,6 @@ def _is_dominated(costs: FloatArray, accuracy: FloatArray) -> BoolArray:
     affordable = costs[None, :] <= costs[:, None] * (1 + COST_TOLERANCE)  # cells others
     better = accuracy[:, None, :] > accuracy[:, :, None]  # draws cells others
     return np.asarray((better & affordable[None]).any(axis=2))
-
-
-def _estimate_membership(grid: Grid, costs: FloatArray) -> FloatArray:
-    """The fraction of drawn means under which each cell is on the front."""
-    if is_measured(grid.values).sum(axis=1).min(initial=MIN_SEEDS) < MIN_SEEDS:
-        return np.full(len(costs), np.nan)
-    return np.asarray(1 - _is_dominated(costs, draw_means(grid.values, draws=FRONT_DRAWS)).mean(axis=0))
 
 
 def draw_means(values: FloatArray, *, draws: int) -> FloatArray:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from study.analysis.cell_grid import CellLevels, Level, read_cells, read_grid, read_numbers, select_done, sort_key, to_level
+from study.analysis.factor_layout import list_levels
 from study.analysis.labels import format_cell, format_level, format_option, format_percent, format_setting, join_words
 from study.analysis.pareto_front import COST_TOLERANCE
 from study.config.options import AugmentOptions, TrainOptions
@@ -49,14 +49,7 @@ _MEASURED_PREFIXES = (
 _MEASURED_SUFFIXES = ("_macs", "_params", "_elements", "_seconds", "_per_second", "_mib", "_version")
 
 _Row = tuple[str, AspectState, str]  # aspect, state, detail
-
-
-@dataclass(frozen=True)
-class ColumnFinding:
-    """Whether one column was equal over the done runs."""
-
-    state: AspectState
-    detail: str
+_Finding = tuple[AspectState, str]  # state of one column, detail
 
 
 def check_protocol(table: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
@@ -73,8 +66,9 @@ def check_protocol(table: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
         for name in map(str, table.columns)
         if name not in elsewhere and not name.startswith(_MEASURED_PREFIXES) and not name.endswith(_MEASURED_SUFFIXES)
     ]
-    rows = [
-        _describe_factors(table, factors),
+    levels = [f"{format_option(factor)} {join_words(map(format_level, list_levels(table, factor)))}" for factor in factors]
+    rows: list[_Row] = [
+        ("under study", "under study", "; ".join(levels)),
         _check_seeds(table, factors),
         _check_budget(done, factors),
         _check_trials(done, factors),
@@ -83,12 +77,6 @@ def check_protocol(table: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
         present = [name for name in columns if name in table and name not in factors]
         rows.append(_summarize_aspect(aspect, [_check_column(done, name, factors) for name in present]))
     return pd.DataFrame(rows, columns=["aspect", "state", "detail"])
-
-
-def _describe_factors(table: pd.DataFrame, factors: Sequence[str]) -> _Row:
-    grid = read_grid(table, factors)
-    levels = [f"{format_option(factor)} {join_words(map(format_level, grid.levels(factor)))}" for factor in factors]
-    return "under study", "under study", "; ".join(levels)
 
 
 def _check_seeds(table: pd.DataFrame, factors: Sequence[str]) -> _Row:
@@ -134,30 +122,30 @@ def _check_trials(done: pd.DataFrame, factors: Sequence[str]) -> _Row:
     return _summarize_aspect("tuning trials", [_check_column(done.assign(trials=done["trials"].fillna(0)), "trials", factors)])
 
 
-def _check_column(done: pd.DataFrame, column: str, factors: Sequence[str]) -> ColumnFinding:
+def _check_column(done: pd.DataFrame, column: str, factors: Sequence[str]) -> _Finding:
     """Whether a column is equal, a function of a factor or of the cell, or differs within a cell."""
     known = done[done[column].notna()]
     entries = [to_level(entry) for entry in known[column]]
     words = [format_entry(entry) for entry in entries]
     name = format_option(column)
     if not entries:
-        return ColumnFinding("not recorded", name)
+        return "not recorded", name
     levels = sorted(set(entries), key=sort_key)
     if len(levels) == 1:
-        return ColumnFinding("equal", f"{name} {words[0]}")
+        return "equal", f"{name} {words[0]}"
     for factor in factors:
         found = _map_cells(known, words, (factor,))
         if found is not None:
             values = ", ".join(f"{format_setting(factor, cell[0])}: {value}" for cell, value in found.items())
-            return ColumnFinding("differs by design", f"{name} by {format_option(factor)} ({values})")
+            return "differs by design", f"{name} by {format_option(factor)} ({values})"
     if _map_cells(known, words, factors) is not None:
         ends = f"{format_entry(levels[0])} to {format_entry(levels[-1])}"
-        return ColumnFinding("differs by design", f"{name} by {join_words(map(format_option, factors))} ({ends})")
+        return "differs by design", f"{name} by {join_words(map(format_option, factors))} ({ends})"
     counts = Counter(words)
     usual = min(counts, key=lambda word: (-counts[word], word))
     others = sorted(f"{run} ({word})" for run, word in zip(known["run_id"], words, strict=True) if word != usual)
     more = f" and {len(others) - _SHOWN_RUNS} more" if len(others) > _SHOWN_RUNS else ""
-    return ColumnFinding("deviates", f"{name}: mostly {usual}, but {', '.join(others[:_SHOWN_RUNS])}{more}")
+    return "deviates", f"{name}: mostly {usual}, but {', '.join(others[:_SHOWN_RUNS])}{more}"
 
 
 def _map_cells(rows: pd.DataFrame, words: Sequence[str], factors: Sequence[str]) -> dict[CellLevels, str] | None:
@@ -169,12 +157,10 @@ def _map_cells(rows: pd.DataFrame, words: Sequence[str], factors: Sequence[str])
     return dict(sorted(found.items(), key=lambda item: tuple(map(sort_key, item[0]))))
 
 
-def _summarize_aspect(aspect: str, findings: Sequence[ColumnFinding]) -> _Row:
+def _summarize_aspect(aspect: str, findings: Sequence[_Finding]) -> _Row:
     """The most severe state of the aspect's columns, with the details of the columns in that state."""
-    if not findings:
-        return aspect, "not recorded", ""
-    state = max((found.state for found in findings), key=_SEVERITY.index)
-    return aspect, state, "; ".join(found.detail for found in findings if found.state == state)
+    state = max((state for state, _ in findings), key=_SEVERITY.index, default=_SEVERITY[0])
+    return aspect, state, "; ".join(detail for own, detail in findings if own == state)
 
 
 def format_entry(entry: Level) -> str:

@@ -134,7 +134,11 @@ def find_complete_part(present: Sequence[CellLevels], factors: Sequence[str]) ->
     known = set(present)
     best: tuple[CellLevels, ...] = ()
     # All subsets of the other factors' levels; of the widest factor, every level that has all of their combinations.
-    for chosen in itertools.product(*([own] if p == widest else _list_subsets(own) for p, own in enumerate(levels))):
+    subsets = [
+        [own] if place == widest else [c for size in range(len(own), 1, -1) for c in itertools.combinations(own, size)]
+        for place, own in enumerate(levels)
+    ]
+    for chosen in itertools.product(*subsets):
         others = list(itertools.product(*((None,) if p == widest else own for p, own in enumerate(chosen))))
         kept = [
             level for level in levels[widest] if all((*cell[:widest], level, *cell[widest + 1 :]) in known for cell in others)
@@ -142,8 +146,3 @@ def find_complete_part(present: Sequence[CellLevels], factors: Sequence[str]) ->
         if len(kept) >= 2 and len(kept) * len(others) > len(best):
             best = tuple(itertools.product(*(kept if p == widest else own for p, own in enumerate(chosen))))
     return tuple(cell for cell in present if cell in set(best))
-
-
-def _list_subsets(levels: Sequence[Level]) -> list[tuple[Level, ...]]:
-    """All subsets of at least two levels, the largest first."""
-    return [chosen for size in range(len(levels), 1, -1) for chosen in itertools.combinations(levels, size)]

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from study.analysis.cell_grid import BoolArray, FloatArray, Grid, collect_levels, is_measured, merge_partial_options, read_grid
+from study.analysis.cell_grid import BoolArray, FloatArray, Grid, is_measured, merge_partial_options, read_cells, read_grid
 from study.analysis.intervals import CONFIDENCE, MIN_SEEDS
 from study.analysis.labels import format_cell, format_level
 from study.analysis.sums_of_squares import RESIDUAL, SEED, SumsOfSquares, compute_sums_of_squares, find_complete_part
@@ -115,7 +115,7 @@ def compare_shares(table: pd.DataFrame, by: Sequence[str], *, first: str, second
 def _read_factorial(table: pd.DataFrame, by: Sequence[str]) -> Grid:
     """The table as a grid of the factors that vary, partial options merged into the factor that determines them."""
     table, merged = merge_partial_options(table, by)
-    varied = [factor for factor, levels in collect_levels(table, merged).items() if len(levels) > 1]
+    varied = [factor for factor in merged if len(set(read_cells(table, [factor]))) > 1]
     if not varied:
         raise UserError(Problem("have no two levels between them", key=", ".join(by)))
     return read_grid(table, varied)
@@ -134,7 +134,7 @@ def _find_complete(grid: Grid) -> CompletePart:
 
 
 def _describe_excluded(grid: Grid, part: Grid, *, inside: BoolArray) -> str:
-    """In words: cells outside the complete part, and runs inside it that gave no accuracy; "" where there are none."""
+    """Cells outside the complete part, and runs inside it that gave no accuracy; "" where there are none."""
     excluded = []
     if not inside.all():
         levels = "; ".join(f"{factor} {_describe_levels(factor, part)}" for factor in part.factors)

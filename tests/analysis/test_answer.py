@@ -9,7 +9,8 @@ import pytest
 from simulated_study import Truth, metaformer, run_table
 
 from study.analysis.answer import Answer, FactorComparison, answer_question
-from study.analysis.cell_grid import Level, collect_levels
+from study.analysis.cell_grid import Level
+from study.analysis.factor_layout import list_levels
 from study.analysis.study_comparison import compare_factor_shares, compare_signs, join_contrasts, summarize_studies
 from study.analysis.study_results import StudyResults
 
@@ -25,7 +26,7 @@ def answer_mixers(*, seeds: int = 5, baseline: float | None = None) -> Answer:
 
 
 def contrasts_of(table: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
-    found = StudyResults(table, collect_levels(table, factors)).contrasts
+    found = StudyResults(table, {name: list_levels(table, name) for name in factors}).contrasts
     assert isinstance(found, pd.DataFrame)
     return found
 

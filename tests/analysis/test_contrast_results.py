@@ -9,8 +9,8 @@ from scipy import stats
 from simulated_study import Truth, metaformer, run_table
 from statsmodels.stats.multitest import multipletests
 
-from study.analysis.cell_grid import collect_levels
 from study.analysis.contrast_results import compute_paired_differences, estimate_contrasts
+from study.analysis.factor_layout import list_levels
 from study.analysis.intervals import estimate_mean, solve_detectable_difference
 from study.analysis.planned_contrasts import plan_contrasts
 from study.rng import stream
@@ -21,7 +21,7 @@ STUDIES = 2000
 
 
 def compared(table: pd.DataFrame) -> pd.DataFrame:
-    return estimate_contrasts(table, plan_contrasts(collect_levels(table, AXES))).set_index("contrast")
+    return estimate_contrasts(table, plan_contrasts({name: list_levels(table, name) for name in AXES})).set_index("contrast")
 
 
 def pair(gap: float, *, seeds: int, seed_sd: float = 0.01, rest_sd: float = 0.002, key: str = "") -> pd.DataFrame:
