@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from study.analysis.cell_grid import TEST_ACCURACY, Level
+from study.analysis.cell_grid import TEST_ACCURACY, Level, read_cells
 from study.analysis.cell_means import clip_intervals
 from study.analysis.contrast_results import EQUIVALENCE_MARGIN, SIGNIFICANT
 from study.analysis.intervals import MIN_SEEDS
@@ -60,10 +60,9 @@ class Answer:
 
 
 def answer_question(study: StudyResults, *, baseline: float | None = None) -> Answer:
-    """The answer that the study's runs give about its factors.
+    """The answer that the study's runs give about its factors; every cell but controls has to exceed the `baseline` (fraction).
 
-    `baseline`: the accuracy (fraction) that every cell has to exceed, such as logistic regression on pixels. Population:
-    new training seeds on this data, evaluated on this test set, at these levels.
+    Population: new training seeds on this data, evaluated on this test set, at these levels.
     """
     cells, factors = study.cells, study.varied
     if not cells["n"].sum():
@@ -71,9 +70,9 @@ def answer_question(study: StudyResults, *, baseline: float | None = None) -> An
     progress = _describe_progress(cells)
     if not factors:
         return Answer("provisional" if progress else "answered", (*progress, _describe_single_cell(cells)))
-    low = _list_below_baseline(cells, factors, baseline=baseline)
-    if low:
-        return Answer("undertrained", (*progress, *_explain_undertrained(low, baseline or 0.0)))
+    tested = cells[~cells[factors].isin(dict(CONTROLS)).any(axis=1)]
+    if baseline is not None and len(low := tested[tested["mean"] <= baseline]):
+        return Answer("undertrained", (*progress, *_explain_undertrained(low, factors, baseline)))
     contrasts = study.contrasts
     if isinstance(contrasts, Unavailable):
         return Answer("too few cells", (*progress, f"No answer: {contrasts.reason[0].lower()}{contrasts.reason[1:]}"))
@@ -86,50 +85,34 @@ def answer_question(study: StudyResults, *, baseline: float | None = None) -> An
         comparison, shares = _compare_factors(study)
         sentences = [*shares, *sentences, *_describe_sign_changes(contrasts, factors)]
     sentences[0] = f"{sentences[0]} {_count_verdicts(contrasts)}"
-    remarks = [
-        *_describe_divergence(cells),
-        *_describe_baseline(_exclude_controls(cells, factors), baseline),
-        _describe_population(study.table, factors, cells=cells),
-    ]
-    return Answer("provisional" if progress else "answered", (*progress, *sentences, *remarks), comparison)
+    sentences += _describe_divergence(cells)
+    if baseline is not None:
+        lowest = f"{format_percent(tested['mean'].min())} %"
+        sentences.append(
+            f"All non-control cells exceed the linear baseline of {format_percent(baseline)} % (lowest mean {lowest})."
+        )
+    sentences.append(_describe_population(study.table, factors, cells=cells))
+    return Answer("provisional" if progress else "answered", (*progress, *sentences), comparison)
 
 
 def _count_verdicts(contrasts: pd.DataFrame) -> str:
     """The verdicts of all planned contrasts, so that a headline shows how many are inconclusive."""
     significant = int(contrasts["verdict"].isin(SIGNIFICANT).sum())
     equivalent = int((contrasts["verdict"] == "equivalent").sum())
-    inconclusive = len(contrasts) - significant - equivalent
-    parts = [f"{significant} {_be(significant)} significantly different from zero (Holm-adjusted)"]
+    counts = [(significant, "significantly different from zero (Holm-adjusted)")]
     if equivalent:
-        parts.append(f"{equivalent} {_be(equivalent)} equivalent within {format_points(EQUIVALENCE_MARGIN)}")
-    parts.append(f"{inconclusive} {_be(inconclusive)} inconclusive")
+        counts.append((equivalent, f"equivalent within {format_points(EQUIVALENCE_MARGIN)}"))
+    counts.append((len(contrasts) - significant - equivalent, "inconclusive"))
+    parts = [f"{count} {'is' if count == 1 else 'are'} {what}" for count, what in counts]
     return f"Of {len(contrasts)} planned contrasts, {join_words(parts)}."
 
 
-def _be(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def _list_below_baseline(cells: pd.DataFrame, factors: Sequence[str], *, baseline: float | None) -> list[str]:
-    """The non-control cells whose mean accuracy does not exceed the baseline, in words."""
-    if baseline is None:
-        return []
-    own = _exclude_controls(cells, factors)
-    low = own[(own["mean"] <= baseline).to_numpy(dtype=bool)].to_dict("records")
-    return [f"{format_cell(factors, tuple(row[f] for f in factors))} ({format_percent(row['mean'])} %)" for row in low]
-
-
-def _exclude_controls(cells: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
-    control = np.zeros(len(cells), dtype=bool)
-    for factor in factors:
-        control |= cells[factor].isin(CONTROLS.get(factor, ())).to_numpy(dtype=bool)
-    return cells[~control]
-
-
-def _explain_undertrained(low: Sequence[str], baseline: float) -> tuple[str, str]:
+def _explain_undertrained(low: pd.DataFrame, factors: Sequence[str], baseline: float) -> tuple[str, str]:
     count = f"{len(low)} cell{'s do' if len(low) > 1 else ' does'} not exceed"
+    cells = zip(read_cells(low, factors), low["mean"], strict=True)
+    named = "; ".join(f"{format_cell(factors, cell)} ({format_percent(mean)} %)" for cell, mean in cells)
     return (
-        f"Undertrained: no answer. {count} the linear baseline of {format_percent(baseline)} % {_ACCURACY}: {'; '.join(low)}.",
+        f"Undertrained: no answer. {count} the linear baseline of {format_percent(baseline)} % {_ACCURACY}: {named}.",
         "Accuracies at or below a linear model on pixels show how far training went, not what the factors contribute.",
     )
 
@@ -143,7 +126,6 @@ def _describe_single_cell(cells: pd.DataFrame) -> str:
 
 
 def _explain_few_seeds(most: int) -> str:
-    """Why nothing is claimed where at most so many seeds have both runs of a contrast."""
     if not most:
         return f"No answer: no seed has both runs of any contrast; at least {MIN_SEEDS} such seeds are needed."
     return f"No answer: {most} seed{'s' if most > 1 else ''}, and at least {MIN_SEEDS} are needed to estimate the spread."
@@ -213,7 +195,6 @@ def _describe_sign_changes(contrasts: pd.DataFrame, factors: Sequence[str]) -> l
 
 
 def _describe_progress(cells: pd.DataFrame) -> list[str]:
-    """How many of how many runs are shown, where some are still missing."""
     totals = cells[["planned", "done", "diverged", "failed", "missing"]].sum()
     if not totals["failed"] + totals["missing"]:
         return []
@@ -222,7 +203,6 @@ def _describe_progress(cells: pd.DataFrame) -> list[str]:
 
 
 def _describe_divergence(cells: pd.DataFrame) -> list[str]:
-    """How much the diverged runs could have changed the means."""
     diverged = cells[cells["diverged"] > 0]
     if diverged.empty:
         return []
@@ -230,13 +210,6 @@ def _describe_divergence(cells: pd.DataFrame) -> list[str]:
     are, they = ("runs diverged and are", "they") if number > 1 else ("run diverged and is", "it")
     reach = format_points((diverged["best"] - diverged["worst"]).max())
     return [f"{number} {are} excluded from the means, which {they} could change by up to {reach}."]
-
-
-def _describe_baseline(own: pd.DataFrame, baseline: float | None) -> list[str]:
-    if baseline is None:
-        return []
-    lowest = format_percent(own["mean"].min())
-    return [f"All non-control cells exceed the linear baseline of {format_percent(baseline)} % (lowest mean {lowest} %)."]
 
 
 def _describe_population(table: pd.DataFrame, factors: Sequence[str], *, cells: pd.DataFrame) -> str:
@@ -252,7 +225,6 @@ def _describe_population(table: pd.DataFrame, factors: Sequence[str], *, cells: 
 
 
 def _format_share(row: _Row) -> str:
-    """A share with its limits, in percent."""
     low, high = (format_percent(row[name], digits=0) for name in ("low", "high"))
     limits = "" if np.isnan(row["low"]) else f" [{low}, {high}]"
     return f"{format_percent(row['share'], digits=0)} %{limits}"

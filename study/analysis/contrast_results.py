@@ -117,7 +117,6 @@ def _adjust_holm(p: pd.Series) -> pd.Series:
 
 
 def _estimate_improvement(per_seed: FloatArray) -> pd.DataFrame:
-    """The share of seeds in which the upper side is better, with Clopper-Pearson limits."""
     n = is_measured(per_seed).sum(axis=1)
     wins = (per_seed > ZERO).sum(axis=1) + 0.5 * (np.abs(per_seed) <= ZERO).sum(axis=1)
     tail = (1 - CONFIDENCE) / 2

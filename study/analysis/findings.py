@@ -13,7 +13,7 @@ import pandas as pd
 
 from study.analysis import labels
 from study.analysis.answer import Answer, answer_question
-from study.analysis.cell_grid import CellLevels, read_cells, read_numbers
+from study.analysis.cell_grid import read_cells, read_numbers
 from study.analysis.compute_usage import summarize_compute
 from study.analysis.cost_columns import add_cost
 from study.analysis.cost_curves import average_over_costs, choose_budgets, fit_power_law, interpolate_at_budgets
@@ -97,9 +97,7 @@ class StudyPart(StudyResults):
 
     def area(self, cost: str) -> pd.DataFrame | Unavailable:
         """Mean accuracy over log cost, for the curves along the layout's axis."""
-        if not self._has_curves(cost, sizes=2):
-            return Unavailable("Curves of accuracy over cost need cells of different cost.")
-        return compute_or_explain(lambda: self._compute_curves(average_over_costs, cost))
+        return self._compute_curves(average_over_costs, cost, (2, "Curves of accuracy over cost need cells of different cost."))
 
     def at_budget(self, cost: str) -> pd.DataFrame:
         """Accuracies at equal cost, for the curves along the layout's axis; empty where they have no common range."""
@@ -109,15 +107,17 @@ class StudyPart(StudyResults):
 
     def power_law(self, cost: str) -> pd.DataFrame | Unavailable:
         """The scaling fit, for the curves along the layout's axis."""
-        if not self._has_curves(cost, sizes=4):
-            return Unavailable("A scaling fit needs at least four sizes.")
-        return compute_or_explain(lambda: self._compute_curves(fit_power_law, cost))
+        return self._compute_curves(fit_power_law, cost, (4, "A scaling fit needs at least four sizes."))
 
-    def _has_curves(self, cost: str, *, sizes: int) -> bool:
-        return len(self.levels[self.layout.along]) >= sizes and cost in self.table and bool(self.cells["n"].sum())
-
-    def _compute_curves(self, compute: Callable[..., pd.DataFrame], cost: str) -> pd.DataFrame:
-        return compute(add_cost(self.table, cost), list(self.levels), along=self.layout.along, cost="cost")
+    def _compute_curves(
+        self, compute: Callable[..., pd.DataFrame], cost: str, needed: tuple[int, str]
+    ) -> pd.DataFrame | Unavailable:
+        sizes, reason = needed
+        along = self.layout.along
+        if len(self.levels[along]) < sizes or cost not in self.table or not self.cells["n"].sum():
+            return Unavailable(reason)
+        table = add_cost(self.table, cost)
+        return compute_or_explain(lambda: compute(table, list(self.levels), along=along, cost="cost"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,10 +150,12 @@ class Findings:
         if len(trials):
             trials = trials[[key == group.levels for key in read_cells(trials, self.splits)]].reset_index(drop=True)
         layout = arrange_factors(table, factors)
+        named = dict(zip(self.splits, group.levels, strict=True))
+        study = [f"in {named['study']}"] if "study" in named else []
         return StudyPart(
             table=table,
             levels={name: list_levels(table, name) for name in layout.factors},
-            title=_name_part(self.splits, group.levels),
+            title=", ".join([*study, *([labels.format_matching(named["match_by"])] if "match_by" in named else [])]),
             trials=trials,
             tuned=[name for name in self.study.tuned if trials[name].notna().any()],
             layout=layout,
@@ -189,10 +191,3 @@ class Findings:
     def unfinished(self) -> bool:
         """Whether a later launch can add runs."""
         return self.count("missing") + self.count("failed") > 0 or self.table.empty
-
-
-def _name_part(splits: list[str], levels: CellLevels) -> str:
-    """A part in words; "" where there is only one."""
-    named = dict(zip(splits, levels, strict=True))
-    study = [f"in {named['study']}"] if "study" in named else []
-    return ", ".join([*study, *([labels.format_matching(named["match_by"])] if "match_by" in named else [])])

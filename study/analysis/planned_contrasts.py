@@ -72,25 +72,18 @@ def plan_contrasts(levels: Mapping[str, Sequence[Level]], *, cells: Collection[C
     where the sweep excludes some: averages then run over those that were planned for both sides, and contrasts without any
     are omitted. An axis with one level is not a factor.
     """
-    axes = _reduce_to_varied(levels, cells)
-    factors = list(axes.levels)
+    varied = {factor: tuple(dict.fromkeys(values)) for factor, values in levels.items() if len(set(values)) > 1}
+    planned = frozenset(itertools.product(*varied.values()))
+    if cells is not None:
+        places = [place for place, factor in enumerate(levels) if factor in varied]
+        planned &= {tuple(cell[place] for place in places) for cell in cells}
+    axes, factors = _Axes(varied, planned), list(varied)
     if len(factors) == 1:
         return list(_compare_levels(axes, factors[0], at={}, family=format_option(factors[0])))
     return [contrast for second in factors[1:] for contrast in _cross_factors(axes, factors[0], second)]
 
 
-def _reduce_to_varied(levels: Mapping[str, Sequence[Level]], cells: Collection[CellLevels] | None) -> _Axes:
-    """The axes that have more than one level, with the planned cells reduced to them."""
-    kept = {factor: tuple(dict.fromkeys(values)) for factor, values in levels.items() if len(set(values)) > 1}
-    everywhere = frozenset(itertools.product(*kept.values()))
-    if cells is None:
-        return _Axes(kept, everywhere)
-    places = [place for place, factor in enumerate(levels) if factor in kept]
-    return _Axes(kept, everywhere & {tuple(cell[place] for place in places) for cell in cells})
-
-
 def _cross_factors(axes: _Axes, first: str, second: str) -> list[Contrast]:
-    """The five families of one pair of factors."""
     one, other = format_option(first), format_option(second)
     found = list(_compare_levels(axes, second, at={}, family=f"{other}, averaged"))
     for level in axes.levels[first]:

@@ -95,7 +95,6 @@ def _check_seeds(table: pd.DataFrame, factors: Sequence[str]) -> _Row:
 
 
 def _check_budget(done: pd.DataFrame, factors: Sequence[str]) -> _Row:
-    """How closely the cells were matched, and which were not."""
     kinds = sorted(set(done["match_by"].dropna().astype(str))) if "match_by" in done else []
     if not kinds:
         return "budget", "not recorded", ""

@@ -46,18 +46,14 @@ class StudyTables:
     @property
     def factors(self) -> list[str]:
         """The varied options as columns of the table, in the sweep's order."""
-        return [column for column in map(_to_column_name, self.facts.factors) if column in self.table]
+        keys = (key.rpartition(".") for key in self.facts.factors)  # "model.patch_size", "match.by", "by"
+        columns = [COLUMN_NAMES.get(name, f"match_{name}" if section == "match" else name) for section, _, name in keys]
+        return [column for column in columns if column in self.table]
 
     @property
     def tuned(self) -> list[str]:
         """The tuned options, as columns of the trials."""
         return [name for name in self.facts.tuned if name in self.trials]
-
-
-def _to_column_name(key: str) -> str:
-    """The run table's column of an option key: "model.patch_size" -> "patch_size", "match.by" or "by" -> "match_by"."""
-    section, _, name = key.rpartition(".")
-    return COLUMN_NAMES.get(name, f"match_{name}" if section == "match" else name)
 
 
 def combine_studies(studies: Sequence[StudyTables]) -> StudyTables:

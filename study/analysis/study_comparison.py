@@ -107,7 +107,6 @@ def _count_sign_changes(signs: pd.DataFrame, *, held: str) -> list[str]:
 
 
 def _describe_signs(row: Mapping[Hashable, Any], joined: pd.DataFrame, *, held: str) -> str:
-    """One contrast in all studies, and how its sign depends on them."""
     own = joined[(joined[CONTRAST] == [row[name] for name in CONTRAST]).all(axis=1)]
     sizes = join_words(_describe_difference(one) for one in own.to_dict("records"))
     where = f"{row['where'][0].upper()}{row['where'][1:]}, " if row["where"] else ""
@@ -116,7 +115,6 @@ def _describe_signs(row: Mapping[Hashable, Any], joined: pd.DataFrame, *, held: 
 
 
 def _describe_difference(row: Mapping[Hashable, Any]) -> str:
-    """One study's difference in points with its interval, whether it is significant, and the study."""
     limits = format_interval(row["low"], row["high"], digits=2, signed=True)
     details = [*([] if limits == "–" else [limits]), *([] if row["verdict"] in SIGNIFICANT else ["not significant"])]
     size = format_points(row["difference"], signed=True)

@@ -59,7 +59,6 @@ def summarize_choices(trials: pd.DataFrame, tuned: Sequence[str], factors: Seque
 
 
 def _compare_choice(best: Mapping[Hashable, Any], others: pd.DataFrame, *, tuned: Sequence[str]) -> dict[str, object]:
-    """How the selected candidate compares with the others of its cell."""
     ranked = others.sort_values(["diverged", "accuracy"], ascending=[True, False], kind="stable", na_position="last")
     second = float(ranked["accuracy"].iloc[0]) if len(ranked) else float("nan")
     tied = (others["accuracy"] == best["accuracy"]) & (others["diverged"] == best["diverged"])

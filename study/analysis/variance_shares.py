@@ -75,24 +75,23 @@ def decompose_variance(table: pd.DataFrame, by: Sequence[str], *, draws: int = S
     low, high = np.full((2, len(components)), np.nan)
     if part.allows_intervals(sums):
         (low,), (high,) = estimate_share_limits(sums, draws=draws)
-    terms = [*sums.terms, RESIDUAL]
     bounds = {
         case: normalize_shares(_find_complete(replace(grid, values=grid.fill_diverged(case))).decompose().components()[0])
         for case in ("worst", "best")
     }
-    return pd.DataFrame(
-        {
-            "term": terms,
-            "share": normalize_shares(components),
-            "low": low,
-            "high": high,
-            "component": components,
-            "sum_squares": np.append(sums.squares[0], sums.residual[0]),
-            "df": np.append(sums.df, sums.residual_df).astype(int),
-            "levels": [_describe_levels(term, part.grid) for term in terms],
-            **bounds,
-        }
-    ).assign(n=len(part.grid.seeds), runs=int(is_measured(part.grid.values).sum()), note=part.excluded)
+    return pd.DataFrame({"term": [*sums.terms, RESIDUAL]}).assign(
+        share=normalize_shares(components),
+        low=low,
+        high=high,
+        component=components,
+        sum_squares=np.append(sums.squares[0], sums.residual[0]),
+        df=np.append(sums.df, sums.residual_df).astype(int),
+        levels=[_describe_levels(term, part.grid) for term in (*sums.terms, RESIDUAL)],
+        **bounds,
+        n=len(part.grid.seeds),
+        runs=int(is_measured(part.grid.values).sum()),
+        note=part.excluded,
+    )
 
 
 def compare_shares(table: pd.DataFrame, by: Sequence[str], *, first: str, second: str) -> tuple[float, float, float]:
