@@ -56,8 +56,11 @@ def estimate_contrasts(table: pd.DataFrame, plan: Sequence[Contrast]) -> pd.Data
     frame = pd.DataFrame({name: [getattr(contrast, name) for contrast in plan] for name in names}).assign(
         contrast=[contrast.name for contrast in plan],
         difference=paired.mean,
+        low=paired.low,
+        high=paired.high,
         n=paired.n.astype(int),
-        **{name: getattr(paired, name) for name in ("low", "high", "sd", "p")},
+        sd=paired.sd,
+        p=paired.p,
         correlation=_correlate_sides(grid.values, weights),
     )
     families = frame.groupby("family", sort=False)
