@@ -22,7 +22,7 @@ from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, and_more, handle_user_errors
 from study.planning.cost_check import verify_costs
 from study.planning.planned_run import PlannedRun, representatives
-from study.planning.runtime_estimate import estimate_runtime
+from study.planning.runtime_estimate import describe_runtime
 from study.planning.sweep_plan import Plan
 from study.planning.trials import make_plan_so_far
 from study.records.benchmark_file import Benchmark, newest_benchmark
@@ -102,8 +102,8 @@ def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS, benchmark
         console.print(f"... and {len(cells) - rows} more rows (python -m study.plan {sweep.path} --all)")
     for line in _describe_totals(plan):
         console.print(line)
-    if benchmark is not None and (estimate := estimate_runtime(plan.whole, benchmark)).seconds:
-        console.print(estimate.describe())
+    if benchmark is not None and (estimate := describe_runtime(plan.whole, benchmark)):
+        console.print(estimate)
 
 
 def _describe_setting(finals: Sequence[PlannedRun]) -> str:

@@ -24,6 +24,8 @@ from study.config.options import AugmentOptions, ResolvedData, TrainOptions
 TRAINING_VERSION = 1
 """Incremented when the same configuration would train to other weights than before at equal execution fingerprint."""
 
+OPTION_GROUPS = ("model", "data", "augment", "train")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -60,30 +62,16 @@ class Run:
 
     def identity(self) -> dict[str, Any]:
         """What is hashed: every resolved option except those outside identity and those at their neutral value."""
-        return {
-            "version": TRAINING_VERSION,
-            "backbone": self.backbone,
-            "model": hashed(self.model),
-            "data": hashed(self.data),
-            "augment": hashed(self.augment),
-            "train": hashed(self.train),
-            "seed": self.seed,
-        }
+        sections = {name: hashed(getattr(self, name)) for name in OPTION_GROUPS}
+        return {"version": TRAINING_VERSION, "backbone": self.backbone, **sections, "seed": self.seed}
 
     def to_json(self) -> dict[str, Any]:
         """The whole run as plain JSON values; `from_json` gives it back."""
-        return {
-            "backbone": self.backbone,
-            "model": self.model.model_dump(mode="json"),
-            "data": self.data.model_dump(mode="json"),
-            "augment": self.augment.model_dump(mode="json"),
-            "train": self.train.model_dump(mode="json"),
-            "seed": self.seed,
-        }
+        sections = {name: getattr(self, name).model_dump(mode="json") for name in OPTION_GROUPS}
+        return {"backbone": self.backbone, **sections, "seed": self.seed}
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> Run:
-        """The run of `to_json`'s document."""
         return Run(
             backbone=document["backbone"],
             model=get_spec_class(document["backbone"]).model_validate_json(json.dumps(document["model"])),
@@ -100,7 +88,6 @@ def hashed(options: BaseModel) -> dict[str, Any]:
     kept = {}
     for name, field in type(options).model_fields.items():
         marks = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        if marks.get("outside_identity") or ("neutral" in marks and marks["neutral"] == dumped[name]):
-            continue
-        kept[name] = dumped[name]
+        if not (marks.get("outside_identity") or ("neutral" in marks and marks["neutral"] == dumped[name])):
+            kept[name] = dumped[name]
     return kept

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from study.backbones.closed_form import Cost
-from study.backbones.specification import BackboneSpec
 from study.config.run import Run
 from study.planning.width import BudgetMatch
 from study.records.plan_file import PlannedEntry
@@ -66,30 +65,11 @@ class PlannedRun:
         run = self.run.to_json()
         for section, _, name in (key.partition(".") for key in self.pending):
             run[section][name] = None
-        return PlannedEntry(
-            run_id=self.run_id,
-            run=run,
-            cost=cost_columns(self.run.model, self.cost),
-            match=vars(self.match),
-            stage=self.stage,
-            cell=self.cell,
-            trials=self.trials,
-        )
-
-
-def cost_columns(model: BackboneSpec, cost: Cost) -> dict[str, int]:
-    """The table's columns that follow from the architecture alone."""
-    columns = {
-        "tokens": model.tokens,
-        "params": cost.params,
-        "frozen_params": cost.frozen_params,
-        "macs": cost.macs,
-        "activation_elements": cost.activation_elements,
-        "padding_macs": cost.padding_macs,
-    }
-    for name, part in cost.parts.items():
-        columns |= {f"params_{name}": part.params, f"macs_{name}": part.macs}
-    return columns
+        totals = ("params", "frozen_params", "macs", "activation_elements", "padding_macs")
+        cost = {"tokens": self.run.model.tokens} | {name: getattr(self.cost, name) for name in totals}
+        for name, part in self.cost.parts.items():
+            cost |= {f"params_{name}": part.params, f"macs_{name}": part.macs}
+        return PlannedEntry(self.run_id, run, cost, vars(self.match), self.stage, self.cell, self.trials)
 
 
 def representatives(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:

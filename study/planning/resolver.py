@@ -34,8 +34,8 @@ class Resolver:
     """Resolves cells one by one and collects the problems of all of them, each once."""
 
     sweep: Sweep
-    _option_problems: dict[str, Problem] = field(default_factory=dict)
-    _model_problems: dict[str, Problem] = field(default_factory=dict)
+    option_problems: list[Problem] = field(default_factory=list)
+    model_problems: list[Problem] = field(default_factory=list)
     _not_prepared: list[Problem] = field(default_factory=list)  # no mistake of the sweep
     _datasets: dict[str, DatasetInfo | None] = field(default_factory=dict)
     _widths: WidthSolver = field(default_factory=WidthSolver)
@@ -44,7 +44,7 @@ class Resolver:
         for name, overlay in self.sweep.overlays.items():
             place = next((setting.place for setting in overlay.values()), self.sweep.path)
             if name not in names():
-                self._add_option_problems(Problem("no backbone of this name", place, "backbones", name, names()))
+                self.option_problems.append(Problem("no backbone of this name", place, "backbones", name, names()))
 
     def resolve(self, cell: Cell, *, imposed: Cell) -> PlannedRun | None:
         """The cell's final run with the sweep's first seed, or None if that is a problem.
@@ -52,13 +52,18 @@ class Resolver:
         The settings `imposed` override all others and are not among the run's levels.
         """
         settings = {**self.sweep.settings(cell), **imposed}
-        data = self._read_section(DataOptions, settings, "data")
-        augment = self._read_section(AugmentOptions, settings, "augment")
-        train = self._read_section(TrainOptions, settings, "train")
-        match = self._read_section(MatchOptions, settings, "match")
-        kind = self._read_backbone(settings)
-        model = self._read_model_options(settings, kind) if kind else None
-        if data is None or augment is None or train is None or match is None or kind is None or model is None:
+        data = self.read_section(DataOptions, settings, "data")
+        augment = self.read_section(AugmentOptions, settings, "augment")
+        train = self.read_section(TrainOptions, settings, "train")
+        match = self.read_section(MatchOptions, settings, "match")
+        backbone = settings["backbone"]
+        if backbone.value not in names():
+            problem = Problem("no backbone of this name", backbone.place, "backbone", backbone.value, names())
+            self.option_problems.append(problem)
+            return None
+        kind = get_spec_class(backbone.value)
+        model = self._read_model_options(settings, kind)
+        if data is None or augment is None or train is None or match is None or model is None:
             return None
         info = self._describe_dataset(data, settings)
         if info is None:
@@ -68,71 +73,45 @@ class Resolver:
             self._add_model_problem(rule, settings, "train.batch_size", train.batch_size)
         if solved := [name for name in model if name in options_set_by_budget(kind, match)]:
             rule = "the budget solves the width: leave this out, or set match.by: none"
-            self.add_model_problems(*(Problem(rule, model[name].place, f"model.{name}") for name in solved))
+            self.model_problems += [Problem(rule, model[name].place, f"model.{name}") for name in solved]
             return None
         values = {name: _freeze(setting.value) for name, setting in model.items()}
         values |= {"image_size": info.image_size, "in_channels": info.channels, "num_classes": info.num_classes}
-        places = {name: self._place(settings, f"match.{name}") for name in ("target", "benchmark")}
         try:
-            spec, met = self._widths.solve(kind, values, match=match, train=train, places=places)
+            spec, met = self._widths.solve(kind, values, match, train)
         except ValidationError as error:
-            self.add_model_problems(*self._translate(error, kind, model, "model"))
+            self.model_problems += self._translate(error, kind, model, "model")
             return None
         except UserError as error:
-            self.add_model_problems(*error.problems)
+            key = "match.benchmark" if match.by == "seconds" else "match.target"
+            self.model_problems += [problem.at(self._place(settings, key), key) for problem in error.problems]
             return None
         if train.accumulate > 1 and spec.norm == "batch":
             rule = f"{spec.backbone} has BatchNorm, which sees the micro-batch: no accumulation with it"
             self._add_model_problem(rule, settings, "train.accumulate", train.accumulate)
-        return PlannedRun(
-            run=Run(
-                backbone=spec.backbone,
-                model=spec,
-                data=_resolve_data(data, info),
-                augment=augment,
-                train=train,
-                seed=self.sweep.seeds[0],
-            ),
-            cost=spec.closed_form(),
-            match=met,
-            levels={key: setting.value for key, setting in cell.items()},
-        )
-
-    def read_data_options(self, cell: Cell) -> DataOptions | None:
-        return self._read_section(DataOptions, self.sweep.settings(cell), "data")
+        sizes = {name: getattr(info, name) for name in ResolvedData.__annotations__}
+        resolved = ResolvedData.model_validate({**data.model_dump(), **sizes})
+        run = Run(spec.backbone, spec, resolved, augment, train, seed=self.sweep.seeds[0])
+        return PlannedRun(run, spec.closed_form(), met, levels={key: setting.value for key, setting in cell.items()})
 
     def raise_problems(self) -> None:
         """Raise UserError with all problems of the first layer that has any; NotPrepared if only data is missing."""
-        if self._option_problems:
-            raise UserError(*sort_by_line(self._option_problems.values()))
-        if self._model_problems:
-            raise UserError(*sort_by_line([*self._model_problems.values(), *self._not_prepared]))
+        if self.option_problems:
+            raise UserError(*sort_by_line(self.option_problems))
+        if self.model_problems:
+            raise UserError(*sort_by_line([*self.model_problems, *self._not_prepared]))
         if self._not_prepared:
             raise NotPrepared(*self._not_prepared)
 
-    def add_model_problems(self, *problems: Problem) -> None:
-        self._model_problems |= {str(problem): problem for problem in problems}
-
     def _add_model_problem(self, rule: str, settings: Cell, key: str, value: object) -> None:
-        self.add_model_problems(Problem(rule, self._place(settings, key), key, value))
+        self.model_problems.append(Problem(rule, self._place(settings, key), key, value))
 
-    def _add_option_problems(self, *problems: Problem) -> None:
-        self._option_problems |= {str(problem): problem for problem in problems}
-
-    def _read_backbone(self, settings: Cell) -> type[BackboneSpec] | None:
-        backbone = settings["backbone"]
-        if backbone.value in names():
-            return get_spec_class(backbone.value)
-        problem = Problem("no backbone of this name", backbone.place, "backbone", backbone.value, names())
-        self._add_option_problems(problem)
-        return None
-
-    def _read_section(self, kind: type[OptionsT], settings: Cell, section: Section) -> OptionsT | None:
+    def read_section(self, kind: type[OptionsT], settings: Cell, section: Section) -> OptionsT | None:
         own = _settings_of(settings, section)
         try:
             return kind.model_validate({name: _freeze(setting.value) for name, setting in own.items()})
         except ValidationError as error:
-            self._add_option_problems(*self._translate(error, kind, own, section))
+            self.option_problems += self._translate(error, kind, own, section)
             return None
 
     def _translate(
@@ -165,7 +144,7 @@ class Resolver:
                 choices = sorted(f"model.{option}" for option in valid - FROM_DATA.keys())
                 rule = unknown_rule(f"model.{name}", rule)
                 problems.append(Problem(rule, setting.place, f"model.{name}", choices=choices))
-        self._add_option_problems(*problems)
+        self.option_problems += problems
         return None if problems else {name: setting for name, setting in own.items() if name in kind.model_fields}
 
     def _model_options_of_sweep(self) -> set[str]:
@@ -184,8 +163,7 @@ class Resolver:
                 words = shlex.join([self.sweep.path, *self.sweep.overrides])
                 self._not_prepared += [replace(one, rule=one.rule.replace("SWEEP", words)) for one in error.problems]
             except UserError as error:
-                problems = (problem.at(self._place(settings, problem.key, "data.name")) for problem in error.problems)
-                self.add_model_problems(*problems)
+                self.model_problems += [one.at(self._place(settings, one.key, "data.name")) for one in error.problems]
         return self._datasets[key]
 
     def _place(self, settings: Cell, *keys: str) -> str:
@@ -196,7 +174,7 @@ class Resolver:
 def collect_data_options(sweep: Sweep) -> list[DataOptions]:
     """The distinct data sets of a sweep's cells. Raises UserError with the mistakes in their options."""
     resolver = Resolver(sweep)
-    found = [resolver.read_data_options(cell) for cell in sweep.cells()]
+    found = [resolver.read_section(DataOptions, sweep.settings(cell), "data") for cell in sweep.cells()]
     resolver.raise_problems()
     return list({options.model_dump_json(): options for options in found if options is not None}.values())
 
@@ -209,8 +187,3 @@ def _settings_of(settings: Cell, section: Section) -> dict[str, Setting]:
 def _freeze(value: Any) -> Any:
     """YAML's lists become the tuples that frozen options hold."""
     return tuple(value) if isinstance(value, list) else value
-
-
-def _resolve_data(options: DataOptions, info: DatasetInfo) -> ResolvedData:
-    sizes = ("image_size", "train_images", "val_images", "test_images", "num_classes", "channels", "digest")
-    return ResolvedData.model_validate({**options.model_dump(), **{name: getattr(info, name) for name in sizes}})

@@ -19,7 +19,7 @@ from study.planning.planned_run import PlannedRun
 from study.planning.resolver import Resolver
 from study.records.plan_file import PlanFile, StudyFacts
 from study.records.record import Stage
-from study.records.selection import Choice, Selection
+from study.records.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,8 @@ class Plan:
             tuned={key.rpartition(".")[2]: levels for key, levels in tuned.items()},
             trials_per_cell=sweep.tuning.trials_per_cell if sweep.tuning else 0,
         )
-        return PlanFile(
-            facts, runs=tuple(planned.entry for planned in self.runs), pending=tuple(planned.entry for planned in self.pending)
-        )
+        runs, pending = (tuple(planned.entry for planned in part) for part in (self.runs, self.pending))
+        return PlanFile(facts, runs, pending)
 
     @property
     def digest(self) -> str:
@@ -105,7 +104,7 @@ def _with_seeds(
 
 
 def _tuned_runs(cell: Cell, resolver: Resolver, *, tuning: Tuning, selection: Selection | None) -> list[PlannedRun]:
-    """A cell's trials, candidate by candidate, and its final runs."""
+    """A cell's trials, candidate by candidate, and its final runs. Raises UserError if other trials were selected from."""
     sweep, tuned = resolver.sweep, tuple(tuning.axes)
     candidates = list(tuning.candidates())
     resolved = [found for levels in candidates if (found := resolver.resolve({**cell, **levels}, imposed=tuning.imposed()))]
@@ -115,17 +114,23 @@ def _tuned_runs(cell: Cell, resolver: Resolver, *, tuning: Tuning, selection: Se
     trials = [run for one in resolved for run in _with_seeds(one, tuning.seeds, stage="trial", cell=key, trials=count)]
     if len({trial.run_id for trial in trials}) < count or {_cell_key(one, tuned) for one in resolved} != {key}:
         rule = "each candidate of a cell is another run of the same model; some come out equal or change the model"
-        resolver.add_model_problems(Problem(rule, tuning.place, "tune.axes"))
+        resolver.model_problems.append(Problem(rule, tuning.place, "tune.axes"))
         return []
     levels = candidates[0]
     if selection is not None:
-        chosen = _choice_of(key, trials, selection).chosen
-        levels = next(one for one in candidates if {name: level.value for name, level in one.items()} == chosen)
-    final = resolver.resolve({**cell, **levels}, imposed=sweep.final)
-    if final is None:
-        return []
-    final = replace(final, pending=() if selection else tuned)
-    return [*trials, *_with_seeds(final, sweep.seeds, cell=key, trials=count)]
+        choice = selection.cells.get(key)
+        compared = {trial.run_id for candidate in choice.candidates for trial in candidate.trials} if choice else set()
+        if choice is None or compared != {trial.run_id for trial in trials}:
+            rule = (
+                f"was made from other trials than this sweep now has for {key}. A selection is never changed: give the sweep "
+                "another name (name=...), or move the file away to select anew; recorded trials are used again"
+            )
+            raise UserError(Problem(rule, place="selection.json"))
+        levels = next(one for one in candidates if {name: level.value for name, level in one.items()} == choice.chosen)
+    if final := resolver.resolve({**cell, **levels}, imposed=sweep.final):
+        final = replace(final, pending=() if selection else tuned)
+        return [*trials, *_with_seeds(final, sweep.seeds, cell=key, trials=count)]
+    return []
 
 
 def _cell_key(resolved: PlannedRun, tuned: Sequence[str]) -> str:
@@ -133,16 +138,3 @@ def _cell_key(resolved: PlannedRun, tuned: Sequence[str]) -> str:
     run = resolved.run
     digest = run.digest(without=("seed", *tuned, "train.fit_on", "train.read_test"))
     return f"{run.backbone}-p{run.model.patch_size}-d{run.model.dim}-{digest}"
-
-
-def _choice_of(key: str, trials: Sequence[PlannedRun], selection: Selection) -> Choice:
-    """The cell's choice. Raises UserError if the selection was made from other trials."""
-    choice = selection.cells.get(key)
-    compared = {trial.run_id for candidate in choice.candidates for trial in candidate.trials} if choice else set()
-    if choice is None or compared != {trial.run_id for trial in trials}:
-        rule = (
-            f"was made from other trials than this sweep now has for {key}. A selection is never changed: give the sweep "
-            "another name (name=...), or move the file away to select anew; recorded trials are used again"
-        )
-        raise UserError(Problem(rule, place="selection.json"))
-    return choice

@@ -12,8 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -77,41 +76,32 @@ def _part(parameters: Sequence[nn.Parameter], counts: Counter[str]) -> PartCost:
 
 def _roots(model: nn.Module, part: str) -> list[str]:
     """Names of the outermost modules that make up a part."""
-    return [
-        name
-        for name, _ in model.named_modules()
-        if name.rsplit(".", 1)[-1] == part and not set(name.split(".")[:-1]) & set(MODEL_PARTS)
-    ]
+    paths = [name.split(".") for name, _ in model.named_modules()]
+    return [".".join(path) for path in paths if path[-1] == part and not set(path[:-1]) & set(MODEL_PARTS)]
 
 
 def _traced_counts(model: nn.Module, image_size: int, in_channels: int) -> Mapping[str, Counter[str]]:
     """The handlers' counts by module name; a module includes its children."""
     like = next(model.parameters(), torch.zeros(()))
     image = torch.zeros(1, in_channels, image_size, image_size, device=like.device, dtype=like.dtype)
-    with warnings.catch_warnings(), _evaluation_mode(model), torch.no_grad():
-        warnings.simplefilter("ignore")  # fvcore's import and torch's tracer announce that torch.jit is deprecated
-        from fvcore.nn import FlopCountAnalysis  # imported here because importing it warns
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # fvcore's import and torch's tracer announce that torch.jit is deprecated
+            from fvcore.nn import FlopCountAnalysis  # imported here because importing it warns
 
-        analysis = FlopCountAnalysis(model, image).clear_op_handles().set_op_handle(**HANDLERS)
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        counts: Mapping[str, Counter[str]] = analysis.by_module_and_operator()
-        unknown = sorted(set(analysis.unsupported_ops()) - FREE)
+            analysis = FlopCountAnalysis(model, image).clear_op_handles().set_op_handle(**HANDLERS)
+            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+            counts: Mapping[str, Counter[str]] = analysis.by_module_and_operator()
+            unknown = sorted(set(analysis.unsupported_ops()) - FREE)
+    finally:
+        for module, training in modes:
+            module.training = training
     if unknown:
         rule = "this operator has no count of MACs; add it to HANDLERS or FREE in study/planning/traced_cost.py"
         raise UserError(*(Problem(rule, value=operator) for operator in unknown))
     return counts
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put all modules in evaluation mode; afterwards, restore the mode of each."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _count(macs: int, activation_elements: int, padding_macs: int = 0) -> Counter[str]:
@@ -170,10 +160,7 @@ def _convolution(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[s
     if inputs[6].toIValue():  # transposed: every input pixel is spread by the whole kernel
         image, weight = _shape(inputs[0]), _shape(inputs[1])
         return _count(math.prod(image) * math.prod(weight[1:]), math.prod(_shape(outputs[0])))
-    padding = _integers(inputs[4])
-    return _count_convolution(
-        inputs, outputs, padding_before=padding, dilation=_integers(inputs[5]), groups=inputs[8].toIValue()
-    )
+    return _count_convolution(inputs, outputs, _integers(inputs[4]), groups=inputs[8].toIValue())
 
 
 def _convolution_mode(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
@@ -182,18 +169,17 @@ def _convolution_mode(inputs: Sequence[Value], outputs: Sequence[Value]) -> Coun
     kernel = _shape(inputs[1])[2:]
     same = [step * (size - 1) // 2 for step, size in zip(dilation, kernel, strict=True)]
     before = same if mode == "same" else [0] * len(kernel)
-    return _count_convolution(inputs, outputs, padding_before=before, dilation=dilation, groups=inputs[6].toIValue())
+    return _count_convolution(inputs, outputs, before, groups=inputs[6].toIValue())
 
 
 def _count_convolution(
-    inputs: Sequence[Value], outputs: Sequence[Value], *, padding_before: list[int], dilation: list[int], groups: int
+    inputs: Sequence[Value], outputs: Sequence[Value], padding_before: list[int], *, groups: int
 ) -> Counter[str]:
     """Every output element sums over one filter; for a depthwise one, the taps in the padding are counted too."""
     image, weight, output = _shape(inputs[0]), _shape(inputs[1]), _shape(outputs[0])
-    stride = _integers(inputs[3])
+    stride, dilation = _integers(inputs[3]), _integers(inputs[5])
     macs = math.prod(output) * math.prod(weight[1:])
-    depthwise = groups > 1 and groups == image[1] == output[1]
-    if not depthwise:
+    if groups == 1 or not groups == image[1] == output[1]:  # not depthwise
         return _count(macs, math.prod(output))
     inside = 1
     for axis in range(len(stride)):
@@ -204,15 +190,8 @@ def _count_convolution(
 
 
 HANDLERS: Mapping[str, Handler] = {
-    "aten::linear": _product(0),
-    "aten::matmul": _product(0),
-    "aten::mm": _product(0),
-    "aten::bmm": _product(0),
-    "aten::mv": _product(0),
-    "aten::dot": _product(0),
-    "aten::addmm": _product(1),
-    "aten::addmv": _product(1),
-    "aten::baddbmm": _product(1),
+    **dict.fromkeys([f"aten::{name}" for name in ("linear", "matmul", "mm", "bmm", "mv", "dot")], _product(0)),
+    **dict.fromkeys([f"aten::{name}" for name in ("addmm", "addmv", "baddbmm")], _product(1)),
     "aten::addbmm": _addbmm,
     "aten::einsum": _einsum,
     "aten::scaled_dot_product_attention": _attention,

@@ -25,30 +25,20 @@ def make_plan_so_far(sweep: Sweep, folder: SweepFolder) -> Plan:
 
 
 def make_selected_plan(plan: Plan, folder: SweepFolder) -> Plan:
-    """The plan with its final runs decided, if all of its trials are recorded; the selection is saved."""
-    if not plan.pending:
+    """The plan with its final runs decided, if all of its trials have an outcome; the selection is saved."""
+    tuning, recorded = plan.sweep.tuning, read_records(folder.records) if plan.pending else {}
+    if tuning is None or not plan.pending or trials_without_outcome(plan, recorded):
         return plan
-    selection = select(plan, read_records(folder.records))
-    if selection is None:
-        return plan
-    write_selection(folder, selection)
-    return make_plan(plan.sweep, selection)
-
-
-def select(plan: Plan, recorded: Mapping[str, Attempts]) -> Selection | None:
-    """The levels that the recorded trials select, or None if one of them has no outcome."""
-    tuning = plan.sweep.tuning
-    assert tuning is not None
-    if trials_without_outcome(plan, recorded):
-        return None
     cells = {str(key): tuple(trials) for key, trials in groupby(plan.trials, key=lambda trial: trial.cell)}
     assert sum(map(len, cells.values())) == len(plan.trials) == len(cells) * tuning.trials_per_cell
-    return Selection(
+    selection = Selection(
         axes={key: [level.value for level in levels] for key, levels in tuning.axes.items()},
         seeds=tuning.seeds,
         trials_per_cell=tuning.trials_per_cell,
         cells={key: _choose_for_cell(trials, recorded, tuning) for key, trials in cells.items()},
     )
+    write_selection(folder, selection)
+    return make_plan(plan.sweep, selection)
 
 
 def trials_without_outcome(plan: Plan, recorded: Mapping[str, Attempts]) -> list[PlannedRun]:
@@ -58,15 +48,11 @@ def trials_without_outcome(plan: Plan, recorded: Mapping[str, Attempts]) -> list
 
 def _choose_for_cell(trials: tuple[PlannedRun, ...], recorded: Mapping[str, Attempts], tuning: Tuning) -> Choice:
     """The choice among one cell's trials, which are in the order of the candidates."""
-    size = len(tuning.seeds)
-    batches = [trials[start : start + size] for start in range(0, len(trials), size)]
-    candidates = [
-        Candidate(
-            levels={key: batch[0].levels[key] for key in tuning.axes},
-            trials=tuple(Trial.from_record(recorded[trial.run_id].record) for trial in batch),
-        )
-        for batch in batches
-    ]
+    candidates = []
+    for start in range(0, len(trials), len(tuning.seeds)):
+        batch = trials[start : start + len(tuning.seeds)]
+        outcomes = tuple(Trial.from_record(recorded[trial.run_id].record) for trial in batch)
+        candidates.append(Candidate(levels={key: batch[0].levels[key] for key in tuning.axes}, trials=outcomes))
     return choose(candidates, {key: level for key, level in trials[0].levels.items() if key not in tuning.axes})
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from study.backbones import build_backbone, names, specify
 from study.backbones.specification import BackboneSpec
 from study.errors import UserError
-from study.planning.seconds_budget import solve_seconds
 from study.planning.traced_cost import count_cost
+from study.planning.width import solve_seconds
 from study.planning.width_search import By, named_budget, solve_width
 
 
