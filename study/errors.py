@@ -72,12 +72,9 @@ def and_more(items: Sequence[str], shown: int) -> list[str]:
 
 def sort_by_line(problems: Iterable[Problem]) -> list[Problem]:
     """Distinct problems in the order of their lines; those without a line come last."""
-
-    def line(problem: Problem) -> float:
-        number = problem.place.rpartition(":")[2]
-        return int(number) if number.isdigit() else math.inf
-
-    return sorted({str(problem): problem for problem in problems}.values(), key=line)
+    lines = {str(problem): (problem.place.rpartition(":")[2], problem) for problem in problems}
+    ordered = sorted(lines.values(), key=lambda entry: int(entry[0]) if entry[0].isdigit() else math.inf)
+    return [problem for _, problem in ordered]
 
 
 @contextlib.contextmanager

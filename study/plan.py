@@ -32,8 +32,6 @@ from study.training.determinism import enable_deterministic_cublas
 from study.training.device import choose_device
 from study.training.dry_step import load_dry_step_images, run_dry_step
 
-PASSES = {"M ": 1e6}
-FLOPS = {"P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6}
 SHOWN_ROWS = 60  # a longer plan is cut on the screen; --all shows all of it
 
 
@@ -41,9 +39,8 @@ def parser() -> argparse.ArgumentParser:
     parser = command_parser("plan", __doc__)
     add_sweep_arguments(parser)
     parser.add_argument("--all", action="store_true", help=f"show all rows, not only {SHOWN_ROWS}")
-    parser.add_argument(
-        "--check", action="store_true", help="also train each architecture and recipe for one step on this machine"
-    )
+    help_check = "also train each architecture and recipe for one step on this machine"
+    parser.add_argument("--check", action="store_true", help=help_check)
     return parser
 
 
@@ -110,8 +107,8 @@ def _describe_setting(finals: Sequence[PlannedRun]) -> str:
     """Data, epochs and budget; if a sweep varies the last two, all of their values."""
     first = finals[0]
     match, data = first.match, first.run.data
-    epochs = ", ".join(str(count) for count in sorted({planned.run.train.epochs for planned in finals}))
-    epochs += " epoch" if epochs == "1" else " epochs"
+    counts = sorted({planned.run.train.epochs for planned in finals})
+    epochs = "1 epoch" if counts == [1] else f"{', '.join(map(str, counts))} epochs"
     targets = ", ".join(f"{target:,}" for target in sorted({planned.match.target or 0 for planned in finals}))
     unit = "training seconds per 1,000 images" if match.by == "seconds" else match.by
     matched = "not matched: width and depth as given" if match.by == "none" else f"matched on {unit}: {targets}"
@@ -122,9 +119,8 @@ def _describe_setting(finals: Sequence[PlannedRun]) -> str:
 
 
 def _describe_trials(plan: Plan, tuning: Tuning) -> str:
-    axes = "; ".join(
-        f"{key.rpartition('.')[2]} {', '.join(str(level.value) for level in levels)}" for key, levels in tuning.axes.items()
-    )
+    levels = {key.rpartition(".")[2]: ", ".join(str(level.value) for level in axis) for key, axis in tuning.axes.items()}
+    axes = "; ".join(f"{name} {values}" for name, values in levels.items())
     seeds = ", ".join(and_more(list(map(str, tuning.seeds)), 8))
     images = plan.trials[0].run.data
     return (
@@ -137,35 +133,26 @@ def _make_cell_table(cells: Sequence[PlannedRun]) -> Table:
     varied = [key for key in cells[0].levels if key not in ("backbone", "model.patch_size")]
     knobs = any(cell.run.model.fine_width_option for cell in cells)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("backbone")
-    for name in [
-        "patch",
-        *[key.rpartition(".")[2] for key in varied],
-        "tokens",
-        "width",
-        *(["hidden"] * knobs),
-        "depth",
-        "params",
-        "MMACs",
-        "off budget",
-    ]:
-        table.add_column(name, justify="right")
     for cell in cells:
-        model = cell.run.model
-        hidden = [str(getattr(model, model.fine_width_option)) if model.fine_width_option else "-"] if knobs else []
-        residual = "" if cell.match.residual is None else f"{cell.match.residual:+.2%}"
-        table.add_row(
-            model.backbone,
-            str(model.patch_size),
-            *["selected" if key in cell.pending else str(cell.levels.get(key, "")) for key in varied],
-            f"{model.tokens:,}",
-            str(model.dim),
-            *hidden,
-            str(model.depth),
-            f"{cell.cost.params:,}",
-            f"{cell.cost.macs / 1e6:,.2f}",
-            residual,
-        )
+        model, residual = cell.run.model, cell.match.residual
+        levels = ["selected" if key in cell.pending else str(cell.levels.get(key, "")) for key in varied]
+        hidden = str(getattr(model, model.fine_width_option)) if model.fine_width_option else "-"
+        row = [
+            ("backbone", model.backbone),
+            ("patch", str(model.patch_size)),
+            *zip((key.rpartition(".")[2] for key in varied), levels, strict=True),
+            ("tokens", f"{model.tokens:,}"),
+            ("width", str(model.dim)),
+            *([("hidden", hidden)] if knobs else []),
+            ("depth", str(model.depth)),
+            ("params", f"{cell.cost.params:,}"),
+            ("MMACs", f"{cell.cost.macs / 1e6:,.2f}"),
+            ("off budget", "" if residual is None else f"{residual:+.2%}"),
+        ]
+        if cell is cells[0]:
+            for header, _ in row:
+                table.add_column(header, justify="left" if header == "backbone" else "right")
+        table.add_row(*(text for _, text in row))
     return table
 
 
@@ -184,17 +171,13 @@ def _describe_totals(plan: Plan) -> list[str]:
 
 
 def _describe_size(runs: Sequence[PlannedRun]) -> str:
-    passes = sum(planned.image_passes for planned in runs)
-    flops = sum(planned.training_flops for planned in runs)
-    return f"{_in_units(passes, PASSES)}image passes, {_in_units(flops, FLOPS)}FLOPs"
+    def in_units(number: int, units: Mapping[str, float]) -> str:
+        """The number in its largest unit, with a space before it: `1.11 P`, `200 `."""
+        return next((f"{number / size:,.2f} {name}" for name, size in units.items() if number >= size), f"{number:,} ")
 
-
-def _in_units(number: float, units: Mapping[str, float]) -> str:
-    """The number in its largest unit, with a space before it: `1.11 P`, `200 `."""
-    for name, size in units.items():
-        if number >= size:
-            return f"{number / size:,.2f} {name}"
-    return f"{number:,} "
+    passes = in_units(sum(planned.image_passes for planned in runs), {"M ": 1e6})
+    flops = in_units(sum(planned.training_flops for planned in runs), {"P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6})
+    return f"{passes}image passes, {flops}FLOPs"
 
 
 if __name__ == "__main__":

@@ -105,9 +105,7 @@ class TrainOptions(Options):
     grad_clip: float | None = Field(None, gt=0)  # global norm
     accumulate: int = Field(1, ge=1)  # micro-batches per optimizer step; refused with BatchNorm
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    fit_on: Literal["train", "train+val"] = Field(
-        "train", json_schema_extra=neutral("train")
-    )  # train+val: no validation accuracy
+    fit_on: Literal["train", "train+val"] = Field("train", json_schema_extra=neutral("train"))  # train+val: no val_accuracy
     read_test: bool = Field(True, json_schema_extra=neutral(True))  # false, as in trials: the test set is never read
     evaluate: Literal["last", "ema"] = "last"  # which weights are evaluated
     ema_decay: float = Field(0.999, gt=0, lt=1)

@@ -197,7 +197,10 @@ class Sweep:
             groups.append([dict(zip(group, row, strict=True)) for row in rows])
         for combination in itertools.product(*groups):
             cell = {key: setting for part in combination for key, setting in part.items()}
-            if not any(self._excluded(cell, rule) for rule in self.exclude):
+            given = {key: setting.value for key, setting in self.settings(cell).items()}
+            if not any(
+                all(key in given and given[key] == wanted.value for key, wanted in rule.items()) for rule in self.exclude
+            ):
                 yield cell
 
     def settings(self, cell: Cell) -> Cell:
@@ -205,10 +208,6 @@ class Sweep:
         merged = {**self.base, **cell}
         overlay = self.overlays.get(str(merged["backbone"].value), {}) if "backbone" in merged else {}
         return {**self.preset, **self.base, **overlay, **cell}
-
-    def _excluded(self, cell: Cell, rule: Cell) -> bool:
-        settings = self.settings(cell)
-        return all(key in settings and settings[key].value == wanted.value for key, wanted in rule.items())
 
 
 def is_option_key(key: str) -> bool:

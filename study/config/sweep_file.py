@@ -110,7 +110,7 @@ def _check_axes(sweep: Sweep) -> Iterator[Problem]:
     for layer in (sweep.final, *list(sweep.overlays.values())[::-1], sweep.base):
         given |= {key: f"given at {setting.place}" for key, setting in layer.items()}
     tuned = sweep.tuning.axes if sweep.tuning else {}
-    for key, levels in ((key, levels) for group in (sweep.axes, *sweep.zipped, tuned) for key, levels in group.items()):
+    for key, levels in (axis for group in (sweep.axes, *sweep.zipped, tuned) for axis in group.items()):
         if not is_option_key(key):
             yield Problem(form, place=levels[0].place, key=key, candidates=options)
         elif key in given:
@@ -124,11 +124,10 @@ def _check_exclusions(sweep: Sweep) -> Iterator[Problem]:
     """Exclusions by options that no cell has a value for, or that trials choose."""
     layers = (sweep.axes, *sweep.zipped, sweep.base, sweep.preset, *sweep.overlays.values())
     known = {key for layer in layers for key in layer} - (sweep.tuning.axes.keys() if sweep.tuning else set())
-    for rule in sweep.exclude:
-        for key, setting in rule.items():
-            if key not in known:
-                message = "exclude refers to an option that is neither set nor varied"
-                yield Problem(message, place=setting.place, key=key, choices=sorted(known))
+    rule = "exclude refers to an option that is neither set nor varied"
+    for key, setting in (entry for excluded in sweep.exclude for entry in excluded.items()):
+        if key not in known:
+            yield Problem(rule, place=setting.place, key=key, choices=sorted(known))
 
 
 def _check_trials(sweep: Sweep) -> Iterator[Problem]:

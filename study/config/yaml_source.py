@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 from study.config.formats import current_name
@@ -39,12 +39,10 @@ def parse_yaml(text: str, file: str) -> tuple[dict[str, Any], Places]:
     """Plain values, and the line of each node. UserError with the line of duplicate keys, tabs and open brackets."""
     try:
         loaded = YAML(typ="rt").load(io.StringIO(text))
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{file}:{mark.line + 1}" if mark else file
-        raise UserError(Problem(f"not valid YAML: {error.problem}", place=place)) from None
     except YAMLError as error:
-        raise UserError(Problem(f"not valid YAML: {error}", place=file)) from None
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        place = f"{file}:{mark.line + 1}" if mark else file
+        raise UserError(Problem(f"not valid YAML: {getattr(error, 'problem', error)}", place=place)) from None
     if not isinstance(loaded, CommentedMap):
         raise UserError(Problem("a mapping of keys to values is expected at the top", place=file))
     places: Places = {}
@@ -61,21 +59,15 @@ def _plain(node: Any, path: NodePath, places: Places, file: str) -> Any:
         for index, (line, *_) in (node.lc.data or {}).items():
             places[(*path, index)] = f"{file}:{line + 1}"
         return [_plain(value, (*path, index), places, file) for index, value in enumerate(node)]
-    if isinstance(node, bool) or node is None:
-        return node
-    if isinstance(node, ScalarBoolean):  # a boolean with an anchor is an int in ruamel
+    if node is None:
+        return None
+    if isinstance(node, bool | ScalarBoolean):  # a boolean with an anchor is an int in ruamel
         return bool(node)
     for plain in (int, float, str):
         if isinstance(node, plain):
             return plain(node)
-    raise UserError(
-        Problem(
-            "only numbers, text, true/false, lists and mappings are known here",
-            place=places.get(path, file),
-            key=".".join(map(str, path)),
-            value=node,
-        )
-    )
+    rule = "only numbers, text, true/false, lists and mappings are known here"
+    raise UserError(Problem(rule, places.get(path, file), ".".join(map(str, path)), node))
 
 
 def apply_overrides(tree: dict[str, Any], places: Places, overrides: Sequence[str]) -> list[Problem]:
@@ -120,13 +112,8 @@ def _target(tree: dict[str, Any], key: str, value: Any) -> tuple[str, ...]:
         del axes[key]
     for group in tree.get("zip") or []:
         if isinstance(group, dict) and key in group:
-            raise UserError(
-                Problem(
-                    "a zipped axis can only be changed in the file, together with the axes zipped with it",
-                    place="command line",
-                    key=key,
-                )
-            )
+            rule = "a zipped axis can only be changed in the file, together with the axes zipped with it"
+            raise UserError(Problem(rule, place="command line", key=key))
     tune = tree.get("tune")
     tuned = tune.get("axes") if isinstance(tune, dict) else None
     if isinstance(tuned, dict) and key in tuned:
@@ -168,7 +155,8 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], *, place: str, key: s
     if kind == "missing":
         return Problem(MISSING, place=place, key=key)
     if kind == "literal_error":
-        return Problem("not one of the valid choices", place=place, key=key, value=value, choices=_literal_choices(detail))
+        choices = [word.strip(" '") for word in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
+        return Problem("not one of the valid choices", place=place, key=key, value=value, choices=choices)
     rule = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     rule = rule.replace("a valid dictionary", "a mapping of keys to values")
     if value is None:
@@ -180,7 +168,3 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], *, place: str, key: s
 def unknown_rule(key: str, rule: str) -> str:
     """The rule that an unknown option breaks; for one under a former name, its current name."""
     return f"this option is now called {current_name(key)}" if current_name(key) != key else rule
-
-
-def _literal_choices(detail: ErrorDetails) -> list[str]:
-    return [word.strip(" '") for word in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
