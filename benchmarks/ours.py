@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.subjects import RECIPE, facts_of
 from study.benchmarking.timing import make_random_batch
+from study.config.options import Variant
 from study.config.run import Run
-from study.config.variant import Variant
 from study.data.splits import make_random_splits
 from study.training.augmentation import Target
 from study.training.batches import TrainingBatches

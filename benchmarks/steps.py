@@ -14,7 +14,7 @@ from benchmarks.peers import MEMORY_FORMATS, PRECISIONS, timm_step
 from benchmarks.scale import Request, Scale
 from benchmarks.subjects import SUBJECTS, run_of
 from benchmarks.turns import Contestant, LocalContestant, Prepare, Timing, ratio, take_turns
-from study.config.variant import Variant
+from study.config.options import Variant
 
 COMPILING_S = 75.0  # remaining time needed to start compiling two models
 OURS, INPUT = "ours", "data and augmentation"

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
+from study.config.options import Variant
 from study.config.run import Run
-from study.config.variant import Variant
 from study.cpu_kernels.freed_memory import return_freed_memory
 from study.data import describe_dataset
 from study.data.splits import make_random_splits

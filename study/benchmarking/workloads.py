@@ -10,7 +10,7 @@ import torch
 from pydantic import JsonValue
 
 from study.benchmarking.timing import Laps, time_architecture, with_batch_size
-from study.config.variant import Variant
+from study.config.options import Variant
 from study.planning.planned_run import PlannedRun
 from study.records.benchmark_file import InputSpeed, Speed, median
 from study.training.device import DeviceChoice

@@ -41,14 +41,12 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def positive_int(word: str) -> int:
-    """A positive integer, for argparse."""
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"{word!r} is not a positive integer")
     return int(word)
 
 
 def sweep_folder(arguments: argparse.Namespace, name: str) -> SweepFolder:
-    """The folder of the sweep's runs."""
     return SweepFolder(Path(arguments.runs) / name)
 
 

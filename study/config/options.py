@@ -149,3 +149,25 @@ class MatchOptions(Options):
         if isinstance(self.target, int | float) and self.target <= 0:
             raise ValueError("a target must be greater than 0")
         return self
+
+
+Layout = Literal["contiguous", "channels_last"]
+Compiled = Literal["default", "reduce-overhead"]
+"""torch.compile's mode; the latter uses CUDA graphs."""
+
+
+class Variant(Options):
+    """How training is executed, outside a run's identity: a memory layout, compiled or eager.
+
+    Results are the same within rounding, speeds are not. The fastest variant depends on the device and the kernel size (on
+    some GPUs channels_last and compiled is two to three times as fast for kernels up to 7, and slower for 9), so it is
+    measured, never assumed.
+    """
+
+    memory_layout: Layout
+    compiled: Compiled | None = None
+
+    @property
+    def label(self) -> str:
+        suffixes = {None: "", "default": ", compiled", "reduce-overhead": ", compiled, CUDA graphs"}
+        return self.memory_layout + suffixes[self.compiled]

@@ -114,8 +114,7 @@ def _target(tree: dict[str, Any], key: str, value: Any) -> tuple[str, ...]:
         if isinstance(group, dict) and key in group:
             rule = "a zipped axis can only be changed in the file, together with the axes zipped with it"
             raise UserError(Problem(rule, place="command line", key=key))
-    tune = tree.get("tune")
-    tuned = tune.get("axes") if isinstance(tune, dict) else None
+    tuned = tree["tune"].get("axes") if isinstance(tree.get("tune"), dict) else None
     if isinstance(tuned, dict) and key in tuned:
         if isinstance(value, list):
             return ("tune", "axes", key)

@@ -33,9 +33,8 @@ class PlannedRun:
     @property
     def run_id(self) -> str:
         """The run's identity; a pending run has a name that no record will have, for all but its pending options."""
-        if not self.pending:
-            return self.run.run_id
-        return f"{self.run.run_id.rpartition('-')[0]}-pending-{self.run.digest(without=self.pending)}"
+        label = self.run.run_id.rpartition("-")[0]
+        return f"{label}-pending-{self.run.digest(without=self.pending)}" if self.pending else self.run.run_id
 
     @property
     def image_passes(self) -> int:

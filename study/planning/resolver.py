@@ -133,9 +133,12 @@ class Resolver:
         """
         own = _settings_of(settings, "model")
         overlay = _settings_of(self.sweep.overlays.get(kind.backbone, {}), "model")
+        backbones = self.sweep.factors().get("backbone") or [self.sweep.base["backbone"].value]
+        known = backbones if all(name in names() for name in backbones) else names()  # all where the name of one is misspelt
+        of_sweep = {option for backbone in known for option in get_spec_class(backbone).model_fields}
         problems = []
         for name, setting in own.items():
-            valid = set(kind.model_fields) if name in overlay else self._model_options_of_sweep()
+            valid = set(kind.model_fields) if name in overlay else of_sweep
             if name in FROM_DATA:
                 rule, choices = "the data decides this option", [FROM_DATA[name]]
                 problems.append(Problem(rule, setting.place, f"model.{name}", choices=choices))
@@ -146,12 +149,6 @@ class Resolver:
                 problems.append(Problem(rule, setting.place, f"model.{name}", choices=choices))
         self.option_problems += problems
         return None if problems else {name: setting for name, setting in own.items() if name in kind.model_fields}
-
-    def _model_options_of_sweep(self) -> set[str]:
-        """The options of the sweep's backbones; of all backbones where the name of one is misspelt."""
-        backbones = self.sweep.factors().get("backbone") or [self.sweep.base["backbone"].value]
-        known = backbones if all(backbone in names() for backbone in backbones) else names()
-        return {option for backbone in known for option in get_spec_class(backbone).model_fields}
 
     def _describe_dataset(self, options: DataOptions, settings: Cell) -> DatasetInfo | None:
         key = options.model_dump_json()

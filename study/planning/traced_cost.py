@@ -21,8 +21,6 @@ from torch import nn
 from study.backbones.closed_form import MODEL_PARTS, Cost, PartCost
 from study.errors import Problem, UserError
 
-__all__ = ["Cost", "PartCost", "count_cost"]
-
 Value = Any  # torch._C.Value, which has no stubs
 Handler = Callable[[Sequence[Value], Sequence[Value]], Counter[str]]
 

@@ -61,17 +61,11 @@ def describe_selection(selection: Selection) -> list[str]:
     names = ", ".join(key.rpartition(".")[2] for key in selection.axes)
     trials = len(selection.cells) * selection.trials_per_cell
     lines = [f"selected {names} for {len(selection.cells)} cells from {trials} trials ({selection.trials_per_cell} per cell)"]
-    at_edge = [
-        f"{_describe_cell(choice)}: {key.rpartition('.')[2]} {choice.chosen[key]}"
-        for choice in selection.cells.values()
-        for key in choice.at_edge
-    ]
-    diverged = [_describe_cell(choice) for choice in selection.cells.values() if choice.val_accuracy is None]
+    at_edge, diverged = [], []
+    for choice in selection.cells.values():
+        cell = " ".join(f"{key.rpartition('.')[2]}={level}" for key, level in choice.levels.items()) or "the only cell"
+        at_edge += [f"{cell}: {key.rpartition('.')[2]} {choice.chosen[key]}" for key in choice.at_edge]
+        diverged += [cell] if choice.val_accuracy is None else []
     for rule, cells in (("at the boundary of the search range", at_edge), ("every trial diverged", diverged)):
         lines += [f"{rule}: {'; '.join(and_more(cells, SHOWN_CELLS))}"] if cells else []
     return lines
-
-
-def _describe_cell(choice: Choice) -> str:
-    """`backbone=vit patch_size=2`."""
-    return " ".join(f"{key.rpartition('.')[2]}={level}" for key, level in choice.levels.items()) or "the only cell"

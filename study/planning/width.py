@@ -104,25 +104,22 @@ def _read_paces(path: Path, train: TrainOptions) -> dict[BackboneSpec, float]:
 def solve_seconds(
     template: BackboneSpec, *, measured: Mapping[BackboneSpec, float], target: float, tolerance: float, head_dim: int
 ) -> WidthMatch:
-    """The measured width of the template whose pace is nearest to the target; there is no interpolation.
+    """The measured width of the template whose pace is nearest to the target, whatever its hidden width; no interpolation.
 
     Raises UserError naming what was measured of the backbone if none is within the tolerance, or none has heads of
     `head_dim` features.
     """
-    step = template.width_step(head_dim)
-    matches = [
-        WidthMatch(spec, value=pace, residual=(pace - target) / target)
-        for spec, pace in measured.items()
-        if spec.dim % step == 0 and _differs_in_widths_only(spec, template, head_dim=head_dim)
-    ]
+    own = {spec: pace for spec, pace in measured.items() if spec.backbone == template.backbone}
+    matches = []
+    for spec, pace in own.items():
+        if spec.dim % template.width_step(head_dim) == 0:
+            natural, fine = template.at_width(spec.dim, head_dim), spec.fine_width_option
+            if spec == (natural if fine is None else natural.with_fine_width(getattr(spec, fine))):
+                matches.append(WidthMatch(spec, value=pace, residual=(pace - target) / target))
     sizes = f"patch size {template.patch_size}, depth {template.depth}"
     choices = [
         f"{pace:.3g} (patch size {patch}, width {dim}, depth {depth})"
-        for pace, patch, dim, depth in sorted(
-            (pace, spec.patch_size, spec.dim, spec.depth)
-            for spec, pace in measured.items()
-            if spec.backbone == template.backbone
-        )
+        for pace, patch, dim, depth in sorted((pace, spec.patch_size, spec.dim, spec.depth) for spec, pace in own.items())
     ]
     if not matches:
         rule = f"no width of {template.backbone} ({sizes}, heads of {head_dim}) has been measured"
@@ -135,11 +132,3 @@ def solve_seconds(
         )
         raise UserError(Problem(rule, value=target, choices=choices))
     return nearest
-
-
-def _differs_in_widths_only(spec: BackboneSpec, template: BackboneSpec, *, head_dim: int) -> bool:
-    """Whether `spec` is the template at its width, whatever its hidden width."""
-    if spec.backbone != template.backbone:
-        return False
-    natural, fine = template.at_width(spec.dim, head_dim), spec.fine_width_option
-    return spec == (natural if fine is None else natural.with_fine_width(getattr(spec, fine)))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -124,9 +125,6 @@ class _Search:
         high = 1
         while not reaches(high):
             high *= 2
-        low = high // 2  # doesn't reach the target, or is zero
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if reaches(middle) else (middle, high)
+        high = bisect_left(range(high), True, lo=high // 2 + 1, key=reaches)  # half of it doesn't reach the target, or is zero
         multiples = range(max(1, high - NEIGHBORS), high + NEIGHBORS)
         return [self.template.at_width(multiple * step, self.head_dim) for multiple in multiples]

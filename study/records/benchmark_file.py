@@ -18,8 +18,7 @@ import numpy as np
 from pydantic import Field, JsonValue
 
 from study.config.formats import FORMAT, upgrade
-from study.config.options import Options
-from study.config.variant import Compiled, Layout, Variant
+from study.config.options import Compiled, Layout, Options, Variant
 from study.errors import Problem, UserError, add_location
 from study.records.record import RunOptions
 

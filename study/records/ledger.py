@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from study.config.variant import Variant
+from study.config.options import Variant
 from study.errors import Problem, UserError
 from study.records.plan_file import PlannedEntry
 from study.records.sweep_folder import DISCARD_LAUNCH, LAUNCH_HINT, SweepFolder, read_json, write_new

@@ -15,8 +15,8 @@ from functools import partial
 
 import torch
 
+from study.config.options import Variant
 from study.config.run import Run
-from study.config.variant import Variant
 from study.data.splits import Splits
 from study.training.batches import EvaluationBatches, TrainingBatches
 from study.training.checkpoint import Checkpoints

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from study.config.variant import Layout
+from study.config.options import Layout
 
 LAYOUT_NAMES: dict[torch.memory_format, Layout] = {torch.contiguous_format: "contiguous", torch.channels_last: "channels_last"}
 """Names in the execution fingerprint."""

@@ -11,8 +11,8 @@ import torch
 
 from study.backbones import build_backbone
 from study.backbones.base import Backbone
+from study.config.options import Compiled, Variant
 from study.config.run import Run
-from study.config.variant import Compiled, Variant
 from study.cpu_kernels.compiler import KernelsUnavailable
 from study.cpu_kernels.extension import install_kernels, load_extension
 from study.cpu_kernels.freed_memory import keep_freed_memory

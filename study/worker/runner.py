@@ -16,9 +16,8 @@ from typing import Any
 
 import torch
 
-from study.config.options import ResolvedData
+from study.config.options import ResolvedData, Variant
 from study.config.run import Run
-from study.config.variant import Variant
 from study.data import describe_dataset
 from study.data.splits import Splits, load_splits
 from study.errors import UserError

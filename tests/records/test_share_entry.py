@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from study.config.variant import Variant
+from study.config.options import Variant
 from study.records.journal import Journal, find_last_states, read_journals
 from study.records.ledger import Launch, MeasuredVariant, ShareEntry, read_share, write_launch
 from study.records.plan_file import PlannedEntry

@@ -8,7 +8,7 @@ import pytest
 import torch
 from toy_runs import Fate, assert_same_bits, attempt, toy_run
 
-from study.config.variant import Variant
+from study.config.options import Variant
 from study.training.outcome import Interrupted
 
 CONTIGUOUS = Variant(memory_layout="contiguous")

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 from study.backbones import specify
-from study.config.options import AugmentOptions, ResolvedData, TrainOptions
+from study.config.options import AugmentOptions, ResolvedData, TrainOptions, Variant
 from study.config.run import Run
-from study.config.variant import Variant
 from study.data.dataset_info import DatasetInfo
 from study.data.splits import Split, Splits
 from study.rng import stream
