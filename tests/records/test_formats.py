@@ -101,7 +101,9 @@ def test_a_benchmark_and_saved_weights_are_read(upgraded: Path) -> None:
     """The benchmark knows the plan's architectures, and saved weights their run."""
     folder = SweepFolder(upgraded / "runs/renamed")
     plan, benchmark = make_plan_so_far(read_sweep(upgraded / "renamed.yaml"), folder), newest_benchmark(folder.benchmarks)
-    assert benchmark is not None and estimate_seconds(plan.trials, benchmark).keys() == {run.run_id for run in plan.trials}
+    assert benchmark is not None
+    measured = estimate_seconds(plan.trials, benchmark)
+    assert len({trial.architecture for trial in plan.trials if trial.run_id in measured}) == 2
     [path] = folder.weights.iterdir()
     kept = read_saved_weights(path)
     assert kept is not None and kept.run.run_id == path.stem and kept.run.model.initialization == "paper"
