@@ -17,6 +17,7 @@ import torch
 from study.cpu_kernels.extension import Extension
 from study.errors import Problem, UserError
 
+# The variables through which a scheduler or a user allocates a GPU to this process.
 GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE")
 NO_DEVICES = ("", "-1", "0x0", "NoDevFiles", "none", "void")
 """Values of CUDA_VISIBLE_DEVICES that hide every GPU; Slurm writes NoDevFiles in jobs without one."""
@@ -53,18 +54,16 @@ def choose_device(name: str, environment: Mapping[str, str], *, deterministic: b
             rule = "deterministic matrix products on a GPU need this variable before the first of them"
             raise UserError(Problem(rule, key="CUBLAS_WORKSPACE_CONFIG", choices=WORKSPACES))
         return DeviceChoice("cuda", deterministic=deterministic)
-    allocated = find_allocated_gpus(environment)
+    allocated = {key: environment[key] for key in GPU_VARIABLES if environment.get(key, "") not in NO_DEVICES}
+    if allocated.get("SLURM_GPUS_ON_NODE") == "0":
+        del allocated["SLURM_GPUS_ON_NODE"]
     if name == "auto" and not allocated:
         return DeviceChoice("cpu")
-    raise UserError(Problem(describe_unusable_gpu(fault, allocated), key="device", value=name))
-
-
-def find_allocated_gpus(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables through which a scheduler or a user allocated a GPU to this process."""
-    given = {name: environment[name] for name in GPU_VARIABLES if environment.get(name, "") not in NO_DEVICES}
-    if given.get("SLURM_GPUS_ON_NODE") == "0":
-        del given["SLURM_GPUS_ON_NODE"]
-    return given
+    # With driver, build and environment, so that the cause can be found from the log alone.
+    given = ", ".join(f"{key}={value}" for key, value in allocated.items()) or "no GPU in the environment"
+    build = f"torch {torch.__version__} built for CUDA {torch.version.cuda}"
+    rule = f"CUDA requested but unavailable: {fault}; driver {driver_version()}; {build}; {given}"
+    raise UserError(Problem(rule, key="device", value=name))
 
 
 def find_cuda_fault() -> str | None:
@@ -77,13 +76,6 @@ def find_cuda_fault() -> str | None:
     except (RuntimeError, AssertionError) as error:
         return str(error).splitlines()[0]
     return None
-
-
-def describe_unusable_gpu(fault: str, allocated: Mapping[str, str]) -> str:
-    """A message with driver, build and environment, so that the cause can be found from the log alone."""
-    given = ", ".join(f"{name}={value}" for name, value in allocated.items()) or "no GPU in the environment"
-    build = f"torch {torch.__version__} built for CUDA {torch.version.cuda}"
-    return f"CUDA requested but unavailable: {fault}; driver {driver_version()}; {build}; {given}"
 
 
 def driver_version(source: Path = Path("/proc/driver/nvidia/version")) -> str:

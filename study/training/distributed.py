@@ -1,8 +1,8 @@
 """One training by several processes, its ranks: each takes an equal part of every batch, and all take the same step.
 
-A training talks to its ranks through the protocol `Ranks`: `SingleRank` is a training by one process, `MultipleRanks` one by
-torch's default process group. Random numbers are keyed by seed, epoch and image, and parts are equal, so the number of ranks
-changes a training by rounding only. Gradients are averaged by torch's DistributedDataParallel while the backward pass goes on.
+`Ranks` is a training by one process, `MultipleRanks` one by torch's default process group. Random numbers are keyed by seed,
+epoch and image, and parts are equal, so the number of ranks changes a training by rounding only. Gradients are averaged by
+torch's DistributedDataParallel while the backward pass goes on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -29,94 +29,55 @@ class PeerLost(Exception):
     """Another rank has ended or doesn't answer. The reason is known there, not here."""
 
 
-class Ranks(Protocol):
-    """The processes of one training, as one of them sees them. Rank 0 leads: it alone writes files."""
-
-    @property
-    def rank(self) -> int: ...
-
-    @property
-    def size(self) -> int: ...
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The module to call in training: its backward pass leaves the gradient's mean over all ranks in `model`."""
-        ...
-
-    def accumulate_locally(self, module: nn.Module) -> AbstractContextManager[None]:
-        """Inside, forward and backward passes of a wrapped module add to the gradient of this rank alone."""
-        ...
-
-    def combine_metrics(self, *, loss: Tensor, hits: Tensor) -> None:
-        """In place: `loss` (one number) becomes the mean over all ranks, `hits` the sum."""
-        ...
-
-    def split_batches(self, batches: Tensor) -> Tensor:
-        """This rank's columns of batches `n b`: `n b/size`."""
-        ...
-
-    def split_items(self, items: Sequence[Item]) -> Sequence[Item]:
-        """This rank's stretch of items that each need processing once."""
-        ...
-
-    def gather(self, parts: Sequence[Tensor]) -> Tensor:
-        """All ranks' tensors in the order of ranks, concatenated, exactly."""
-        ...
-
-    def any_rank(self, *requests: bool) -> tuple[bool, ...]:
-        """Which of these any rank has requested; the same answer on all ranks, perhaps a step late."""
-        ...
-
-    def broadcast(self, value: Any) -> Any:
-        """The value of rank 0."""
-        ...
-
-
-@dataclass(frozen=True)
-class SingleRank:
-    """A training by one process."""
+@dataclass
+class Ranks:
+    """The processes of one training, as one of them sees them; here: a single one. Rank 0 leads: it alone writes files."""
 
     rank: int = 0
     size: int = 1
 
     def wrap(self, model: nn.Module) -> nn.Module:
+        """The module to call in training: its backward pass leaves the gradient's mean over all ranks in `model`."""
         return model
 
     def accumulate_locally(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Inside, forward and backward passes of a wrapped module add to the gradient of this rank alone."""
         return nullcontext()
 
     def combine_metrics(self, *, loss: Tensor, hits: Tensor) -> None:
-        pass
+        """In place: `loss` (one number) becomes the mean over all ranks, `hits` the sum."""
 
     def split_batches(self, batches: Tensor) -> Tensor:
+        """This rank's columns of batches `n b`: `n b/size`."""
         return batches
 
     def split_items(self, items: Sequence[Item]) -> Sequence[Item]:
+        """This rank's stretch of items that each need processing once."""
         return items
 
     def gather(self, parts: Sequence[Tensor]) -> Tensor:
+        """All ranks' tensors in the order of ranks, concatenated, exactly."""
         return torch.cat(list(parts))
 
     def any_rank(self, *requests: bool) -> tuple[bool, ...]:
+        """Which of these any rank has requested; the same answer on all ranks, perhaps a step late."""
         return requests
 
     def broadcast(self, value: Any) -> Any:
+        """The value of rank 0."""
         return value
 
 
-SINGLE_RANK = SingleRank()
+SINGLE_RANK = Ranks()
 
 
 @dataclass
-class MultipleRanks:
-    """A training by the ranks of torch's default process group. `host_group` is a gloo group of the same ranks.
+class MultipleRanks(Ranks):
+    """The ranks of torch's default process group. What the host must know goes over `host_group`, a gloo group of the same
+    ranks on the CPU, so that no GPU is waited for."""
 
-    What the host must know goes over the host group, on the CPU, so that no GPU is waited for.
-    """
-
-    rank: int
-    size: int
-    device: torch.device
-    host_group: Any
+    device: torch.device = field(kw_only=True)
+    host_group: Any = field(kw_only=True)
     _pending: tuple[Tensor, Any] | None = field(default=None, init=False)  # the last step's requests, and their exchange
 
     def wrap(self, model: nn.Module) -> nn.Module:

@@ -23,13 +23,16 @@ IMAGES_PER_MICRO_BATCH = 2  # with a single image BatchNorm has no variance
 
 def run_dry_step(run: Run, splits: Splits, *, device: DeviceChoice) -> str | None:
     """Train a shortened run, evaluate it, and return what went wrong, or None. Leaves no files behind."""
-    short = shorten_run(run)
+    # One epoch of one small batch; sizes that the model was built for stay as they are.
+    batch_size = min(run.train.batch_size, IMAGES_PER_MICRO_BATCH * run.train.accumulate)
+    options = {"epochs": 1, "warmup_epochs": 0.0, "batch_size": batch_size, "keep": "none"}
+    short = dataclasses.replace(run, train=run.train.model_copy(update=options))
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), short.run_id, "dry-step")
         try:
             outcome = train(
                 short,
-                take_first(splits, short.train.batch_size),
+                take_first(splits, batch_size),
                 device=device,
                 checkpoints=checkpoints,
                 stop=lambda: False,
@@ -41,22 +44,14 @@ def run_dry_step(run: Run, splits: Splits, *, device: DeviceChoice) -> str | Non
     return "the loss of the first step is not finite" if outcome.status == "diverged" else None
 
 
-def shorten_run(run: Run) -> Run:
-    """The run with one epoch of one small batch; sizes that the model was built for stay as they are."""
-    batch_size = min(run.train.batch_size, IMAGES_PER_MICRO_BATCH * run.train.accumulate)
-    short = {"epochs": 1, "warmup_epochs": 0.0, "batch_size": batch_size, "keep": "none"}
-    return dataclasses.replace(run, train=run.train.model_copy(update=short))
-
-
 def take_first(splits: Splits, images: int) -> Splits:
     """The first `images` images of each split, at most."""
-
-    def cut(split: Split) -> Split:
-        return Split(split.images[:images], split.labels[:images], split.indices[:images])
-
-    train, val, test = cut(splits.train), cut(splits.val), cut(splits.test)
+    train, val, test, train_and_val = (
+        Split(split.images[:images], split.labels[:images], split.indices[:images])
+        for split in (splits.train, splits.val, splits.test, splits.train_and_val)
+    )
     info = dataclasses.replace(splits.info, train_images=len(train), val_images=len(val), test_images=len(test))
-    return Splits(train, val, test, cut(splits.train_and_val), info=info)
+    return Splits(train, val, test, train_and_val, info=info)
 
 
 def load_dry_step_images(run: Run) -> tuple[Splits, bool]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class WeightAverage:
@@ -24,18 +24,14 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Update the average by the weights after optimizer step `step`, counted from 0."""
-        averaged, current = split_by_dtype(self.model), split_by_dtype(model)
-        torch._foreach_lerp_(averaged[0], current[0], 1 - warm_up_decay(self.decay, step))
-        for mine, new in zip(averaged[1], current[1], strict=True):
-            mine.copy_(new)
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        averaged, current = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        torch._foreach_lerp_(averaged, current, 1 - warm_up_decay(self.decay, step))
+        for counter, new in pairs:
+            if not counter.is_floating_point():
+                counter.copy_(new)
 
 
 def warm_up_decay(decay: float, updates: int) -> float:
     """The decay of the update after `updates` earlier ones."""
     return min(decay, (1 + updates) / (10 + updates))
-
-
-def split_by_dtype(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """The model's state in two lists: floating-point tensors, which are averaged, and counters."""
-    state = model.state_dict().values()
-    return [value for value in state if value.is_floating_point()], [v for v in state if not v.is_floating_point()]

@@ -10,10 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-
-import torch
 
 from study.config.options import Variant
 from study.config.run import Run
@@ -22,42 +19,64 @@ from study.training.batches import EvaluationBatches, TrainingBatches
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice, autocast, execution_mode
 from study.training.distributed import SINGLE_RANK, Ranks
-from study.training.divergence import first_nonfinite, has_diverged
 from study.training.evaluation import Evaluation, evaluate
-from study.training.fingerprint import Fingerprint, make_fingerprint
+from study.training.fingerprint import make_fingerprint
 from study.training.memory_fallback import find_micro_batches, is_out_of_memory, release_memory
 from study.training.memory_layout import LAYOUT_NAMES
-from study.training.model_setup import PreparedModel, eager_mode, prepare_model
+from study.training.model_setup import eager_mode, prepare_model
 from study.training.optimizer import IMPLEMENTATION, set_learning_rate
-from study.training.outcome import Interrupted, Outcome, Progress
+from study.training.outcome import Curves, Interrupted, Outcome, Progress
 from study.training.peak_memory import read_peak_mib, reset_peak_memory
-from study.training.reporter import Reporter
 from study.training.schedule import learning_rate
-from study.training.state import CHECKPOINT_ENTRIES, TrainingState, clone_views, initial_state
+from study.training.state import TrainingState, clone_views, initial_state
 from study.training.step import optimizer_step, sees_whole_batch
 
+REPORT_INTERVAL_SECONDS = 1.0  # at least, as the host waits for the device to report
+# A training ends early at a loss of a step or an evaluation that isn't finite, and after two epochs in a row with too high a
+# mean loss. Both rules are functions of the losses alone, so of the run alone.
+DIVERGED_LOSS = 10.0  # in units of ln(classes)
+DIVERGED_EPOCHS = 2
 
-@dataclass(frozen=True)
+
 class Session:
-    """What stays the same from the first step of one attempt at a run to its last."""
+    """What stays the same from the first step of one attempt at a run to its last, and when progress is reported next."""
 
-    run: Run
-    device: torch.device
-    prepared: PreparedModel
-    train: TrainingBatches
-    val: EvaluationBatches | None  # None where the run is fitted on the validation images too
-    test: EvaluationBatches | None  # None where the run may not read the test set
-    fingerprint: Fingerprint
-    checkpoints: Checkpoints
-    reporter: Reporter
-    ranks: Ranks
-    micro_batches: int
-    peak_was_reset: bool
-    notes: tuple[str, ...]
-
-    @property
-    def autocast(self) -> torch.autocast:
-        return autocast(self.run.train.precision, self.device)
+    def __init__(
+        self,
+        run: Run,
+        splits: Splits,
+        *,
+        choice: DeviceChoice,
+        checkpoints: Checkpoints,
+        report: Callable[[Progress], None],
+        variant: Variant | None,
+        ranks: Ranks,
+        micro_batches: int,
+        notes: tuple[str, ...] = (),
+    ):
+        self.run, self.checkpoints, self.report, self.ranks = run, checkpoints, report, ranks
+        self.micro_batches, self.notes = micro_batches, notes
+        self.next_report = 0.0  # of time.monotonic
+        self.device = device = choice.device
+        self.autocast = autocast(run.train.precision, device)
+        self.peak_was_reset = reset_peak_memory(device)
+        self.prepared = prepare_model(run, choice, variant=variant, ranks=ranks)
+        # BatchNorm would see a micro-batch's statistics instead of the batch's.
+        assert micro_batches == 1 or not sees_whole_batch(self.prepared.model), "the plan refuses micro-batches with BatchNorm"
+        layout = self.prepared.layout
+        self.train = TrainingBatches(run, splits, device=device, layout=layout, ranks=ranks)
+        evaluation = partial(EvaluationBatches, facts=splits.info, device=device, layout=layout, ranks=ranks)
+        self.val = None if run.train.fit_on == "train+val" else evaluation(splits.val)
+        self.test = evaluation(splits.test) if run.train.read_test else None
+        self.fingerprint = make_fingerprint(
+            choice,
+            memory_layout=LAYOUT_NAMES[layout],
+            optimizer=IMPLEMENTATION,
+            micro_batches=micro_batches,
+            kernels=self.prepared.kernels,
+            compiled=self.prepared.compiled,
+            ranks=ranks.size,
+        )
 
 
 def train(
@@ -77,12 +96,10 @@ def train(
     micro-batches; several ranks don't, as the others would wait in the middle of a step. Raises UserError where the images
     don't fill one batch, OutOfMemory where no micro-batch fits, PeerLost where another rank ended, and what torch raises.
     """
-    attempt = partial(
-        train_once, run, splits, device=device, checkpoints=checkpoints, stop=stop, report=report, variant=variant, ranks=ranks
-    )
+    session = partial(Session, run, splits, choice=device, checkpoints=checkpoints, report=report, variant=variant, ranks=ranks)
     with execution_mode(device):
         try:
-            return attempt(micro_batches=run.train.accumulate)
+            return run_session(session(micro_batches=run.train.accumulate), stop)
         except RuntimeError as error:
             if ranks.size > 1 or not is_out_of_memory(error):
                 raise
@@ -90,55 +107,16 @@ def train(
         release_memory(device.device)
         micro_batches = find_micro_batches(run, device=device.device)
         note = f"a batch of {run.train.batch_size} didn't fit into memory: trained as {micro_batches} micro-batches"
-        return attempt(micro_batches=micro_batches, notes=(note,))
+        return run_session(session(micro_batches=micro_batches, notes=(note,)), stop)
 
 
-def train_once(
-    run: Run,
-    splits: Splits,
-    *,
-    device: DeviceChoice,
-    checkpoints: Checkpoints,
-    stop: Callable[[], bool],
-    report: Callable[[Progress], None],
-    variant: Variant | None,
-    ranks: Ranks,
-    micro_batches: int,
-    notes: tuple[str, ...] = (),
-) -> Outcome | Interrupted:
-    """One attempt of `train`, with each batch cut into `micro_batches` equal parts; `notes` go into the outcome."""
-    peak_was_reset = reset_peak_memory(device.device)
-    prepared = prepare_model(run, device, variant=variant, ranks=ranks)
-    # BatchNorm would see a micro-batch's statistics instead of the batch's.
-    assert micro_batches == 1 or not sees_whole_batch(prepared.model), "the plan refuses micro-batches with BatchNorm"
-    train_batches = TrainingBatches(run, splits, device=device.device, layout=prepared.layout, ranks=ranks)
-    evaluation = partial(EvaluationBatches, facts=splits.info, device=device.device, layout=prepared.layout, ranks=ranks)
-    session = Session(
-        run=run,
-        device=device.device,
-        prepared=prepared,
-        train=train_batches,
-        val=None if run.train.fit_on == "train+val" else evaluation(splits.val),
-        test=evaluation(splits.test) if run.train.read_test else None,
-        fingerprint=make_fingerprint(
-            device,
-            memory_layout=LAYOUT_NAMES[prepared.layout],
-            optimizer=IMPLEMENTATION,
-            micro_batches=micro_batches,
-            kernels=prepared.kernels,
-            compiled=prepared.compiled,
-            ranks=ranks.size,
-        ),
-        checkpoints=checkpoints,
-        reporter=Reporter(run, report, epoch_steps=train_batches.epoch_steps),
-        ranks=ranks,
-        micro_batches=micro_batches,
-        peak_was_reset=peak_was_reset,
-        notes=notes,
-    )
-    state = initial_state(prepared.model, run, device=device.device, epoch_steps=train_batches.epoch_steps, ranks=ranks)
+def run_session(session: Session, stop: Callable[[], bool]) -> Outcome | Interrupted:
+    run, ranks = session.run, session.ranks
+    epoch_steps = session.train.epoch_steps
+    state = initial_state(session.prepared.model, run, device=session.device, epoch_steps=epoch_steps, ranks=ranks)
     # Rank 0 alone reads: ranks that each took their newest readable file could resume from different steps.
-    saved = ranks.broadcast(checkpoints.newest(like=CHECKPOINT_ENTRIES) if ranks.rank == 0 else None)
+    entries = state.export(session.fingerprint).keys()
+    saved = ranks.broadcast(session.checkpoints.newest(like=entries) if ranks.rank == 0 else None)
     if saved is not None:
         state.restore(saved, session.fingerprint)
 
@@ -156,7 +134,7 @@ def train_once(
 
 def train_epoch(state: TrainingState, session: Session, *, epoch: int, stop: Callable[[], bool]) -> bool:
     """Take the steps of an epoch that are left; False, with the state saved, where `stop()` or another rank asked to stop."""
-    run, ranks, checkpoints, reporter = session.run, session.ranks, session.checkpoints, session.reporter
+    run, ranks, checkpoints = session.run, session.ranks, session.checkpoints
     epoch_steps = session.train.epoch_steps
     lap = time.perf_counter()
     for images, target in session.train.epoch(epoch, first=state.step - epoch * epoch_steps):
@@ -172,20 +150,45 @@ def train_epoch(state: TrainingState, session: Session, *, epoch: int, stop: Cal
         )
         # All ranks must stop, save and report after the same step; rank 0 decides when to save and report.
         leads = ranks.rank == 0
-        stopping, saving, reporting = ranks.any_rank(stop(), leads and checkpoints.due(), leads and reporter.due())
+        report_due = time.monotonic() >= session.next_report
+        stopping, saving, reporting = ranks.any_rank(stop(), leads and checkpoints.due(), leads and report_due)
         if stopping or saving:
             state.train_seconds += time.perf_counter() - lap
-            save_checkpoint(state, session)
+            if leads:  # the state is the same on all ranks
+                record_peak_memory(state, session)
+                checkpoints.save(state.export(session.fingerprint), step=state.step)
             lap = time.perf_counter()
         if stopping:
             return False
         if reporting:
-            reporter.report(state, epoch=epoch, lap_seconds=time.perf_counter() - lap)
+            report_progress(state, session, epoch=epoch, lap_seconds=time.perf_counter() - lap)
             # The report has waited for the device, so looking at the losses costs nothing here.
             if first_nonfinite_step(state, epoch=epoch, epoch_steps=epoch_steps) is not None:
                 break
     state.train_seconds += time.perf_counter() - lap
     return True
+
+
+def report_progress(state: TrainingState, session: Session, *, epoch: int, lap_seconds: float) -> None:
+    """Report the state; `lap_seconds` of training aren't yet in its `train_seconds`. Waits for the device."""
+    session.next_report = time.monotonic() + REPORT_INTERVAL_SECONDS
+    run, epoch_steps = session.run, session.train.epoch_steps
+    steps = run.train.epochs * epoch_steps
+    step_seconds = (state.train_seconds + lap_seconds) / state.step
+    session.report(
+        Progress(
+            run_id=run.run_id,
+            epoch=epoch + 1,
+            epochs=run.train.epochs,
+            step=state.step,
+            steps=steps,
+            train_loss=state.losses[: state.step - epoch * epoch_steps].mean().item(),
+            val_accuracy=state.curves["val_accuracy"][-1] if epoch else None,
+            images_per_second=run.train.batch_size / step_seconds,
+            eta_seconds=(steps - state.step) * step_seconds,
+            curves=state.curves,
+        )
+    )
 
 
 def validate(state: TrainingState, session: Session, *, epoch: int) -> int | None:
@@ -217,21 +220,24 @@ def validate(state: TrainingState, session: Session, *, epoch: int) -> int | Non
 def first_nonfinite_step(state: TrainingState, *, epoch: int, epoch_steps: int) -> int | None:
     """The first step of the epoch, counted from 1 over all epochs, whose loss wasn't finite. Waits for the device."""
     before = epoch * epoch_steps
-    found = first_nonfinite(state.losses[: state.step - before])
-    return None if found is None else before + found + 1
+    nonfinite = (~state.losses[: state.step - before].isfinite()).nonzero()
+    return before + int(nonfinite[0]) + 1 if len(nonfinite) else None
+
+
+def has_diverged(curves: Curves, num_classes: int) -> bool:
+    """Whether the mean training loss of the two latest epochs was more than ten times ln(classes), that of uniform predictions.
+
+    One such epoch is allowed, since high learning rates do overshoot at first and recover.
+    """
+    latest = curves["train_loss"][-DIVERGED_EPOCHS:]
+    limit = DIVERGED_LOSS * math.log(max(num_classes, 2))
+    return len(latest) == DIVERGED_EPOCHS and all(loss is not None and loss > limit for loss in latest)
 
 
 def evaluate_split(state: TrainingState, session: Session, batches: EvaluationBatches) -> Evaluation:
     """The figures of the weights that `train.evaluate` names, on one split."""
     with eager_mode(session.prepared):
         return evaluate(state.evaluated_model, batches, autocast=session.autocast, ranks=session.ranks)
-
-
-def save_checkpoint(state: TrainingState, session: Session) -> None:
-    """Save the state, on rank 0 alone: it is the same on all ranks."""
-    if session.ranks.rank == 0:
-        record_peak_memory(state, session)
-        session.checkpoints.save(state.export(session.fingerprint), step=state.step)
 
 
 def record_peak_memory(state: TrainingState, session: Session) -> None:

@@ -34,10 +34,15 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 def find_micro_batches(run: Run, *, device: torch.device) -> int:
     """The number of equal micro-batches that a batch of `run` must be cut into to fit; raises OutOfMemory where no number
     suffices or where the model has BatchNorm."""
-    for size in halve_sizes(run.train.batch_size, run.train.batch_size // run.train.accumulate):
-        if can_fit(run, size, device=device):
-            return accepted(run, size)
-    raise OutOfMemory(f"a batch of {run.train.batch_size} doesn't fit into memory, and not even one image does")
+    batch_size = run.train.batch_size
+    sizes = halve_sizes(batch_size, batch_size // run.train.accumulate)
+    size = next((size for size in sizes if can_fit(run, size, device=device)), None)
+    if size is None:
+        raise OutOfMemory(f"a batch of {batch_size} doesn't fit into memory, and not even one image does")
+    if sees_whole_batch(build_backbone(run.model, seed=run.seed)):
+        message = f"a batch of {batch_size} doesn't fit into memory; train.batch_size={size} would"
+        raise OutOfMemory(f"{message} (BatchNorm sees the whole batch, so it can't be cut into micro-batches)")
+    return batch_size // size
 
 
 def halve_sizes(batch_size: int, part: int) -> Iterator[int]:
@@ -47,16 +52,7 @@ def halve_sizes(batch_size: int, part: int) -> Iterator[int]:
         yield part
 
 
-def accepted(run: Run, size: int) -> int:
-    """The number of micro-batches of `size` images, unless BatchNorm forbids them."""
-    if sees_whole_batch(build_backbone(run.model, seed=run.seed)):
-        message = f"a batch of {run.train.batch_size} doesn't fit into memory; train.batch_size={size} would"
-        raise OutOfMemory(f"{message} (BatchNorm sees the whole batch, so it can't be cut into micro-batches)")
-    return run.train.batch_size // size
-
-
 def can_fit(run: Run, size: int, *, device: torch.device) -> bool:
-    """Whether a step on `size` images fits, tried on black images with a separate model."""
     try:
         take_trial_step(run, size, device=device)
     except RuntimeError as error:
@@ -69,7 +65,7 @@ def can_fit(run: Run, size: int, *, device: torch.device) -> bool:
 
 
 def take_trial_step(run: Run, size: int, *, device: torch.device) -> None:
-    """Take one step as the run would, on `size` images."""
+    """Take one step as the run would, on `size` black images, with tensors that are gone when this returns."""
     model = build_backbone(run.model, seed=run.seed)
     layout = choose_memory_format(model)
     model.to(device=device).to(memory_format=layout)  # type: ignore[call-overload]

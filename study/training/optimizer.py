@@ -23,12 +23,13 @@ NOT_MATRICES = ("positions", "class_token")
 
 
 def build_optimizer(model: nn.Module, train: TrainOptions, *, device: torch.device) -> torch.optim.AdamW:
-    """AdamW over the model's trainable parameters, with `train.decay` deciding which of them decay."""
+    """AdamW over the model's trainable parameters; by `train.decay` all of them decay, or kernels and matrices alone."""
     decayed: list[nn.Parameter] = []
     not_decayed: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
+        is_matrix = parameter.ndim >= 2 and not any(part in NOT_MATRICES for part in name.split("."))
         if parameter.requires_grad:
-            (decayed if is_decayed(name, parameter, train) else not_decayed).append(parameter)
+            (decayed if is_matrix or train.decay == "all" else not_decayed).append(parameter)
     groups = [(decayed, train.weight_decay), (not_decayed, 0.0)]
     return torch.optim.AdamW(
         [{"params": parameters, "weight_decay": decay} for parameters, decay in groups if parameters],
@@ -39,15 +40,7 @@ def build_optimizer(model: nn.Module, train: TrainOptions, *, device: torch.devi
     )
 
 
-def is_decayed(name: str, parameter: nn.Parameter, train: TrainOptions) -> bool:
-    """Whether weight decay applies to a parameter: to all, or to kernels and matrices alone."""
-    if train.decay == "all":
-        return True
-    return parameter.ndim >= 2 and not any(part in NOT_MATRICES for part in name.split("."))
-
-
 def set_learning_rate(optimizer: torch.optim.AdamW, rate: float) -> None:
-    """Set the learning rate of the next step in all parameter groups."""
     for group in optimizer.param_groups:
         group["lr"].fill_(rate)
 

@@ -39,18 +39,11 @@ def learning_rate(step: int, train: TrainOptions, *, epoch_steps: int) -> float:
     warmup = round(train.warmup_epochs * epoch_steps)
     if step < warmup:
         return train.lr * (step + 1) / warmup
-    progress = (step - warmup) / (steps - warmup)
-    return train.lr * decay_factor(progress, train.schedule)
-
-
-def decay_factor(progress: float, schedule: str) -> float:
-    """The learning rate as a fraction of its peak after `progress` in [0, 1) of the time that follows the warm-up.
-
-    Cosine: Loshchilov and Hutter, SGDR (2017), equation 5, one cycle down to 0.
-    """
-    if schedule == "cosine":
-        return (1 + math.cos(math.pi * progress)) / 2
-    if schedule == "linear":
-        return 1 - progress
-    assert schedule == "constant", schedule
-    return 1.0
+    progress = (step - warmup) / (steps - warmup)  # in [0, 1)
+    match train.schedule:
+        case "cosine":  # Loshchilov and Hutter, SGDR (2017), equation 5, one cycle down to 0
+            return train.lr * ((1 + math.cos(math.pi * progress)) / 2)
+        case "linear":
+            return train.lr * (1 - progress)
+        case "constant":
+            return train.lr

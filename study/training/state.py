@@ -21,22 +21,6 @@ from study.training.optimizer import build_optimizer, restore_optimizer
 from study.training.outcome import CURVE_NAMES, Curves, Resume
 from study.training.stochastic_depth import StochasticDepth
 
-CHECKPOINT_ENTRIES = (
-    "model",
-    "optimizer",
-    "scaler",
-    "average",
-    "losses",
-    "hits",
-    "curves",
-    "step",
-    "train_seconds",
-    "peak_memory_mib",
-    "resumes",
-    "fingerprint",
-)
-"""The keys of an exported state, by which a checkpoint of another version is recognized."""
-
 
 @dataclass
 class TrainingState:
@@ -58,7 +42,7 @@ class TrainingState:
 
     @property
     def epochs_done(self) -> int:
-        """Epochs that are trained and validated."""
+        """Trained and validated."""
         return len(self.curves["epoch"])
 
     @property

@@ -1,4 +1,4 @@
-"""One optimizer step: the only place where weights change."""
+"""One optimizer step, the only place where weights change, and its loss."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from study.config.options import TrainOptions
 from study.training.augmentation import Target
 from study.training.distributed import SINGLE_RANK, Ranks, require_peers
-from study.training.loss import cross_entropy
 from study.training.state import TrainingState
 
 
@@ -58,6 +58,19 @@ def optimizer_step(
     if state.average is not None:
         state.average.update(state.model, state.step)
     state.step += 1
+
+
+def cross_entropy(logits: Tensor, target: Target, *, label_smoothing: float) -> Tensor:
+    """The mean loss of logits `b k`, in nats.
+
+    Cross-entropy is linear in the target, so an image that was mixed of two costs the two labels' losses in proportion
+    (Zhang et al., "mixup", ICLR 2018, section 2), and smoothing applies to both alike.
+    """
+    if target.partners is None or target.weight is None:
+        return F.cross_entropy(logits, target.labels, label_smoothing=label_smoothing)
+    own = F.cross_entropy(logits, target.labels, label_smoothing=label_smoothing, reduction="none")
+    partner = F.cross_entropy(logits, target.partners, label_smoothing=label_smoothing, reduction="none")
+    return (target.weight * own + (1 - target.weight) * partner).mean()
 
 
 def sees_whole_batch(model: nn.Module) -> bool:

@@ -37,13 +37,11 @@ class StochasticDepth:
     def select(self, *, epoch: int, first: int, count: int) -> None:
         """Select the images at positions `first`, ..., `first + count - 1` of the epoch's order for the next forward passes."""
         if epoch != self._epoch:
-            self._epoch, self._scales = epoch, self._draw_scales(epoch).to(self._device)
+            draws = stream(self._seed, "stochastic depth", epoch).random((self._images, len(self._rates)), dtype="float32")
+            # The factor of each branch for each image, `n branches`: 0, or the inverse of the probability to be kept.
+            scales = (torch.from_numpy(draws) >= self._rates) / (1 - self._rates)
+            self._epoch, self._scales = epoch, scales.to(self._device)
         self._selected = self._scales[first : first + count]
-
-    def _draw_scales(self, epoch: int) -> Tensor:
-        """The factor of each branch for each image, `n branches`: 0, or the inverse of the probability to be kept."""
-        draws = stream(self._seed, "stochastic depth", epoch).random((self._images, len(self._rates)), dtype="float32")
-        return (torch.from_numpy(draws) >= self._rates) / (1 - self._rates)
 
     def _make_hook(self, column: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         def scale_branch(branch: nn.Module, _inputs: tuple[Tensor, ...], added: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def run_one_rank(pipe: Connection, store: str, rank: int, size: int, work: Calla
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=size, timeout=timedelta(seconds=60))
-    ranks = MultipleRanks(rank, size, torch.device("cpu"), host_group=distributed.new_group(backend="gloo"))
+    ranks = MultipleRanks(rank, size, device=torch.device("cpu"), host_group=distributed.new_group(backend="gloo"))
     try:
         answer = work(ranks, *arguments)
     except BaseException:

@@ -9,8 +9,7 @@ from scipy import stats
 
 from study.config.options import AugmentOptions
 from study.training.augmentation.draws import Draws
-from study.training.augmentation.mixing import Mixing, draw_mixing
-from study.training.augmentation.target import Target
+from study.training.augmentation.mixing import Mixing, Target, draw_mixing
 
 IMAGES, SIZE = 2000, 16
 

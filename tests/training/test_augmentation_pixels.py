@@ -14,10 +14,9 @@ from torch import Tensor
 
 from study.data.torchvision_schema import declare_missing_operators
 from study.training.augmentation.draws import Draws
-from study.training.augmentation.framing import draw_framing, locate_framed_pixels
 from study.training.augmentation.jitter import ORDERS, draw_jitter
 from study.training.augmentation.mixing import fill_boxes
-from study.training.augmentation.pixels import _change_all_and_select, enlarge_boxes, move_pixels, smooth
+from study.training.augmentation.pixels import enlarge_boxes, locate_framed_pixels, move_pixels, smooth
 from study.training.augmentation.randaugment import BINS, OPERATIONS, SIGNS, make_randaugment
 
 declare_missing_operators()
@@ -127,8 +126,9 @@ def test_jitter_is_torchvisions_on_pillow_in_the_drawn_order(channels: int) -> N
 def test_crop_and_flip_are_torchvisions() -> None:
     """A frame is torchvision's pad, crop and horizontal flip of the same image; all places and both sides are drawn."""
     images = pictures(400, channels=3, size=10)
-    framing = draw_framing(Draws(seed=0, epoch=0, images=len(images), size=10), crop=2, flip=True)
-    assert framing is not None
+    drawn = Draws(seed=0, epoch=0, images=len(images), size=10).draw_framing(crop=2, flip=True)
+    assert drawn is not None
+    framing = torch.from_numpy(drawn)
     assert len(framing.unique(dim=0)) == 5 * 5 * 2
     for image, ours, (down, right, flipped) in zip(
         images, move_pixels(images, locate_framed_pixels(framing, 10)), framing.tolist(), strict=True
@@ -194,5 +194,5 @@ def test_what_a_gpu_computes_for_all_rows_is_what_a_cpu_computes_for_those_neede
     images = pictures(280, channels=channels, size=16)
     variants = torch.arange(len(images)) % (len(OPERATIONS) * len(SIGNS))
     expected = make_randaugment(12, 16)(images, variants)
-    monkeypatch.setattr("study.training.augmentation.pixels._change_rows", _change_all_and_select)
+    monkeypatch.setattr("study.training.augmentation.pixels.SYNCHRONOUS_DEVICES", ())
     assert torch.equal(make_randaugment(12, 16)(images, variants), expected)

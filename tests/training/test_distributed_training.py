@@ -75,7 +75,7 @@ def train_with_and_without_interruptions(ranks, run, folder):
         place.mkdir(exist_ok=True)
         stop = Fate(interrupt_after=after) if ranks.rank == 1 else Fate()
         for restart in range(2 if after else 1):
-            fresh = MultipleRanks(ranks.rank, ranks.size, ranks.device, host_group=ranks.host_group)
+            fresh = MultipleRanks(ranks.rank, ranks.size, device=ranks.device, host_group=ranks.host_group)
             outcomes.append(attempt_of_rank(fresh, run, place, restart=restart, stop=Fate() if restart else stop))
     return outcomes
 

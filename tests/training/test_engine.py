@@ -12,7 +12,7 @@ from study.backbones import build_backbone
 from study.training import engine
 from study.training.batches import EvaluationBatches, TrainingBatches, shuffle_images
 from study.training.device import autocast
-from study.training.divergence import has_diverged
+from study.training.engine import has_diverged
 from study.training.evaluation import evaluate
 from study.training.outcome import CURVE_NAMES, Interrupted, Outcome
 
@@ -163,7 +163,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, monkeypatch, backbone)
 
     monkeypatch.setattr(engine, "optimizer_step", poisoned)
     for interval in (0.0, 1e9):
-        monkeypatch.setattr("study.training.reporter.INTERVAL_SECONDS", interval)
+        monkeypatch.setattr("study.training.engine.REPORT_INTERVAL_SECONDS", interval)
         outcome = attempt(toy_run(backbone), tmp_path / str(interval))
         assert (outcome.status, outcome.diverged_step) == ("diverged", 5)
         assert outcome.curves["epoch"] == [1] and outcome.test_accuracy is None and not outcome.weights
@@ -201,7 +201,7 @@ def test_progress_is_told_at_most_once_a_second(tmp_path, monkeypatch):
     told = []
     for interval, expected in ((1000.0, 1), (0.0, 9)):
         told.clear()
-        monkeypatch.setattr("study.training.reporter.INTERVAL_SECONDS", interval)
+        monkeypatch.setattr("study.training.engine.REPORT_INTERVAL_SECONDS", interval)
         assert isinstance(attempt(toy_run(), tmp_path, report=told.append), Outcome)
         assert len(told) == expected
     last = told[-1]

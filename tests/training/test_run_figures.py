@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from study.training.augmentation import Target
 from study.training.device import autocast
 from study.training.evaluation import compute_metrics, evaluate
-from study.training.loss import cross_entropy
+from study.training.step import cross_entropy
 
 FP32 = autocast("fp32", torch.device("cpu"))
 

@@ -5,7 +5,7 @@ ranks change none of them, and an operation switched on changes no other's. Pixe
 normalized, so an image's bits don't depend on the batch it is in.
 """
 
+from study.training.augmentation.mixing import Target
 from study.training.augmentation.pipeline import Augmentation, EpochAugmentation, Normalization
-from study.training.augmentation.target import Target
 
 __all__ = ["Augmentation", "EpochAugmentation", "Normalization", "Target"]

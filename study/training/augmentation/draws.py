@@ -51,6 +51,17 @@ class Draws:
     def permutation(self, operation: str) -> _Integers:
         return np.asarray(self._stream(operation).permutation(self.images))
 
+    def draw_framing(self, *, crop: int, flip: bool) -> _Integers | None:
+        """`n 3`: the shift in rows and columns (-crop..crop), and 1 where the image is flipped."""
+        if not crop and not flip:
+            return None
+        framing = np.zeros((self.images, 3), dtype=np.int64)
+        if crop:
+            framing[:, :2] = self.below("crop", 2 * crop + 1, 2 * crop + 1) - crop
+        if flip:
+            framing[:, 2] = self.below("flip", 2)[:, 0]
+        return framing
+
     def draw_erasing(self, probability: float) -> _Integers:
         """`n 4`: the rectangle (top, bottom, left, right) that is erased from each image, empty where nothing is."""
         chance = self.uniform("erasing", 1)

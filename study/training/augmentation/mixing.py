@@ -1,7 +1,7 @@
-"""Mixup and CutMix: an image and its label are mixed with those of a partner.
+"""Mixup and CutMix, by which an image and its label are mixed with those of a partner, and the target that results.
 
 The partner of image i is the i-th of a permutation of the training set that is keyed by (seed, epoch); it isn't a
-neighbour in the batch. It is augmented with its own parameters first. Zhang et al., "mixup", ICLR 2018, equation 1,
+neighbor in the batch. It is augmented with its own parameters first. Zhang et al., "mixup", ICLR 2018, equation 1,
 with a weight per image; Yun et al., "CutMix", ICCV 2019. Where both are on, each image draws one of the two with
 probability 1/2.
 """
@@ -16,6 +16,26 @@ from torch import Tensor
 
 from study.config.options import AugmentOptions
 from study.training.augmentation.draws import Draws
+
+
+@dataclass(frozen=True)
+class Target:
+    """Labels int64 `b`; where images are mixed also their partners' labels `b` and the weight of `labels`, float `b`.
+
+    The loss of an image is weight x loss(labels) + (1 - weight) x loss(partners).
+    """
+
+    labels: Tensor
+    partners: Tensor | None = None
+    weight: Tensor | None = None
+
+    def chunk(self, parts: int) -> list[Target]:
+        """The targets of the parts of the batch, as `Tensor.chunk` makes them of its images."""
+        labels = self.labels.chunk(parts)
+        if self.partners is None or self.weight is None:
+            return [Target(own) for own in labels]
+        columns = labels, self.partners.chunk(parts), self.weight.chunk(parts)
+        return [Target(*column) for column in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)

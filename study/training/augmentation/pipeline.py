@@ -11,24 +11,23 @@ several batches at once, which saves launches: an image's bits don't depend on i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from study.config.options import AugmentOptions
 from study.data import DatasetInfo
 from study.training.augmentation.draws import Draws
-from study.training.augmentation.framing import draw_framing, locate_framed_pixels
 from study.training.augmentation.jitter import Jitter, draw_jitter
-from study.training.augmentation.mixing import Mixing, draw_mixing, fill_boxes
-from study.training.augmentation.pixels import enlarge_boxes, move_pixels
+from study.training.augmentation.mixing import Mixing, Target, draw_mixing, fill_boxes
+from study.training.augmentation.pixels import enlarge_boxes, locate_framed_pixels, move_pixels
 from study.training.augmentation.randaugment import RandAugment, draw_variants, make_randaugment
-from study.training.augmentation.target import Target
 
 
 class Normalization:
-    """From values 0..255 to zero mean and unit deviation per channel, as float32 in the given memory layout."""
+    """From uint8 `b c h w` to float32 of zero mean and unit deviation per channel, in the given memory layout."""
 
     def __init__(self, facts: DatasetInfo, *, device: torch.device, layout: torch.memory_format):
         mean, std = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (facts.mean, facts.std))
@@ -37,7 +36,6 @@ class Normalization:
         self.layout = layout
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images uint8 `b c h w` on this device as float32."""
         return images.to(torch.float32, memory_format=self.layout).mul_(self.scale).sub_(self.shift)
 
 
@@ -52,27 +50,22 @@ class Augmentation:
         """The augmentation of one epoch, counted from 0, with its parameters drawn and on the device."""
         options = self.options
         draws = Draws(seed=self.seed, epoch=epoch, images=self.images, size=self.facts.image_size)
-        cropped = torch.from_numpy(draws.draw_crops(options.resized_crop)) if options.resized_crop < 1 else None
-        variants = draw_variants(draws, options.randaugment_n) if options.randaugment_n else None
+        mixing = draw_mixing(draws, options)
         jitter = draw_jitter(draws, options.color_jitter) if options.color_jitter else None
-        erased = torch.from_numpy(draws.draw_erasing(options.erasing)) if options.erasing else None
+
+        def to_device(rows: npt.NDArray[np.int64] | None) -> Tensor | None:
+            return None if rows is None else torch.from_numpy(rows).to(device)
+
         return EpochAugmentation(
             normalize=Normalization(self.facts, device=device, layout=layout),
-            cropped=_to_device(cropped, device),
-            framing=_to_device(draw_framing(draws, crop=options.crop, flip=options.flip), device),
-            operations=_to_device(self.operations, device),
-            variants=_to_device(variants, device),
-            jitter=_to_device(jitter, device),
-            erased=_to_device(erased, device),
-            mixing=_to_device(draw_mixing(draws, options), device),
+            cropped=to_device(draws.draw_crops(options.resized_crop) if options.resized_crop < 1 else None),
+            framing=to_device(draws.draw_framing(crop=options.crop, flip=options.flip)),
+            operations=self.operations and self.operations.to(device),
+            variants=to_device(draw_variants(draws, options.randaugment_n) if options.randaugment_n else None),
+            jitter=jitter and jitter.to(device),
+            erased=to_device(draws.draw_erasing(options.erasing) if options.erasing else None),
+            mixing=mixing and mixing.to(device),
         )
-
-
-Drawn = TypeVar("Drawn", Tensor, RandAugment, Jitter, Mixing)
-
-
-def _to_device(drawn: Drawn | None, device: torch.device) -> Drawn | None:
-    return None if drawn is None else drawn.to(device)
 
 
 @dataclass(frozen=True)

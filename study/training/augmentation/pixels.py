@@ -14,24 +14,18 @@ from torch import Tensor
 
 GRAY_WEIGHTS = (19595, 38470, 7471)  # ITU-R 601-2 luma in 1/65536, as in Pillow's convert("L")
 
+SYNCHRONOUS_DEVICES = ("cpu",)
+
 
 def change_selected(chosen: Tensor, images: Tensor, change: Callable[[Tensor | slice], Tensor]) -> Tensor:
     """`images` `b ...` with the rows that are `chosen` (bool `b`) replaced by `change(rows)`.
 
     On a CPU no more work is done than needed. On a GPU the host can't know the rows without waiting for the device.
     """
-    return (
-        _change_rows(chosen, images, change) if images.device.type == "cpu" else _change_all_and_select(chosen, images, change)
-    )
-
-
-def _change_rows(chosen: Tensor, images: Tensor, change: Callable[[Tensor | slice], Tensor]) -> Tensor:
+    if images.device.type not in SYNCHRONOUS_DEVICES:
+        return torch.where(chosen.view(-1, *[1] * (images.ndim - 1)), change(slice(None)), images)
     rows = chosen.nonzero().squeeze(1)
     return images.index_copy(0, rows, change(rows)) if len(rows) else images
-
-
-def _change_all_and_select(chosen: Tensor, images: Tensor, change: Callable[[Tensor | slice], Tensor]) -> Tensor:
-    return torch.where(chosen.view(-1, *[1] * (images.ndim - 1)), change(slice(None)), images)
 
 
 def move_pixels(images: Tensor, source: Tensor) -> Tensor:
@@ -42,6 +36,19 @@ def move_pixels(images: Tensor, source: Tensor) -> Tensor:
     at = source.clamp(min=0)[:, None].expand(-1, images.shape[1], -1)
     inside = (source >= 0)[:, None]
     return images.flatten(2).gather(2, at).mul_(inside).view_as(images)
+
+
+def locate_framed_pixels(framing: Tensor, size: int) -> Tensor:
+    """The source of each pixel of images that are cropped, then flipped, int64 `b (h w)`, -1 for outside.
+
+    `framing` is int64 `b 3`. torchvision's `RandomCrop(size, padding=crop)`, black outside, and a flip from left to right.
+    """
+    at = torch.arange(size, device=framing.device)
+    down, right, flipped = (column[:, None] for column in framing.unbind(1))
+    y = at + down
+    x = torch.where(flipped == 1, size - 1 - at, at) + right
+    outside = ((y < 0) | (y >= size))[:, :, None] | ((x < 0) | (x >= size))[:, None, :]
+    return (y[:, :, None] * size + x[:, None, :]).masked_fill(outside, -1).flatten(1)
 
 
 def enlarge_boxes(images: Tensor, box: Tensor) -> Tensor:
@@ -66,11 +73,6 @@ def _interpolate(images: Tensor, start: Tensor, end: Tensor, *, dim: int) -> Ten
     shape[dim] = size
     first, second = (images.gather(dim, (k + start[:, None]).view(shape).expand_as(images)) for k in (low, high))
     return (second - first).mul_((place - low).float().view(shape)).add_(first)
-
-
-def look_up(images: Tensor, table: Tensor) -> Tensor:
-    """Images whose every value v is replaced by `table[:, :, v]`; `table` is uint8 `b c 256`."""
-    return table.gather(2, images.flatten(2).long()).view_as(images)
 
 
 def blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:

@@ -25,7 +25,6 @@ from study.training.augmentation.pixels import (
     blend,
     change_selected,
     compute_mean_level,
-    look_up,
     make_autocontrast_table,
     make_equalize_table,
     move_pixels,
@@ -33,25 +32,26 @@ from study.training.augmentation.pixels import (
     to_gray,
 )
 
-OPERATIONS = (
-    "identity",
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
-    "rotate",
-    "brightness",
-    "color",
-    "contrast",
-    "sharpness",
-    "posterize",
-    "solarize",
-    "autocontrast",
-    "equalize",
-)
+MAGNITUDES = {
+    "identity": (0.0, 0.0),
+    "shear_x": (0.0, 0.3),
+    "shear_y": (0.0, 0.3),
+    "translate_x": (0.0, 150.0 / 331.0),
+    "translate_y": (0.0, 150.0 / 331.0),
+    "rotate": (0.0, 30.0),
+    "brightness": (0.0, 0.9),
+    "color": (0.0, 0.9),
+    "contrast": (0.0, 0.9),
+    "sharpness": (0.0, 0.9),
+    "posterize": (8.0, 4.0),
+    "solarize": (255.0, 0.0),
+    "autocontrast": (0.0, 0.0),
+    "equalize": (0.0, 0.0),
+}
+"""torchvision's magnitudes at the first and the last bin, before their sign; of translations in units of the image's size."""
+OPERATIONS = tuple(MAGNITUDES)
 MOVES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
-FIXED_TABLES = ("brightness", "posterize", "solarize")
-TABLES = (*FIXED_TABLES, "contrast", "autocontrast", "equalize")
+TABLES = ("brightness", "posterize", "solarize", "contrast", "autocontrast", "equalize")
 BINS = 31
 SIGNS = (1, -1)
 
@@ -77,12 +77,12 @@ class RandAugment:
             return change_selected(is_any_of(chosen, operations), images, lambda at: by(images[at], at))
 
         images = change(MOVES, lambda selected, at: move_pixels(selected, self.sources[variant[at]]))
-        images = change(TABLES, lambda selected, at: look_up(selected, self._tables(selected, variant[at])))
+        images = change(TABLES, lambda selected, at: self._look_up(selected, variant[at]))
         images = change(("color",), lambda selected, at: blend(to_gray(selected), selected, factor[at]))
         return change(("sharpness",), lambda selected, at: blend(smooth(selected), selected, factor[at]))
 
-    def _tables(self, images: Tensor, variant: Tensor) -> Tensor:
-        """The table of values of each image's variant, uint8 `b c 256`."""
+    def _look_up(self, images: Tensor, variant: Tensor) -> Tensor:
+        """Images with each value v replaced by `tables[:, :, v]`, in the tables uint8 `b c 256` of their variants."""
         chosen, factor = self.operation[variant], self.factors[variant]
         values = torch.arange(256, dtype=torch.uint8, device=images.device).expand(1, 1, 1, -1)
         tables = self.tables[variant][:, None].repeat(1, images.shape[1], 1)
@@ -93,7 +93,8 @@ class RandAugment:
 
         tables = change_selected(is_any_of(chosen, ("contrast",)), tables, blend_with_mean)
         tables = change_selected(is_any_of(chosen, ("autocontrast",)), tables, lambda at: make_autocontrast_table(images[at]))
-        return change_selected(is_any_of(chosen, ("equalize",)), tables, lambda at: make_equalize_table(images[at]))
+        tables = change_selected(is_any_of(chosen, ("equalize",)), tables, lambda at: make_equalize_table(images[at]))
+        return tables.gather(2, images.flatten(2).long()).view_as(images)
 
 
 def is_any_of(chosen: Tensor, operations: tuple[str, ...]) -> Tensor:
@@ -101,15 +102,19 @@ def is_any_of(chosen: Tensor, operations: tuple[str, ...]) -> Tensor:
     return torch.stack([chosen == OPERATIONS.index(name) for name in operations]).any(dim=0)
 
 
-def draw_variants(draws: Draws, layers: int) -> Tensor:
+def draw_variants(draws: Draws, layers: int) -> npt.NDArray[np.int64]:
     """Each image's variant in each layer, int64 `n layers`: an operation uniform over fourteen, a sign uniform over two."""
     numbers = [draws.below(f"randaugment {layer}", len(OPERATIONS), len(SIGNS)) for layer in range(layers)]
-    return torch.from_numpy(np.stack([drawn[:, 0] * len(SIGNS) + drawn[:, 1] for drawn in numbers], axis=1))
+    return np.stack([drawn[:, 0] * len(SIGNS) + drawn[:, 1] for drawn in numbers], axis=1)
 
 
 def make_randaugment(magnitude: int, image_size: int) -> RandAugment:
     """The variants of all operations at bin `magnitude` of 0..30."""
-    variants = [(name, sign * _operation_strength(name, magnitude, image_size)) for name in OPERATIONS for sign in SIGNS]
+    variants = []
+    for name, (first, last) in MAGNITUDES.items():
+        end = last * image_size if name.startswith("translate") else last
+        strength = float(torch.linspace(first, end, BINS)[magnitude])
+        variants += [(name, sign * strength) for sign in SIGNS]
     sources = np.stack([_find_sources(name, strength, image_size) for name, strength in variants])
     tables = np.stack([_make_table(name, strength) for name, strength in variants])
     return RandAugment(
@@ -118,21 +123,6 @@ def make_randaugment(magnitude: int, image_size: int) -> RandAugment:
         factors=torch.tensor([1.0 + strength for _, strength in variants], dtype=torch.float32),
         operation=torch.arange(len(variants)) // len(SIGNS),
     )
-
-
-def _operation_strength(name: str, magnitude: int, image_size: int) -> float:
-    """torchvision's magnitude of an operation before its sign; 0 where it has none."""
-    ends = {
-        "shear_x": (0.0, 0.3),
-        "shear_y": (0.0, 0.3),
-        "translate_x": (0.0, 150.0 / 331.0 * image_size),
-        "translate_y": (0.0, 150.0 / 331.0 * image_size),
-        "rotate": (0.0, 30.0),
-        **dict.fromkeys(("brightness", "color", "contrast", "sharpness"), (0.0, 0.9)),
-        "posterize": (8.0, 4.0),
-        "solarize": (255.0, 0.0),
-    }
-    return float(torch.linspace(*ends.get(name, (0.0, 0.0)), BINS)[magnitude])
 
 
 def _find_sources(name: str, strength: float, size: int) -> npt.NDArray[np.int64]:
