@@ -117,7 +117,7 @@ def checkpoint_seconds(*, rounds: int) -> list[float]:
     for parameter in prepared.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     state.optimizer.step()  # the optimizer has its moments from the first step on
-    execution = make_fingerprint(choice, memory_layout=LAYOUT_NAMES[prepared.layout], optimizer="", micro_batches=1)
+    execution = make_fingerprint(choice, memory_layout=LAYOUT_NAMES[prepared.layout], micro_batches=1)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:  # as runs/ would be: on this disk, not in memory
         checkpoints = Checkpoints(Path(place), run.run_id, "benchmark")
         return [time_save(checkpoints, state.export(execution), step=step) for step in range(rounds)]

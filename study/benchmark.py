@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -21,28 +20,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from study.benchmarking.timing import time_input
-from study.benchmarking.workloads import (
-    VARIANTS,
-    Workload,
-    input_key,
-    list_workloads,
-    make_input_speed,
-    summarize_laps,
-    time_round,
-)
+from study.benchmarking.workloads import VARIANTS, Workload, input_key, list_workloads, summarize_laps, time_round
 from study.cli.arguments import add_sweep_arguments, command_parser, positive_int, sweep_folder
 from study.cli.console import open_console
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, handle_user_errors
 from study.launcher.code_snapshot import find_origin
 from study.planning.sweep_plan import Plan, make_plan
-from study.records.benchmark_file import Benchmark, median, spread
+from study.records.benchmark_file import Benchmark, InputSpeed, median, spread
 from study.records.sweep_folder import write_whole
 from study.training.determinism import enable_deterministic_cublas
 from study.training.device import DeviceChoice, choose_device
 from study.training.fingerprint import make_fingerprint
 from study.training.model_setup import with_cpu_kernels
-from study.training.optimizer import IMPLEMENTATION
 
 ROUNDS = 5
 
@@ -73,7 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     variants = VARIANTS[device.kind] if arguments.variants else (None,)
     workloads = list(list_workloads(plan.runs, arguments.batch_size, variants=variants))
     benchmark = measure(plan, workloads, device=device, rounds=arguments.rounds, console=console)
-    path = file_for(benchmark, sweep_folder(arguments, plan.sweep.name).benchmarks)
+    # runs/<sweep>/benchmarks/20260102t101500-nvidia-h200.json
+    moment = re.sub(r"[-:Z]", "", benchmark.began).lower()
+    name = re.sub(r"[^a-z0-9]+", "-", benchmark.device_name.lower()).strip("-")
+    path = sweep_folder(arguments, plan.sweep.name).benchmarks / f"{moment}-{name}.json"
     write_whole(path, benchmark.model_dump_json(indent=1) + "\n")
     console.print(speed_table(benchmark))
     for message in benchmark.left_out:
@@ -87,7 +80,8 @@ def measure(plan: Plan, workloads: Sequence[Workload], *, device: DeviceChoice, 
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     inputs = {input_key(workload.planned): workload.planned for workload in workloads}
     fed: dict[str, list[float]] = {key: [] for key in inputs}
-    with progress_bar(console) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=rounds * (len(workloads) + len(inputs)))
         for turn in range(rounds):
             for workload in workloads:
@@ -100,7 +94,7 @@ def measure(plan: Plan, workloads: Sequence[Workload], *, device: DeviceChoice, 
                 bar.advance(task)
     if all(workload.fault for workload in workloads):
         raise UserError(*(Problem(workload.fault or "", workload.label) for workload in workloads))
-    execution = make_fingerprint(device, memory_layout="", optimizer=IMPLEMENTATION, micro_batches=0)
+    execution = make_fingerprint(device, memory_layout="", micro_batches=0)
     return Benchmark(
         sweep=plan.sweep.name,
         began=began,
@@ -110,21 +104,17 @@ def measure(plan: Plan, workloads: Sequence[Workload], *, device: DeviceChoice, 
         fingerprint={name: value for name, value in execution.items() if name not in ("memory_layout", "micro_batches")},
         provenance=asdict(find_origin()),
         architectures=tuple(summarize_laps(workload) for workload in workloads if not workload.fault),
-        inputs=tuple(make_input_speed(planned, fed[key]) for key, planned in inputs.items()),
+        inputs=tuple(
+            InputSpeed(
+                augment=planned.run.augment.model_dump(mode="json"),
+                channels=planned.run.data.channels,
+                image_size=planned.run.data.image_size,
+                images_per_second=tuple(fed[key]),
+            )
+            for key, planned in inputs.items()
+        ),
         left_out=tuple(f"{workload.label}: {workload.fault}" for workload in workloads if workload.fault),
     )
-
-
-def file_for(benchmark: Benchmark, folder: Path) -> Path:
-    """A name that begins with the time and holds the device: `20260102t101500-nvidia-h200.json`."""
-    moment = re.sub(r"[-:Z]", "", benchmark.began).lower()
-    device = re.sub(r"[^a-z0-9]+", "-", benchmark.device_name.lower()).strip("-")
-    return folder / f"{moment}-{device}.json"
-
-
-def progress_bar(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def speed_table(benchmark: Benchmark) -> Table:

@@ -23,12 +23,11 @@ from study.data.splits import make_random_splits
 from study.rng import stream
 from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
-from study.training.device import DeviceChoice, autocast, execution_mode
+from study.training.device import DeviceChoice, autocast, execution_mode, read_peak_mib, reset_peak_memory
 from study.training.memory_fallback import release_memory
 from study.training.memory_layout import to_memory_format
 from study.training.model_setup import PreparedModel, eager_mode, prepare_model
 from study.training.optimizer import set_learning_rate
-from study.training.peak_memory import read_peak_mib, reset_peak_memory
 from study.training.state import TrainingState, initial_state
 from study.training.step import optimizer_step
 
@@ -87,18 +86,13 @@ def _laps(run: Run, prepared: PreparedModel, where: torch.device, *, was_reset: 
 
 def _training_step(state: TrainingState, run: Run, *, images: torch.Tensor) -> Callable[[], None]:
     set_learning_rate(state.optimizer, 0.0)
-    target = make_target(run, images.device)
+    target = Target(torch.arange(run.train.batch_size, device=images.device) % run.data.num_classes)
     casting = autocast(run.train.precision, images.device)
 
     def step() -> None:
         optimizer_step(state, images, target, options=run.train, micro_batches=run.train.accumulate, autocast=casting)
 
     return step
-
-
-def make_target(run: Run, device: torch.device) -> Target:
-    """A label for each image of a batch."""
-    return Target(torch.arange(run.train.batch_size, device=device) % run.data.num_classes)
 
 
 def make_random_batch(run: Run) -> torch.Tensor:
@@ -109,9 +103,8 @@ def make_random_batch(run: Run) -> torch.Tensor:
 
 def time_input(run: Run, *, device: DeviceChoice) -> float:
     """Images per second that are fetched, augmented and normalized as for the run, in the contiguous layout."""
-    splits = make_random_splits(
-        describe_dataset(run.data), images=max(run.train.batch_size, INPUT_PIXELS // run.data.image_size**2)
-    )
+    images = max(run.train.batch_size, INPUT_PIXELS // run.data.image_size**2)
+    splits = make_random_splits(describe_dataset(run.data), images=images)
     batches = TrainingBatches(run, splits, device=device.device, layout=torch.contiguous_format)
     with execution_mode(device):
         seconds = time_lap(lambda: sum(1 for _ in batches.epoch(0)), device.device)
@@ -120,22 +113,20 @@ def time_input(run: Run, *, device: DeviceChoice) -> float:
 
 def time_lap(work: Callable[[], object], device: torch.device) -> float:
     """Seconds that `work` takes, as a mean over one lap."""
+
+    def synchronize() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    def measure(repeats: int) -> float:
+        synchronize()
+        started = time.perf_counter()
+        for _ in range(repeats):
+            work()
+        synchronize()
+        return time.perf_counter() - started
+
     for _ in range(WARM_UP):
-        once = _measure_seconds(work, device, repeats=1)
+        once = measure(1)
     repeats = min(max(math.ceil(LAP_SECONDS / once), 1), MOST_REPEATS)
-    return _measure_seconds(work, device, repeats=repeats) / repeats
-
-
-def _measure_seconds(work: Callable[[], object], device: torch.device, *, repeats: int) -> float:
-    synchronize_device(device)
-    started = time.perf_counter()
-    for _ in range(repeats):
-        work()
-    synchronize_device(device)
-    return time.perf_counter() - started
-
-
-def synchronize_device(device: torch.device) -> None:
-    """Wait until the device has finished its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return measure(repeats) / repeats

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
-from pydantic import JsonValue
 
 from study.benchmarking.timing import Laps, time_architecture, with_batch_size
 from study.config.options import Variant
 from study.planning.planned_run import PlannedRun
-from study.records.benchmark_file import InputSpeed, Speed, median
+from study.records.benchmark_file import Speed, median
 from study.training.device import DeviceChoice
 from study.training.memory_fallback import release_memory
 
@@ -73,10 +71,14 @@ def time_round(workload: Workload, device: DeviceChoice) -> None:
 
 
 def summarize_laps(workload: Workload) -> Speed:
-    laps = workload.laps
+    laps, planned, run = workload.laps, workload.planned, workload.planned.run
     peaks = [lap.peak_memory_mib for lap in laps if lap.peak_memory_mib is not None]
     return Speed(
-        **describe_architecture(workload.planned),
+        label=planned.label,
+        backbone=run.backbone,
+        model=run.model.model_dump(mode="json"),
+        precision=run.train.precision,
+        batch_size=run.train.batch_size,
         memory_layout=laps[0].variant.memory_layout,
         compiled=laps[0].variant.compiled,
         train_step_seconds=tuple(lap.train_step_seconds for lap in laps),
@@ -84,21 +86,3 @@ def summarize_laps(workload: Workload) -> Speed:
         inference_latency_seconds=tuple(lap.inference_latency_seconds for lap in laps),
         peak_memory_mib=median(peaks) if peaks else None,
     )
-
-
-def describe_architecture(planned: PlannedRun) -> dict[str, Any]:
-    """What was timed, as the benchmark's file names it."""
-    run = planned.run
-    return {
-        "label": planned.label,
-        "backbone": run.backbone,
-        "model": run.model.model_dump(mode="json"),
-        "precision": run.train.precision,
-        "batch_size": run.train.batch_size,
-    }
-
-
-def make_input_speed(planned: PlannedRun, rounds: Sequence[float]) -> InputSpeed:
-    augment: dict[str, JsonValue] = planned.run.augment.model_dump(mode="json")
-    data = planned.run.data
-    return InputSpeed(augment=augment, channels=data.channels, image_size=data.image_size, images_per_second=tuple(rounds))

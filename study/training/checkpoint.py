@@ -61,7 +61,12 @@ class Checkpoints:
         except OSError as error:
             self._note(f"the checkpoint at step {step} could not be written: {error}")
         else:
-            self._remove_replaced(step)
+            # Keep the newest two steps, and what another writer saved after more steps than this one.
+            kept = sorted((found for found in self.steps() if found <= step), reverse=True)[:KEPT_STEPS]
+            replaced = [path for path in self._of_run() if step_of(path) <= step and step_of(path) not in kept]
+            partial = [path for path in self._of_run("part") if f".{self.writer}." not in path.name and step_of(path) <= step]
+            for path in [*replaced, *partial]:
+                path.unlink(missing_ok=True)
         finally:
             now = time.monotonic()
             self._next_save = now + max(self._least_interval, (now - started) / SHARE_OF_TIME)
@@ -84,14 +89,6 @@ class Checkpoints:
     def discard(self) -> None:
         """Remove all files of the run; called when its record is on disk."""
         for path in [*self._of_run(), *self._of_run("part"), *self.folder.glob(f"{self.run_id}.*.bad")]:
-            path.unlink(missing_ok=True)
-
-    def _remove_replaced(self, step: int) -> None:
-        """Keep the newest two steps, and what another writer saved after more steps than this one."""
-        kept = sorted((found for found in self.steps() if found <= step), reverse=True)[:KEPT_STEPS]
-        replaced = [path for path in self._of_run() if step_of(path) <= step and step_of(path) not in kept]
-        partial = [path for path in self._of_run("part") if f".{self.writer}." not in path.name and step_of(path) <= step]
-        for path in [*replaced, *partial]:
             path.unlink(missing_ok=True)
 
     def _path(self, step: int) -> Path:

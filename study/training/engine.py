@@ -17,16 +17,15 @@ from study.config.run import Run
 from study.data.splits import Splits
 from study.training.batches import EvaluationBatches, TrainingBatches
 from study.training.checkpoint import Checkpoints
-from study.training.device import DeviceChoice, autocast, execution_mode
+from study.training.device import DeviceChoice, autocast, execution_mode, read_peak_mib, reset_peak_memory
 from study.training.distributed import SINGLE_RANK, Ranks
 from study.training.evaluation import Evaluation, evaluate
 from study.training.fingerprint import make_fingerprint
 from study.training.memory_fallback import find_micro_batches, is_out_of_memory, release_memory
 from study.training.memory_layout import LAYOUT_NAMES
 from study.training.model_setup import eager_mode, prepare_model
-from study.training.optimizer import IMPLEMENTATION, set_learning_rate
+from study.training.optimizer import set_learning_rate
 from study.training.outcome import Curves, Interrupted, Outcome, Progress
-from study.training.peak_memory import read_peak_mib, reset_peak_memory
 from study.training.schedule import learning_rate
 from study.training.state import TrainingState, clone_views, initial_state
 from study.training.step import optimizer_step, sees_whole_batch
@@ -71,7 +70,6 @@ class Session:
         self.fingerprint = make_fingerprint(
             choice,
             memory_layout=LAYOUT_NAMES[layout],
-            optimizer=IMPLEMENTATION,
             micro_batches=micro_batches,
             kernels=self.prepared.kernels,
             compiled=self.prepared.compiled,

@@ -17,6 +17,7 @@ from pydantic import JsonValue
 
 from study.cpu_kernels.extension import NO_KERNELS
 from study.training.device import DeviceChoice
+from study.training.optimizer import IMPLEMENTATION
 
 Fingerprint = dict[str, JsonValue]
 
@@ -25,7 +26,6 @@ def make_fingerprint(
     choice: DeviceChoice,
     *,
     memory_layout: str,
-    optimizer: str,
     micro_batches: int,
     kernels: str = NO_KERNELS,
     compiled: str | None = None,
@@ -47,7 +47,7 @@ def make_fingerprint(
         "numpy_version": np.__version__,
         "python_version": platform.python_version(),
         "memory_layout": memory_layout,
-        "optimizer": optimizer,
+        "optimizer": IMPLEMENTATION,
         "micro_batches": micro_batches,
         "kernels": kernels,
         "compiled": compiled or False,
@@ -58,15 +58,13 @@ def make_fingerprint(
 
 def find_changes(one: Fingerprint, other: Fingerprint) -> list[str]:
     """The entries in which two fingerprints differ, as `threads: 1 -> 2`; empty where the bits must be equal."""
-    one, other = (
-        {"stacked": 1, **each} for each in (one, other)
-    )  # written by version 0.1 alone, which could train several runs as one
+    # "stacked" is written by version 0.1 alone, which could train several runs as one.
+    one, other = ({"stacked": 1, **each} for each in (one, other))
     names = sorted(one.keys() | other.keys())
     return [f"{name}: {one.get(name)} -> {other.get(name)}" for name in names if one.get(name) != other.get(name)]
 
 
 def device_name(choice: DeviceChoice) -> str:
-    """The model of the GPU or of the processor."""
     return torch.cuda.get_device_name() if choice.kind == "cuda" else processor_name()
 
 

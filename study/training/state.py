@@ -5,6 +5,7 @@ There is no generator state, as all random numbers are keyed (`study.rng`).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +16,38 @@ from torch import Tensor, nn
 from study.backbones.base import Backbone
 from study.config.run import Run
 from study.training.distributed import SINGLE_RANK, Ranks
-from study.training.ema import WeightAverage
 from study.training.fingerprint import Fingerprint, find_changes
 from study.training.optimizer import build_optimizer, restore_optimizer
 from study.training.outcome import CURVE_NAMES, Curves, Resume
 from study.training.stochastic_depth import StochasticDepth
+
+
+class WeightAverage:
+    """An exponential moving average of the weights (EMA), for evaluation only: a copy of `model` that training never reads.
+
+    The decay warms up as min(decay, (1 + t) / (10 + t)) after t updates, TensorFlow's `ExponentialMovingAverage` with
+    `num_updates`: a short training would otherwise be judged by its initial weights (0.999 ** 270 = 0.76). Floating-point
+    buffers (BatchNorm's running statistics) are averaged with the weights they belong to; counters are copied. torch's
+    `AveragedModel` asks the device for its update count in every step, which makes the host wait; this one doesn't.
+    """
+
+    def __init__(self, model: nn.Module, *, decay: float):
+        self.decay = decay
+        self.model = copy.deepcopy(model).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Update the average by the weights after optimizer step `step`, counted from 0."""
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        averaged, current = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        torch._foreach_lerp_(averaged, current, 1 - warm_up_decay(self.decay, step))
+        for counter, new in pairs:
+            if not counter.is_floating_point():
+                counter.copy_(new)
+
+
+def warm_up_decay(decay: float, updates: int) -> float:
+    return min(decay, (1 + updates) / (10 + updates))
 
 
 @dataclass

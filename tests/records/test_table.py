@@ -18,7 +18,7 @@ def test_an_older_name_is_read_as_the_present_one() -> None:
 
 def test_all_that_is_recorded_of_the_execution_is_a_column_or_a_version() -> None:
     """No entry of a fingerprint is lost on the way to the table, and the report says of each whether it was equal."""
-    made = make_fingerprint(DeviceChoice("cpu"), memory_layout="contiguous", optimizer="adamw", micro_batches=1)
+    made = make_fingerprint(DeviceChoice("cpu"), memory_layout="contiguous", micro_batches=1)
     elsewhere = {name for name in made if name.endswith("_version")} | {"cpu_capability"}
     assert set(made) - elsewhere == set(FINGERPRINT)
     assert {*ASPECTS["device"], *ASPECTS["execution"]} == {*FINGERPRINT, "stacked"}  # a column of older tables

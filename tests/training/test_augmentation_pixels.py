@@ -116,7 +116,9 @@ def test_jitter_is_torchvisions_on_pillow_in_the_drawn_order(channels: int) -> N
     assert len(np.unique(jitter.order.numpy(), axis=0)) == len(ORDERS)
     assert 0.6 <= jitter.factors.min() < 0.7 and 1.3 < jitter.factors.max() <= 1.4
     enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
-    for image, ours, order, factors in zip(images, jitter(images), jitter.order, jitter.factors, strict=True):
+    for image, ours, order, factors in zip(
+        images, jitter(images, torch.arange(len(images))), jitter.order, jitter.factors, strict=True
+    ):
         theirs = picture(image)
         for operation, factor in zip(order, factors, strict=True):
             theirs = enhancers[operation](theirs).enhance(float(factor))

@@ -12,8 +12,8 @@ from toy_runs import toy_run
 
 from study.backbones import build_backbone
 from study.config.options import TrainOptions
-from study.training.ema import WeightAverage, warm_up_decay
 from study.training.optimizer import build_optimizer, restore_optimizer, set_learning_rate
+from study.training.state import WeightAverage, warm_up_decay
 
 CPU = torch.device("cpu")
 

@@ -28,12 +28,9 @@ class Jitter:
     def to(self, device: torch.device) -> Jitter:
         return Jitter(self.order.to(device), self.factors.to(device))
 
-    def select(self, rows: Tensor) -> Jitter:
-        return Jitter(self.order[rows], self.factors[rows])
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Images uint8 `n c h w` after these operations."""
-        for operation, factor in zip(self.order.unbind(1), self.factors.unbind(1), strict=True):
+    def __call__(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Images uint8 `b c h w` after the operations in the rows `b`."""
+        for operation, factor in zip(self.order[rows].unbind(1), self.factors[rows].unbind(1), strict=True):
             kind = operation.view(-1, 1, 1, 1)
             levels = to_gray(images)
             # Brightness blends with black, contrast with the mean gray, saturation with the gray image.

@@ -107,7 +107,7 @@ class EpochAugmentation:
             for variant in self.variants[ids].unbind(1):
                 images = self.operations(images, variant)
         if self.jitter is not None:
-            images = self.jitter.select(ids)(images)
+            images = self.jitter(images, ids)
         normal = self.normalize(images)
         if self.erased is not None:
             normal.masked_fill_(fill_boxes(self.erased[ids], normal.shape[-1]), 0.0)  # 0 is the mean here
