@@ -55,7 +55,9 @@ def correctness(
 
 @pytest.mark.parametrize("seeds", [3, 10])
 @pytest.mark.parametrize(("accuracy", "spread"), [(0.985, (4.0, 2.0, 0.05)), (0.7, (2.0, 1.0, 0.1))])
-def test_equal_architectures_are_rarely_called_different(seeds: int, accuracy: float, spread: tuple[float, float, float]) -> None:
+def test_equal_architectures_are_rarely_called_different(
+    seeds: int, accuracy: float, spread: tuple[float, float, float]
+) -> None:
     """With new seeds and new images in every study the test errs in at most 6 %; over seeds alone it errs far more often."""
     studies = 400
     found = correctness(np.random.default_rng(7), studies=studies, seeds=seeds, images=360, accuracy=accuracy, spread=spread)
