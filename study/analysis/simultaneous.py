@@ -1,8 +1,8 @@
 """Simultaneous inference on a family of contrasts: one critical value for all of them (single-step max-t).
 
-With probability `confidence` *all* intervals of the family hold at once, so verdicts read off them can't contradict each other: a
-contrast is significant where its interval leaves out 0, equivalent to zero where its interval is within the margin, else
-inconclusive. Hothorn, Bretz & Westfall, "Simultaneous inference in general parametric models", 2008.
+With probability `confidence` *all* intervals of the family hold at once, so verdicts read off them can't contradict each
+other: a contrast is significant where its interval leaves out 0, equivalent to zero where its interval is within the margin,
+else inconclusive. Hothorn, Bretz & Westfall, "Simultaneous inference in general parametric models", 2008.
 
 The joint distribution is taken as a multivariate t with the estimates' own correlation and the smallest of their degrees of
 freedom. That is conservative with three seeds and close to nominal with ten; each contrast's own degrees of freedom are not
