@@ -81,4 +81,4 @@ def _with_diagonal(matrix: Array, diagonal: Array) -> Array:
     repaired = (vectors * np.maximum(eigenvalues, 0.0)) @ vectors.T
     own = np.diag(repaired)
     scale = np.sqrt(np.divide(diagonal, own, out=np.zeros_like(own), where=own > 0))
-    return repaired * np.outer(scale, scale)
+    return np.asarray(repaired * np.outer(scale, scale))

@@ -51,4 +51,4 @@ def _largest_statistics(estimate: CrossedEstimate, draws: int) -> Array:
     rng = stream(0, "simultaneous intervals", len(error))
     normal = rng.standard_normal((draws, len(error))) @ root.T
     df = float(estimate.df.min())
-    return np.abs(normal).max(axis=1) / np.sqrt(rng.chisquare(df, draws) / df)
+    return np.asarray(np.abs(normal).max(axis=1) / np.sqrt(rng.chisquare(df, draws) / df))
