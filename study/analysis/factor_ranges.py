@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.analysis.cell_grid import Cell, Level
+from study.analysis.cell_grid import CellLevels, Level
 from study.analysis.crossed import Array, crossed_estimate
 from study.analysis.simultaneous import SimultaneousIntervals, simultaneous_intervals
 
@@ -50,14 +50,16 @@ class RangeComparison:
         return self.factors[0] if sign > 0 else self.factors[1]
 
 
-def factor_range(correct: Array, cells: Sequence[Cell], place: int) -> Bounds:
+def factor_range(correct: Array, cells: Sequence[CellLevels], place: int) -> Bounds:
     """The range of the factor at `place` of the cells (a complete crossing); `correct` `cells n m` is 0 or 1."""
     pairs = _pair_contrasts(cells, place)
     found = simultaneous_intervals(crossed_estimate(np.tensordot(pairs, correct, axes=1)))
     return _bounds(pairs @ correct.mean(axis=(1, 2)), found, slice(None))
 
 
-def compare_ranges(correct: Array, cells: Sequence[Cell], factors: tuple[str, str], places: tuple[int, int]) -> RangeComparison:
+def compare_ranges(
+    correct: Array, cells: Sequence[CellLevels], factors: tuple[str, str], places: tuple[int, int]
+) -> RangeComparison:
     """The ranges of the factors at `places` of the cells, a complete crossing without controls; `correct` `cells n m`."""
     first, second = (_pair_contrasts(cells, place) for place in places)
     both = (first[:, None] - second[None, :]).reshape(-1, len(cells))
@@ -79,7 +81,7 @@ def compare_ranges(correct: Array, cells: Sequence[Cell], factors: tuple[str, st
 
 
 def _without_levels(
-    means: Array, cells: Sequence[Cell], factors: tuple[str, str], places: tuple[int, int]
+    means: Array, cells: Sequence[CellLevels], factors: tuple[str, str], places: tuple[int, int]
 ) -> dict[tuple[str, Level], float]:
     """The difference of ranges with each level left out in turn."""
     found = {}
@@ -91,12 +93,12 @@ def _without_levels(
     return found
 
 
-def _difference_of_ranges(means: Array, cells: Sequence[Cell], places: tuple[int, int]) -> float:
+def _difference_of_ranges(means: Array, cells: Sequence[CellLevels], places: tuple[int, int]) -> float:
     first, second = (float((_pair_contrasts(cells, place) @ means).max()) for place in places)
     return first - second
 
 
-def _pair_contrasts(cells: Sequence[Cell], place: int) -> Array:
+def _pair_contrasts(cells: Sequence[CellLevels], place: int) -> Array:
     """Weights `pairs cells` of every ordered pair of levels: mean of the one's cells minus mean of the other's."""
     levels = list(dict.fromkeys(cell[place] for cell in cells))
     means = {level: np.array([cell[place] == level for cell in cells]) for level in levels}

@@ -16,8 +16,8 @@ import numpy as np
 from scipy import stats
 
 from study.analysis.crossed import Array, crossed_estimate
+from study.analysis.intervals import POWER
 
-POWER = 0.8
 MOST_SEEDS = 1000  # more are as good as out of reach
 
 
