@@ -194,7 +194,7 @@ def test_workers_that_share_a_gpu(site: Site) -> None:
 @scenario
 def test_time_limit(site: Site) -> None:
     """A job of one minute is signaled half a minute before its end, requeues itself, and finishes."""
-    site.write(sweep(epochs=1500))
+    site.write(sweep(epochs=150))
     site.set(time=1, signal_delay_s=30)
     site.type("launch")
     site.eventually(lambda: len(site.lives()) > 1, what="a second life")
