@@ -160,7 +160,7 @@ class _Command:
     console: Console
 
     def make_plan(self, sweep: Sweep) -> Plan:
-        """Make the plan and prepare its data; mistakes that show without the data are reported first."""
+        """Make the plan and prepare its data, before the plan where it needs to know what the data set holds."""
         try:
             plan = make_plan_so_far(sweep, self.folder)
         except NotPrepared:
