@@ -88,7 +88,9 @@ class MultipleRanks(Ranks):
         with require_peers(computes=True), warnings.catch_warnings():
             # Its successor `forward_sync_buffers` is missing in torch 2.11. Norms keep equal buffers on all ranks themselves.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=True)
+            return DistributedDataParallel(
+                model, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+            )
 
     def accumulate_locally(self, module: nn.Module) -> AbstractContextManager[None]:
         assert isinstance(module, DistributedDataParallel)
