@@ -69,6 +69,7 @@ def combine_studies(studies: Sequence[StudyTables]) -> StudyTables:
     table, curves = (_concatenate(studies, kind) for kind in ("table", "curves"))
     factors = {key: levels for study in studies for key, levels in study.facts.factors.items()}
     ways = sorted(set(table["match_by"].dropna().astype(str))) if "match_by" in table else []
+    effects = [study.facts.effect_of_interest for study in studies]
     facts = replace(
         studies[0].facts,
         name="-vs-".join(names),
@@ -77,6 +78,7 @@ def combine_studies(studies: Sequence[StudyTables]) -> StudyTables:
         factors={**factors, **({"match.by": ways} if len(ways) > 1 else {}), "study": names},
         seeds=tuple(sorted({seed for study in studies for seed in study.facts.seeds})),
         match={},
+        effect_of_interest=effects[0] if effects.count(effects[0]) == len(effects) else None,
         tuned={key: levels for study in studies for key, levels in study.facts.tuned.items()},
         planned_runs=sum(study.facts.planned_runs for study in studies),
         sweep_yaml="\n".join(f"# {study.facts.name}\n{study.facts.sweep_yaml}" for study in studies),

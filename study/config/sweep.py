@@ -71,7 +71,19 @@ def _check_trackers(names: list[TrackerName]) -> list[TrackerName]:
     return names
 
 
+def _check_effect(value: object) -> object:
+    ratio = value.get("error_ratio") if isinstance(value, dict) and value.keys() == {"error_ratio"} else None
+    if value is None:
+        return None
+    number, low, high = (value, 0, 100) if ratio is None else (ratio, 1, math.inf)
+    if isinstance(number, int | float) and not isinstance(number, bool) and low < number < high:
+        return value
+    raise ValueError("an effect of interest is in points (above 0, below 100), or {error_ratio: R} with R above 1")
+
+
 Seeds = Annotated[list[int], BeforeValidator(_expand_seeds), AfterValidator(_check_seeds)]
+EffectOfInterest = float | dict[str, float]
+"""Points of accuracy, or `{"error_ratio": r}`: one side makes r times as many errors as the other."""
 Axes = dict[str, Annotated[list[Any], AfterValidator(_check_levels)]]
 
 
@@ -93,6 +105,7 @@ class Document(Options):
 
     question: str = Field(min_length=1)
     expected: str = ""
+    effect_of_interest: Annotated[Any, AfterValidator(_check_effect)] = None
     name: str = Field("", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$")
     device: Device = "auto"
     deterministic: bool = False
@@ -168,6 +181,7 @@ class Sweep:
     path: str
     question: str
     expected: str
+    effect_of_interest: EffectOfInterest | None  # not part of any run: what a report calls equivalent
     device: Device
     deterministic: bool  # not part of the plan: how a run is executed is recorded in its fingerprint
     track: tuple[TrackerName, ...]  # not part of the plan: trackers change no run

@@ -82,6 +82,7 @@ def _build_sweep(document: Document, places: Places, *, path: Path, text: str, o
         path=str(path),
         question=document.question,
         expected=document.expected,
+        effect_of_interest=document.effect_of_interest,
         device=document.device,
         deterministic=document.deterministic,
         track=tuple(document.track),

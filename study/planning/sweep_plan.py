@@ -63,6 +63,7 @@ class Plan:
             recipe=sweep.recipe.name if sweep.recipe else None,
             tuned={key.rpartition(".")[2]: levels for key, levels in tuned.items()},
             trials_per_cell=sweep.tuning.trials_per_cell if sweep.tuning else 0,
+            effect_of_interest=sweep.effect_of_interest,
         )
         runs, pending = (tuple(planned.entry for planned in part) for part in (self.runs, self.pending))
         return PlanFile(facts, runs, pending)

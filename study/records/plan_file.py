@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from study.config.formats import FORMAT
+from study.config.sweep import EffectOfInterest
 from study.errors import Problem, UserError
 from study.records.record import RunOptions, Stage
 from study.records.sweep_folder import LAUNCH_HINT, SweepFolder, read_json
@@ -59,6 +60,7 @@ class StudyFacts:
     recipe: str | None = None
     tuned: Mapping[str, list[Any]] = field(default_factory=dict)  # levels of the options that trials selected
     trials_per_cell: int = 0
+    effect_of_interest: EffectOfInterest | None = None  # None in plans before 0.2.0, and where no effect was stated
 
 
 @dataclass(frozen=True)
@@ -118,5 +120,6 @@ def read_plan(path: Path, *, hint: str) -> PlanFile:
         recipe=study.get("recipe"),
         tuned={key.rpartition(".")[2]: levels for key, levels in tuning["axes"].items()},
         trials_per_cell=tuning["trials_per_cell"],
+        effect_of_interest=study.get("effect_of_interest"),
     )
     return PlanFile(facts, runs, pending)

@@ -145,7 +145,10 @@ def test_a_plan_survives_its_file(tmp_path):
     tuned += "train: {epochs: 1}\naxes: {train.batch_size: [8, 9]}\nseeds: 2\n"
     tuned += "tune: {axes: {train.lr: [0.1, 0.2]}, seeds: [5]}\n"
     (tmp_path / "tuned.yaml").write_text(tuned, encoding="utf-8")
-    for plan in (planned(tmp_path), make_plan(read_sweep(tmp_path / "tuned.yaml"))):
+    stated = planned(tmp_path, "effect_of_interest={error_ratio: 1.5}")
+    assert stated.file.facts.effect_of_interest == {"error_ratio": 1.5}
+    assert {run.run_id for run in stated.runs} == {run.run_id for run in planned(tmp_path).runs}
+    for plan in (stated, planned(tmp_path, "effect_of_interest=0.5"), make_plan(read_sweep(tmp_path / "tuned.yaml"))):
         path = tmp_path / f"{plan.digest}.json"
         write_new(path, plan.file.to_json())
         assert read_plan(path, hint="") == plan.file

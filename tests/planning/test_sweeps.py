@@ -68,7 +68,7 @@ def test_a_sweep_costs_what_its_header_says(name, monkeypatch):
         total = sum(run.training_flops for run in plan.whole) / 1e15
         expected = total / len(plan.whole) if size[1] else total  # "3 runs of 1.11 PFLOPs"
         assert number(size[2]) == pytest.approx(expected, rel=0.005)
-    assert plan.sweep.question and plan.sweep.expected
+    assert plan.sweep.question and plan.sweep.expected and plan.sweep.effect_of_interest
 
 
 def number(text: str) -> float:

@@ -76,6 +76,7 @@ def test_facts_of_a_committed_table_are_those_of_the_runs() -> None:
     then, now = read_report_folder(KEPT / "report"), load_study(RUNS)
     assert then.facts.factors == now.factors == {"stem": ["patchify", "conv"]}
     assert then.facts.tuned == now.tuned == {"color_jitter": [0.0, 0.2]}
+    assert then.facts.effect_of_interest is None and now.effect_of_interest is None
     assert then.factors == ["stem"] and then.tuned == ["color_jitter"]
 
 
