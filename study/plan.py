@@ -122,10 +122,11 @@ def _describe_trials(plan: Plan, tuning: Tuning) -> str:
     levels = {key.rpartition(".")[2]: ", ".join(str(level.value) for level in axis) for key, axis in tuning.axes.items()}
     axes = "; ".join(f"{name} {values}" for name, values in levels.items())
     seeds = ", ".join(and_more(list(map(str, tuning.seeds)), 8))
+    hidden = "; one trial seed: how much the choices depend on the seed stays hidden" if len(tuning.seeds) == 1 else ""
     images = plan.trials[0].run.data
     return (
         f"tuned: {tuning.trials_per_cell} trials per cell ({axes}; seeds {seeds}), trained on "
-        f"{images.train_images:,} and compared on {images.val_images:,} validation images; no trial reads the test set"
+        f"{images.train_images:,} and compared on {images.val_images:,} validation images; no trial reads the test set{hidden}"
     )
 
 

@@ -32,6 +32,8 @@ TUNABLE = (
 Device = Literal["auto", "cuda", "cpu"]
 TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 MAX_SEEDS = 100_000  # a typing error must not fill the memory
+DEFAULT_TRIAL_SEEDS = 2  # with one, nothing shows how much the choice among candidates depends on the seed
+FIRST_TRIAL_SEED = 100
 
 
 def _expand_seeds(value: object) -> object:
@@ -91,7 +93,7 @@ class TuneSection(Options):
     """`tune`: what trials on the validation images choose for every cell, before its final runs."""
 
     axes: Annotated[Axes, Field(min_length=1)]
-    seeds: Seeds
+    seeds: Seeds | None = None  # None: DEFAULT_TRIAL_SEEDS that no final run has
 
 
 class FinalSection(Options):

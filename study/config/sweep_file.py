@@ -9,6 +9,7 @@ its keys, then (`study.planning.resolver`) the options of every cell, then the m
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,20 @@ from typing import Any
 from pydantic import ValidationError
 
 from study.config.recipes import RECIPES
-from study.config.sweep import SECTIONS, TUNABLE, Cell, Document, Section, Setting, Sweep, Tuning, format_seeds, is_option_key
+from study.config.sweep import (
+    DEFAULT_TRIAL_SEEDS,
+    FIRST_TRIAL_SEED,
+    SECTIONS,
+    TUNABLE,
+    Cell,
+    Document,
+    Section,
+    Setting,
+    Sweep,
+    Tuning,
+    format_seeds,
+    is_option_key,
+)
 from study.config.yaml_source import OPTIONS, Places, apply_overrides, list_problems, parse_yaml, unknown_rule
 from study.errors import Problem, UserError, and_more, sort_by_line
 
@@ -72,8 +86,9 @@ def _build_sweep(document: Document, places: Places, *, path: Path, text: str, o
     recipe = RECIPES.get(document.recipe or "")
     tuning = None
     if document.tune is not None:
-        place = setting(document.tune.seeds, "tune", "seeds").place
-        tuning = Tuning(levels(document.tune.axes, "tune", "axes"), tuple(document.tune.seeds), place)
+        unused = (seed for seed in itertools.count(FIRST_TRIAL_SEED) if seed not in document.seeds)
+        seeds = document.tune.seeds or list(itertools.islice(unused, DEFAULT_TRIAL_SEEDS))
+        tuning = Tuning(levels(document.tune.axes, "tune", "axes"), tuple(seeds), setting(seeds, "tune", "seeds").place)
     base = dict(flatten({section: getattr(document, section) for section in SECTIONS}))
     if document.backbone is not None:
         base["backbone"] = setting(document.backbone, "backbone")

@@ -187,8 +187,12 @@ def _build_tuning(part: StudyPart) -> ReportSection:
         text_column("trials", "tried", numeric=True),
         text_column("diverged", "diverged", numeric=True),
     ]
-    seeds = labels.join_words(str(seed) for seed in sorted({int(seed) for seed in part.trials["seed"]}))
-    notes = [f"Seeds of the trials: {seeds}. No run of this report shares them, and no trial read a test image."]
+    seeds = [str(seed) for seed in sorted({int(seed) for seed in part.trials["seed"]})]
+    notes = [
+        f"Seeds of the trials: {labels.join_words(seeds)}. No run of this report shares them, and no trial read a test image."
+    ]
+    if len(seeds) == 1:
+        notes.append("With a single trial seed, how much the choices depend on the seed stays hidden.")
     if "fit_on" in part.table and (part.table["fit_on"] == "train+val").any():
         notes.append("Runs are trained on training and validation images, so they have no validation accuracy.")
     return ReportSection("tuning", "Hyperparameter tuning", _try_build(part.choices, columns), reading, tuple(notes))

@@ -87,6 +87,13 @@ def test_every_cell_has_the_same_trials(tmp_path):
     assert len(plan.finals) == 3 * 2
 
 
+@pytest.mark.parametrize(("finals", "trials"), [("[0, 1]", (100, 101)), ("[101, 7]", (100, 102)), ("200", (200, 201))])
+def test_two_trial_seeds_by_default_that_no_final_run_has(tmp_path, finals, trials):
+    """Without `tune.seeds`: two, from 100 on, past the sweep's own."""
+    plan = planned(tmp_path, f"seeds={finals}", "backbone=vit", text=SWEEP.replace(", seeds: [100]", ""))
+    assert tuple(dict.fromkeys(trial.run.seed for trial in plan.trials)) == trials
+
+
 def test_trials_differ_from_final_runs_as_promised(tmp_path):
     """Trials: tuned levels, their own seeds, fitted on train alone, no test set. Final runs: the sweep's seeds, train + val."""
     plan = planned(tmp_path)
