@@ -83,6 +83,7 @@ def number(text: str) -> float:
         "token_mixer",
         "stem",
         "kernel_size",
+        "kernel_pixels",
         "epochs",
         "digits_patch_size",
         "digits_patch_size_macs",
@@ -111,6 +112,14 @@ def test_kernels_of_equal_span_are_on_the_grid(monkeypatch):
             assert (kernel, patch) in cells
             model = plan.runs[0].run.model.with_options({"patch_size": patch, "kernel_pixels": span, "kernel_size": kernel})
             assert model.kernel_size == kernel == span // patch + 1
+
+
+def test_kernels_fixed_in_pixels_have_the_stated_tokens(monkeypatch):
+    """The header's table: 17, 9, 5, 3 tokens span 16 pixels at p=1, 2, 4, 8, and 33, 17, 9, 5 span 32."""
+    plan = plan_of("kernel_pixels", monkeypatch)
+    spans = {(run.run.model.kernel_pixels, run.run.model.patch_size): run.run.model.kernel_size for run in plan.finals}
+    expected = {16: (17, 9, 5, 3), 32: (33, 17, 9, 5)}
+    assert spans == {(span, 2**n): tokens for span, row in expected.items() for n, tokens in enumerate(row)}
 
 
 def test_each_row_of_the_papers_ablation_changes_one_thing(monkeypatch):
