@@ -1,7 +1,5 @@
 """study COMMAND ...: the commands of `python -m study.COMMAND` under one name."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Sequence

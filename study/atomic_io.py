@@ -1,7 +1,5 @@
 """Atomic file writes: a file appears under its name with all of its content, flushed to disk, or not at all."""
 
-from __future__ import annotations
-
 import os
 import uuid
 from collections.abc import Iterator

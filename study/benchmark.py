@@ -4,8 +4,6 @@ Every round measures all architectures in turn, so a machine that slows down for
 is in runs/<sweep>/benchmarks and joins the run table; with it `study.plan` prints device-hours, and shares are balanced by it.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

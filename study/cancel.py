@@ -6,8 +6,6 @@ A worker with other runs keeps training: it skips cancelled runs, and checkpoint
 cancellation from the ledger, so this works for local workers too.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections import defaultdict

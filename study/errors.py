@@ -4,8 +4,6 @@ A `UserError` collects every `Problem` that was found, so that a user corrects t
 command print them without a traceback and end with status 2. A broken invariant is an assertion and keeps its traceback.
 """
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import functools
@@ -13,7 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ParamSpec
+from typing import ParamSpec, Self
 
 P = ParamSpec("P")
 
@@ -37,7 +35,7 @@ class Problem:
         """The choice that was most likely meant."""
         return nearest(str(self.value if self.value is not None else self.key), [*self.choices, *self.candidates])
 
-    def at(self, place: str, key: str = "") -> Problem:
+    def at(self, place: str, key: str = "") -> Self:
         """The same problem at this place and key, unless it has a place of its own."""
         return self if self.place else replace(self, place=place, key=key or self.key)
 

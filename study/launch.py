@@ -4,8 +4,6 @@ Running the same command again finishes what is left, whatever happened in betwe
 of workers are submitted with a profile (slurm/default.yaml, or --profile); elsewhere the runs are trained here.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

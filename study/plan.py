@@ -3,8 +3,6 @@
 With --check every architecture and every recipe takes one training step on this machine, on a handful of images.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -3,8 +3,6 @@
 Compute nodes often have none, and array tasks must not race for a download. What is prepared already is left as it is.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence

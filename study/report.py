@@ -6,8 +6,6 @@ place, from runs.csv, curves.parquet and study.json alone: same bytes, and no to
 repeated, puts several sweeps side by side in one report, in runs/<sweep>/report-vs-<other>.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

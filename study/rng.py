@@ -11,8 +11,6 @@ inexact. It is not part of a run's identity: tests/test_rng.py holds the methods
 `TRAINING_VERSION` was set, and a release that changes them requires a new version.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 

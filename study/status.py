@@ -1,7 +1,5 @@
 """python -m study.status SWEEP: show the status of every run of a sweep. Calls the scheduler at most once; changes nothing."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

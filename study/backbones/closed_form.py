@@ -7,8 +7,6 @@ All numbers are for one image. FLOPs are 2 x MACs, a training step is 3 x the fo
 the same size backward: Kaplan et al., "Scaling laws for neural language models", 2020, section 2.1).
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,10 +24,10 @@ class PartCost:
     activation_elements: int = 0  # written by operators with MACs (Radosavovic et al., CVPR 2020)
     padding_macs: int = 0  # those MACs of depthwise convolutions that multiply a padded zero
 
-    def __add__(self, other: PartCost) -> PartCost:
+    def __add__(self, other: "PartCost") -> "PartCost":
         return PartCost(*map(operator.add, vars(self).values(), vars(other).values()))
 
-    def __rmul__(self, times: int) -> PartCost:
+    def __rmul__(self, times: int) -> "PartCost":
         return PartCost(*(times * count for count in vars(self).values()))
 
 

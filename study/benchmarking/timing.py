@@ -5,8 +5,6 @@ weights stay where they are. Each figure is the mean over one lap, which repeats
 after a warm-up; the device is waited for at the lap's ends only, as in a training. What augmentation costs is timed apart.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import time

@@ -1,7 +1,5 @@
 """The workloads of a benchmark: architectures in variants, each timed once per round."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 

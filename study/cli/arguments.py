@@ -1,7 +1,5 @@
 """Arguments that the commands share: the sweep's file, its overrides, and the folder of its runs."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import shlex

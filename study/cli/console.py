@@ -1,7 +1,5 @@
 """What commands print: plain lines that are never broken, so that a command in them can be copied."""
 
-from __future__ import annotations
-
 from rich.console import Console
 
 LOG_WIDTH = 160  # columns of tables where there is no terminal

@@ -5,8 +5,6 @@ have format 1. `upgrade` is the only translation, called wherever a document is 
 knows the current names alone. Nothing here imports torch.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

@@ -7,10 +7,8 @@ A run's identity is the hash of its resolved options (`study.config.run`). Two m
   hash, so that runs recorded before it existed keep their identity.
 """
 
-from __future__ import annotations
-
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
@@ -113,7 +111,7 @@ class TrainOptions(Options):
     distributed: Literal["none", "ddp"] = Field("none", json_schema_extra=OUTSIDE_IDENTITY)  # ddp: one run on several GPUs
 
     @model_validator(mode="after")
-    def _check_accumulation_and_warmup(self) -> TrainOptions:
+    def _check_accumulation_and_warmup(self) -> Self:
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate must divide batch_size ({self.batch_size})")
         if self.warmup_epochs >= self.epochs:
@@ -121,7 +119,7 @@ class TrainOptions(Options):
         return self
 
     @model_validator(mode="after")
-    def _check_evaluation(self) -> TrainOptions:
+    def _check_evaluation(self) -> Self:
         if self.fit_on == "train+val" and not self.read_test:
             raise ValueError("fitted on train+val, a run has no other images than the test set to be evaluated on")
         return self
@@ -137,7 +135,7 @@ class MatchOptions(Options):
     benchmark: str | None = Field(None, json_schema_extra=OUTSIDE_IDENTITY)  # the file with the measured seconds
 
     @model_validator(mode="after")
-    def _check_target(self) -> MatchOptions:
+    def _check_target(self) -> Self:
         if (self.by == "none") != (self.target is None):
             raise ValueError("params, macs and seconds need a target, none has none (target: null)")
         if (self.by == "seconds") != (self.benchmark is not None):

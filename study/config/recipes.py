@@ -5,8 +5,6 @@ augmentation but nothing of the model, so that any backbone can be trained by an
 trains what the recipe's source trained, refitted on train + val where the source trains on all 50,000 images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ number of images, seed, and the version of the training semantics, but not where
 configuration is trained once, and a changed default makes another run.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -71,7 +69,7 @@ class Run:
         return {"backbone": self.backbone, **sections, "seed": self.seed}
 
     @staticmethod
-    def from_json(document: Mapping[str, Any]) -> Run:
+    def from_json(document: Mapping[str, Any]) -> "Run":
         return Run(
             backbone=document["backbone"],
             model=get_spec_class(document["backbone"]).model_validate_json(json.dumps(document["model"])),

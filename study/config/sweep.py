@@ -4,8 +4,6 @@
 in `study.planning.resolver`, since only there all of their values are known.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import re

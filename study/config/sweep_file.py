@@ -7,8 +7,6 @@ Mistakes are reported layer by layer, all mistakes of a layer at once: first the
 its keys, then (`study.planning.resolver`) the options of every cell, then the models that they describe.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

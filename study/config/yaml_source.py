@@ -1,7 +1,5 @@
 """YAML 1.2, read strictly: plain values with their lines, `key=value` overrides, and pydantic's errors as problems."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any

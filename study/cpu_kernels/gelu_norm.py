@@ -4,13 +4,11 @@ Both are memory-bound. One operator reads or writes the grid 9 times in a step i
 backward pass instead of two; sums are in float64, so it is closer to the exact result than torch's (tests/cpu_kernels).
 """
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Callable
 from ctypes import c_float, c_int, c_int64, c_void_p
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +28,7 @@ class GeluNorm:
     forward: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor, Tensor, Tensor]]
     backward: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
-    def __deepcopy__(self, memo: object) -> GeluNorm:
+    def __deepcopy__(self, memo: object) -> Self:
         return self  # copies of a model share the kernel
 
 

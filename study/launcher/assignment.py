@@ -3,8 +3,6 @@
 All of it happens under the sweep's lock, so that two concurrent launches, also from two hosts, never assign a run twice.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 

@@ -3,8 +3,6 @@
 Workers import `study` from the copy, so edits while jobs are queued have no effect on them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Environment variables of started processes: submitit passes its own environment on and accepts no other."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator, Mapping

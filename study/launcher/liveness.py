@@ -1,7 +1,5 @@
 """Which workers are alive, on any cluster: local ones by the locks they hold, Slurm's by one squeue call."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 

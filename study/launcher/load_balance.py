@@ -4,8 +4,6 @@ Within each seed, runs are assigned by decreasing predicted cost to the least lo
 timing anomalies", 1969: at most 4/3 of the optimum).
 """
 
-from __future__ import annotations
-
 import heapq
 import itertools
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A launch on this machine: one worker process per GPU or CPU core, each with its share, restarted after crashes."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

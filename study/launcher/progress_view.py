@@ -1,7 +1,5 @@
 """The progress of a launch: bars on a terminal, one plain line per finished run in a log."""
 
-from __future__ import annotations
-
 from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +29,7 @@ class LaunchView:
     _worker_bars: dict[WorkerId, TaskID] = field(default_factory=dict)
     _sizes: dict[Path, int] = field(default_factory=dict)
 
-    def __enter__(self) -> LaunchView:
+    def __enter__(self) -> "LaunchView":
         if self.console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),

@@ -1,7 +1,5 @@
 """Which runs a command is about: by the values of their columns, as the run table names them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Nothing is submitted unless squeue has shown which workers are alive. All decisions are made under the sweep's lock.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Sequence, Set

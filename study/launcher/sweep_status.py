@@ -3,8 +3,6 @@
 A run without a record that no live worker owns is missing, whatever Slurm says of its job.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence

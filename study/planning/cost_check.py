@@ -4,8 +4,6 @@ The list's name is a fingerprint of the code that decides a count: the backbones
 repeats a block, so an architecture is traced with at most two blocks and represents all of its depths.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """One run of a plan: fully resolved, with its cost, how it met its budget, and its role in tuning."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ Mistakes are collected over all cells and reported in two layers: first the opti
 then, where all of these are valid, the models that can't be built from them or can't meet the budget.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """How long planned runs will take, from benchmarked speeds; their relative size where nothing was measured."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from study.planning.planned_run import PlannedRun

@@ -7,8 +7,6 @@ or is in `FREE` because it multiplies and sums nothing, or is an error that name
 recognized in a trace.)
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections import Counter

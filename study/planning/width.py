@@ -5,8 +5,6 @@ batch size. A pace is looked up and never timed anew: a second timing would give
 other runs.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field

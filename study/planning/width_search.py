@@ -11,8 +11,6 @@ Parameters and MACs follow from the closed form. Seconds are looked up in the st
 the same sweep always has the same widths.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from bisect import bisect_left

@@ -1,7 +1,5 @@
 """Batches for training (augmented images with targets) and for evaluation (normalized images with labels)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -5,8 +5,6 @@ and step, `<run_id>.<writer>.<step>.checkpoint`, so that a dying worker that ove
 with it. An incomplete file of a killed writer ends in `.part`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import logging

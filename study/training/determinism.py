@@ -1,7 +1,5 @@
 """What equal bits on a GPU need before the first matrix product. Imports no torch."""
 
-from __future__ import annotations
-
 from collections.abc import MutableMapping
 
 

@@ -4,8 +4,6 @@ A silent fallback to the CPU would be costly, so `auto` takes the CPU only where
 and torch finds none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ epoch and image, and parts are equal, so the number of ranks changes a training 
 torch's DistributedDataParallel while the backward pass goes on.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Iterator, Sequence

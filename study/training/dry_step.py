@@ -3,8 +3,6 @@
 What would end a run in its first second, on a node and after hours in a queue, fails here.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import tempfile
 from pathlib import Path

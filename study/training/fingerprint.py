@@ -5,8 +5,6 @@ that a resume on other hardware is reported as inexact. It isn't part of the run
 still the same run.
 """
 
-from __future__ import annotations
-
 import platform
 from functools import cache
 from pathlib import Path

@@ -5,8 +5,6 @@ and its record notes it. With BatchNorm, micro-batches would change the model: t
 size that would have fit.
 """
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Iterator
 

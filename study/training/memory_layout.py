@@ -6,8 +6,6 @@ faster (`python -m study.benchmark --variants`). Measured on one core of an AVX-
 ConvMixer-48/4 k5 on 8x8 digits 1.7x (patch 1), 2.1x (2) and 2.9x (4) faster in channels_last.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

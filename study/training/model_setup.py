@@ -1,7 +1,5 @@
 """A run's model, ready to train: on its device, in its memory layout, compiled or not, with the device's kernels."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext

@@ -4,8 +4,6 @@ A safetensors file of the weights that were evaluated. Its metadata hold the run
 and standard deviation that images were normalized with.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ after it is at the peak and the last step of training still moves the weights. `
 shape and keeps the recipe's own convention, in which the very last step has learning rate 0.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -3,8 +3,6 @@
 There is no generator state, as all random numbers are keyed (`study.rng`).
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """One optimizer step, the only place where weights change, and its loss."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 
 import torch

@@ -5,8 +5,6 @@ branches with probability rate x l / (L - 1), l counted from 0, and a branch tha
 that nothing changes in evaluation. Which are dropped is keyed by (seed, epoch) and the image's position in the epoch's order.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 
 import torch

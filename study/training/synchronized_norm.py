@@ -6,8 +6,6 @@ m = mean(m_r) and variance mean(v_r + (m_r - m)^2); the gradient needs two more 
 normalization", ICML 2015, section 3).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

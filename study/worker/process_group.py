@@ -5,8 +5,6 @@ train. The ranks rendezvous at a store on the first node: Slurm gives its addres
 its port is derived from the launch.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import socket
@@ -65,7 +63,7 @@ class RankInfo:
     port: int
 
     @staticmethod
-    def from_slurm(environment: Mapping[str, str], *, job_key: str) -> RankInfo:
+    def from_slurm(environment: Mapping[str, str], *, job_key: str) -> "RankInfo":
         """Read Slurm's variables. `job_key` is equal on all ranks of one process of the worker, and on no others."""
         return RankInfo(
             rank=int(environment["SLURM_PROCID"]),

@@ -5,8 +5,6 @@ resumes from its last checkpoint. A run that crashes its worker three times with
 loop ends. scancel, preemption and time limits end the job's script too, so they never reach this line.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Signals stop a worker: they set a flag, the training state is saved at the next step's end, and the job is requeued."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

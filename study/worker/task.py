@@ -1,7 +1,5 @@
 """The task that a launch hands to submitit, and the only part of the worker that the launcher knows."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from submitit.helpers import DelayedSubmission

@@ -5,8 +5,6 @@ job ids, also those of a launch that was killed right after sbatch. Whether a ru
 say so.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

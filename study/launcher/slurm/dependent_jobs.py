@@ -1,7 +1,5 @@
 """Jobs that start when the workers' jobs have ended: the final stage of a tuned sweep, and the report."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import sys

@@ -3,8 +3,6 @@
 In a launch of several ranks each job is one worker on several nodes or GPUs; in any other launch, its workers share one GPU.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import re

@@ -3,12 +3,10 @@
 Keys are named after sbatch's options. `sbatch:` holds any other option under sbatch's own name.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
@@ -80,7 +78,7 @@ class Profile(Options):
         return options
 
     @model_validator(mode="after")
-    def _check_signal_delay(self) -> Profile:
+    def _check_signal_delay(self) -> Self:
         if self.signal_delay_s * 2 > self.time * 60:
             raise ValueError(
                 f"signal_delay_s must be at most half of time ({self.time} min): a job would save and requeue before it has "

@@ -6,8 +6,6 @@ the images of a smaller subset keep theirs in a larger one. What is drawn is tur
 here, in float64, where rounding can't differ between devices.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 torchvision's `ColorJitter(strength, strength, strength)` on Pillow images, as in the ConvMixer recipes; no hue.
 """
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass
 
@@ -25,7 +23,7 @@ class Jitter:
     order: Tensor
     factors: Tensor
 
-    def to(self, device: torch.device) -> Jitter:
+    def to(self, device: torch.device) -> "Jitter":
         return Jitter(self.order.to(device), self.factors.to(device))
 
     def __call__(self, images: Tensor, rows: Tensor) -> Tensor:
@@ -39,7 +37,7 @@ class Jitter:
         return images
 
 
-def draw_jitter(draws: Draws, strength: float) -> Jitter:
+def draw_jitter(draws: Draws, strength: float) -> "Jitter":
     """Each image's order, uniform over the six, and its factors, uniform within 1 +- strength."""
     # The keys of these streams keep their former spelling: another key would draw other numbers.
     order = torch.tensor(ORDERS)[torch.from_numpy(draws.below("colour_jitter order", len(ORDERS))[:, 0])]

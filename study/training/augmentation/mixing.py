@@ -6,8 +6,6 @@ with a weight per image; Yun et al., "CutMix", ICCV 2019. Where both are on, eac
 probability 1/2.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -29,7 +27,7 @@ class Target:
     partners: Tensor | None = None
     weight: Tensor | None = None
 
-    def chunk(self, parts: int) -> list[Target]:
+    def chunk(self, parts: int) -> list["Target"]:
         """The targets of the parts of the batch, as `Tensor.chunk` makes them of its images."""
         labels = self.labels.chunk(parts)
         if self.partners is None or self.weight is None:
@@ -48,7 +46,7 @@ class Mixing:
     box: Tensor  # int64 `n 4`: what is pasted from the partner; empty where the two are blended
     blends: Tensor  # bool `n`
 
-    def to(self, device: torch.device) -> Mixing:
+    def to(self, device: torch.device) -> "Mixing":
         moved = {each.name: getattr(self, each.name).to(device) for each in fields(self)}
         return Mixing(**moved | {"partner_on_host": self.partner_on_host})
 

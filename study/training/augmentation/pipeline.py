@@ -8,8 +8,6 @@ On a GPU a call launches the same kernels whatever is drawn and never makes the 
 several batches at once, which saves launches: an image's bits don't depend on its batch.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +44,7 @@ class Augmentation:
         self.options, self.facts, self.seed, self.images = options, facts, seed, images
         self.operations = make_randaugment(options.randaugment_m, facts.image_size) if options.randaugment_n else None
 
-    def epoch(self, epoch: int, *, device: torch.device, layout: torch.memory_format) -> EpochAugmentation:
+    def epoch(self, epoch: int, *, device: torch.device, layout: torch.memory_format) -> "EpochAugmentation":
         """The augmentation of one epoch, counted from 0, with its parameters drawn and on the device."""
         options = self.options
         draws = Draws(seed=self.seed, epoch=epoch, images=self.images, size=self.facts.image_size)

@@ -5,8 +5,6 @@ are of whole numbers, and what is in floating point is one multiplication and on
 result for an image is the same in every batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -9,8 +9,6 @@ read off Pillow once, by transforming an image of pixel numbers; what it does to
 fixed or (contrast, autocontrast, equalize) made from the image; color and sharpness blend with a changed copy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -65,7 +63,7 @@ class RandAugment:
     factors: Tensor  # float32 `variants`: of blending
     operation: Tensor  # int64 `variants`
 
-    def to(self, device: torch.device) -> RandAugment:
+    def to(self, device: torch.device) -> "RandAugment":
         return RandAugment(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def __call__(self, images: Tensor, variant: Tensor) -> Tensor:
