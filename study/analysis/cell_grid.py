@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from study.errors import Problem, UserError
+from study.records.correctness import unpack_correctness
 
 Level = str | int | float | bool | None
 CellLevels = tuple[Level, ...]
@@ -37,6 +38,8 @@ class Grid:
     status: npt.NDArray[np.str_]  # cells seeds; "" where no run was planned
     test_images: int | None
     chance: float  # accuracy of guessing, 1 / number of classes; 0 where the table does not give the number
+    correct: BoolArray | None = None  # cells seeds images, of the test set that all runs share; False where a run isn't done
+    lacks_correct: str = "no correctness per image was kept"  # why `correct` is None
 
     def levels(self, factor: str) -> tuple[Level, ...]:
         """The levels of `factor` that occur, sorted."""
@@ -46,7 +49,9 @@ class Grid:
     def select(self, places: Sequence[int]) -> Grid:
         """The grid of the cells at these indices, in the order given."""
         cells = tuple(self.cells[place] for place in places)
-        return replace(self, cells=cells, values=self.values[list(places)], status=self.status[list(places)])
+        chosen = list(places)
+        correct = None if self.correct is None else self.correct[chosen]
+        return replace(self, cells=cells, values=self.values[chosen], status=self.status[chosen], correct=correct)
 
     def fill_diverged(self, case: Literal["worst", "best"]) -> FloatArray:
         """`values` with a defensible bound for each diverged run (`cells seeds`).
@@ -109,8 +114,10 @@ def select_done(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["status"] == "done").to_numpy(dtype=bool)]
 
 
-def read_grid(table: pd.DataFrame, factors: Sequence[str], *, measure: str = TEST_ACCURACY) -> Grid:
-    """The column `measure` of a run table as a grid of the factors' cells by seeds.
+def read_grid(
+    table: pd.DataFrame, factors: Sequence[str], *, measure: str = TEST_ACCURACY, correctness: pd.DataFrame | None = None
+) -> Grid:
+    """The column `measure` of a run table as a grid of the factors' cells by seeds, with `correctness` per test image.
 
     Raises UserError where two runs have the same cell and seed, or a factor is not a column.
     """
@@ -131,7 +138,14 @@ def read_grid(table: pd.DataFrame, factors: Sequence[str], *, measure: str = TES
     values[rows, columns] = np.where(status[rows, columns] == "done", read_numbers(table, measure), np.nan)
     classes = _read_count(table, "num_classes")
     chance = 1 / classes if classes else 0.0
-    return Grid(tuple(factors), cells, seeds, values, status, _read_count(table, "test_images"), chance)
+    grid = Grid(tuple(factors), cells, seeds, values, status, _read_count(table, "test_images"), chance)
+    found = _read_correct(table, correctness)
+    if isinstance(found, str):
+        return replace(grid, lacks_correct=found)
+    done = (table["status"] == "done").to_numpy(dtype=bool)
+    correct = np.zeros((*values.shape, found.shape[1]), dtype=bool)
+    correct[rows[done], columns[done]] = found
+    return replace(grid, correct=correct, lacks_correct="")
 
 
 def merge_partial_options(table: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
@@ -155,6 +169,22 @@ def merge_partial_options(table: pd.DataFrame, factors: Sequence[str]) -> tuple[
         table = table.assign(**{hosts[0]: pd.Series(merged, index=table.index, dtype=object)})
         kept.remove(name)
     return table, kept
+
+
+def _read_correct(table: pd.DataFrame, correctness: pd.DataFrame | None) -> BoolArray | str:
+    """The correctness of the completed runs, `runs images`, or why they have none in common."""
+    done = select_done(table)
+    if correctness is None or not len(correctness) or not len(done):
+        return "no correctness per image was kept"
+    own = correctness[correctness["split"] == "test"].set_index("run_id")
+    run_ids = list(done["run_id"])
+    lacking = len(set(run_ids) - set(own.index))
+    if lacking:
+        return f"no correctness per image was kept of {lacking} of {len(run_ids)} runs"
+    own = own.loc[run_ids]
+    if own["images"].nunique() > 1 or ("data_digest" in done and done["data_digest"].nunique(dropna=False) > 1):
+        return "the runs have different test images"
+    return np.stack([unpack_correctness(*pair) for pair in zip(own["correct"], own["images"], strict=True)])
 
 
 def _read_count(table: pd.DataFrame, column: str) -> int | None:

@@ -5,6 +5,8 @@
         runs.csv         the run table, one row per planned run
         trials.csv       of a tuned sweep: the trials that selected the runs' options, in the same columns
         curves.parquet   learning curves, one row per run and epoch
+        correctness.parquet   which test images each run (and which validation images each trial) classified correctly,
+                         one bit an image, as from `load_correctness`; absent where none was kept
         sweep.yaml       the sweep as it was launched
 
 A report is always drawn from these files, also when they have just been written: a first report and one drawn again on
@@ -24,7 +26,7 @@ import pandas as pd
 
 from study.config.formats import FORMAT, FORMER_LEVELS, current_level, current_name, upgrade
 from study.errors import Problem, UserError, add_location
-from study.records import StudyFacts, load_curves, load_study, load_table, load_trials
+from study.records import StudyFacts, load_correctness, load_curves, load_study, load_table, load_trials
 from study.records.columns import COLUMN_NAMES
 from study.records.table import NUMERIC_TYPES
 
@@ -36,12 +38,16 @@ _ABSOLUTE_PATHS = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:\\|/|~/)[\w.~@+-]+(?:[/\\
 
 @dataclass(frozen=True, eq=False)
 class StudyTables:
-    """The tables of a study; `trials` is empty where nothing was tuned."""
+    """The tables of a study; `trials` is empty where nothing was tuned, `correctness` where none was kept.
+
+    `correctness` has the test images of final runs and the validation images of trials, as from `load_correctness`.
+    """
 
     table: pd.DataFrame
     curves: pd.DataFrame
     facts: StudyFacts
     trials: pd.DataFrame = field(default_factory=pd.DataFrame)
+    correctness: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def factors(self) -> list[str]:
@@ -84,7 +90,7 @@ def combine_studies(studies: Sequence[StudyTables]) -> StudyTables:
         sweep_yaml="\n".join(f"# {study.facts.name}\n{study.facts.sweep_yaml}" for study in studies),
         overrides=tuple(f"{study.facts.name}: {word}" for study in studies for word in study.facts.overrides),
     )
-    return StudyTables(table, curves, facts, _concatenate(studies, "trials"))
+    return StudyTables(table, curves, facts, _concatenate(studies, "trials"), _concatenate(studies, "correctness"))
 
 
 def _concatenate(studies: Sequence[StudyTables], kind: str) -> pd.DataFrame:
@@ -92,15 +98,17 @@ def _concatenate(studies: Sequence[StudyTables], kind: str) -> pd.DataFrame:
     tables = []
     for study in studies:
         table, name = getattr(study, kind), study.facts.name
-        if len(table) or kind != "trials":
-            origin = {} if kind == "curves" else {"study": name}
+        if len(table) or kind in ("table", "curves"):
+            origin = {} if kind in ("curves", "correctness") else {"study": name}
             tables.append(table.assign(**origin, run_id=name + "/" + table["run_id"].astype("string")))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def read_run_folder(folder: Path) -> StudyTables:
     """The tables of a sweep's folder of runs, as recorded so far."""
-    return StudyTables(load_table(folder), load_curves(folder), load_study(folder), load_trials(folder))
+    final, trial = load_correctness(folder), load_correctness(folder, stage="trial")
+    correctness = pd.concat([final[final["split"] == "test"], trial], ignore_index=True)
+    return StudyTables(load_table(folder), load_curves(folder), load_study(folder), load_trials(folder), correctness)
 
 
 def read_report_folder(folder: Path) -> StudyTables:
@@ -113,11 +121,13 @@ def read_report_folder(folder: Path) -> StudyTables:
     document.pop("format", None)
     types, trial_types = document.pop("columns"), document.pop("trial_columns", {})
     document |= {name: tuple(document[name]) for name in ("seeds", "overrides")}
+    correctness = folder / "correctness.parquet"
     return StudyTables(
         _read_typed(folder / "runs.csv", types),
         pd.read_parquet(folder / "curves.parquet"),
         StudyFacts(**document),
         _read_typed(folder / "trials.csv", trial_types),
+        pd.read_parquet(correctness) if correctness.exists() else pd.DataFrame(),
     )
 
 
@@ -148,10 +158,13 @@ def write_tables(study: StudyTables, folder: Path) -> None:
     document = json.dumps({"format": FORMAT, **asdict(facts), **types}, indent=1, ensure_ascii=False) + "\n"
     (folder / "study.json").write_text(document, encoding="utf-8")
     table.to_csv(folder / "runs.csv", index=False, lineterminator="\n")
-    (folder / "trials.csv").unlink(missing_ok=True)
+    for name in ("trials.csv", "correctness.parquet"):
+        (folder / name).unlink(missing_ok=True)
     if len(trials):
         trials.to_csv(folder / "trials.csv", index=False, lineterminator="\n")
     study.curves.to_parquet(folder / "curves.parquet", index=False)
+    if len(study.correctness):
+        study.correctness.to_parquet(folder / "correctness.parquet", index=False, compression="zstd")
     (folder / "sweep.yaml").write_text(facts.sweep_yaml, encoding="utf-8")
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from study.records.plan_file import StudyFacts
     from study.records.predictions import load_predictions
-    from study.records.table import load_curves, load_study, load_table, load_trials
+    from study.records.table import load_correctness, load_curves, load_study, load_table, load_trials
 
-__all__ = ["StudyFacts", "load_curves", "load_predictions", "load_study", "load_table", "load_trials"]
+__all__ = ["StudyFacts", "load_correctness", "load_curves", "load_predictions", "load_study", "load_table", "load_trials"]
 
 
 def __getattr__(name: str) -> Any:

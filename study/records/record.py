@@ -81,6 +81,7 @@ class Record:
     match: Mapping[str, Any]
     result: Result = Result()
     curves: Mapping[str, list[float | None]] = field(default_factory=dict)
+    correct: Mapping[str, str] = field(default_factory=dict)  # by split, as from `pack_correctness`; may not have been kept
     measured: Measurements = Measurements()
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -140,10 +141,12 @@ def read_records(folder: Path, *, workers: Set[tuple[str, int]] | None = None) -
     merged, problems = {}, []
     for run_id, attempts in found.items():
         outcomes = [(record, place) for record, place in attempts if record.status in OUTCOMES]
-        first, first_place = outcomes[0] if outcomes else attempts[-1]
+        # An outcome without correctness, of an earlier version or kept without it, contradicts none that has it.
+        first, first_place = max(outcomes, key=lambda found: bool(found[0].correct)) if outcomes else attempts[-1]
         merged[run_id] = Attempts(first, first_place, len(attempts))
-        for record, place in outcomes[1:]:  # their timings may differ
-            if (record.status, record.result, record.curves) != (first.status, first.result, first.curves):
+        for record, place in outcomes:  # their timings may differ
+            same = (record.status, record.result, record.curves) == (first.status, first.result, first.curves)
+            if not same or (record.correct and record.correct != first.correct):
                 rule = (
                     f"two outcomes of run {run_id} differ; the other is at {first_place}. Compare their fingerprints, "
                     "then move one of the two files out of records/"

@@ -15,6 +15,7 @@ import pandas as pd
 from study.records.baseline_accuracy import baseline_name, read_baselines
 from study.records.benchmark_file import BENCHMARK_COLUMNS, benchmark_columns, newest_benchmark
 from study.records.columns import planned_columns
+from study.records.correctness import decode_correctness
 from study.records.lost_time import compute_lost_seconds
 from study.records.plan_file import PlanFile, StudyFacts, load_plan
 from study.records.record import Measurements, Record, Result, Stage, read_records
@@ -94,6 +95,22 @@ def load_curves(folder: str | Path, *, stage: Stage = "final") -> pd.DataFrame:
         return pd.DataFrame({"run_id": [], "epoch": [], "train_loss": [], "val_accuracy": [], "val_loss": []})
     curves = pd.concat(frames, ignore_index=True).sort_values(["run_id", "epoch"], ignore_index=True)
     return curves.astype({name: float for name in curves if name not in ("run_id", "epoch")})
+
+
+def load_correctness(folder: str | Path, *, stage: Stage = "final") -> pd.DataFrame:
+    """Which images the newest plan's finished runs classified correctly, one row per run and split that it was kept of.
+
+    Columns: run_id, split (test, val), images (their number), correct (bytes, for `unpack_correctness`). Trials have no
+    test images. Old records have none, nor have runs with `data.correctness: false`.
+    """
+    place = SweepFolder(Path(folder))
+    planned = {entry.run_id for entry in load_plan(place).of_stage(stage)}
+    rows = []
+    for run_id, attempts in sorted(read_records(place.records).items()):
+        for split, text in attempts.record.correct.items() if run_id in planned else ():
+            images = attempts.record.run["data"][f"{split}_images"]
+            rows.append((run_id, split, images, decode_correctness(text, images)))
+    return pd.DataFrame(rows, columns=["run_id", "split", "images", "correct"])
 
 
 def _make_table(plan: PlanFile, place: SweepFolder, stage: Stage) -> pd.DataFrame:

@@ -1,0 +1,48 @@
+"""Correctness per image: what is packed comes back, and what equal runs must reproduce includes it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_record import DONE, write
+
+from study.errors import UserError
+from study.records.correctness import decode_correctness, pack_correctness, unpack_correctness
+from study.records.record import read_records
+from study.rng import stream
+
+SAME = replace(DONE, correct={"test": pack_correctness(np.array([True, False, True]))})
+
+
+@pytest.mark.parametrize("images", [1, 7, 8, 9, 360, 10_000])
+def test_what_is_packed_comes_back(images: int) -> None:
+    """Law: packing loses nothing, at one bit an image and whole bytes, whatever the number of images."""
+    correct = stream(0, "correctness", images).random(images) < 0.9
+    packed = decode_correctness(pack_correctness(correct), images)
+    assert len(packed) == (images + 7) // 8
+    assert [bool(byte >> (7 - bit) & 1) for byte in packed for bit in range(8)][:images] == correct.tolist()
+    np.testing.assert_array_equal(unpack_correctness(packed, images), correct)
+
+
+def test_other_numbers_of_images_are_refused() -> None:
+    """A record whose bits are not of the images that its run names is a broken invariant."""
+    with pytest.raises(AssertionError, match="16 images"):
+        decode_correctness(pack_correctness(np.ones(17, bool)), 16)
+
+
+def test_equal_accuracy_with_other_images_correct_is_a_contradiction(tmp_path) -> None:
+    """Two outcomes of a run that agree in all figures but not in which images were correct don't have the same bits."""
+    write(tmp_path, "a-0-0", SAME)
+    write(tmp_path, "b-0-0", replace(SAME, correct={"test": pack_correctness(np.array([True, True, False]))}))
+    with pytest.raises(UserError, match="two outcomes of run vit-s0 differ"):
+        read_records(tmp_path)
+
+
+@pytest.mark.parametrize("order", [(DONE, SAME), (SAME, DONE)])
+def test_an_outcome_without_correctness_contradicts_none(tmp_path, order) -> None:
+    """An attempt from before correctness was kept agrees with a later one, and the one that has it counts."""
+    for number, record in enumerate(order):
+        write(tmp_path, f"a-0-{number}", record)
+    assert read_records(tmp_path)["vit-s0"].record == SAME
