@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from study.launcher.code_snapshot import find_origin
+from study.records.code_snapshot import find_origin
 from study.training.fingerprint import processor_name
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy")

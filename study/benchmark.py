@@ -23,9 +23,9 @@ from study.cli.arguments import add_sweep_arguments, command_parser, positive_in
 from study.cli.console import open_console
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, handle_user_errors
-from study.launcher.code_snapshot import find_origin
 from study.planning.sweep_plan import Plan, make_plan
 from study.records.benchmark_file import Benchmark, InputSpeed, median, spread
+from study.records.code_snapshot import find_origin
 from study.records.sweep_folder import write_whole
 from study.training.determinism import enable_deterministic_cublas
 from study.training.device import DeviceChoice, choose_device

@@ -21,6 +21,7 @@ from study.data import NotPrepared
 from study.data.linear_baseline import fit_linear_baseline
 from study.errors import Problem, UserError, handle_user_errors
 from study.launcher.assignment import assign_runs, draft_launch, find_remaining, find_unsaved_outputs, write_plan
+from study.launcher.environment import require_plain_path
 from study.launcher.liveness import check_liveness
 from study.launcher.local_launch import launch_locally
 from study.launcher.run_filter import RunFilter, match_runs, parse_where
@@ -87,7 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_trackers(sweep.track, place=sweep.path)
     run_filter = RunFilter(parse_where(arguments.where), limit=arguments.limit, retry=frozenset(arguments.retry))
     profile = _choose_profile(arguments, console)
-    command = _Command(arguments, sweep_folder(arguments, sweep.name), run_filter, profile, console)
+    folder = sweep_folder(arguments, sweep.name)
+    require_plain_path(folder.path)
+    command = _Command(arguments, folder, run_filter, profile, console)
     plan = command.make_plan(sweep)
     if not arguments.dry_run:
         verify_costs((planned.run.model for planned in plan.runs), cache=cost_cache(arguments))

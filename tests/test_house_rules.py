@@ -93,6 +93,19 @@ def test_files_and_functions_have_readable_lengths() -> None:
     expect_none({place: lines for place, lines in long.items() if lines > LINES_OF_A_FUNCTION})
 
 
+def test_no_assert_has_an_effect() -> None:
+    """`python -O` executes none: an assert calls only what answers a question."""
+    pure = {"GELU", "len", "sum", "map", "abs", "min", "max", "all", "isinstance", "list", "closed_form", "read_text", "values"}
+    found = {}
+    for path, tree in parsed().items():
+        for test in (node.test for node in ast.walk(tree) if isinstance(node, ast.Assert)):
+            calls = {ast.unparse(node.func).rpartition(".")[2] for node in ast.walk(test) if isinstance(node, ast.Call)}
+            effects = {name for name in calls - pure if not re.match("is_?[A-Z_]|has_|can_|sees_", name)}
+            if effects or any(isinstance(node, ast.NamedExpr) for node in ast.walk(test)):
+                found[f"{path}:{test.lineno}"] = sorted(effects)
+    expect_none(found)
+
+
 def test_words_are_standard_english() -> None:
     """None of the words that an earlier version of this project used for what has a common name."""
     found = {

@@ -17,9 +17,9 @@ from study.records.sweep_folder import SweepFolder
 DEFAULT_RUNS = "runs"
 
 
-def command_parser(name: str, doc: str) -> argparse.ArgumentParser:
-    """The parser of `python -m study.NAME`, described by what follows the usage in the module's docstring."""
-    summary = doc.split("\n\n")[0].partition(": ")[2].strip()
+def command_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
+    """The parser of `python -m study.NAME`, described by what follows the usage in the module's docstring, if there is one."""
+    summary = (doc or "").split("\n\n")[0].partition(": ")[2].strip()
     parser = argparse.ArgumentParser(prog=f"python -m study.{name}", description=summary[:1].upper() + summary[1:])
     parser.add_argument("--version", action="version", version=f"patch or attention? {__version__}")
     return parser

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from study.errors import Problem, UserError
-from study.launcher.code_snapshot import PACKAGE, code_hash, find_origin, take_snapshot
 from study.launcher.liveness import Liveness
 from study.launcher.load_balance import Load, balance_load
 from study.launcher.run_filter import RunFilter, match_runs
@@ -15,6 +14,7 @@ from study.planning.planned_run import PlannedRun
 from study.planning.runtime_estimate import estimate_costs
 from study.planning.sweep_plan import Plan
 from study.records.benchmark_file import newest_benchmark
+from study.records.code_snapshot import PACKAGE, code_hash, find_origin, take_snapshot
 from study.records.ledger import Cluster, Launch, MeasuredVariant, ShareEntry, new_launch_id, read_launches, write_launch
 from study.records.predictions import read_predicted_runs
 from study.records.record import OUTCOMES, read_records

@@ -1,11 +1,22 @@
-"""Environment variables of started processes: submitit passes its own environment on and accepts no other."""
+"""What started processes are given: submitit passes its own environment on and accepts no other, and paths name their code."""
 
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from study.errors import Problem, UserError
 
 LEAKING = ("SLURM_", "SLURMD_", "SBATCH_", "SQUEUE_", "SRUN_", "SCANCEL_", "SUBMITIT_", "PMI_", "PMIX_")
 NEEDED = ("SLURM_CONF",)
+
+
+def require_plain_path(folder: Path) -> None:
+    """Raise UserError where workers of a sweep's folder would import other code than launched, or find no log."""
+    path = str(folder.resolve())
+    if not path.isprintable() or set(path) & set(":%"):
+        rule = "nothing can be launched here: Python's path is split at ':', and Slurm replaces '%' in the names of logs"
+        raise UserError(Problem(f"{rule}; --runs names another folder, name=... another sweep", key="--runs", value=path))
 
 
 @contextlib.contextmanager

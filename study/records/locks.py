@@ -67,10 +67,11 @@ class ProcessLock:
     path: Path
 
     def acquire(self) -> None:
-        """Hold the lock until this process ends. Asserts that no other live process holds it."""
+        """Hold the lock until this process ends. Raises UserError if another live process holds it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)  # never closed: the system does that at the end
-        assert _try_lock(descriptor), f"{self.path} is held by another live process"
+        if not _try_lock(descriptor):
+            raise UserError(Problem("another live process holds this lock, so this one ends", place=str(self.path)))
 
     def is_held(self) -> bool:
         """Whether another live process holds the lock."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.errors import UserError
+from study.records.code_snapshot import require_launched_code
 from study.records.journal import FINISHED, MAX_CRASHES, Journal, count_crashes, open_journal, read_journals
 from study.records.ledger import Cancellations, Launch, ShareEntry, read_all_assignees, read_launch, read_reassigned, read_share
 from study.records.locks import shared_sweep_lock, worker_lock
@@ -49,6 +50,7 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None, thre
     writer, journal = open_journal(folder, (launch_id, task), restart=count)
     journal.write("start", log=log)
     try:
+        require_launched_code(launch.code)
         share = _claim_share(folder, launch, writer)
         worker = make_worker(folder, writer, journal, share=share, log=log, stop=stop)
         from study.worker.process_group import ProcessGroup, create_group
@@ -202,6 +204,7 @@ def _run_nonzero_rank(
     from study.worker.runner import Trainer
 
     try:
+        require_launched_code(launch.code)
         group = join_group(folder, (launch.id, job), environment=environment, log=log, stop=stop)
         untracked = replace(launch, track=())  # only rank 0 logs to the trackers
         trainer = Trainer.open(

@@ -72,3 +72,12 @@ def test_a_wrong_filter_is_reported_before_anything_is_done(prepared, capsys, wo
     assert captured.out == "" and "--where" in captured.err
     assert prepared == []
     assert [path.name for path in Path.cwd().iterdir()] == ["sweep.yaml"]
+
+
+@pytest.mark.parametrize("runs", ["a:b", "50%augment", "a\nb"])
+def test_a_place_that_workers_could_not_import_from_is_refused(prepared, capsys, runs):
+    """Before anything is done: Python's path would be split there, or Slurm would write the logs elsewhere."""
+    assert main(["sweep.yaml", "--cluster", "local", "--runs", runs]) == 2
+    captured = capsys.readouterr()
+    assert "--runs" in captured.err and "':'" in captured.err and runs.encode("unicode_escape").decode() in captured.err
+    assert prepared == [] and [path.name for path in Path.cwd().iterdir()] == ["sweep.yaml"]

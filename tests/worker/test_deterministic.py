@@ -11,6 +11,7 @@ from study.config.sweep_file import read_sweep
 from study.errors import UserError
 from study.launcher.assignment import draft_launch
 from study.planning.sweep_plan import Plan, make_plan
+from study.records.code_snapshot import code_hash
 from study.records.journal import FINISHED, open_journal
 from study.records.ledger import Launch, write_launch
 from study.records.sweep_folder import SweepFolder
@@ -75,7 +76,7 @@ def run_worker(folder, *, deterministic: bool) -> str:
         "launch",
         "slurm",
         plan="p",
-        code="c",
+        code=code_hash(),
         tasks=1,
         tasks_per_job=1,
         device="cuda",

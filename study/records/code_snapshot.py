@@ -6,12 +6,18 @@ Workers import `study` from the copy, so edits while jobs are queued have no eff
 import hashlib
 import shutil
 import subprocess
+import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from study.atomic_io import flush
+from study.errors import Problem, UserError
+
 PACKAGE = Path(__file__).resolve().parents[1]
 NOT_CODE = shutil.ignore_patterns("__pycache__", "*.pyc", "*.so", "build")
+"""What Python, compilers and setuptools leave between sources."""
 
 
 @dataclass(frozen=True)
@@ -29,27 +35,41 @@ def code_hash(package: Path = PACKAGE) -> str:
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*")):
         relative = path.relative_to(package)
-        if path.is_file() and "__pycache__" not in relative.parts and path.suffix not in (".pyc", ".so"):
-            digest.update(f"{relative.as_posix()}\0{path.stat().st_size}\0".encode())
-            digest.update(path.read_bytes())
+        if path.is_file() and not NOT_CODE("", list(relative.parts)):
+            content = path.read_bytes()
+            digest.update(f"{relative.as_posix()}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
 
 
 def take_snapshot(code: Path, package: Path = PACKAGE) -> str:
-    """Copy the package to `code/<hash>/study`, atomically, unless it exists; returns the hash."""
+    """Copy the package to `code/<hash>/study`, whole and flushed, unless it is there; returns the hash.
+
+    A copy whose content isn't what its name says (cut off by a power failure, or edited) is put aside and taken anew. To be
+    called under the sweep's lock.
+    """
     name = code_hash(package)
-    if (code / name).exists():
+    place = code / name
+    if code_hash(place / "study") == name:
         return name
     code.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=code, prefix=".draft-"))
     shutil.copytree(package, draft / "study", ignore=NOT_CODE)
     draft.chmod(0o755)
-    try:
-        draft.rename(code / name)
-    except OSError:  # another launch was first
-        shutil.rmtree(draft)
-        assert (code / name).exists()
+    with ThreadPoolExecutor(16) as pool:  # so that no file of a renamed folder is empty after a power failure
+        list(pool.map(flush, (draft, *draft.rglob("*"))))
+    if place.exists():
+        aside = place.rename(code / f"{draft.name[1:]}-{name}")
+        print(f"the copy of the code in {place} was damaged or edited: taken anew, the old one is now {aside}", file=sys.stderr)
+    draft.rename(place)
+    flush(code)
     return name
+
+
+def require_launched_code(code: str, package: Path = PACKAGE) -> None:
+    """Raise UserError if the imported package isn't the copy that a launch took: records name the code that trained them."""
+    if code_hash(package) != code:
+        rule = "this worker imported other code than its launch copied; launch again, which copies it anew and trains its runs"
+        raise UserError(Problem(rule, place=str(package), key="code", value=code))
 
 
 def find_origin(tree: Path = PACKAGE.parent) -> Origin:

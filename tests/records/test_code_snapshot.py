@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from study.launcher.code_snapshot import code_hash, find_origin, take_snapshot
+from study.errors import UserError
+from study.records import code_snapshot
+from study.records.code_snapshot import code_hash, find_origin, require_launched_code, take_snapshot
 
 
 @pytest.fixture
@@ -45,6 +47,39 @@ def test_equal_content_is_copied_once(package, tmp_path):
     assert [path.name for path in (tmp_path / "code").iterdir()] == [name]
     assert not list((tmp_path / "code" / name).rglob("*.pyc"))
     assert code_hash(tmp_path / "code" / name / "study") == name
+
+
+@pytest.mark.parametrize("damage", ["empty", "edit", "remove", "add"])
+def test_a_damaged_copy_is_taken_anew(package, tmp_path, damage, capsys):
+    """A copy is trusted for its content, not its name; what stood there is kept, and the user is told."""
+    code, name = tmp_path / "code", take_snapshot(tmp_path / "code", package)
+    copy = code / name / "study"
+    match damage:
+        case "empty":
+            (copy / "page.html").write_text("")
+        case "edit":
+            (copy / "__init__.py").write_text("VALUE = 9\n")
+        case "remove":
+            (copy / "__init__.py").unlink()
+        case "add":
+            (copy / "more.py").write_text("")
+    with pytest.raises(UserError, match="other code"):
+        require_launched_code(name, copy)
+    assert take_snapshot(code, package) == name
+    require_launched_code(name, copy)
+    assert len(list(code.iterdir())) == 2 and "damaged or edited" in capsys.readouterr().err
+    assert take_snapshot(code, package) == name and capsys.readouterr().err == ""
+
+
+def test_a_copy_is_on_disk_before_it_has_its_name(package, tmp_path, monkeypatch):
+    """Every file and folder of it has been flushed when it is renamed, and the folder that names it afterwards."""
+    flushed = []
+    monkeypatch.setattr(code_snapshot, "flush", lambda path: flushed.append((path, path.exists())))
+    name = take_snapshot(tmp_path / "code", package)
+    draft = next(path for path, _ in flushed if path.name.startswith(".draft-"))
+    place = tmp_path / "code" / name
+    assert {path.relative_to(draft) for path, _ in flushed[:-1]} == {p.relative_to(place) for p in (place, *place.rglob("*"))}
+    assert flushed[-1] == (tmp_path / "code", True)
 
 
 def test_a_tree_without_git_is_told_not_fatal(tmp_path):
