@@ -1,4 +1,4 @@
-"""python -m study.benchmark SWEEP [key=value ...]: how fast each architecture of a sweep is, on the device at hand.
+"""python -m study.benchmark SWEEP [key=value ...]: measure how fast each architecture of a sweep is, on the device at hand.
 
 Every round measures all architectures in turn, so a machine that slows down for a while slows all of them. The file
 is in runs/<sweep>/benchmarks and joins the run table; with it `study.plan` prints device-hours, and shares are balanced by it.

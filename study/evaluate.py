@@ -1,4 +1,4 @@
-"""python -m study.evaluate --weights FILE --data FOLDER [--backbone NAME [key=value ...]]: accuracy of saved weights.
+"""python -m study.evaluate --weights FILE --data FOLDER [--backbone NAME [key=value ...]]: evaluate saved weights.
 
 Published weights (timm's names, safetensors or a torch file that holds tensors only) are evaluated as in their publication;
 NAME is a published variant, and key=value changes its options. Weights saved by `train.keep: last` include their

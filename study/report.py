@@ -1,4 +1,4 @@
-"""python -m study.report SWEEP: draws the report of what is recorded so far, or redraws a report from its own tables.
+"""python -m study.report SWEEP: draw the report of what is recorded so far, or redraw a report from its own tables.
 
 SWEEP is a sweep's YAML file, a folder of runs, or the folder of a report. The report of a sweep is written to
 runs/<sweep>/report; `--out reports/<sweep>` writes it to a folder to be committed instead. A report's folder is redrawn in

@@ -6,6 +6,7 @@ knows the current names alone. Nothing here imports torch.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,14 @@ def current_name(key: str) -> str:
     """The current name of an option, bare or with its section."""
     section, dot, name = key.rpartition(".")
     return section + dot + _NAMES.get(name, name) if section in ("", *_SECTIONS) else key
+
+
+def upgrade_override(word: str) -> str:
+    """A `key=value` word of the command line in current names and levels."""
+    key, _, value = word.partition("=")
+    for former, level in _LEVELS.get(current_name(key).rpartition(".")[2], {}).items():
+        value = re.sub(rf"\b{former}\b", level, value)
+    return f"{current_name(key)}={value}"
 
 
 def current_level(key: str, value: Any) -> Any:

@@ -26,7 +26,6 @@ from study.config.sweep import (
     Setting,
     Sweep,
     Tuning,
-    format_seeds,
     is_option_key,
 )
 from study.config.yaml_source import OPTIONS, Places, apply_overrides, list_problems, parse_yaml, unknown_rule
@@ -154,4 +153,4 @@ def _check_trials(sweep: Sweep) -> Iterator[Problem]:
             yield Problem(unknown_rule(key, rule), place=levels[0].place, key=f"tune.axes.{key}", choices=TUNABLE)
     if shared := sorted(set(sweep.tuning.seeds) & set(sweep.seeds)):
         rule = f"final runs have fresh seeds, but both have {', '.join(and_more(list(map(str, shared)), 8))}"
-        yield Problem(rule, sweep.tuning.place, "tune.seeds", format_seeds(sweep.tuning.seeds))
+        yield Problem(rule, sweep.tuning.place, "tune.seeds")

@@ -17,7 +17,7 @@ from study.launcher.liveness import check_liveness
 from study.launcher.progress_view import LaunchView
 from study.launcher.run_filter import RunFilter
 from study.planning.sweep_plan import Plan
-from study.records.journal import read_journals
+from study.records.journal import FINISHED, read_journals
 from study.records.ledger import Launch
 from study.records.locks import launcher_lock, sweep_lock
 from study.records.sweep_folder import SweepFolder
@@ -98,8 +98,9 @@ class LocalWorkers:
             last = [entry for entry in entries if entry.writer.restart == restart]
             begun = max((entry.writer.restart for entry in entries if entry.event == "begin"), default=-1)
             if last and last[-1].event == "exit":
-                continue
-            if last and last[-1].event == "refused":
+                if last[-1].reason != FINISHED:
+                    failures.append(f"worker {task} was stopped by {last[-1].reason}; the same command again resumes its runs")
+            elif last and last[-1].event == "refused":
                 failures.append(f"worker {task}: {last[-1].reason}")
             elif restart - begun >= MAX_FAILED_STARTS:
                 failures.append(f"worker {task} failed during start-up; see {job.paths.stderr}")

@@ -65,6 +65,7 @@ class Resolver:
             return None
         info = self._describe_dataset(data, settings)
         if info is None:
+            self._check_unprepared(data, kind, model, match)
             return None
         if train.batch_size > info.train_images:
             rule = f"a batch is larger than the {info.train_images:,} training images"
@@ -91,6 +92,18 @@ class Resolver:
         resolved = ResolvedData.model_validate({**data.model_dump(), **sizes})
         run = Run(spec.backbone, spec, resolved, augment, train, seed=self.sweep.seeds[0])
         return PlannedRun(run, spec.closed_form(), met, levels={key: setting.value for key, setting in cell.items()})
+
+    def _check_unprepared(
+        self, data: DataOptions, kind: type[BackboneSpec], model: Mapping[str, Setting], match: MatchOptions
+    ) -> None:
+        """Report wrong model options before images are decoded for hours, as far as the size of the images is known."""
+        values = {name: _freeze(setting.value) for name, setting in model.items()}
+        assumed = {"in_channels": 3, "num_classes": 1000}
+        try:
+            if data.image_size is not None:
+                kind.model_validate({"dim": match.head_dim, **values, **assumed, "image_size": data.image_size})
+        except ValidationError as error:
+            self.model_problems += self._translate(error, kind, model, "model")
 
     def raise_problems(self) -> None:
         """Raise UserError with all problems of the first layer that has any; NotPrepared if only data is missing."""

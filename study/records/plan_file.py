@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study.config.formats import FORMAT
+from study.config.formats import FORMAT, upgrade_override
 from study.config.sweep import EffectOfInterest
 from study.errors import Problem, UserError
 from study.records.record import RunOptions, Stage
@@ -116,7 +116,7 @@ def read_plan(path: Path, *, hint: str) -> PlanFile:
         match=study["match"],
         planned_runs=sum(entry.stage == "final" for entry in (*runs, *pending)),
         sweep_yaml=study["sweep_yaml"],
-        overrides=tuple(study["overrides"]),
+        overrides=tuple(map(upgrade_override, study["overrides"])),
         recipe=study.get("recipe"),
         tuned={key.rpartition(".")[2]: levels for key, levels in tuning["axes"].items()},
         trials_per_cell=tuning["trials_per_cell"],

@@ -17,6 +17,7 @@ from study.atomic_io import whole_file
 from study.config.formats import FORMAT, upgrade
 from study.config.run import Run
 from study.data import DatasetInfo
+from study.errors import add_location
 
 
 @dataclass(frozen=True)
@@ -48,4 +49,6 @@ def read_saved_weights(path: Path) -> SavedWeights | None:
     if not {"run", "mean", "std", "class_names"} <= noted.keys():
         return None
     values = {name: tuple(json.loads(noted[name])) for name in ("mean", "std", "class_names")}
-    return SavedWeights(Run.from_json(upgrade(json.loads(noted["run"]))), **values)
+    with add_location(str(path)):
+        run = upgrade(json.loads(noted["run"]))
+    return SavedWeights(Run.from_json(run), **values)

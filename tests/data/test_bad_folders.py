@@ -14,8 +14,10 @@ from image_folders import CLASSES, folder_options, silent, write_folder
 from PIL import Image
 
 from study.config.options import DataOptions
-from study.data import prepare_dataset
+from study.config.sweep_file import read_sweep
+from study.data import NotPrepared, prepare_dataset
 from study.errors import UserError
+from study.planning.sweep_plan import make_plan
 
 
 def refusal(options: DataOptions, workers: int = 1) -> UserError:
@@ -136,3 +138,19 @@ def test_a_read_only_root_is_accepted(tmp_path: Path) -> None:
         for path in (root, *before):
             path.chmod(0o755 if path.is_dir() else 0o644)
     assert sorted(root.rglob("*")) == before
+
+
+def test_wrong_models_are_reported_before_a_folder_is_prepared(tmp_path: Path) -> None:
+    """Hours of decoding need not end in them: the size of the images is enough to know. Right ones only lack the images."""
+    root = write_folder(tmp_path / "set")
+    path = tmp_path / "sweep.yaml"
+    path.write_text(
+        f"question: q\ndata: {{name: folder, root: {root}, cache: {tmp_path}, image_size: 8}}\nbackbone: convmixer\n"
+        "model: {depth: 1, dim: 8, kernel_size: 3, patch_size: 2}\ntrain: {epochs: 1, batch_size: 4}\nseeds: 1\n"
+    )
+    with pytest.raises(NotPrepared):
+        make_plan(read_sweep(path))
+    with pytest.raises(UserError, match=r"must divide image_size(.|\n)*not prepared"):
+        make_plan(read_sweep(path, ["model.patch_size=3"]))
+    with pytest.raises(UserError, match="kernel_size must be odd"):
+        make_plan(read_sweep(path, ["model.kernel_size=4"]))

@@ -123,6 +123,18 @@ def test_an_interrupted_launch_saves_first(tmp_path, undisturbed):
 
 
 @pytest.mark.xdist_group("launch")
+def test_a_worker_that_is_asked_to_stop_leaves_its_runs_to_the_next_launch(tmp_path, undisturbed):
+    """SIGTERM to one worker: the launch says so and ends with status 1, not as finished; the next one resumes."""
+    process = start(tmp_path)
+    wait_until(lambda: any(line["event"] == "begin" for line in journals(tmp_path)))
+    os.kill(worker_processes(tmp_path)[0], signal.SIGTERM)
+    assert process.wait() == 1
+    assert "was stopped by SIGTERM; the same command again resumes its runs" in " ".join(process.printed.split())
+    finish(tmp_path)
+    assert_same_as(tmp_path, undisturbed)
+
+
+@pytest.mark.xdist_group("launch")
 def test_two_launches_at_once_train_nothing_twice(tmp_path, undisturbed):
     """Started in the same moment, one gets the runs and the other finds them owned."""
     processes = [start(tmp_path), start(tmp_path)]

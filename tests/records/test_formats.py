@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from study.analysis.report_tables import prepare_for_publication, read_report_folder
 from study.config.formats import FORMAT, upgrade
@@ -22,6 +24,7 @@ from study.planning.runtime_estimate import estimate_seconds
 from study.planning.trials import make_plan_so_far
 from study.records import load_study, load_table, load_trials
 from study.records.benchmark_file import newest_benchmark, read_benchmark
+from study.records.plan_file import read_plan
 from study.records.record import Record, read_records
 from study.records.selection import read_selection
 from study.records.sweep_folder import SweepFolder
@@ -121,3 +124,20 @@ def test_records_name_their_format_and_later_ones_are_refused(tmp_path: Path) ->
         (tmp_path / name).write_text(json.dumps({"format": FORMAT + 1}))
         with pytest.raises(UserError, match=rf"{name}: format {FORMAT + 1} is of a later version"):
             read(tmp_path / name)
+    save_file(
+        {"w": torch.zeros(1)},
+        tmp_path / "a.safetensors",
+        metadata=dict.fromkeys(("run", "mean", "std", "class_names"), f'{{"format": {FORMAT + 1}}}'),
+    )
+    with pytest.raises(UserError, match=rf"a.safetensors: format {FORMAT + 1} is of a later version"):
+        read_saved_weights(tmp_path / "a.safetensors")
+
+
+def test_overrides_of_a_former_plan_are_shown_in_current_names(tmp_path: Path) -> None:
+    """So that the command that is suggested next is one that this version accepts."""
+    [path, *_] = (RUNS / "plans").glob("*.json")
+    document = json.loads(path.read_text())
+    document["study"]["overrides"] = ["model.tokeniser=[patchify, conv_stem]", "augment.colour_jitter=0.2", "seeds=2"]
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+    expected = ("model.stem=[patchify, conv]", "augment.color_jitter=0.2", "seeds=2")
+    assert read_plan(tmp_path / "plan.json", hint="").facts.overrides == expected
