@@ -22,8 +22,8 @@ from pathlib import Path
 from benchmarks.circumstances import circumstances
 from benchmarks.tables import print_table, write_json
 from study.config.sweep_file import read_sweep
-from study.planning.cost_check import verify_costs
 from study.planning.sweep_plan import make_plan
+from study.planning.traced_cost import verify_costs
 
 DEVCLUSTER = Path(__file__).parents[1] / "slurm" / "devcluster"
 SWEEP = """\

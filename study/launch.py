@@ -29,8 +29,8 @@ from study.launcher.slurm import client as slurm
 from study.launcher.slurm.profile import Profile, read_profile
 from study.launcher.slurm_launch import SlurmRequest, await_trials, launch_on_slurm, print_scripts
 from study.plan import show_plan
-from study.planning.cost_check import verify_costs
 from study.planning.sweep_plan import Plan
+from study.planning.traced_cost import verify_costs
 from study.planning.trials import describe_selection, make_plan_so_far, make_selected_plan, trials_without_outcome
 from study.prepare import prepare_data
 from study.records.baseline_accuracy import write_baseline

@@ -18,10 +18,10 @@ from study.cli.console import open_console, pluralize
 from study.config.sweep import Tuning
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, and_more, handle_user_errors
-from study.planning.cost_check import verify_costs
 from study.planning.planned_run import PlannedRun, representatives
 from study.planning.runtime_estimate import describe_runtime
 from study.planning.sweep_plan import Plan
+from study.planning.traced_cost import verify_costs
 from study.planning.trials import make_plan_so_far
 from study.records.benchmark_file import Benchmark, newest_benchmark
 from study.records.record import read_records

@@ -11,10 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from study.backbones.closed_form import MODEL_PARTS, Cost, PartCost, mlp_cost, norm_cost
-from study.backbones.head import SequenceHead, head_cost
+from study.backbones.closed_form import MODEL_PARTS, Cost, PartCost, linear_cost, mlp_cost, norm_cost
 from study.backbones.initialization import DistributionRule
-from study.backbones.layers import Mlp, build_sequence_norm
+from study.backbones.layers import LAYER_NORM_EPS, Mlp, build_sequence_norm
 from study.backbones.specification import BackboneSpec, Settings
 from study.backbones.stem import SequenceStem, stem_cost
 
@@ -30,8 +29,7 @@ class Backbone(nn.Module):
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.blocks(self.stem(images)))
-        return logits
+        return self.head(self.blocks(self.stem(images)))
 
     def parameter_part(self, name: str) -> str:
         """The part that a parameter or module belongs to: the first word of its dotted name that is a part's."""
@@ -67,8 +65,41 @@ class PreNormResidual(nn.Module):
         self.mixer = mixer
 
     def forward(self, tokens: Tensor) -> Tensor:
-        mixed: Tensor = self.mixer(self.norm(tokens))
-        return tokens + mixed
+        return tokens + self.mixer(self.norm(tokens))
+
+
+class SequenceHead(nn.Module):
+    """Norm, then the mean over tokens or the class token, then a linear classifier: b n d -> b k."""
+
+    def __init__(self, spec: BackboneSpec) -> None:
+        super().__init__()
+        self.has_class_token = spec.pooling == "class_token"
+        self.norm = build_sequence_norm(spec.norm, spec.dim)
+        self.classifier = nn.Linear(spec.dim, spec.num_classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        normed = self.norm(tokens)
+        pooled = normed[:, 0] if self.has_class_token else normed.mean(dim=1)
+        return self.classifier(pooled)
+
+
+class GridHead(nn.Module):
+    """The mean over positions, then a norm if `normed`, then a linear classifier: b d h w -> b k."""
+
+    def __init__(self, spec: BackboneSpec, *, normed: bool) -> None:
+        super().__init__()
+        self.norm: nn.Module = nn.Identity()
+        if normed:
+            self.norm = nn.BatchNorm1d(spec.dim) if spec.norm == "batch" else nn.LayerNorm(spec.dim, eps=LAYER_NORM_EPS)
+        self.classifier = nn.Linear(spec.dim, spec.num_classes)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        return self.classifier(self.norm(grid.mean(dim=(2, 3))))
+
+
+def head_cost(spec: BackboneSpec, *, normed: bool) -> PartCost:
+    """The cost of either head, by arithmetic."""
+    return (norm_cost(spec.dim) if normed else PartCost()) + linear_cost(1, spec.dim, spec.num_classes)
 
 
 def build_pre_norm_backbone(spec: BackboneSpec, *, build_token_mixer: Callable[[], nn.Module], mlp_dim: int) -> Backbone:

@@ -18,9 +18,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from study.backbones.base import Architecture, Backbone, build_block
+from study.backbones.base import Architecture, Backbone, GridHead, build_block, head_cost
 from study.backbones.closed_form import Cost, depthwise_cost, linear_cost, norm_cost
-from study.backbones.head import GridHead, head_cost
 from study.backbones.initialization import Distribution, common_paper_distribution, fan_in
 from study.backbones.kernel_size import KernelPixels, KernelSize, default_kernel_size
 from study.backbones.layers import build_activation, build_grid_norm
@@ -83,8 +82,7 @@ class Residual(nn.Module):
         self.inner = inner
 
     def forward(self, features: Tensor) -> Tensor:
-        changed: Tensor = self.inner(features)
-        return changed + features
+        return self.inner(features) + features
 
 
 def _build_mixing(spec: ConvMixerSpec, convolution: nn.Module, *, residual: bool) -> nn.Module:

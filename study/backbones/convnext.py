@@ -18,9 +18,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from study.backbones.base import Architecture, Backbone
+from study.backbones.base import Architecture, Backbone, GridHead, head_cost
 from study.backbones.closed_form import Cost, PartCost, depthwise_cost, mlp_cost, norm_cost
-from study.backbones.head import GridHead, head_cost
 from study.backbones.initialization import LAYER_SCALE, Distribution, common_paper_distribution
 from study.backbones.kernel_size import KernelPixels, KernelSize, default_kernel_size
 from study.backbones.layers import MLP_RATIO, Mlp, build_grid_norm, default_mlp_dim
@@ -74,8 +73,7 @@ class ScaledMlp(nn.Module):
         self.layer_scale = nn.Parameter(torch.ones(spec.dim))
 
     def forward(self, grid: Tensor) -> Tensor:
-        scaled: Tensor = self.layer_scale * self.mlp(grid.permute(0, 2, 3, 1))
-        return scaled.permute(0, 3, 1, 2)
+        return (self.layer_scale * self.mlp(grid.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
 
 
 class ConvNeXtBlock(nn.Module):
@@ -88,8 +86,7 @@ class ConvNeXtBlock(nn.Module):
         self.channel_mixing = ScaledMlp(spec)
 
     def forward(self, grid: Tensor) -> Tensor:
-        mixed: Tensor = self.channel_mixing(self.token_mixing(grid))
-        return grid + mixed
+        return grid + self.channel_mixing(self.token_mixing(grid))
 
 
 def build_convnext(spec: ConvNeXtSpec) -> Backbone:

@@ -35,8 +35,7 @@ class SequenceBatchNorm(nn.Module):
         self.norm = nn.BatchNorm1d(dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        normed: Tensor = self.norm(tokens.flatten(0, 1))
-        return normed.view_as(tokens)
+        return self.norm(tokens.flatten(0, 1)).view_as(tokens)
 
 
 def build_grid_norm(kind: Norm, dim: int) -> nn.Module:
@@ -64,5 +63,4 @@ class Mlp(nn.Module):
         self.reduce = nn.Linear(hidden, dim)
 
     def forward(self, features: Tensor) -> Tensor:
-        reduced: Tensor = self.reduce(self.activation(self.expand(features)))
-        return reduced
+        return self.reduce(self.activation(self.expand(features)))

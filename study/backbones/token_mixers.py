@@ -38,8 +38,7 @@ class SelfAttention(nn.Module):
         # With chunks along the features, the three gradients are concatenated in the layout that the linear layer reads.
         q, k, v = (part.view(b, n, self.heads, d // self.heads).transpose(1, 2) for part in self.qkv(tokens).chunk(3, dim=2))
         attended = functional.scaled_dot_product_attention(q, k, v)  # b h n d/h
-        mixed: Tensor = self.out(attended.transpose(1, 2).reshape(b, n, d))
-        return mixed
+        return self.out(attended.transpose(1, 2).reshape(b, n, d))
 
 
 class TokenMlp(nn.Module):
@@ -50,8 +49,7 @@ class TokenMlp(nn.Module):
         self.mlp = Mlp(sequence, hidden, activation=activation)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        mixed: Tensor = self.mlp(tokens.transpose(1, 2))
-        return mixed.transpose(1, 2)
+        return self.mlp(tokens.transpose(1, 2)).transpose(1, 2)
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -81,8 +79,7 @@ class OnSequence(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         b, _, d = tokens.shape
-        mixed: Tensor = self.inner(tokens.transpose(1, 2).reshape(b, d, self.grid, self.grid))
-        return mixed.flatten(2).transpose(1, 2)
+        return self.inner(tokens.transpose(1, 2).reshape(b, d, self.grid, self.grid)).flatten(2).transpose(1, 2)
 
 
 class NeighborhoodPooling(nn.Module):

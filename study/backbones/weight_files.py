@@ -6,7 +6,7 @@ Only tensors are read: safetensors, or torch files with `weights_only`, which re
 import pickle
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from study.backbones.registry import get_architecture
 from study.backbones.specification import BackboneSpec
-from study.errors import Problem, UserError
+from study.errors import Problem, UserError, and_more
 
 _WRAPPERS = ("state_dict", "model")  # keys under which published checkpoints keep their weights
 _LISTED = 4  # names per problem
@@ -47,7 +47,7 @@ def load_weights(path: Path, spec: BackboneSpec) -> dict[str, Tensor]:
         ("unexpected", sorted(state.keys() - expected.keys())),
         ("of another shape", reshaped),
     ]
-    problems = [Problem(f"{len(names)} {kind}: {_list_names(names)}") for kind, names in differences if names]
+    problems = [Problem(f"{len(names)} {kind}: {', '.join(and_more(names, _LISTED))}") for kind, names in differences if names]
     if problems:
         raise UserError(other_model, *problems)
     return state
@@ -71,7 +71,7 @@ def convert_from_timm(state: StateDict, backbone: str) -> dict[str, Tensor]:
         else:
             unknown.append(name)
     if unknown:
-        raise UserError(Problem(f"{backbone} has no counterpart of timm's {_list_names(sorted(unknown))}"))
+        raise UserError(Problem(f"{backbone} has no counterpart of timm's {', '.join(and_more(sorted(unknown), _LISTED))}"))
     return renamed
 
 
@@ -105,8 +105,3 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _format_shape(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "a number"
-
-
-def _list_names(names: Sequence[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -42,8 +42,7 @@ def make_convolution(backward: Backward) -> Convolution:
     def convolution(grid: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not can_use_kernels(grid, weight):
             return torch_depthwise(grid, weight, bias)
-        convolved: Tensor = _Depthwise.apply(backward, grid, weight, bias)  # type: ignore[no-untyped-call]
-        return convolved
+        return _Depthwise.apply(backward, grid, weight, bias)  # type: ignore[no-untyped-call]
 
     return convolution
 

@@ -60,8 +60,7 @@ class GeluBatchNorm2d(nn.BatchNorm2d):
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (tokens / (tokens - 1)), self.momentum)
-        result: Tensor = normed
-        return result
+        return normed
 
 
 def is_fusable(activation: nn.Module, norm: nn.Module) -> bool:

@@ -7,17 +7,24 @@ or is in `FREE` because it multiplies and sums nothing, or is an error that name
 recognized in a trace.)
 """
 
+import hashlib
+import json
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from study import backbones
 from study.backbones.closed_form import MODEL_PARTS, Cost, PartCost
+from study.backbones.specification import BackboneSpec
 from study.errors import Problem, UserError
+from study.records.sweep_folder import write_whole
 
 Value = Any  # torch._C.Value, which has no stubs
 Handler = Callable[[Sequence[Value], Sequence[Value]], Counter[str]]
@@ -58,6 +65,38 @@ def count_cost(model: nn.Module, *, image_size: int, in_channels: int) -> Cost:
     cost = Cost({part: _part(parameters[part], operators[part]) for part in MODEL_PARTS})
     assert cost.macs == traced[""]["macs"], "an operator with MACs runs outside the four parts"
     return cost
+
+
+def verify_costs(specs: Iterable[BackboneSpec], *, cache: Path) -> int:
+    """Trace every architecture that the folder `cache` doesn't list as verified; the number traced is returned.
+
+    Depth only repeats a block, so an architecture is traced with at most two and represents all of its depths. Raises
+    AssertionError naming the specification whose closed form is not what fvcore counts.
+    """
+    path = cache / f"costs-{_fingerprint()}.json"
+    known = set(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else set()
+    shallow = {spec.with_options({"depth": min(spec.depth, 2)}) for spec in set(specs)}
+    new = {key: spec for spec in shallow if (key := spec.backbone + spec.model_dump_json()) not in known}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a busy machine, threads for one image mostly wait (25 s, not 5, for 200 models)
+    try:
+        for spec in new.values():
+            with torch.random.fork_rng(devices=[]):
+                model = backbones.BACKBONES[spec.backbone].construct(spec)
+            traced = count_cost(model, image_size=spec.image_size, in_channels=spec.in_channels)
+            assert traced == spec.closed_form(), f"the closed form of {spec.backbone} is wrong for {spec!r}: {traced}"
+    finally:
+        torch.set_num_threads(threads)
+    if new:
+        write_whole(path, json.dumps(sorted(known | new.keys()), indent=0) + "\n")
+    return len(new)
+
+
+def _fingerprint() -> str:
+    """16 hex digits of the code that decides a count: the backbones, this file, torch and fvcore."""
+    sources = [*sorted(Path(backbones.__file__).parent.glob("*.py")), Path(__file__)]
+    versions = f"{version('torch')} {version('fvcore')}".encode()
+    return hashlib.sha256(versions + b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
 
 
 def _part(parameters: Sequence[nn.Parameter], counts: Counter[str]) -> PartCost:

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from study.errors import Problem, UserError
-from study.tracking.tracker import Tracker
+from study.tracking.tracking_thread import Tracker
 
 OpenTracker = Callable[[], Tracker]
 

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from study.tracking.tracker import Metrics
+from study.tracking.tracking_thread import Metrics
 
 _STATUSES = {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 _LOGGED_EACH_EPOCH = "train_loss"  # its last step is the last epoch that MLflow has of a run

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from study.tracking.tracker import Metrics
+from study.tracking.tracking_thread import Metrics
 
 
 class TensorBoard:

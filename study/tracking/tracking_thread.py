@@ -10,15 +10,30 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import Any
-
-from study.tracking.tracker import Metrics, Tracker
+from typing import Any, Protocol
 
 _TIMEOUT_S = 60.0  # of a run's beginning and end
 _STOPPED_TIMEOUT_S = 5.0  # of a stopped run's end: a scheduler may kill the worker half a minute after its signal
 _POLL_S = 0.02
 
+Metrics = Mapping[str, float]
 CurvesByName = Mapping[str, Sequence[float | None]]
+
+
+class Tracker(Protocol):
+    """One library, holding any number of open runs by their run ids. It may raise anything."""
+
+    def open(self, run_id: str, config: Mapping[str, Any]) -> int:
+        """Begin a run, or resume one that was begun before; returns the number of its epochs that are logged already."""
+        ...
+
+    def log(self, run_id: str, epoch: int, metrics: Metrics) -> None:
+        """Log the metrics at the end of an epoch, counted from 1."""
+        ...
+
+    def close(self, run_id: str, status: str, metrics: Metrics) -> None:
+        """Log the final metrics; status `stopped` means that the run will be resumed later."""
+        ...
 
 
 class ResumableTracker:

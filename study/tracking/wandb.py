@@ -10,7 +10,7 @@ from typing import Any
 
 import wandb
 
-from study.tracking.tracker import Metrics
+from study.tracking.tracking_thread import Metrics
 
 
 class WeightsAndBiases:

@@ -13,7 +13,7 @@ from study.rng import stream
 from study.training.augmentation import Augmentation, Normalization, Target
 from study.training.distributed import SINGLE_RANK, Ranks
 from study.training.memory_layout import to_memory_format
-from study.training.schedule import count_epoch_steps
+from study.training.optimizer import count_epoch_steps
 
 EVALUATION_PIXELS = 2**20
 """Pixels of an evaluation batch: 1,024 images of 32 x 32. A constant, as the batch size may change the last bits."""

@@ -24,9 +24,8 @@ from study.training.fingerprint import make_fingerprint
 from study.training.memory_fallback import find_micro_batches, is_out_of_memory, release_memory
 from study.training.memory_layout import LAYOUT_NAMES
 from study.training.model_setup import eager_mode, prepare_model
-from study.training.optimizer import set_learning_rate
+from study.training.optimizer import learning_rate, set_learning_rate
 from study.training.outcome import Curves, Interrupted, Outcome, Progress
-from study.training.schedule import learning_rate
 from study.training.state import TrainingState, clone_views, initial_state
 from study.training.step import optimizer_step, sees_whole_batch
 

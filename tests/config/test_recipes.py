@@ -15,7 +15,7 @@ from study.config.run import Run
 from study.config.sweep_file import read_sweep
 from study.errors import UserError
 from study.planning.sweep_plan import make_plan
-from study.training.schedule import learning_rate
+from study.training.optimizer import learning_rate
 
 SWEEP = """\
 question: which?

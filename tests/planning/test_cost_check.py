@@ -9,7 +9,7 @@ import pytest
 from study.backbones import names, specify
 from study.backbones.closed_form import Cost, PartCost
 from study.backbones.vit import ViTSpec
-from study.planning.cost_check import verify_costs
+from study.planning.traced_cost import verify_costs
 
 SMALL = {"image_size": 8, "in_channels": 3, "num_classes": 5, "patch_size": 2, "dim": 32, "depth": 3}
 

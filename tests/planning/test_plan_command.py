@@ -12,10 +12,9 @@ from study import backbones
 from study.backbones import build_backbone
 from study.config.sweep_file import read_sweep
 from study.plan import main
-from study.planning.cost_check import verify_costs
 from study.planning.planned_run import representatives
 from study.planning.sweep_plan import Plan, make_plan
-from study.planning.traced_cost import count_cost
+from study.planning.traced_cost import count_cost, verify_costs
 from study.records.benchmark_file import Benchmark, InputSpeed, Speed
 from study.records.sweep_folder import write_whole
 

@@ -10,8 +10,7 @@ from study.backbones import build_backbone, names, specify
 from study.backbones.specification import BackboneSpec
 from study.errors import UserError
 from study.planning.traced_cost import count_cost
-from study.planning.width import solve_seconds
-from study.planning.width_search import By, named_budget, solve_width
+from study.planning.width import By, named_budget, solve_seconds, solve_width
 
 
 def template(name: str, *, image_size: int, patch_size: int, depth: int = 4, dim: int = 32) -> BackboneSpec:

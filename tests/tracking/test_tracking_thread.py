@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from study.tracking import tracking_thread
-from study.tracking.tracker import Metrics, Tracker
-from study.tracking.tracking_thread import Tracking, split_epochs
+from study.tracking.tracking_thread import Metrics, Tracker, Tracking, split_epochs
 
 
 class Notebook:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from study.config.options import TrainOptions
 from study.errors import UserError
-from study.training.schedule import count_epoch_steps, learning_rate
+from study.training.optimizer import count_epoch_steps, learning_rate
 
 
 def rates(train: TrainOptions, epoch_steps: int) -> list[float]:
