@@ -2,7 +2,7 @@
 
 SWEEP is a sweep's YAML file, a folder of runs, or the folder of a report. The report of a sweep is written to
 runs/<sweep>/report; `--out reports/<sweep>` writes it to a folder to be committed instead. A report's folder is redrawn in
-place, from runs.csv, curves.parquet and study.json alone: same bytes, and no torch needed. `--compare OTHER`, which may be
+place, from its tables alone: same bytes, and no torch needed. `--compare OTHER`, which may be
 repeated, puts several sweeps side by side in one report, in runs/<sweep>/report-vs-<other>.
 """
 

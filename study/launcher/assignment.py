@@ -139,8 +139,12 @@ def write_plan(plan: Plan, folder: SweepFolder) -> None:
 
 def find_unsaved_outputs(plan: Plan, folder: SweepFolder) -> dict[str, list[str]]:
     """By option, the finished runs that were trained without it and so lack its output. The option makes no other run."""
-    done = {run_id for run_id, attempts in read_records(folder.records).items() if attempts.record.status == "done"}
+    recorded = read_records(folder.records)
+    done = {run_id for run_id, attempts in recorded.items() if attempts.record.status == "done"}
     finished = [planned for planned in plan.runs if planned.run_id in done]
+    correct = [
+        planned.run_id for planned in finished if planned.run.data.correctness and not recorded[planned.run_id].record.correct
+    ]
     weights = [
         planned.run_id
         for planned in finished
@@ -148,5 +152,9 @@ def find_unsaved_outputs(plan: Plan, folder: SweepFolder) -> dict[str, list[str]
     ]
     predicting = [planned.run_id for planned in finished if planned.run.data.predictions and planned.run.train.read_test]
     predicted = read_predicted_runs(folder) if predicting else set()
-    lacking = {"train.keep": weights, "data.predictions": [run_id for run_id in predicting if run_id not in predicted]}
+    lacking = {
+        "train.keep": weights,
+        "data.correctness": correct,
+        "data.predictions": [run_id for run_id in predicting if run_id not in predicted],
+    }
     return {option: run_ids for option, run_ids in lacking.items() if run_ids}

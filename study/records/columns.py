@@ -11,7 +11,7 @@ COLUMN_NAMES = {"name": "data_name", "digest": "data_digest", "by": "match_by", 
 """Columns of options whose bare name says too little."""
 
 OMITTED = {
-    "data": {"root", "cache", "val_fraction", "predictions"},
+    "data": {"root", "cache", "val_fraction", "correctness", "predictions"},
     "model": {"image_size", "in_channels", "num_classes"},
     "augment": set(),
     "train": {"keep", "distributed", "read_test"},

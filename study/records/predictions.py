@@ -2,8 +2,7 @@
 
     run_id, image, label, predicted, probability        one row group per run
 
-`image` is the position in the data set's own order, `probability` that of the predicted class. docs/data.md shows McNemar's
-test of two runs and the calibration of one.
+`image` is the position in the data set's own order, `probability` that of the predicted class.
 """
 
 from __future__ import annotations

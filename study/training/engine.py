@@ -117,16 +117,17 @@ def run_session(session: Session, stop: Callable[[], bool]) -> Outcome | Interru
     if saved is not None:
         state.restore(saved, session.fingerprint)
 
-    for epoch in range(state.epochs_done, run.train.epochs):
+    validation = None
+    for epoch in range(state.epochs_done, run.train.epochs):  # the last epoch at least: nothing is saved after its validation
         if not train_epoch(state, session, epoch=epoch, stop=stop):
             return Interrupted(state.step)
-        diverged_step = validate(state, session, epoch=epoch)
+        validation, diverged_step = validate(state, session, epoch=epoch)
         if diverged_step is not None:
             return make_outcome(state, session, diverged_step=diverged_step)
 
     test = None if session.test is None else evaluate_split(state, session, session.test)
     diverged = test is not None and not math.isfinite(test.loss)
-    return make_outcome(state, session, test=test, diverged_step=state.step if diverged else None)
+    return make_outcome(state, session, validation=validation, test=test, diverged_step=state.step if diverged else None)
 
 
 def train_epoch(state: TrainingState, session: Session, *, epoch: int, stop: Callable[[], bool]) -> bool:
@@ -188,18 +189,18 @@ def report_progress(state: TrainingState, session: Session, *, epoch: int, lap_s
     )
 
 
-def validate(state: TrainingState, session: Session, *, epoch: int) -> int | None:
-    """Validate after an epoch and extend the curves; the step at which the training has diverged, or None.
+def validate(state: TrainingState, session: Session, *, epoch: int) -> tuple[Evaluation | None, int | None]:
+    """Validate after an epoch and extend the curves; also the step at which the training has diverged, or None.
 
     Nothing is added to the curves where a training loss of the epoch, or the validation loss, isn't finite.
     """
     run, epoch_steps = session.run, session.train.epoch_steps
     nonfinite_step = first_nonfinite_step(state, epoch=epoch, epoch_steps=epoch_steps)
     if nonfinite_step is not None:
-        return nonfinite_step
+        return None, nonfinite_step
     validation = None if session.val is None else evaluate_split(state, session, session.val)
     if validation is not None and not math.isfinite(validation.loss):
-        return state.step
+        return validation, state.step
     hits = state.hits.double().sum().item() / (epoch_steps * run.train.batch_size)
     row = {
         "epoch": epoch + 1,
@@ -211,7 +212,7 @@ def validate(state: TrainingState, session: Session, *, epoch: int) -> int | Non
     }
     for name, value in row.items():
         state.curves[name].append(value)
-    return state.step if has_diverged(state.curves, run.data.num_classes) else None
+    return validation, state.step if has_diverged(state.curves, run.data.num_classes) else None
 
 
 def first_nonfinite_step(state: TrainingState, *, epoch: int, epoch_steps: int) -> int | None:
@@ -244,7 +245,12 @@ def record_peak_memory(state: TrainingState, session: Session) -> None:
 
 
 def make_outcome(
-    state: TrainingState, session: Session, *, test: Evaluation | None = None, diverged_step: int | None = None
+    state: TrainingState,
+    session: Session,
+    *,
+    validation: Evaluation | None = None,
+    test: Evaluation | None = None,
+    diverged_step: int | None = None,
 ) -> Outcome:
     """The outcome of a training that has ended, by divergence where `diverged_step` is given."""
     record_peak_memory(state, session)
@@ -260,6 +266,7 @@ def make_outcome(
     )
     if diverged_step is not None:
         return outcome(status="diverged", diverged_step=diverged_step)
+    judged = {"val": validation, "test": test} if session.run.data.correctness else {}
     return outcome(
         status="done",
         val_accuracy=state.curves["val_accuracy"][-1],
@@ -268,5 +275,6 @@ def make_outcome(
         test_top5=None if test is None else test.top5,
         test_loss=None if test is None else test.loss,
         predictions=None if test is None else test.predictions,
+        correct={split: found.predictions.correct for split, found in judged.items() if found is not None},
         weights={name: tensor.cpu() for name, tensor in clone_views(state.evaluated_model.state_dict()).items()},
     )

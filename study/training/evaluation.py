@@ -22,6 +22,11 @@ class Predictions:
     predicted: npt.NDArray[np.int64]
     probability: npt.NDArray[np.float32]
 
+    @property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """Whether the predicted class is the label."""
+        return np.equal(self.predicted, self.label)
+
 
 @dataclass(frozen=True)
 class Evaluation:

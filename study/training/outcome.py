@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from study.training.evaluation import Predictions
@@ -33,8 +35,8 @@ class Resume:
 class Outcome:
     """The outcome of a training. Accuracies are fractions, of the weights that `train.evaluate` names.
 
-    Test figures and predictions are missing where `train.read_test` is off, validation figures where the run was fitted on
-    those images too. Of a diverged training only curves (of its finished epochs), `diverged_step` and timings are known.
+    What is of the test images is missing where `train.read_test` is off, what is of validation images where the run was
+    fitted on those too. Of a diverged training only curves (of its finished epochs), `diverged_step` and timings are known.
     `train_seconds` is time spent on training steps, over all attempts, without evaluation and checkpoints; steps that a
     killed attempt had not saved are in none of the figures. `peak_memory_mib` is the allocator's peak on a GPU, the
     process's resident peak on a CPU (torch itself included); None where the system doesn't report it.
@@ -56,6 +58,8 @@ class Outcome:
     notes: tuple[str, ...] = ()
     weights: Mapping[str, Tensor] = field(default_factory=dict)  # on the CPU
     predictions: Predictions | None = None  # of the test images
+    # By split (val, test), `images` in its order; empty with `data.correctness: false`.
+    correct: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
     def exact(self) -> bool:

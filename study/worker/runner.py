@@ -22,6 +22,7 @@ from study.data import describe_dataset
 from study.data.splits import Splits, load_splits
 from study.errors import UserError
 from study.records.columns import planned_columns
+from study.records.correctness import pack_correctness
 from study.records.ledger import Launch, ShareEntry
 from study.records.progress_file import WorkerProgress, write_progress
 from study.records.record import Measurements, Record, Result, pick
@@ -195,6 +196,7 @@ class Trainer:
             match=entry.planned.match,
             result=result,
             curves={name: [_finite(value) for value in values] for name, values in outcome.curves.items()},
+            correct={split: pack_correctness(images) for split, images in outcome.correct.items()},
             measured=measured,
             fingerprint=outcome.fingerprint,
             provenance=self._provenance() | provenance,

@@ -125,14 +125,15 @@ def test_a_plan_from_before_there_were_trials_can_be_cancelled(capsys):
 
 
 def test_unsaved_outputs_of_recorded_runs_are_reported(capsys):
-    """Neither option makes another run; the recorded run lacks both outputs until they are on disk."""
+    """No such option makes another run; the recorded run lacks their outputs until they are on disk."""
     first, second = [planned.run_id for planned in plan().runs]
     asked = plan("train.keep=last", "data.predictions=true")
     assert [planned.run_id for planned in asked.runs] == [first, second]
     assert find_unsaved_outputs(asked, RUNS) == {}  # both runs will still be trained
     record(first)
-    assert find_unsaved_outputs(asked, RUNS) == {"train.keep": [first], "data.predictions": [first]}
-    assert find_unsaved_outputs(plan(), RUNS) == {}
+    lacking = {"train.keep": [first], "data.correctness": [first], "data.predictions": [first]}
+    assert find_unsaved_outputs(asked, RUNS) == lacking
+    assert find_unsaved_outputs(plan("data.correctness=false"), RUNS) == {}
     screen = output(capsys, launch.main, [*DRY, "train.keep=last"], code=0)
     assert f"1 recorded run was trained without train.keep, e.g. {first}: that output is missing" in screen
     assert "name=..." in screen
@@ -140,7 +141,7 @@ def test_unsaved_outputs_of_recorded_runs_are_reported(capsys):
     write_predictions(RUNS, Writer("launch", 0, 0), run_id=first, image=one, label=one, predicted=one, probability=one)
     RUNS.weights.mkdir()
     (RUNS.weights / f"{first}.safetensors").touch()
-    assert find_unsaved_outputs(asked, RUNS) == {}
+    assert find_unsaved_outputs(asked, RUNS) == {"data.correctness": [first]}
 
 
 def test_a_worker_that_never_started(capsys):

@@ -6,16 +6,19 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from typed_commands import start_command
 
+from study.analysis.report_tables import read_run_folder
 from study.config.options import DataOptions
 from study.config.sweep_file import read_sweep
 from study.data import describe_dataset
 from study.data.splits import load_splits
 from study.launcher.sweep_status import SweepStatus
 from study.records import load_curves, load_predictions, load_study, load_table, load_trials
+from study.records.correctness import unpack_correctness
 from study.records.plan_file import PlanFile, PlannedEntry, StudyFacts
 from study.records.selection import read_selection
 from study.records.sweep_folder import SweepFolder
@@ -125,6 +128,22 @@ def test_predictions_are_kept_of_every_final_run(study):
         assert own["label"].tolist() == test.labels.tolist()
     assert found["probability"].between(0, 1).all()
     assert len(list(SweepFolder(folder / "runs/sweep").predictions.glob("*.parquet"))) == 1
+
+
+@pytest.mark.xdist_group("launch")
+def test_correctness_is_kept_of_test_images_in_final_runs_and_of_validation_images_in_trials(study):
+    """Of the final runs it agrees with the predictions image by image; of the trials its mean is the accuracy recorded."""
+    folder, _, _ = study
+    predictions, trials = load_predictions(folder / "runs/sweep"), load_trials(folder / "runs/sweep").set_index("run_id")
+    hits = (predictions["label"] == predictions["predicted"]).groupby(predictions["run_id"]).agg(list)
+    found = read_run_folder(folder / "runs/sweep").correctness.set_index("run_id")
+    bits = {run_id: unpack_correctness(row["correct"], row["images"]).tolist() for run_id, row in found.iterrows()}
+    finals = found[found["split"] == "test"].index
+    assert {run_id: bits[run_id] for run_id in finals} == hits.to_dict()
+    own = found[found["split"] == "val"]
+    assert set(own["images"]) == {180} and set(own.index) == set(trials.index[trials["status"] == "done"])
+    for run_id in own.index:
+        assert np.mean(bits[run_id]) == pytest.approx(trials.loc[run_id, "val_accuracy"])
 
 
 @pytest.mark.xdist_group("launch")

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from study.analysis.report_tables import prepare_for_publication, read_report_folder
 from study.config.formats import FORMAT, upgrade
+from study.config.run import Run
 from study.config.sweep_file import read_sweep
 from study.errors import UserError
 from study.launch import main as launch
@@ -89,7 +90,7 @@ def test_a_plan_made_now_has_the_recorded_runs(upgraded: Path) -> None:
     plan = make_plan_so_far(read_sweep(upgraded / "renamed.yaml"), folder)
     recorded = read_records(folder.records)
     assert not plan.pending and {planned.run_id for planned in plan.runs} == set(recorded)
-    assert all(planned.run.to_json() == dict(recorded[planned.run_id].record.run) for planned in plan.runs)
+    assert all(planned.run == Run.from_json(recorded[planned.run_id].record.run) for planned in plan.runs)
     assert {planned.run.augment.color_jitter for planned in plan.finals} == {0.2}
 
 

@@ -55,6 +55,7 @@ def test_two_ranks_train_as_one_process(tmp_path, monkeypatch, backbone, options
     assert first.curves["train_accuracy"] == alone.curves["train_accuracy"]
     assert first.test_accuracy == alone.test_accuracy
     assert list(first.predictions.label) == list(alone.predictions.label)
+    assert {split: list(bits) for split, bits in first.correct.items()} == {k: list(bits) for k, bits in alone.correct.items()}
     assert (first.fingerprint["ranks"], alone.fingerprint["ranks"]) == (2, 1)
     assert run.run_id == dataclasses.replace(run, train=run.train.model_copy(update={"distributed": "ddp"})).run_id
 

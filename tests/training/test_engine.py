@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 import torch
-from toy_runs import FACTS, TEST, TRAIN, Fate, assert_same_bits, attempt, finished, split, splits, toy_run
+from toy_runs import FACTS, TEST, TRAIN, VAL, Fate, assert_same_bits, attempt, finished, split, splits, toy_run
 
 from study.backbones import build_backbone
 from study.training import engine
@@ -123,7 +124,8 @@ def test_the_test_set_is_read_once_at_the_end(tmp_path, monkeypatch):
 
 
 def test_figures_are_those_of_the_weights_handed_back(tmp_path):
-    """Loading an outcome's weights into a fresh backbone gives its test figures, for the last weights and for the average."""
+    """Loading an outcome's weights into a fresh backbone gives its figures, and which images were correct, for the last
+    weights and for the average."""
     for judged in ("last", "ema"):
         run = toy_run("convmixer", evaluate=judged, ema_decay=0.5)
         outcome = finished(run, tmp_path / judged)
@@ -133,6 +135,12 @@ def test_figures_are_those_of_the_weights_handed_back(tmp_path):
         found = evaluate(model, test, autocast=autocast("fp32", CPU))
         assert (found.accuracy, found.top5, found.loss) == (outcome.test_accuracy, outcome.test_top5, outcome.test_loss)
         assert outcome.predictions.label.tolist() == split("test", TEST).labels.tolist()
+        for name, images in (("val", VAL), ("test", TEST)):
+            each = split(name, images)
+            with torch.no_grad():
+                hits = model.eval()((each.images / 255 - 0.3) / 0.2).argmax(dim=1) == each.labels
+            assert outcome.correct[name].tolist() == hits.tolist()
+            assert hits.double().mean().item() == getattr(outcome, f"{name}_accuracy")
 
 
 def test_a_final_run_is_fitted_on_the_validation_images_too(tmp_path):
@@ -143,6 +151,28 @@ def test_a_final_run_is_fitted_on_the_validation_images_too(tmp_path):
     seen = batches(toy_run(fit_on="train+val", batch_size=70)).epoch(0)
     labels = torch.cat([target.labels for _, target in seen])
     assert labels.sort().values.equal(splits().train_and_val.labels.sort().values)
+
+
+def test_correctness_is_kept_of_the_splits_that_are_evaluated(tmp_path):
+    """A trial never reads the test set, a run fitted on the validation images has none left, a diverged one no figures."""
+    kept = {
+        "both": toy_run(),
+        "trial": toy_run(read_test=False),
+        "final": toy_run(fit_on="train+val"),
+        "diverged": toy_run(lr=1e30),
+    }
+    outcomes = {name: finished(run, tmp_path / name) for name, run in kept.items()}
+    found = {name: {key: len(bits) for key, bits in outcome.correct.items()} for name, outcome in outcomes.items()}
+    assert found == {"both": {"val": VAL, "test": TEST}, "trial": {"val": VAL}, "final": {"test": TEST}, "diverged": {}}
+
+
+def test_a_run_without_correctness_is_the_same_run(tmp_path):
+    """`data.correctness: false` is outside of a run's identity: the same bits, and nothing kept per image."""
+    run = toy_run()
+    without = dataclasses.replace(run, data=run.data.model_copy(update={"correctness": False}))
+    one, other = finished(run, tmp_path / "one"), finished(without, tmp_path / "other")
+    assert run.run_id == without.run_id and other.correct == {}
+    assert_same_bits(one, dataclasses.replace(other, correct=one.correct))
 
 
 def test_training_accuracy_is_missing_where_labels_are_mixed(tmp_path):

@@ -153,5 +153,8 @@ def assert_same_bits(one: Outcome, other: Outcome) -> None:
     assert one.weights.keys() == other.weights.keys()
     for name in one.weights:
         assert torch.equal(one.weights[name], other.weights[name]), name
+    assert {split: bits.tolist() for split, bits in one.correct.items()} == {
+        split: bits.tolist() for split, bits in other.correct.items()
+    }
     for name in ("curves", "val_accuracy", "val_loss", "test_accuracy", "test_top5", "test_loss", "diverged_step"):
         assert getattr(one, name) == getattr(other, name), name
