@@ -1,5 +1,9 @@
-"""Atomic file writes: a file appears under its name with all of its content, flushed to disk, or not at all."""
+"""Atomic file writes: a file appears under its name with all of its content, flushed to disk, or not at all.
 
+What the system refuses is an OSError that names the file and the operation (`refusal`), also where Python's own names neither.
+"""
+
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -8,26 +12,43 @@ from pathlib import Path
 
 
 @contextmanager
+def refusal(operation: str, path: Path) -> Iterator[None]:
+    """Let an OSError raised inside name the file that the user knows, and in a note the operation."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        if not hasattr(error, "__notes__"):
+            error.add_note(operation)
+        raise
+
+
+@contextmanager
 def whole_file(path: Path, *, draft: Path | None = None) -> Iterator[Path]:
     """Yield a draft to write to; when the block ends it replaces `path`, flushed to disk. A block that fails leaves no file.
 
     The draft is in the folder of `path`, under a name that no other process uses, unless one is given.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = draft or path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        yield draft
-        flush(draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    flush(path.parent)
+    with refusal("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield draft
+            flush(draft)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+        flush(path.parent)
 
 
 def flush(path: Path) -> None:
-    """Wait until a file's content is on disk, or the names in a folder."""
+    """Wait until a file's content is on disk, or the names in a folder, which some network file systems can't flush."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with refusal("flush", path):
+            os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)

@@ -1,13 +1,16 @@
 """Errors of a user, reported on one screen: place, value, rule, valid choices, nearest match.
 
 A `UserError` collects every `Problem` that was found, so that a user corrects them together. `handle_user_errors` makes a
-command print them without a traceback and end with status 2. A broken invariant is an assertion and keeps its traceback.
+command print them without a traceback and end with status 2; what the system refuses (a full disk, a missing permission) is
+printed in the same way and ends with status 1. A broken invariant is an assertion and keeps its traceback.
 """
 
 import contextlib
 import difflib
 import functools
+import io
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +18,10 @@ from typing import ParamSpec, Self
 
 P = ParamSpec("P")
 
+SAFE = (
+    "Whatever was recorded before is safe: files are written whole or not at all. When the cause is removed, type the same "
+    "command again; it goes on from there."
+)
 MAX_PROBLEMS = 15  # one screen
 MAX_CHOICES = 24
 
@@ -100,18 +107,40 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     return last_parts[last_part[0]] if last_part else None
 
 
+def describe_refusal(error: OSError) -> str:
+    """What the system refused, in one line: `cannot write runs/a/plans/1.json: No space left on device`."""
+    operation = next(iter(getattr(error, "__notes__", ())), "open" if error.filename else "use")
+    return f"cannot {operation} {error.filename or 'a file or stream'}: {error.strerror or error}"
+
+
 def handle_user_errors(main: Callable[P, int]) -> Callable[P, int]:
-    """Decorate a command's main function: a UserError is printed on stderr and ends with status 2."""
+    """Decorate a command's main function: a UserError is printed on stderr and ends with status 2, an OSError with status 1.
+
+    Of an OSError one screen is shown: the file, the operation, the reason, what is safe and what to do.
+    """
 
     @functools.wraps(main)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character is no reason to end
+                stream.reconfigure(errors="backslashreplace")
         try:
-            return main(*args, **kwargs)
+            status = main(*args, **kwargs)
+            sys.stdout.flush()
+            return status
         except UserError as error:
             print(error.summary(), file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):  # the reader of the output, such as head, has enough
+                print(f"{describe_refusal(error)}\n{SAFE}", file=sys.stderr)
+            try:
+                sys.stdout.flush()
+            except OSError:  # Python would try again when it exits
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
 
     return guarded

@@ -20,6 +20,7 @@ from study.planning.sweep_plan import Plan
 from study.records.journal import FINISHED, read_journals
 from study.records.ledger import Launch
 from study.records.locks import launcher_lock, sweep_lock
+from study.records.record import read_records
 from study.records.sweep_folder import SweepFolder
 from study.worker.task import Task
 
@@ -49,7 +50,13 @@ def launch_locally(plan: Plan, folder: SweepFolder, *, run_filter: RunFilter, wo
         failures = LocalWorkers(folder, launch, threads=threads, gpus=gpus).run(view.update)
     for failure in failures:
         console.print(f"worker failed: {failure}")
-    return 1 if failures else 0
+    recorded, run_ids = read_records(folder.records), [planned.run_id for planned in remaining.runs]
+    failed = [
+        recorded[run_id].record for run_id in run_ids if run_id in recorded and recorded[run_id].record.status == "failed"
+    ]
+    if failed:
+        console.print(f"{len(failed)} of {len(run_ids)} runs failed, e.g. {failed[0].run_id}: {failed[0].reason}")
+    return 1 if failures or failed else 0
 
 
 @dataclass
@@ -100,7 +107,7 @@ class LocalWorkers:
             if last and last[-1].event == "exit":
                 if last[-1].reason != FINISHED:
                     failures.append(f"worker {task} was stopped by {last[-1].reason}; the same command again resumes its runs")
-            elif last and last[-1].event == "refused":
+            elif last and last[-1].event in ("refused", "halt"):
                 failures.append(f"worker {task}: {last[-1].reason}")
             elif restart - begun >= MAX_FAILED_STARTS:
                 failures.append(f"worker {task} failed during start-up; see {job.paths.stderr}")

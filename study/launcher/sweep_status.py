@@ -142,6 +142,8 @@ def _exit_reason(state: LastState, job: Job | None) -> str:
     last = state.entry
     if last.event == "refused":
         return f"its worker refused: {last.reason}"
+    if last.event == "halt":
+        return f"its worker ended: {last.reason}{slurm_state}"
     if last.event == "exit" and last.reason == FINISHED:
         return f"its worker finished without recording it{slurm_state}"
     if last.event == "exit":

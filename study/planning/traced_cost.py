@@ -7,9 +7,11 @@ or is in `FREE` because it multiplies and sums nothing, or is an error that name
 recognized in a trace.)
 """
 
+import contextlib
 import hashlib
 import json
 import math
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -74,7 +76,7 @@ def verify_costs(specs: Iterable[BackboneSpec], *, cache: Path) -> int:
     AssertionError naming the specification whose closed form is not what fvcore counts.
     """
     path = cache / f"costs-{_fingerprint()}.json"
-    known = set(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else set()
+    known = _read_verified(path)
     shallow = {spec.with_options({"depth": min(spec.depth, 2)}) for spec in set(specs)}
     new = {key: spec for spec in shallow if (key := spec.backbone + spec.model_dump_json()) not in known}
     threads = torch.get_num_threads()
@@ -88,8 +90,22 @@ def verify_costs(specs: Iterable[BackboneSpec], *, cache: Path) -> int:
     finally:
         torch.set_num_threads(threads)
     if new:
-        write_whole(path, json.dumps(sorted(known | new.keys()), indent=0) + "\n")
+        with contextlib.suppress(OSError):  # on a disk that can only be read they are traced again next time
+            write_whole(path, json.dumps(sorted(known | new.keys()), indent=0) + "\n")
     return len(new)
+
+
+def _read_verified(path: Path) -> set[str]:
+    """The architectures that a file lists, which all sweeps share; none where it is missing or damaged."""
+    if not path.exists():
+        return set()
+    document = None
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        document = json.loads(path.read_bytes()) if path.is_file() else None
+    if isinstance(document, list) and all(isinstance(key, str) for key in document):
+        return set(document)
+    print(f"{path} is damaged or can't be read: all architectures are traced again", file=sys.stderr)
+    return set()
 
 
 def _fingerprint() -> str:

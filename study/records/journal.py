@@ -14,8 +14,9 @@ from typing import Literal
 from study.records.ledger import WorkerId
 from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer, read_json_lines
 
-Event = Literal["start", "begin", "end", "stop", "exit", "refused"]
-"""`begin` and `end` or `stop` are of a run, the others of the process; a refusing worker has touched no run."""
+Event = Literal["start", "begin", "end", "stop", "exit", "refused", "halt"]
+"""`begin` and `end` or `stop` are of a run, the others of the process; a refusing worker has touched no run, and one that
+halted could not write or read a file."""
 
 MAX_CRASHES = 3
 FINISHED = "share finished"

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from study.atomic_io import flush, whole_file
+from study.atomic_io import flush, refusal, whole_file
 from study.config.formats import upgrade
 from study.errors import Problem, UserError, add_location
 
@@ -137,15 +137,18 @@ class JsonLinesWriter:
     """A JSON-lines file with this process as its only writer: created exclusively, each line flushed to disk."""
 
     def __init__(self, path: Path):
+        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: TextIO = open(path, "x", encoding="utf-8")  # noqa: SIM115 (open while the worker lives)
         flush(path.parent)
 
     def append(self, document: Mapping[str, Any]) -> None:
         """Write one line, durable on disk when this returns. Raises ValueError for NaN and infinities, which JSON lacks."""
-        self._file.write(json.dumps(document, sort_keys=True, allow_nan=False) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = json.dumps(document, sort_keys=True, allow_nan=False) + "\n"
+        with refusal("write", self._path):
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()

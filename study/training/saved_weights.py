@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from study.atomic_io import whole_file
@@ -36,7 +36,7 @@ def save_weights(path: Path, run: Run, *, weights: Mapping[str, Tensor], facts: 
     noted = {"run": document, "mean": facts.mean, "std": facts.std, "class_names": facts.class_names}
     metadata = {name: json.dumps(value) for name, value in noted.items()}
     with whole_file(path, draft=path.with_name(f".{path.stem}.{writer}")) as draft:
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft, metadata=metadata)
+        draft.write_bytes(save({name: tensor.contiguous() for name, tensor in weights.items()}, metadata=metadata))
 
 
 def read_saved_weights(path: Path) -> SavedWeights | None:

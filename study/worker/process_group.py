@@ -134,7 +134,8 @@ class MultiProcess(ProcessGroup):
             traceback.print_exc()
             try:
                 # A rank that lost another one is not the cause. A killed rank leaves no file: the worker has crashed.
-                if not isinstance(error, PeerLost | distributed.DistError):
+                # What the system refuses is no outcome of the run either.
+                if not isinstance(error, PeerLost | distributed.DistError | OSError):
                     host, info = os.environ.get("SLURMD_NODENAME") or socket.gethostname(), self.info
                     reason, now = describe(error), time.time()
                     failure = RankFailure(entry.run_id, info.rank, info.size, host=host, reason=reason, log=self.log, time=now)

@@ -20,7 +20,7 @@ from study.config.options import ResolvedData, Variant
 from study.config.run import Run
 from study.data import describe_dataset
 from study.data.splits import Splits, load_splits
-from study.errors import UserError
+from study.errors import UserError, describe_refusal
 from study.records.columns import planned_columns
 from study.records.correctness import pack_correctness
 from study.records.ledger import Launch, ShareEntry
@@ -128,7 +128,10 @@ class Trainer:
         if time.monotonic() >= self._next_progress:
             self._next_progress = time.monotonic() + PROGRESS_INTERVAL_S[self.launch.cluster]
             document = pick(WorkerProgress, {**vars(progress), "time": time.time(), "device": self.device.kind})
-            write_progress(self.folder, self.writer, document)
+            try:
+                write_progress(self.folder, self.writer, document)
+            except OSError as error:  # only a display: status shows an older state
+                print(describe_refusal(error), file=sys.stderr, flush=True)
 
     def _choose_variant(self, entry: ShareEntry, run: Run) -> Variant | None:
         """The fastest variant, if it was measured on a device like this one."""

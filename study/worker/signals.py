@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 EXIT_REFUSED = 3  # the worker can't train here: no usable device, or data other than planned
+EXIT_HALTED = 6  # the system refused a file (a full disk): the runs that are left stay missing
 EXIT_NOT_REQUEUED = 4  # the worker stopped in order, but Slurm didn't requeue its job
 EXIT_WAIT_S = 600  # after SIGTERM: longer than any grace period, so that the scheduler ends the job
 RANK_WAIT_S = 10  # between the requests of a job's several workers, since one is enough

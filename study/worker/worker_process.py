@@ -6,6 +6,7 @@ SIGTERM waits for its end. A restarted worker skips recorded runs and resumes th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.errors import UserError
+from study.errors import UserError, describe_refusal
 from study.records.code_snapshot import require_launched_code
 from study.records.journal import FINISHED, MAX_CRASHES, Journal, count_crashes, open_journal, read_journals
 from study.records.ledger import Cancellations, Launch, ShareEntry, read_all_assignees, read_launch, read_reassigned, read_share
@@ -24,7 +25,7 @@ from study.records.rank_failures import RankFailure, read_rank_failures, remove_
 from study.records.record import OUTCOMES, Attempts, Record, read_records
 from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer
 from study.training.determinism import enable_deterministic_cublas
-from study.worker.signals import EXIT_REFUSED, Stop, leave, wait_for_requeue
+from study.worker.signals import EXIT_HALTED, EXIT_REFUSED, Stop, leave, wait_for_requeue
 
 if TYPE_CHECKING:
     from study.worker.runner import Trainer
@@ -66,7 +67,13 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None, thre
         journal.write("refused", reason=error.summary())
         print(error.summary(), file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED)
-    worker.train_share(share, trainer)
+    try:
+        worker.train_share(share, trainer)
+    except OSError as error:
+        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the journal may be on the same full disk
+            journal.write("halt", reason=describe_refusal(error))
+        sys.exit(EXIT_HALTED)
     trainer.group.shut_down()
     if stop():
         journal.write("exit", reason=signal.Signals(stop.signal or 0).name)
@@ -79,7 +86,7 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None, thre
 
 @dataclass
 class Worker:
-    """Trains every run of a share that is neither recorded nor cancelled; a failed run doesn't end it.
+    """Trains every run of a share that is neither recorded nor cancelled; a failed run doesn't end it, a refusing disk does.
 
     The mappings, by run id, are what earlier workers left.
     """
@@ -102,6 +109,10 @@ class Worker:
                     return
                 if not (self.cancellations.include(entry.run_id) or self._settle_from_earlier(entry, trainer)):
                     self._train(entry, trainer)
+        except OSError as error:  # a full disk is no outcome of the run: it stays missing, and has not crashed its worker
+            with contextlib.suppress(OSError):
+                self.journal.write("stop", run_id=entry.run_id, reason=describe_refusal(error))
+            raise
         finally:
             if self._records is not None:
                 self._records.close()
@@ -143,6 +154,8 @@ class Worker:
         failure, record = None, None
         try:
             record = trainer.train(entry, stop=stop, log=self.log)
+        except OSError:
+            raise
         except Exception as error:  # a run that fails is a result; the share continues
             traceback.print_exc()
             failure = trainer.describe(error)

@@ -34,6 +34,46 @@ def test_a_wrong_sweep_is_no_traceback(name, words, capsys, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_the_system_refuses_is_one_screen(tmp_path, monkeypatch, capsys):
+    """A folder of runs that is a file: status 1, the file, the operation and what to do, no traceback."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").touch()
+    for name in ("launch", "plan"):
+        assert MODULES[name].main([str(PROJECT / "sweeps/quickstart.yaml")]) == 1
+        printed = capsys.readouterr().err
+        assert "runs/quickstart" in printed and "again" in printed and len(printed.splitlines()) < 5, printed
+
+
+COMMAND = """
+import sys
+from study.errors import handle_user_errors
+@handle_user_errors
+def main(argv):
+    print("Gr\\xf6\\xdfe?")
+    return 0
+sys.exit(main(None))
+"""
+
+
+@pytest.mark.parametrize("output", ["full", "closed", "ascii"])
+def test_output_that_cannot_be_written_is_no_traceback(tmp_path, output):
+    """A full device is told, a closed pipe (`head`) is no mistake, and characters that the output lacks are escaped."""
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    if output == "full":
+        out = os.open("/dev/full", os.O_WRONLY)
+    elif output == "closed":
+        reader, out = os.pipe()
+        os.close(reader)
+    else:
+        out = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
+    command = [sys.executable, "-c", COMMAND]
+    answer = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    os.close(out)
+    assert answer.returncode == (0 if output == "ascii" else 1)
+    assert ("No space left" in answer.stderr) == (output == "full") and "Traceback" not in answer.stderr
+    assert output != "ascii" or (tmp_path / "out").read_text() == "Gr\\xf6\\xdfe?\n"
+
+
 def test_every_command_explains_itself():
     """--help of each command names it and describes it in a sentence."""
     for name in COMMANDS:

@@ -142,6 +142,22 @@ def test_two_launches_at_once_train_nothing_twice(tmp_path, undisturbed):
     assert_same_as(tmp_path, undisturbed)
 
 
+def test_what_the_disk_refuses_is_no_outcome(tmp_path, undisturbed):
+    """Workers that can't write records end with the reason and status 1; the next launch trains the same bits."""
+    sweep = tmp_path / "runs/sweep"
+    sweep.mkdir(parents=True)
+    for place in ("records", "progress"):  # each is a file, so nothing can be written in it
+        (sweep / place).touch()
+    launch = start(tmp_path)
+    assert launch.wait() == 1
+    assert "records" in launch.printed and "File exists" in launch.printed and "Traceback" not in launch.printed
+    assert {entry["reason"] for entry in journals(tmp_path) if entry["event"] == "end"} == set()
+    for place in ("records", "progress"):
+        (sweep / place).unlink()
+    finish(tmp_path)
+    assert_same_as(tmp_path, undisturbed)
+
+
 def test_an_interrupt_while_a_worker_starts_is_heard_afterwards():
     """It is raised when the start is over, and what was started meanwhile has never heard of it."""
     child = None

@@ -23,6 +23,23 @@ def test_what_was_counted_is_remembered(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("content", [b"", b"null", b"{}", b"[1, [", b"[1]", b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_list_is_made_anew(tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    """All sweeps share it: what can't be used is named and traced again, and the next look counts nothing."""
+    spec = specify("vit", SMALL)
+    verify_costs([spec], cache=tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(content)
+    assert verify_costs([spec], cache=tmp_path) == 1 and str(path) in capsys.readouterr().err
+    assert verify_costs([spec], cache=tmp_path) == 0 and capsys.readouterr().err == ""
+
+
+def test_a_disk_that_can_only_be_read_is_no_reason_to_stop(tmp_path: Path) -> None:
+    """Where the list can't be written, architectures are traced each time."""
+    (tmp_path / "file").touch()
+    assert [verify_costs([specify("vit", SMALL)], cache=tmp_path / "file") for _ in range(2)] == [1, 1]
+
+
 def test_a_false_closed_form_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A closed form that forgets one MAC is named, and not remembered as true."""
     spec, true = specify("vit", SMALL), ViTSpec.closed_form

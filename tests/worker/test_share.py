@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fake_trainer import FakeTrainer
 
-from study.records.journal import Journal, read_journals
+from study.records.journal import Journal, count_crashes, read_journals
 from study.records.ledger import Cancellations, ShareEntry, cancel_runs
 from study.records.plan_file import PlannedEntry
 from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer
@@ -57,14 +57,32 @@ def test_a_run_that_is_cancelled_during_training_is_stopped_and_the_share_contin
 
 
 def test_a_record_that_cannot_be_written_is_not_the_runs_failure(tmp_path, monkeypatch):
-    """A full disk ends the worker: no run is recorded as failed or loses its checkpoints, and no other run is begun."""
+    """A full disk ends the worker: no run fails, loses its checkpoints or counts as crashed, and no other run is begun."""
     trainer = FakeTrainer("diverged")
 
-    def refuse(_lines: JsonLinesWriter, document: dict[str, Any]) -> None:
+    append = JsonLinesWriter.append
+
+    def refuse(lines: JsonLinesWriter, document: dict[str, Any]) -> None:
         if "event" not in document:
             raise OSError(28, "No space left on device")
+        append(lines, document)
 
     monkeypatch.setattr(JsonLinesWriter, "append", refuse)
     with pytest.raises(OSError, match="No space"):
         train_three(tmp_path, trainer)
     assert trainer.calls == ["train a"]
+    entries = read_journals(SweepFolder(tmp_path))
+    assert (entries[-1].event, entries[-1].run_id) == ("stop", "a") and "No space" in entries[-1].reason
+    assert count_crashes(entries, "a") == 0
+
+
+def test_what_a_run_leaves_and_the_disk_refuses_is_not_the_runs_failure(tmp_path):
+    """Weights or predictions that can't be written end the worker too; any other exception is the run's own."""
+
+    def refuse(run_id: str) -> None:
+        raise OSError(30, "Read-only file system", "weights/a.safetensors")
+
+    trainer = FakeTrainer(meanwhile=refuse)
+    with pytest.raises(OSError, match="Read-only"):
+        train_three(tmp_path, trainer)
+    assert trainer.calls == [] and not (tmp_path / "records").exists()
