@@ -20,7 +20,14 @@ from study.config.sweep_file import read_sweep
 from study.data import NotPrepared
 from study.data.linear_baseline import fit_linear_baseline
 from study.errors import Problem, UserError, handle_user_errors
-from study.launcher.assignment import assign_runs, draft_launch, find_remaining, find_unsaved_outputs, write_plan
+from study.launcher.assignment import (
+    assign_runs,
+    describe_excluded_records,
+    draft_launch,
+    find_remaining,
+    find_unsaved_outputs,
+    write_plan,
+)
 from study.launcher.environment import require_plain_path
 from study.launcher.liveness import check_liveness
 from study.launcher.local_launch import launch_locally
@@ -194,6 +201,8 @@ class _Command:
         """Show the plan and train its remaining runs, here or on Slurm; the exit status."""
         match_runs((planned.entry for planned in plan.runs), self.run_filter.where)
         show_plan(plan, self.console, benchmark=newest_benchmark(self.folder.benchmarks))
+        for line in describe_excluded_records(plan, self.folder):
+            self.console.print(line)
         for option, run_ids in find_unsaved_outputs(plan, self.folder).items():
             runs = "1 recorded run was" if len(run_ids) == 1 else f"{len(run_ids):,} recorded runs were"
             self.console.print(

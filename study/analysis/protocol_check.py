@@ -27,7 +27,10 @@ _SHOWN_RUNS = 4
 _DIGEST = re.compile("[0-9a-f]{16,}")
 
 ASPECTS: Mapping[str, tuple[str, ...]] = {
-    "data": ("data_name", "data_digest", "image_size", "train_images", "val_images", "test_images", "num_classes", "channels"),
+    "data": (
+        *("data_name", "data_digest", "image_size", "train_images", "val_images", "test_images", "split"),
+        *("num_classes", "channels"),
+    ),
     "patch embedding": ("stem", "initialization"),
     "augmentation": tuple(AugmentOptions.model_fields),
     "recipe": ("recipe", *(name for name in TrainOptions.model_fields if name not in ("keep", "distributed"))),

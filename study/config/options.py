@@ -56,7 +56,8 @@ class DataOptions(Options):
     image_size: int | None = Field(None, ge=4, le=1024)  # pixels; None: the data set's own
     train_images: Count | None = Field(None, ge=1)  # stratified subset of the training split; None: all
     test_images: Count | None = Field(None, ge=1)
-    val_fraction: Fraction = Field(0.1, gt=0, lt=0.5)  # cut from the training images, stratified, by the data set only
+    val_fraction: Fraction = Field(0.1, gt=0, lt=0.5)  # cut from the images that are not test images, stratified
+    split: Literal["by_seed", "fixed"] = Field("fixed", json_schema_extra=neutral("fixed"))  # how these are divided
     correctness: bool = Field(True, json_schema_extra=OUTSIDE_IDENTITY)  # record which images were correct, a bit each
     predictions: bool = Field(False, json_schema_extra=OUTSIDE_IDENTITY)  # save the predicted label of each test image
 

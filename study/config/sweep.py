@@ -32,6 +32,7 @@ TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 MAX_SEEDS = 100_000  # a typing error must not fill the memory
 DEFAULT_TRIAL_SEEDS = 2  # with one, nothing shows how much the choice among candidates depends on the seed
 FIRST_TRIAL_SEED = 100
+_NEW_DEFAULTS = {"data.split": "by_seed"}  # of sweeps; a record that lacks the option was made with the option's own default
 
 
 def _expand_seeds(value: object) -> object:
@@ -218,10 +219,11 @@ class Sweep:
                 yield cell
 
     def settings(self, cell: Cell) -> Cell:
-        """All settings of one cell: the recipe's, then the file's, its backbone's own, and the levels of the axes."""
+        """All settings of one cell: defaults, the recipe's, the file's, its backbone's own, and the levels of the axes."""
         merged = {**self.base, **cell}
         overlay = self.overlays.get(str(merged["backbone"].value), {}) if "backbone" in merged else {}
-        return {**self.preset, **self.base, **overlay, **cell}
+        defaults = {key: Setting(value, "default") for key, value in _NEW_DEFAULTS.items()}
+        return {**defaults, **self.preset, **self.base, **overlay, **cell}
 
 
 def is_option_key(key: str) -> bool:

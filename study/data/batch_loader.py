@@ -14,6 +14,7 @@ from torch import Tensor
 from study.data.splits import Split
 
 _RESIDENT_FRACTION = 0.25  # of a GPU's free memory that images may take; the rest is for weights and activations
+_SENT_ROWS = 4096  # at a time, so that the host doesn't hold a second copy of a large split
 
 
 def can_fit_on_device(split: Split, device: torch.device) -> bool:
@@ -21,7 +22,7 @@ def can_fit_on_device(split: Split, device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return split.images.nbytes <= _RESIDENT_FRACTION * free
+    return len(split) * split.stored[:1].nbytes <= _RESIDENT_FRACTION * free
 
 
 class BatchLoader:
@@ -30,8 +31,12 @@ class BatchLoader:
     def __init__(self, split: Split, device: torch.device, *, resident: bool):
         self.device = device
         self.resident = resident
-        self.images = split.images.to(device) if resident else split.images
-        self.labels = split.labels.to(device) if resident else split.labels
+        self.split = split
+        if resident:
+            self.images = torch.empty((len(split), *split.stored.shape[1:]), dtype=torch.uint8, device=device)
+            for rows, part in zip(*(torch.split(each, _SENT_ROWS) for each in (split.rows, self.images)), strict=True):
+                part.copy_(split.stored[rows])
+            self.labels = split.labels.to(device)
 
     def load_batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """The images and labels at `positions` int64 `b` (on any device; resident data synchronizes unless on its own)."""
@@ -55,11 +60,11 @@ class BatchLoader:
                 yield self._send(ahead.result())
 
     def _gather(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        rows, pinned = positions.cpu(), self.device.type == "cuda"
-        images = torch.empty((len(rows), *self.images.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
-        labels = torch.empty(len(rows), dtype=torch.int64, pin_memory=pinned)
-        torch.index_select(self.images, 0, rows, out=images)
-        torch.index_select(self.labels, 0, rows, out=labels)
+        at, pinned = positions.cpu(), self.device.type == "cuda"
+        images = torch.empty((len(at), *self.split.stored.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
+        labels = torch.empty(len(at), dtype=torch.int64, pin_memory=pinned)
+        torch.index_select(self.split.stored, 0, self.split.rows[at], out=images)
+        torch.index_select(self.split.labels, 0, at, out=labels)
         return images, labels
 
     def _send(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@
     <cache>/building/<key>/      being built, or interrupted and resumed by the next `prepare`
     <cache>/locks/<key>.lock     held by the one process that builds <key>
 
-Rows are in the order of `study.data.stratified_order`, so that splits and subsets are slices.
+Rows are in the fixed order of `study.data.stratified_order`.
 """
 
 import errno

@@ -83,7 +83,7 @@ def select_images(source: SourceInfo, options: DataOptions) -> DatasetInfo:
 
 
 def locate_splits(info: DatasetInfo) -> dict[str, tuple[str, slice]]:
-    """Where each split is stored: the array ("train" or "test") and its rows."""
+    """Where each split is: the stored array ("train" or "test") and a piece of its fixed or its seed's order."""
     end = info.val_images + info.train_images
     return {
         "train": ("train", slice(info.val_images, end)),
@@ -93,7 +93,10 @@ def locate_splits(info: DatasetInfo) -> dict[str, tuple[str, slice]]:
 
 
 def check_labels(info: DatasetInfo, labels: Mapping[str, Int64Array]) -> None:
-    """Raise UserError for labels `n` (by stored array, in stored order) outside the classes, and splits that lack a class."""
+    """Raise UserError for labels `n` (by stored array, in stored order) outside the classes, and splits that lack a class.
+
+    A seed's splits have as many images of each class as the fixed ones.
+    """
     problems = [
         Problem(
             f"labels of {info.name} must be in 0..{info.num_classes - 1}; {len(wrong):,} of the {array} set are not",

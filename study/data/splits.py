@@ -1,37 +1,54 @@
-"""The images of a run as tensors: three splits that are slices of memory-mapped arrays.
+"""The images of a run as tensors: three splits that are rows of memory-mapped arrays.
 
-Nothing is copied: a split of any size costs address space, and pages that are read are shared between workers.
+No image is copied: a split of any size costs address space, and pages that are read are shared between workers.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from study.config.options import DataOptions
-from study.data.cache import StoredArrays, open_store, read_source_info, store_path
+from study.data.cache import STORED_PARTS, StoredArrays, open_store, read_source_info, store_path
 from study.data.dataset_info import DatasetInfo, check_labels, locate_splits
 from study.data.datasets import HOW_TO_PREPARE
 from study.data.digits import read_digits
+from study.data.stratified_order import draw_seed_order
 from study.errors import Problem, UserError
 from study.rng import stream
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 `n c h w` (memory-mapped), labels int64 `n`, and `indices` int64 `n`: positions in the source.
+    """Some of the stored images uint8 `m c h w` (memory-mapped): `rows`, `labels` and positions in the source, int64 `n` each.
 
     The source's own order is torchvision's for the published sets, scikit-learn's for digits, and for a folder its
     classes and in each its paths, sorted. Augmentation is keyed by an image's position in its split.
     """
 
-    images: Tensor
+    stored: Tensor
+    rows: Tensor
     labels: Tensor
     indices: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @staticmethod
+    def whole(images: Tensor, labels: Tensor) -> Split:
+        """All images of an array, in its order."""
+        rows = torch.arange(len(images))
+        return Split(images, rows, labels=labels, indices=rows)
+
+    @property
+    def images(self) -> Tensor:
+        """A copy of the split's images `n c h w`."""
+        return self.stored[self.rows]
 
 
 @dataclass(frozen=True)
@@ -45,17 +62,41 @@ class Splits:
     info: DatasetInfo
 
 
-def load_splits(options: DataOptions, info: DatasetInfo) -> Splits:
-    """The splits that `info` describes; raises UserError if the cache lacks them or doesn't match them."""
-    arrays = _open_arrays(options, info)
-    check_labels(info, arrays.labels)
+@dataclass(frozen=True)
+class StoredImages:
+    """The images of a data set, of which each run gets its splits."""
 
-    def cut(part: str, rows: slice) -> Split:
-        stored = (arrays.images, arrays.labels, arrays.order)
-        return Split(*(torch.from_numpy(kind[part][rows]) for kind in stored))
+    arrays: StoredArrays
+    info: DatasetInfo
 
-    splits = {name: cut(part, rows) for name, (part, rows) in locate_splits(info).items()}
-    return Splits(**splits, train_and_val=cut("train", slice(0, info.val_images + info.train_images)), info=info)
+    @staticmethod
+    def open(options: DataOptions, info: DatasetInfo) -> StoredImages:
+        """The images that `info` describes; raises UserError if the cache lacks them or doesn't match them."""
+        arrays = _open_arrays(options, info)
+        check_labels(info, arrays.labels)
+        return StoredImages(arrays, info)
+
+    def divide(self, split: Literal["by_seed", "fixed"], seed: int) -> Splits:
+        """The splits of a run. The test split is always the same; `by_seed`, the seed decides on the other two."""
+        arrays, labels = self.arrays, self.arrays.labels
+        order = {part: np.arange(len(labels[part])) for part in STORED_PARTS}
+        if split == "by_seed":
+            order["train"] = draw_seed_order(labels["train"], seed)
+
+        def cut(part: str, piece: slice) -> Split:
+            rows = order[part][piece]
+            found = (torch.from_numpy(each) for each in (rows, labels[part][rows], arrays.order[part][rows]))
+            return Split(torch.from_numpy(arrays.images[part]), *found)
+
+        splits = {name: cut(part, piece) for name, (part, piece) in locate_splits(self.info).items()}
+        both = slice(0, self.info.val_images + self.info.train_images)
+        return Splits(**splits, train_and_val=cut("train", both), info=self.info)
+
+
+def load_splits(options: DataOptions, info: DatasetInfo, *, seed: int | None = None) -> Splits:
+    """The splits of a run with this seed, which a fixed split doesn't need; raises UserError as `StoredImages.open` does."""
+    assert seed is not None or options.split == "fixed"
+    return StoredImages.open(options, info).divide(options.split, seed or 0)
 
 
 def make_random_splits(info: DatasetInfo, *, images: int) -> Splits:
@@ -64,14 +105,13 @@ def make_random_splits(info: DatasetInfo, *, images: int) -> Splits:
     Pixels are independent and uniform, and labels run through the classes in turn.
     """
     shape = (images, info.channels, info.image_size, info.image_size)
-    indices = torch.arange(images)
 
     def draw(name: str) -> Split:
         pixels = stream("noise", name).integers(0, 256, shape, dtype="uint8")
-        return Split(torch.from_numpy(pixels), labels=indices % info.num_classes, indices=indices)
+        return Split.whole(torch.from_numpy(pixels), torch.arange(images) % info.num_classes)
 
     train, val, test = map(draw, ("train", "val", "test"))
-    both = Split(torch.cat([val.images, train.images]), torch.cat([val.labels, train.labels]), torch.arange(2 * images))
+    both = Split.whole(torch.cat([val.stored, train.stored]), torch.cat([val.labels, train.labels]))
     sized = replace(info, train_images=images, val_images=images, test_images=images)
     return Splits(train=train, val=val, test=test, train_and_val=both, info=sized)
 

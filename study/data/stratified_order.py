@@ -1,8 +1,9 @@
-"""One fixed stratified order per data set, of which every split and every subset is a contiguous piece.
+"""One stratified order per data set, and one per seed, of which every split and every subset is a contiguous piece.
 
-The images of a source are stored in this order: first the validation split, then the training images. So a split
-is a slice of one memory-mapped array, a subset is a prefix of its split, and a smaller subset is contained in a larger
-one. The order depends on the labels alone: no run's seed moves an image from one split to another.
+The images of a source are stored in the fixed order, which depends on the labels alone. A seed's order, for
+`data.split: by_seed`, exchanges images of a class with each other, so its classes are in the same sequence. In both, the
+validation split comes first, then the training images: a subset is a prefix of its split, a smaller one is contained in
+a larger one, and a split has equally many images of each class under every seed.
 """
 
 import numpy as np
@@ -29,3 +30,11 @@ def draw_stratified_order(labels: Int64Array, split: str) -> Int64Array:
     offset = (stream("stratified order", split, "offsets").permutation(len(classes)) + 0.5) / len(classes)
     place = (rank + offset[label]) / count[label]
     return shuffled[np.argsort(place, kind="stable")].astype(np.int64)
+
+
+def draw_seed_order(labels: Int64Array, seed: int) -> Int64Array:
+    """A seed's order `n` of stored rows with labels `n`: in the place of each row a random one of its class."""
+    shuffled = stream(seed, "split").permutation(len(labels))
+    order = np.empty(len(labels), dtype=np.int64)
+    order[np.argsort(labels, kind="stable")] = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    return order

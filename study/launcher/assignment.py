@@ -17,7 +17,7 @@ from study.records.benchmark_file import newest_benchmark
 from study.records.code_snapshot import PACKAGE, code_hash, find_origin, take_snapshot
 from study.records.ledger import Cluster, Launch, MeasuredVariant, ShareEntry, new_launch_id, read_launches, write_launch
 from study.records.predictions import read_predicted_runs
-from study.records.record import OUTCOMES, read_records
+from study.records.record import OUTCOMES, RunOptions, read_records
 from study.records.sweep_folder import SweepFolder, format_json, write_whole
 
 
@@ -135,6 +135,24 @@ def write_plan(plan: Plan, folder: SweepFolder) -> None:
     path, text = folder.plans / f"{plan.digest}.json", format_json(plan.file.to_json())
     if not path.exists() or path.read_bytes() != text.encode():
         write_whole(path, text)
+
+
+def describe_excluded_records(plan: Plan, folder: SweepFolder) -> list[str]:
+    """Lines about recorded runs of the sweep that are not in the plan, where other images or another split are why."""
+    planned, data = {each.run_id for each in plan.whole}, [each.run.data for each in plan.whole]
+    recorded = {run_id: each.record.run for run_id, each in read_records(folder.records).items() if run_id not in planned}
+    options = [RunOptions.from_json(run).data for run in recorded.values()]
+    known = [each for each in options if each.digest in {one.digest for one in data}]
+    fixed = [each for each in known if each.split == "fixed" and "fixed" not in {one.split for one in data}]
+    reasons = {
+        "their data set has other images now, or other test images": len(options) - len(known),
+        "data.split is by_seed; they were trained with the fixed split. `data.split=fixed` keeps them": len(fixed),
+    }
+    return [
+        f"{count:,} recorded run{'s' if count > 1 else ''} of this sweep not in this plan: {why}"
+        for why, count in reasons.items()
+        if count
+    ]
 
 
 def find_unsaved_outputs(plan: Plan, folder: SweepFolder) -> dict[str, list[str]]:

@@ -122,9 +122,12 @@ def _tuned_runs(cell: Cell, resolver: Resolver, *, tuning: Tuning, selection: Se
         choice = selection.cells.get(key)
         compared = {trial.run_id for candidate in choice.candidates for trial in candidate.trials} if choice else set()
         if choice is None or compared != {trial.run_id for trial in trials}:
+            fixed = {replace(each.run, data=each.run.data.model_copy(update={"split": "fixed"})).run_id for each in trials}
+            former = {trial.run_id for each in selection.cells.values() for one in each.candidates for trial in one.trials}
+            split = " (with the fixed split, that of data.split=fixed)" if fixed <= former else ""
             rule = (
-                f"was made from other trials than this sweep now has for {key}. A selection is never changed: give the sweep "
-                "another name (name=...), or move the file away to select anew; recorded trials are used again"
+                f"was made from other trials than this sweep now has for {key}{split}. A selection is never changed: give the "
+                "sweep another name (name=...), or move the file away to select anew; recorded trials are used again"
             )
             raise UserError(Problem(rule, place="selection.json"))
         levels = next(one for one in candidates if {name: level.value for name, level in one.items()} == choice.chosen)

@@ -31,6 +31,7 @@ def planned_columns(planned: PlannedEntry) -> dict[str, Any]:
         for name, value in planned.run[section].items():
             if name not in omitted:
                 row[COLUMN_NAMES.get(name, name)] = json.dumps(value) if isinstance(value, (list, dict)) else value
+    row["split"] = planned.options.data.split  # older plans lack it
     if planned.options.train.fit_on == "train+val":
         row |= {"train_images": row["train_images"] + row["val_images"], "val_images": 0}
     if planned.stage == "trial":

@@ -45,7 +45,7 @@ def run_dry_step(run: Run, splits: Splits, *, device: DeviceChoice) -> str | Non
 def take_first(splits: Splits, images: int) -> Splits:
     """The first `images` images of each split, at most."""
     train, val, test, train_and_val = (
-        Split(split.images[:images], split.labels[:images], split.indices[:images])
+        Split(split.stored, split.rows[:images], split.labels[:images], split.indices[:images])
         for split in (splits.train, splits.val, splits.test, splits.train_and_val)
     )
     info = dataclasses.replace(splits.info, train_images=len(train), val_images=len(val), test_images=len(test))
@@ -56,6 +56,6 @@ def load_dry_step_images(run: Run) -> tuple[Splits, bool]:
     """The run's images and True where they are prepared, else random ones of their shape and False."""
     info = describe_dataset(run.data)
     try:
-        return load_splits(run.data, info), True
+        return load_splits(run.data, info, seed=run.seed), True
     except UserError:
         return make_random_splits(info, images=IMAGES_PER_MICRO_BATCH * run.train.accumulate), False

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from study.config.options import ResolvedData, Variant
+from study.config.options import Variant
 from study.config.run import Run
 from study.data import describe_dataset
-from study.data.splits import Splits, load_splits
+from study.data.splits import Splits, StoredImages
 from study.errors import UserError, describe_refusal
 from study.records.columns import planned_columns
 from study.records.correctness import pack_correctness
@@ -53,7 +53,7 @@ class Trainer:
     device: DeviceChoice
     tracking: Tracking
     group: ProcessGroup
-    _splits: dict[str, Splits] = field(default_factory=dict)
+    _images: dict[str, StoredImages] = field(default_factory=dict)  # by the options that chose them
     _compiled: set[str] = field(default_factory=set)  # the architectures whose compiled code torch holds
     _next_progress: float = float("-inf")
 
@@ -77,7 +77,7 @@ class Trainer:
             tracking = Tracking(select_trackers(launch.track, folder=folder.trackers, study=folder.path.name))
             trainer = Trainer(folder, writer, launch, device, tracking, group)
             for entry in share:
-                trainer._load(Run.from_json(entry.planned.run).data)
+                trainer._load(Run.from_json(entry.planned.run))
         group.connect(device)
         return trainer
 
@@ -93,11 +93,11 @@ class Trainer:
         # The record comes last: what a recorded run was asked to leave must be on disk.
         if run.train.keep == "last" and outcome.weights:
             path = self.folder.weights / f"{run.run_id}.safetensors"
-            save_weights(path, run, weights=outcome.weights, facts=self._load(run.data).info, writer=str(self.writer))
+            save_weights(path, run, weights=outcome.weights, facts=self._load(run).info, writer=str(self.writer))
         if run.data.predictions and outcome.predictions is not None:
             from study.records.predictions import write_predictions  # imports pandas and pyarrow
 
-            image, found = self._load(run.data).test.indices.numpy(), outcome.predictions
+            image, found = self._load(run).test.indices.numpy(), outcome.predictions
             write_predictions(self.folder, self.writer, run_id=run.run_id, image=image, **vars(found))
         return self._make_record(entry, outcome, log)
 
@@ -113,7 +113,7 @@ class Trainer:
         with self.group.training(entry, describe=self.describe) as ranks:
             outcome = train(
                 run,
-                self._load(run.data),
+                self._load(run),
                 device=self.device,
                 checkpoints=self._checkpoints(run.run_id),
                 stop=stop,
@@ -146,11 +146,11 @@ class Trainer:
             self._compiled.add(architecture)
         return variant
 
-    def _load(self, data: ResolvedData) -> Splits:
-        key = data.model_dump_json()
-        if key not in self._splits:
-            self._splits[key] = load_splits(data, describe_dataset(data))
-        return self._splits[key]
+    def _load(self, run: Run) -> Splits:
+        key = run.data.model_dump_json()
+        if key not in self._images:
+            self._images[key] = StoredImages.open(run.data, describe_dataset(run.data))
+        return self._images[key].divide(run.data.split, run.seed)
 
     def saved_step(self, run_id: str) -> int:
         """The step that a run would resume from; 0 if it would start over."""

@@ -266,13 +266,13 @@ def test_a_runs_own_batch_size_counts_first(plan):
 
 
 def test_hours_are_plain_arithmetic(plan):
-    """4 epochs of 1,257 images at 4,000/s, fed at 8,000/s; 180 validation images an epoch and 360 test images at 16,000/s."""
+    """4 epochs of 1,018 images at 4,000/s, fed at 8,000/s; 180 validation images an epoch and 599 test images at 16,000/s."""
     run = plan.runs[0].run
     benchmark = benchmark_of(speed_of(run), augment=run.augment)
-    expected = 4 * 1257 / 4000 + 4 * 1257 / 8000 + (4 * 180 + 360) / 16_000
+    expected = 4 * 1018 / 4000 + 4 * 1018 / 8000 + (4 * 180 + 599) / 16_000
     assert benchmark.run_seconds(options_of(run)) == pytest.approx(expected)
     refit = replace(run, train=run.train.model_copy(update={"fit_on": "train+val"}))
-    expected = 4 * 1437 / 4000 + 4 * 1437 / 8000 + 360 / 16_000
+    expected = 4 * 1198 / 4000 + 4 * 1198 / 8000 + 599 / 16_000
     assert benchmark.run_seconds(options_of(refit)) == pytest.approx(expected)
 
 

@@ -137,7 +137,7 @@ def test_saved_weights_give_the_recorded_accuracy(image_folder, tmp_path, capsys
     sweep = read_sweep(Path("sweep.yaml"))
     prepare_data(sweep, open_console())
     planned = make_plan(sweep).runs[0]
-    splits = load_splits(planned.run.data, describe_dataset(planned.run.data))
+    splits = load_splits(planned.run.data, describe_dataset(planned.run.data), seed=planned.run.seed)
     outcome = train(
         planned.run,
         splits,

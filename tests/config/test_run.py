@@ -39,6 +39,7 @@ def test_equal_configurations_have_one_identity():
         {"augment": AugmentOptions(flip=True)},
         {"data": a_run().data.model_copy(update={"digest": "e"})},
         {"data": a_run().data.model_copy(update={"train_images": 99})},
+        {"data": a_run().data.model_copy(update={"split": "by_seed"})},
         {"model": a_run().model.with_options({"dim": 64})},
     ],
 )
@@ -86,3 +87,4 @@ def test_an_identity_never_drifts():
     assert json.loads(document)["version"] == 1
     assert "cache" not in document
     assert "root" not in document
+    assert "split" not in document  # fixed, as in version 0.1

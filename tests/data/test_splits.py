@@ -1,4 +1,4 @@
-"""Laws of splits: subsets are nested and stratified, validation images never move, bad labels are refused."""
+"""Laws of splits: subsets are nested and stratified, test images never move, bad labels are refused."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from image_folders import CLASSES, folder_options, silent, write_folder
 
 from study.config.options import DataOptions, ResolvedData
 from study.data import describe_dataset, prepare_dataset
-from study.data.splits import Split, Splits, load_splits
+from study.data.digits import read_digits
+from study.data.image_folder import scan_folder
+from study.data.splits import Split, Splits, StoredImages, load_splits
+from study.data.stratified_order import draw_seed_order
 from study.errors import UserError
 
 
-def digits(**options: Any) -> Splits:
-    chosen = DataOptions(name="digits", **options)
-    return load_splits(chosen, describe_dataset(chosen))
+def digits(seed: int | None = None, **options: Any) -> Splits:
+    """The fixed splits, or a seed's."""
+    chosen = DataOptions(name="digits", split="fixed" if seed is None else "by_seed", **options)
+    return load_splits(chosen, describe_dataset(chosen), seed=seed)
 
 
 def same(a: Split, b: Split) -> bool:
@@ -27,12 +31,14 @@ def same(a: Split, b: Split) -> bool:
 
 
 def prefix(split: Split, count: int) -> Split:
-    return Split(split.images[:count], split.labels[:count], split.indices[:count])
+    return Split(split.stored, split.rows[:count], split.labels[:count], split.indices[:count])
 
 
-def test_a_smaller_subset_is_contained_in_a_larger_one_and_other_splits_are_unchanged() -> None:
+@pytest.mark.parametrize("seed", [None, 0, 7])
+def test_a_smaller_subset_is_contained_in_a_larger_one_and_other_splits_are_unchanged(seed: int | None) -> None:
     """train_images and test_images take prefixes; the validation split is the same for every subset."""
-    whole, half, few = digits(), digits(train_images=600), digits(train_images=50, test_images=100)
+    whole, half = digits(seed), digits(seed, train_images=600)
+    few = digits(seed, train_images=50, test_images=100)
     assert same(half.train, prefix(whole.train, 600))
     assert same(few.train, prefix(half.train, 50))
     assert same(few.test, prefix(whole.test, 100))
@@ -40,9 +46,67 @@ def test_a_smaller_subset_is_contained_in_a_larger_one_and_other_splits_are_unch
     assert set(few.train.labels.tolist()) == set(range(10))
 
 
-def test_train_and_val_is_the_union_without_test_images() -> None:
+def test_seeds_divide_the_same_images_differently() -> None:
+    """Test images are the fixed ones, and never others; training and validation images are all others, each once."""
+    fixed = digits()
+    others = set(range(1797)) - set(fixed.test.indices.tolist())
+    validated = {}
+    for seed in range(20):
+        parts = digits(seed)
+        assert same(parts.test, fixed.test) and parts.info == fixed.info
+        images = [*parts.val.indices.tolist(), *parts.train.indices.tolist()]
+        assert len(images) == len(set(images)) and set(images) == others
+        assert same(parts.train_and_val, digits(seed).train_and_val) and images == parts.train_and_val.indices.tolist()
+        validated[seed] = frozenset(parts.val.indices.tolist())
+    assert len({*validated.values(), frozenset(fixed.val.indices.tolist())}) == 21
+
+
+def test_validation_images_are_drawn_evenly() -> None:
+    """Over 400 seeds, how often images of a class are validated varies as for independent draws (chi-squared, 6 sd)."""
+    labels, seeds = digits().train_and_val.labels.numpy(), 400
+    counts = np.bincount(np.concatenate([draw_seed_order(labels, seed)[:180] for seed in range(seeds)]), minlength=len(labels))
+    for label in range(10):
+        share = np.sum(labels[:180] == label) / np.sum(labels == label)
+        found = counts[labels == label]
+        statistic = np.sum((found - seeds * share) ** 2) / (seeds * share * (1 - share))
+        assert abs(statistic - (len(found) - 1)) < 6 * np.sqrt(2 * len(found))
+
+
+def test_every_seed_has_the_fixed_splits_number_of_images_of_each_class(tmp_path: Path) -> None:
+    """So a split that lacks a class lacks it under every seed, and is refused before a run; classes may be unequal."""
+    root = write_folder(tmp_path / "set", train=41, test=3)
+    for name, kept in (("bee", 12), ("cat", 8)):
+        for path in sorted((root / "train" / name).iterdir())[kept:]:
+            path.unlink()
+    options = folder_options(root, val_fraction=0.15, train_images=33)
+    found = prepare_dataset(options, workers=1, report=silent)
+    images = StoredImages.open(options, found)
+    expected = images.divide("fixed", 0)
+    for seed in range(10):
+        parts = images.divide("by_seed", seed)
+        for name in ("train", "val", "test", "train_and_val"):
+            split, part = getattr(parts, name), "test" if name == "test" else "train"
+            assert split.labels.bincount().tolist() == getattr(expected, name).labels.bincount().tolist()
+            assert np.array_equal(split.labels, scan_folder(root).labels[part][split.indices])
+
+
+def test_a_fixed_split_is_a_piece_of_the_stored_order() -> None:
+    """Whatever the seed; validation images first, as in all versions, so that recorded runs can be repeated."""
+    _, stored = read_digits(8)
+    for seed in (None, 3):
+        options = DataOptions(name="digits", train_images=500)
+        parts = load_splits(options, describe_dataset(options), seed=seed)
+        pieces = ((parts.val, "train", slice(180)), (parts.train, "train", slice(180, 680)), (parts.test, "test", slice(599)))
+        for split, part, piece in pieces:
+            assert np.array_equal(split.indices, stored.order[part][piece])
+            assert np.array_equal(split.images, stored.images[part][piece])
+            assert np.array_equal(split.labels, stored.labels[part][piece])
+
+
+@pytest.mark.parametrize("seed", [None, 4])
+def test_train_and_val_is_the_union_without_test_images(seed: int | None) -> None:
     """Final runs may train on exactly the training and the validation images."""
-    parts = digits(train_images=300)
+    parts = digits(seed, train_images=300)
     together = set(parts.train_and_val.indices.tolist())
     assert together == set(parts.train.indices.tolist()) | set(parts.val.indices.tolist())
     assert len(together) == 480
@@ -52,8 +116,8 @@ def test_train_and_val_is_the_union_without_test_images() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train_images": 1258}, "data.train_images: digits has 1,257 to choose from (got 1258)"),
-        ({"test_images": 361}, "data.test_images: digits has 360 to choose from (got 361)"),
+        ({"train_images": 1019}, "data.train_images: digits has 1,018 to choose from (got 1019)"),
+        ({"test_images": 600}, "data.test_images: digits has 599 to choose from (got 600)"),
         ({"train_images": 9}, "data.train_images: 10 classes need at least as many images (got 9)"),
         (
             {"val_fraction": 0.003},
@@ -83,11 +147,11 @@ def test_splits_of_a_folder_are_memory_mapped_and_never_copied(tmp_path: Path) -
     maps = Path(f"/proc/{os.getpid()}/maps")
     if maps.exists():
         assert maps.read_text().count("train_images.npy") == 1
-    assert splits.val.images.data_ptr() + splits.val.images.nbytes == splits.train.images.data_ptr()  # one array
+    assert splits.val.stored.data_ptr() == splits.train.stored.data_ptr()
     assert [len(splits.train), len(splits.val), len(splits.test)] == [48, 12, 18]
     assert splits.val.labels.bincount().tolist() == [4, 4, 4]
-    before = splits.train.images.clone()
-    splits.train.images.zero_()
+    before = splits.train.images
+    splits.train.stored.zero_()
     assert torch.equal(load_splits(options, found).train.images, before)
 
 
@@ -110,7 +174,7 @@ def test_a_resolved_run_reads_by_digest_and_never_reads_the_root(tmp_path: Path)
     assert len(load_splits(data, describe_dataset(data)).train) == found.train_images
     with pytest.raises(UserError, match="not prepared here"):
         describe_dataset(data.model_copy(update={"digest": "0" * 64}))
-    digits_now = {"name": "digits", "image_size": 8, "train_images": 1257, "test_images": 360}
+    digits_now = {"name": "digits", "image_size": 8, "train_images": 1018, "test_images": 599}
     changed = ResolvedData.model_validate(data.model_dump() | digits_now)
     with pytest.raises(UserError, match="has changed since the run was planned"):
         describe_dataset(changed)

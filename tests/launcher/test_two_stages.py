@@ -13,6 +13,7 @@ from typed_commands import start_command
 
 from study.analysis.report_tables import read_run_folder
 from study.config.options import DataOptions
+from study.config.run import Run
 from study.config.sweep_file import read_sweep
 from study.data import describe_dataset
 from study.data.splits import load_splits
@@ -20,9 +21,13 @@ from study.launcher.sweep_status import SweepStatus
 from study.records import load_curves, load_predictions, load_study, load_table, load_trials
 from study.records.correctness import unpack_correctness
 from study.records.plan_file import PlanFile, PlannedEntry, StudyFacts
+from study.records.record import read_records
 from study.records.selection import read_selection
 from study.records.sweep_folder import SweepFolder
 from study.status import format_next
+from study.training.checkpoint import Checkpoints
+from study.training.device import DeviceChoice
+from study.training.engine import train
 
 SWEEP = """\
 question: which learning rate does each cell want?
@@ -79,6 +84,19 @@ def test_one_command_goes_through_both_stages(study):
     assert table["status"].eq("done").all() and len(table) == 4
     assert "Nothing is left to start" in again and "selected lr" not in again
     assert load_table(folder / "runs/sweep").equals(table)
+
+
+@pytest.mark.xdist_group("launch")
+def test_a_worker_divides_the_images_by_the_runs_seed(study, tmp_path):
+    """A trial repeated here on its seed's images has the recorded validation loss, within rounding."""
+    records = [each.record for each in read_records(SweepFolder(study[0] / "runs/sweep").records).values()]
+    record = next(each for each in records if each.run["seed"] == 100 and each.run["train"]["lr"] == 1e-2)
+    run = Run.from_json(record.run)
+    images = load_splits(run.data, describe_dataset(run.data), seed=100)
+    checkpoints = Checkpoints(tmp_path, run.run_id, "writer")
+    device, quiet = DeviceChoice("cpu"), {"stop": lambda: False, "report": lambda _: None}
+    outcome = train(run, images, device=device, checkpoints=checkpoints, **quiet)
+    assert outcome.val_loss == pytest.approx(record.result.val_loss, rel=1e-4)
 
 
 @pytest.mark.xdist_group("launch")

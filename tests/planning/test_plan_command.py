@@ -98,17 +98,17 @@ def test_totals_are_those_of_what_would_be_built(capsys):
     plan = planned()
     macs = sum(count_cost(build_backbone(run.run.model), image_size=8, in_channels=1).macs for run in plan.runs)
     output = screen(capsys)
-    assert f"18 runs, 2 seeds, {18 * 3 * 1257:,} image passes" in output
-    assert f"{2 * 3 * macs * 3 * 1257 / 1e9:,.2f} GFLOPs" in output
-    assert "digits at 8 px (1,257 train, 180 val, 360 test); 3 epochs" in output
+    assert f"18 runs, 2 seeds, {18 * 3 * 1018:,} image passes" in output
+    assert f"{2 * 3 * macs * 3 * 1018 / 1e9:,.2f} GFLOPs" in output
+    assert "digits at 8 px (1,018 train, 180 val, 599 test); 3 epochs" in output
 
 
 def test_totals_have_the_unit_that_suits_them(capsys):
     """No total is rounded to 0.00, and one is singular."""
     output = screen(capsys, "seeds=[0]", "backbone=vit", "model.dim=8", "train.epochs=1")
-    assert "1 run, 1 seed, 1,257 image passes" in output and "; 1 epoch;" in output and " 0.00 " not in output.splitlines()[-1]
+    assert "1 run, 1 seed, 1,018 image passes" in output and "; 1 epoch;" in output and " 0.00 " not in output.splitlines()[-1]
     many = screen(capsys, "train.epochs=1000", "model.depth=10", "model.dim=[64,128]")
-    assert "15.08 M image passes" in many and " TFLOPs" in many
+    assert "12.22 M image passes" in many and " TFLOPs" in many
 
 
 def test_varied_epochs_are_all_shown(capsys):
@@ -130,8 +130,8 @@ def test_device_hours_are_shown_once_measured(capsys):
     """Without a benchmark no hours; with one the sum over all runs, by hand: steps, augmentation, evaluation."""
     assert "device-hours" not in screen(capsys)
     write_whole(Path("runs/sweep/benchmarks/1.json"), made_up(planned(), seconds=STEPS).model_dump_json())
-    training = 2 * sum(3 * 1257 * seconds / 32 for seconds in STEPS.values())
-    rest = 18 * (3 * 1257 / 1000 + (3 * 180 + 360) / 1000)
+    training = 2 * sum(3 * 1018 * seconds / 32 for seconds in STEPS.values())
+    rest = 18 * (3 * 1018 / 1000 + (3 * 180 + 599) / 1000)
     output = screen(capsys)
     assert f"about {(training + rest) / 3600:.2g} device-hours on abacus for all 9 architectures" in output
 

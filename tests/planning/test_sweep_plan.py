@@ -50,6 +50,15 @@ def test_the_grid_is_crossed_with_the_seeds(tmp_path):
     assert len({run.architecture for run in plan.runs}) == 9
 
 
+def test_splits_are_by_seed_unless_a_sweep_says_otherwise(tmp_path):
+    """A run without the option, as 0.1 recorded it, had the fixed split; a sweep without it gets `by_seed`."""
+    assert {each.run.data.split for each in planned(tmp_path).runs} == {"by_seed"}
+    fixed = planned(tmp_path, "data.split=fixed", "seeds=1").runs[0].run
+    document = fixed.to_json()
+    del document["data"]["split"]
+    assert Run.from_json(document) == fixed
+
+
 def test_budgets_are_met_by_what_is_built(tmp_path):
     """The parameters of the built module, not of a formula, are within the tolerance of the target that the plan states."""
     assert planned(tmp_path).file.facts.match == {"by": "params", "target": 20_000, "tolerance": 0.02}
@@ -107,7 +116,7 @@ def test_the_order_of_axes_changes_no_identity(tmp_path):
         (["model.dim=64"], ["the budget solves the width"]),
         (["match.target=resnet"], ["no published variant of this name"]),
         (["train.epochs=fast"], ["valid integer (got 'fast')"]),
-        (["train.batch_size=2000"], ["a batch is larger than the 1,257 training images"]),
+        (["train.batch_size=2000"], ["a batch is larger than the 1,018 training images"]),
         (["train.batch_size=32", "train.accumulate=2"], ["convmixer has BatchNorm"]),
         (["data.name=digit"], ["did you mean 'digits'?"]),
         (["data.train_images=5000"], ["to choose from"]),

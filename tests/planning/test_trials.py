@@ -221,7 +221,7 @@ def test_a_trial_cannot_read_the_test_set(tmp_path):
     plan = planned(tmp_path)
     trial = next(trial.run for trial in plan.trials if trial.run.train.lr == 1e-2)
     found = describe_dataset(DataOptions(name="digits", train_images=200, test_images=100))
-    images = load_splits(trial.data, found)
+    images = load_splits(trial.data, found, seed=trial.seed)
     sealed = Splits(images.train, images.val, Forbidden(), images.train_and_val, info=found)  # type: ignore[arg-type]
 
     def attempt(run, name):

@@ -6,10 +6,13 @@ benchmarked and reported. The table of its report is the oracle here.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -19,9 +22,17 @@ from study.analysis.report_tables import prepare_for_publication, read_report_fo
 from study.config.formats import FORMAT, upgrade
 from study.config.run import Run
 from study.config.sweep_file import read_sweep
+from study.data import describe_dataset
+from study.data.cache import StoredArrays
+from study.data.dataset_info import SourceInfo
+from study.data.digits import read_digits
+from study.data.images import mean_and_std, sum_moments
+from study.data.splits import load_splits
 from study.errors import UserError
 from study.launch import main as launch
+from study.launcher.assignment import describe_excluded_records
 from study.planning.runtime_estimate import estimate_seconds
+from study.planning.sweep_plan import make_plan
 from study.planning.trials import make_plan_so_far
 from study.records import load_study, load_table, load_trials
 from study.records.benchmark_file import newest_benchmark, read_benchmark
@@ -29,6 +40,10 @@ from study.records.plan_file import read_plan
 from study.records.record import Record, read_records
 from study.records.selection import read_selection
 from study.records.sweep_folder import SweepFolder
+from study.training.checkpoint import Checkpoints
+from study.training.device import DeviceChoice
+from study.training.engine import train
+from study.training.outcome import Outcome
 from study.training.saved_weights import read_saved_weights
 
 KEPT = Path(__file__).parent / "kept_v1"
@@ -36,7 +51,7 @@ RUNS = KEPT / "runs/renamed"
 SWEEP = """
 question: Are runs that were recorded under the former names of options still theirs?
 expected: they are
-data: {name: digits}
+data: {name: digits, split: fixed}
 match: {by: params, target: 2k, tolerance: 30%, head_dim: 4}
 backbone: vit
 model: {depth: 1, patch_size: 2, initialization: paper}
@@ -50,9 +65,23 @@ seeds: [0]
 """
 
 
+def read_former_digits(image_size: int) -> tuple[SourceInfo, StoredArrays]:
+    """The digits of version 0.1, of which 360 were test images and the digest didn't cover which."""
+    source, parts = read_digits(image_size)
+    kinds = [{"all": np.concatenate([kind["test"], kind["train"]])} for kind in (parts.images, parts.labels, parts.order)]
+    images, labels, order = ({"test": kind["all"][:360], "train": kind["all"][360:]} for kind in kinds)
+    back = np.argsort(kinds[2]["all"])
+    digest = hashlib.sha256(kinds[0]["all"][back].tobytes() + kinds[1]["all"][back].tobytes()).hexdigest()
+    mean, std = mean_and_std(sum_moments(images["train"]), images["train"].size)
+    former = replace(source, digest=digest, train_images=1437, test_images=360, mean=mean, std=std)
+    return former, StoredArrays(images=images, labels=labels, order=order)
+
+
 @pytest.fixture
-def upgraded(tmp_path: Path) -> Path:
-    """The kept runs, with their sweep as it is written now."""
+def upgraded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The kept runs, with their sweep as it is written now and the digits as they were divided then."""
+    for module in ("datasets", "splits"):
+        monkeypatch.setattr(f"study.data.{module}.read_digits", read_former_digits)
     shutil.copytree(KEPT / "runs", tmp_path / "runs")
     (tmp_path / "renamed.yaml").write_text(SWEEP)
     return tmp_path
@@ -92,6 +121,42 @@ def test_a_plan_made_now_has_the_recorded_runs(upgraded: Path) -> None:
     assert not plan.pending and {planned.run_id for planned in plan.runs} == set(recorded)
     assert all(planned.run == Run.from_json(recorded[planned.run_id].record.run) for planned in plan.runs)
     assert {planned.run.augment.color_jitter for planned in plan.finals} == {0.2}
+
+
+def test_a_recorded_run_is_trained_again_as_it_was(upgraded: Path, tmp_path: Path) -> None:
+    """The fixed split's images in the same order: curves and accuracies of a recorded run are repeated, within rounding."""
+    [attempt] = [each for each in read_records(RUNS / "records").values() if each.record.run_id == "vit-p2-d12-s0-c320b3c3c8"]
+    run, record = Run.from_json(attempt.record.run), attempt.record
+    images = load_splits(run.data, describe_dataset(run.data))
+    checkpoints = Checkpoints(tmp_path / "checkpoints", run.run_id, "writer")
+    quiet = {"stop": lambda: False, "report": lambda _: None}
+    outcome = train(run, images, device=DeviceChoice("cpu"), checkpoints=checkpoints, **quiet)
+    assert isinstance(outcome, Outcome) and run.run_id == record.run_id
+    assert outcome.test_accuracy == pytest.approx(record.result.test_accuracy, abs=1.1 / 360)
+    for name in ("train_loss", "val_loss"):
+        if name in record.curves:
+            assert outcome.curves[name] == pytest.approx(record.curves[name], rel=1e-4)
+
+
+def test_records_that_had_another_split_or_other_test_images_are_named(
+    upgraded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of six recorded runs none is planned: the reason is said, and the option that keeps them where there is one."""
+    folder, path = SweepFolder(upgraded / "runs/renamed"), upgraded / "renamed.yaml"
+    by_seed = make_plan(read_sweep(path, ["data.split=by_seed"]))
+    count = len(read_records(folder.records))
+    assert describe_excluded_records(make_plan_so_far(read_sweep(path), folder), folder) == []
+    [line] = describe_excluded_records(by_seed, folder)
+    assert line.startswith(f"{count} recorded runs of this sweep not in this plan: data.split is by_seed;")
+    assert "`data.split=fixed` keeps them" in line
+    with pytest.raises(UserError, match=r"with the fixed split, that of data\.split=fixed"):
+        make_plan_so_far(read_sweep(path, ["data.split=by_seed"]), folder)
+    monkeypatch.undo()
+    [line] = describe_excluded_records(make_plan(read_sweep(path)), folder)
+    assert (
+        line
+        == f"{count} recorded runs of this sweep not in this plan: their data set has other images now, or other test images"
+    )
 
 
 def test_a_launch_has_nothing_left_to_train(upgraded: Path, capsys: pytest.CaptureFixture[str]) -> None:

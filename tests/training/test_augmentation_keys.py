@@ -42,7 +42,7 @@ def facts(channels: int = 3) -> DatasetInfo:
 def split(channels: int = 3) -> Split:
     random = np.random.default_rng(0)
     pixels = torch.from_numpy(random.integers(0, 256, (IMAGES, channels, SIZE, SIZE), dtype=np.uint8))
-    return Split(pixels, torch.arange(IMAGES) % 4, torch.arange(IMAGES))
+    return Split.whole(pixels, torch.arange(IMAGES) % 4)
 
 
 def epoch_of(*, seed: int = 3, epoch: int = 1, images: int = IMAGES, channels: int = 3, **options: Any) -> EpochAugmentation:

@@ -62,8 +62,8 @@ def test_every_rate_lies_between_zero_and_the_peak(schedule, epochs, epoch_steps
 
 
 def test_an_epoch_has_full_batches_only():
-    """The rest of 1,257 images after nine batches of 128 waits for another epoch's shuffle."""
-    assert count_epoch_steps(1257, 128) == 9
+    """The rest of 1,018 images after seven batches of 128 waits for another epoch's shuffle."""
+    assert count_epoch_steps(1018, 128) == 7
 
 
 def test_a_batch_larger_than_the_data_is_refused():

@@ -50,12 +50,12 @@ def split(name: str, images: int) -> Split:
     for image, label in zip(pixels, labels.tolist(), strict=True):
         channel = image[label % CHANNELS]
         (channel if label < CHANNELS else channel.T)[::2] = 255
-    return Split(images=pixels, labels=labels, indices=torch.arange(images))
+    return Split.whole(pixels, labels)
 
 
 def splits() -> Splits:
     train_split, val = split("train", TRAIN), split("val", VAL)
-    both = Split(*(torch.cat([getattr(val, c), getattr(train_split, c)]) for c in ("images", "labels", "indices")))
+    both = Split.whole(*(torch.cat([getattr(val, c), getattr(train_split, c)]) for c in ("images", "labels")))
     return Splits(train=train_split, val=val, test=split("test", TEST), train_and_val=both, info=FACTS)
 
 
