@@ -42,7 +42,7 @@ from study.planning.trials import describe_selection, make_plan_so_far, make_sel
 from study.prepare import prepare_data
 from study.records.baseline_accuracy import write_baseline
 from study.records.benchmark_file import newest_benchmark
-from study.records.ledger import read_launches
+from study.records.ledger import read_assignees, read_launches
 from study.records.locks import sweep_lock
 from study.records.record import read_records
 from study.records.selection import read_selection
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--after-trials",
         action="store_true",
-        help="on Slurm: wait for the trials of a tuned sweep, then launch its final runs only",
+        help="on Slurm: wait for the trials of a tuned sweep, then launch what follows: more trials, or its final runs",
     )
     parser.add_argument("--wait", action="store_true", help="stay and show progress (always so on this machine)")
     parser.add_argument("--report", action="store_true", help="write the report when the workers have ended, however they end")
@@ -104,20 +104,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.fit_baselines(plan)
         if arguments.after_trials:
             await_trials(plan, command.folder, console)
-        plan = command.select_hyperparameters(plan)
-    if arguments.after_trials and (missing := trials_without_outcome(plan, read_records(command.folder.records))):
+    if arguments.after_trials and (missing := command.find_lost_trials(plan)):
         console.print(
-            f"{len(missing)} trials have no outcome, e.g. {missing[0].run_id}: nothing is selected, no final run is launched."
+            f"{len(missing)} trials have no outcome, e.g. {missing[0]}: nothing is selected, no final run is launched."
         )
         if arguments.report and not arguments.dry_run:
             command.write_report()
         command.print_next(plan, is_final_stage_manual=True)
         return 1
+    plan = plan if arguments.dry_run else command.select_hyperparameters(plan)
     status = command.train(plan)
     outlives_trials = (profile is None or arguments.wait) and not arguments.dry_run and arguments.limit is None
-    if plan.pending and status == 0 and outlives_trials:
-        plan = command.select_hyperparameters(plan)
-        status = status if plan.pending else command.train(plan)
+    while plan.pending and status == 0 and outlives_trials and (following := command.select_hyperparameters(plan)) is not plan:
+        plan = following
+        status = command.train(plan)
     if arguments.report and profile is None and not arguments.dry_run:
         status = max(status, command.write_report())
     if arguments.dry_run:
@@ -188,14 +188,20 @@ class _Command:
             with self.console.status(f"fitting the linear baseline on {options.name}"):
                 write_baseline(self.folder.baselines, options, fit=partial(fit_linear_baseline, options))
 
+    def find_lost_trials(self, plan: Plan) -> list[str]:
+        """The trials that were launched and have no outcome; those of a round that is yet to be launched are not among them."""
+        unrecorded = trials_without_outcome(plan, read_records(self.folder.records))
+        launched = {run_id for launch_id in self.folder.launch_ids() for run_id in read_assignees(self.folder, launch_id)}
+        return [trial.run_id for trial in unrecorded if trial.run_id in launched]
+
     def select_hyperparameters(self, plan: Plan) -> Plan:
-        """The plan with its final runs decided, if all trials are recorded; prints a new selection."""
-        selected = make_selected_plan(plan, self.folder)
-        if plan.pending and not selected.pending:
+        """What follows when all trials of the plan are recorded: wider ranges, or a new selection, which is printed."""
+        following = make_selected_plan(plan, self.folder)
+        if plan.pending and not following.pending:
             selection = read_selection(self.folder)
             assert selection is not None
             self.console.print("\n".join(describe_selection(selection)))
-        return selected
+        return following
 
     def train(self, plan: Plan) -> int:
         """Show the plan and train its remaining runs, here or on Slurm; the exit status."""

@@ -20,9 +20,10 @@ from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, and_more, handle_user_errors
 from study.planning.planned_run import PlannedRun, representatives
 from study.planning.runtime_estimate import describe_runtime
+from study.planning.search_ranges import MAX_ROUNDS, is_range
 from study.planning.sweep_plan import Plan
 from study.planning.traced_cost import verify_costs
-from study.planning.trials import make_plan_so_far
+from study.planning.trials import describe_round, make_plan_so_far
 from study.records.benchmark_file import Benchmark, newest_benchmark
 from study.records.record import read_records
 from study.tracking.libraries import require_trackers
@@ -90,7 +91,7 @@ def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS, benchmark
         console.print(f"recipe {sweep.recipe.name}: {sweep.recipe.expected}")
     console.print(_describe_setting(plan.finals))
     if sweep.tuning is not None:
-        console.print(_describe_trials(plan, sweep.tuning))
+        console.print("\n".join(_describe_trials(plan, sweep.tuning)))
     cells = list({str(planned.levels): planned for planned in plan.finals}.values())
     console.print(_make_cell_table(cells[:rows]))
     if len(cells) > rows:
@@ -116,16 +117,35 @@ def _describe_setting(finals: Sequence[PlannedRun]) -> str:
     return f"{data.name} at {data.image_size} px ({split}); {epochs}; {matched}"
 
 
-def _describe_trials(plan: Plan, tuning: Tuning) -> str:
+def _describe_trials(plan: Plan, tuning: Tuning) -> list[str]:
+    """How many trials choose what, on which images; then how the ranges may widen, or have widened."""
     levels = {key.rpartition(".")[2]: ", ".join(str(level.value) for level in axis) for key, axis in tuning.axes.items()}
     axes = "; ".join(f"{name} {values}" for name, values in levels.items())
-    seeds = ", ".join(and_more(list(map(str, tuning.seeds)), 8))
-    hidden = "; one trial seed: how much the choices depend on the seed stays hidden" if len(tuning.seeds) == 1 else ""
+    per, seeds = "cell", f"seeds {_join(tuning.seeds)}"
+    if tuning.per == "seed":
+        per = "cell and seed"
+        seeds = "; ".join(and_more([f"seeds {_join(tuning.seeds_for(seed))} for {seed}" for seed in plan.sweep.seeds], 3))
     images = plan.trials[0].run.data
-    return (
-        f"tuned: {tuning.trials_per_cell} trials per cell ({axes}; seeds {seeds}), trained on "
-        f"{images.train_images:,} and compared on {images.val_images:,} validation images; no trial reads the test set{hidden}"
-    )
+    lines = [
+        f"tuned: {tuning.trials_per_choice} trials per {per} ({axes}; {seeds}), trained on "
+        f"{images.train_images:,} and compared on {images.val_images:,} validation images; no trial reads the test set"
+    ]
+    if len(tuning.seeds) == 1:
+        lines.append("one trial seed: how much the choices depend on the seed stays hidden")
+    if tuning.added:
+        lines.append(describe_round(tuning))
+    elif tuning.widen and plan.pending:
+        counts = {key: tuning.trials_per_choice // len(axis) for key, axis in tuning.axes.items() if is_range(axis)}
+        more = " or ".join(f"{count} (one of {key.rpartition('.')[2]})" for key, count in counts.items())
+        rule = (
+            f"while a best candidate is at the end of its range, and at most {MAX_ROUNDS} times, all cells get one more level"
+        )
+        lines += [f"{rule} there: {more} more trials per {per} each time"] if counts else []
+    return lines
+
+
+def _join(seeds: Sequence[int]) -> str:
+    return ", ".join(and_more(list(map(str, seeds)), 8))
 
 
 def _make_cell_table(cells: Sequence[PlannedRun]) -> Table:

@@ -127,7 +127,8 @@ def format_lines(sweep: Sweep, plan: PlanFile, status: SweepStatus, *, runs: str
     if plan.facts.tuned:
         trial, final = (count_by_stage(plan, status)[stage] for stage in STAGES)
         waiting = "; they wait for the selection" if final["pending"] else ""
-        lines.append(f"  trials   {trial['recorded']} of {trial['planned']} have an outcome")
+        widened = f"; ranges widened {pluralize(plan.facts.times_widened, 'time')}" if plan.facts.times_widened else ""
+        lines.append(f"  trials   {trial['recorded']} of {trial['planned']} have an outcome{widened}")
         lines.append(f"  final    {final['recorded']} of {final['planned']} runs have an outcome{waiting}")
     if plan.facts.sweep_yaml != sweep.text:
         lines.append(f"{sweep.path} has changed since it was launched; this is the launched plan.")
@@ -200,8 +201,8 @@ def format_next(sweep: Sweep, plan: PlanFile, status: SweepStatus, *, runs: str)
     if not plan.pending or status.is_active:
         return []
     if status.has_final_stage_job:
-        return ["all trials are recorded; a job in Slurm's queue will select and launch the final runs"]
-    return [f"all trials are recorded; to select and launch the final runs, next: {command}"]
+        return ["all trials are recorded; a job in Slurm's queue will launch what follows: wider ranges or the final runs"]
+    return [f"all trials are recorded; to launch what follows, wider ranges or the final runs, next: {command}"]
 
 
 if __name__ == "__main__":

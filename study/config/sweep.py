@@ -28,10 +28,13 @@ TUNABLE = (
 """What trials may choose: options of the recipe that change neither the model nor what a run costs."""
 
 Device = Literal["auto", "cuda", "cpu"]
+TunedPer = Literal["cell", "seed"]
+"""Whether one choice holds for all final runs of a cell, or each final seed tunes for itself."""
 TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 MAX_SEEDS = 100_000  # a typing error must not fill the memory
 DEFAULT_TRIAL_SEEDS = 2  # with one, nothing shows how much the choice among candidates depends on the seed
 FIRST_TRIAL_SEED = 100
+SEED_SPACING = 1000  # trials of the final seed s have seeds from 1000 (s + 1) on, where each seed tunes for itself
 _NEW_DEFAULTS = {"data.split": "by_seed"}  # of sweeps; a record that lacks the option was made with the option's own default
 
 
@@ -93,6 +96,8 @@ class TuneSection(Options):
 
     axes: Annotated[Axes, Field(min_length=1)]
     seeds: Seeds | None = None  # None: DEFAULT_TRIAL_SEEDS that no final run has
+    widen: bool = True  # extend a range for all cells while the best candidate of some cell is at its end
+    per: TunedPer = "cell"
 
 
 class FinalSection(Options):
@@ -150,15 +155,22 @@ Cell = Mapping[str, Setting]
 
 @dataclass(frozen=True)
 class Tuning:
-    """The trials of a cell: every combination of the levels, with every seed; the same for all cells."""
+    """The trials that choose options: every combination of the levels, with every trial seed; the same for all cells."""
 
     axes: Mapping[str, tuple[Setting, ...]]
     seeds: tuple[int, ...]
     place: str
+    widen: bool = True
+    per: TunedPer = "cell"
+    added: tuple[Mapping[str, tuple[Setting, ...]], ...] = ()  # the levels of `axes` that each round of widening added
 
     @property
-    def trials_per_cell(self) -> int:
+    def trials_per_choice(self) -> int:
         return len(self.seeds) * math.prod(map(len, self.axes.values()))
+
+    def seeds_for(self, final: int) -> tuple[int, ...]:
+        """The seeds of the trials that choose for the final seed: those of no other one if each tunes for itself."""
+        return self.seeds if self.per == "cell" else tuple(SEED_SPACING * (final + 1) + seed for seed in self.seeds)
 
     def candidates(self) -> Iterator[Cell]:
         """The combinations in file order, the last axis fastest."""

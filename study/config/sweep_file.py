@@ -19,6 +19,7 @@ from study.config.sweep import (
     DEFAULT_TRIAL_SEEDS,
     FIRST_TRIAL_SEED,
     SECTIONS,
+    SEED_SPACING,
     TUNABLE,
     Cell,
     Document,
@@ -83,9 +84,11 @@ def _build_sweep(document: Document, places: Places, *, path: Path, text: str, o
     recipe = RECIPES.get(document.recipe or "")
     tuning = None
     if document.tune is not None:
-        unused = (seed for seed in itertools.count(FIRST_TRIAL_SEED) if seed not in document.seeds)
-        seeds = document.tune.seeds or list(itertools.islice(unused, DEFAULT_TRIAL_SEEDS))
-        tuning = Tuning(levels(document.tune.axes, "tune", "axes"), tuple(seeds), setting(seeds, "tune", "seeds").place)
+        tune, final = document.tune, document.seeds if document.tune.per == "cell" else ()
+        unused = (seed for seed in itertools.count(FIRST_TRIAL_SEED) if seed not in final)
+        seeds = tune.seeds or list(itertools.islice(unused, DEFAULT_TRIAL_SEEDS))
+        place = setting(seeds, "tune", "seeds").place
+        tuning = Tuning(levels(tune.axes, "tune", "axes"), tuple(seeds), place, tune.widen, tune.per)
     base = dict(flatten({section: getattr(document, section) for section in SECTIONS}))
     if document.backbone is not None:
         base["backbone"] = setting(document.backbone, "backbone")
@@ -151,6 +154,13 @@ def _check_trials(sweep: Sweep) -> Iterator[Problem]:
     for key, levels in sweep.tuning.axes.items():
         if is_option_key(key) and key not in TUNABLE:
             yield Problem(unknown_rule(key, rule), place=levels[0].place, key=f"tune.axes.{key}", choices=TUNABLE)
-    if shared := sorted(set(sweep.tuning.seeds) & set(sweep.seeds)):
+    tuning = sweep.tuning
+    if tuning.per == "seed" and max(tuning.seeds) >= SEED_SPACING:
+        rule = (
+            f"where each seed tunes for itself, trial seeds are numbers below {SEED_SPACING}, counted for each final seed anew"
+        )
+        yield Problem(rule, tuning.place, "tune.seeds")
+    trials = {seed for final in sweep.seeds for seed in tuning.seeds_for(final)}
+    if shared := sorted(trials & set(sweep.seeds)):
         rule = f"final runs have fresh seeds, but both have {', '.join(and_more(list(map(str, shared)), 8))}"
-        yield Problem(rule, sweep.tuning.place, "tune.seeds")
+        yield Problem(rule, tuning.place, "tune.seeds")

@@ -3,6 +3,7 @@
 Nothing is submitted unless squeue has shown which workers are alive. All decisions are made under the sweep's lock.
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence, Set
@@ -170,7 +171,8 @@ def _cancel_queued_jobs(folder: SweepFolder, liveness: Liveness, console: Consol
 
 def _submit_dependent_job(request: SlurmRequest, submitted: Sequence[Submission], liveness: Liveness, console: Console) -> None:
     """Submit the final stage or the report, if requested, after the jobs of this launch and those alive before it."""
-    waiting = {name for name in liveness.dependent_jobs if name.endswith(".final")}
+    own_job = os.environ.get("SLURM_JOB_NAME")  # this launch may be such a job, which must not cancel itself
+    waiting = {name for name in liveness.dependent_jobs if name.endswith(".final") and name != own_job}
     # A dependent job launches the final runs if all of their trials are requested, and this command won't wait for them.
     final = bool(request.plan.pending) and not request.wait and not request.run_filter.is_partial
     if not (request.report or (final and (submitted or not waiting))):

@@ -15,7 +15,8 @@ from study.records.record import Stage
 class PlannedRun:
     """One run with its cost and its budget. `levels` are its levels on the sweep's axes, tuned ones included.
 
-    In a tuned sweep `cell` names what a final run shares with its trials, and `trials` counts these. The options `pending`
+    In a tuned sweep `cell` names what a final run shares with its trials, and `trials` counts these; where each seed tunes for
+    itself, trials have the final seed that they choose `for_seed`. The options `pending`
     of a final run have yet to be selected: until then they have the levels of some candidate.
     """
 
@@ -26,6 +27,7 @@ class PlannedRun:
     stage: Stage = "final"
     cell: str | None = None
     trials: int | None = None
+    for_seed: int | None = None
     pending: tuple[str, ...] = ()
 
     @property
@@ -66,7 +68,7 @@ class PlannedRun:
         cost = {"tokens": self.run.model.tokens} | {name: getattr(self.cost, name) for name in totals}
         for name, part in self.cost.parts.items():
             cost |= {f"params_{name}": part.params, f"macs_{name}": part.macs}
-        return PlannedEntry(self.run_id, run, cost, vars(self.match), self.stage, self.cell, self.trials)
+        return PlannedEntry(self.run_id, run, cost, vars(self.match), self.stage, self.cell, self.trials, self.for_seed)
 
 
 def representatives(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:

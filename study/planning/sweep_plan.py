@@ -2,23 +2,23 @@
 
 The cells of the grid are resolved (`study.planning.resolver`), then crossed with the seeds, and runs that came out equal (an
 axis that a backbone does not have) are merged. In a sweep with `tune:` every cell has its trials first: all combinations of
-the tuned levels with all seeds of `tune.seeds`. Its final runs are pending until a selection gives them their levels.
+the tuned levels with all trial seeds. Its final runs are pending until a selection gives them their levels.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from study.config.sweep import Cell, Sweep, Tuning
 from study.errors import Problem, UserError
 from study.planning.planned_run import PlannedRun
 from study.planning.resolver import Resolver
 from study.records.plan_file import PlanFile, StudyFacts
-from study.records.record import Stage
 from study.records.selection import Selection
 
 
@@ -62,7 +62,8 @@ class Plan:
             overrides=sweep.overrides,
             recipe=sweep.recipe.name if sweep.recipe else None,
             tuned={key.rpartition(".")[2]: levels for key, levels in tuned.items()},
-            trials_per_cell=sweep.tuning.trials_per_cell if sweep.tuning else 0,
+            trials_per_cell=sweep.tuning.trials_per_choice if sweep.tuning else 0,
+            times_widened=len(sweep.tuning.added) if sweep.tuning else 0,
             effect_of_interest=sweep.effect_of_interest,
         )
         runs, pending = (tuple(planned.entry for planned in part) for part in (self.runs, self.pending))
@@ -98,43 +99,52 @@ def make_plan(sweep: Sweep, selection: Selection | None = None) -> Plan:
     return Plan(sweep, tuple(decided), pending=pending, merged=len(requested) - len(distinct))
 
 
-def _with_seeds(
-    resolved: PlannedRun, seeds: Sequence[int], *, stage: Stage = "final", cell: str | None = None, trials: int | None = None
-) -> list[PlannedRun]:
-    return [replace(resolved, run=replace(resolved.run, seed=seed), stage=stage, cell=cell, trials=trials) for seed in seeds]
+def _with_seeds(resolved: PlannedRun, seeds: Sequence[int]) -> list[PlannedRun]:
+    return [replace(resolved, run=replace(resolved.run, seed=seed)) for seed in seeds]
 
 
 def _tuned_runs(cell: Cell, resolver: Resolver, *, tuning: Tuning, selection: Selection | None) -> list[PlannedRun]:
-    """A cell's trials, candidate by candidate, and its final runs. Raises UserError if other trials were selected from."""
+    """A cell's trials, candidate by candidate, and its final runs; where each seed tunes for itself, seed by seed.
+
+    Raises UserError if other trials were selected from.
+    """
     sweep, tuned = resolver.sweep, tuple(tuning.axes)
     candidates = list(tuning.candidates())
     resolved = [found for levels in candidates if (found := resolver.resolve({**cell, **levels}, imposed=tuning.imposed()))]
     if len(resolved) < len(candidates):
         return []
-    key, count = _cell_key(resolved[0], tuned), tuning.trials_per_cell
-    trials = [run for one in resolved for run in _with_seeds(one, tuning.seeds, stage="trial", cell=key, trials=count)]
-    if len({trial.run_id for trial in trials}) < count or {_cell_key(one, tuned) for one in resolved} != {key}:
+    key = _cell_key(resolved[0], tuned)
+    if len({one.run_id for one in resolved}) < len(resolved) or {_cell_key(one, tuned) for one in resolved} != {key}:
         rule = "each candidate of a cell is another run of the same model; some come out equal or change the model"
         resolver.model_problems.append(Problem(rule, tuning.place, "tune.axes"))
         return []
-    levels = candidates[0]
-    if selection is not None:
-        choice = selection.cells.get(key)
-        compared = {trial.run_id for candidate in choice.candidates for trial in candidate.trials} if choice else set()
-        if choice is None or compared != {trial.run_id for trial in trials}:
-            fixed = {replace(each.run, data=each.run.data.model_copy(update={"split": "fixed"})).run_id for each in trials}
-            former = {trial.run_id for each in selection.cells.values() for one in each.candidates for trial in one.trials}
-            split = " (with the fixed split, that of data.split=fixed)" if fixed <= former else ""
-            rule = (
-                f"was made from other trials than this sweep now has for {key}{split}. A selection is never changed: give the "
-                "sweep another name (name=...), or move the file away to select anew; recorded trials are used again"
-            )
-            raise UserError(Problem(rule, place="selection.json"))
-        levels = next(one for one in candidates if {name: level.value for name, level in one.items()} == choice.chosen)
-    if final := resolver.resolve({**cell, **levels}, imposed=sweep.final):
-        final = replace(final, pending=() if selection else tuned)
-        return [*trials, *_with_seeds(final, sweep.seeds, cell=key, trials=count)]
-    return []
+    runs: list[PlannedRun] = []
+    for finals in [(seed,) for seed in sweep.seeds] if tuning.per == "seed" else [sweep.seeds]:
+        own = finals[0] if tuning.per == "seed" else None
+        name, seeds = key if own is None else f"{key}-s{own}", tuning.seeds_for(finals[0])
+        trials = [trial for one in resolved for trial in _with_seeds(replace(one, stage="trial", for_seed=own), seeds)]
+        levels = candidates[0]
+        if selection is not None:
+            chosen = _read_choice(selection, name, trials=trials)
+            levels = next(one for one in candidates if {option: level.value for option, level in one.items()} == chosen)
+        if final := resolver.resolve({**cell, **levels}, imposed=sweep.final):
+            trials += _with_seeds(replace(final, pending=() if selection else tuned), finals)
+        runs += [replace(run, cell=name, trials=tuning.trials_per_choice) for run in trials]
+    return runs
+
+
+def _read_choice(selection: Selection, cell: str, *, trials: Sequence[PlannedRun]) -> Mapping[str, Any]:
+    """The levels selected for a cell. Raises UserError if they were selected from other trials."""
+    compared = {key: {trial.run_id for one in each.candidates for trial in one.trials} for key, each in selection.cells.items()}
+    if compared.get(cell) != {trial.run_id for trial in trials}:
+        fixed = {replace(each.run, data=each.run.data.model_copy(update={"split": "fixed"})).run_id for each in trials}
+        split = " (with the fixed split, that of data.split=fixed)" if fixed <= set().union(*compared.values()) else ""
+        rule = (
+            f"was made from other trials than this sweep now has for {cell}{split}. A selection is never changed: give the "
+            "sweep another name (name=...), or move the file away to select anew; recorded trials are used again"
+        )
+        raise UserError(Problem(rule, place="selection.json"))
+    return selection.cells[cell].chosen
 
 
 def _cell_key(resolved: PlannedRun, tuned: Sequence[str]) -> str:

@@ -28,12 +28,13 @@ class PlannedEntry:
     match: Mapping[str, Any]
     stage: Stage = "final"
     cell: str | None = None  # in a tuned sweep, what a final run shares with its trials
-    trials: int | None = None  # in a tuned sweep, how many trials the cell has
+    trials: int | None = None  # in a tuned sweep, how many trials choose its options
+    for_seed: int | None = None  # of a trial, the final seed that it chooses for; None: all of the cell
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> PlannedEntry:
-        """Read an entry of any version: plans written before there were trials lack the last three keys."""
-        names = ("run_id", "run", "cost", "match", "stage", "cell", "trials")
+        """Read an entry of any version: plans written before there were trials lack the last four keys."""
+        names = ("run_id", "run", "cost", "match", "stage", "cell", "trials", "for_seed")
         return PlannedEntry(**{name: document[name] for name in names if name in document})
 
     def to_json(self) -> dict[str, Any]:
@@ -59,7 +60,8 @@ class StudyFacts:
     overrides: tuple[str, ...]
     recipe: str | None = None
     tuned: Mapping[str, list[Any]] = field(default_factory=dict)  # levels of the options that trials selected
-    trials_per_cell: int = 0
+    trials_per_cell: int = 0  # of one choice
+    times_widened: int = 0  # rounds that added levels to the ranges of the tuned options
     effect_of_interest: EffectOfInterest | None = None  # None in plans before 0.2.0, and where no effect was stated
 
 
@@ -78,8 +80,10 @@ class PlanFile:
     def to_json(self) -> dict[str, Any]:
         """The document that `read_plan` reads."""
         facts = self.facts
-        study = {name: value for name, value in vars(facts).items() if name not in ("planned_runs", "tuned", "trials_per_cell")}
-        tuning = {"axes": facts.tuned, "trials_per_cell": facts.trials_per_cell} if facts.tuned else None
+        apart = ("planned_runs", "tuned", "trials_per_cell", "times_widened")
+        study = {name: value for name, value in vars(facts).items() if name not in apart}
+        counts = {"trials_per_cell": facts.trials_per_cell, "times_widened": facts.times_widened}
+        tuning = {"axes": facts.tuned, **counts} if facts.tuned else None
         return {
             "format": FORMAT,
             "study": {**study, "tuning": tuning},
@@ -120,6 +124,7 @@ def read_plan(path: Path, *, hint: str) -> PlanFile:
         recipe=study.get("recipe"),
         tuned={key.rpartition(".")[2]: levels for key, levels in tuning["axes"].items()},
         trials_per_cell=tuning["trials_per_cell"],
+        times_widened=tuning.get("times_widened", 0),
         effect_of_interest=study.get("effect_of_interest"),
     )
     return PlanFile(facts, runs, pending)

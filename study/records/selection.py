@@ -1,5 +1,7 @@
 """The hyperparameters that tuning selected for every cell, and their trials: `runs/<sweep>/selection.json`, immutable.
 
+Where each seed tunes for itself, every pair of cell and final seed has its own choice, as if it were a cell.
+
 A cell's candidates are the combinations of the tuned levels, each trained with every seed of `tune.seeds`. Selected is the
 candidate with the fewest diverged trials, among those the one with the highest mean validation accuracy, then the lowest
 mean validation loss, then the first in the sweep's order.
@@ -74,15 +76,17 @@ class Choice(Options):
     tied: int  # other candidates with as many diverged trials and the same accuracy
     at_edge: tuple[str, ...]  # tuned options selected at the boundary of their search range
     candidates: tuple[Candidate, ...]
+    for_seed: int | None = None  # the only final seed that the choice holds for; None: all of the cell
 
 
 class Selection(Options):
-    """The choices of a sweep by cell key, with their trials."""
+    """The choices of a sweep by the name of a cell, or of a cell and seed, with their trials."""
 
     axes: dict[str, list[JsonValue]]
     seeds: tuple[int, ...]
-    trials_per_cell: int
+    trials_per_cell: int  # of one choice
     cells: dict[str, Choice]
+    added: tuple[dict[str, list[JsonValue]], ...] = ()  # the levels of `axes` that each round of widening added
     format: int = FORMAT
 
     def chosen_trials(self) -> set[str]:
@@ -100,7 +104,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
-def choose(candidates: Sequence[Candidate], levels: Mapping[str, JsonValue]) -> Choice:
+def choose(candidates: Sequence[Candidate], levels: Mapping[str, JsonValue], *, for_seed: int | None = None) -> Choice:
     """Select one of a cell's candidates, given in the sweep's order."""
     best = min(candidates, key=Candidate.ranking_key)
     rank = best.ranking_key()[:2]
@@ -113,6 +117,7 @@ def choose(candidates: Sequence[Candidate], levels: Mapping[str, JsonValue]) -> 
         tied=len(tied),
         at_edge=tuple(key for key, values in tried.items() if is_at_boundary(best.levels[key], values)),
         candidates=tuple(candidates),
+        for_seed=for_seed,
     )
 
 

@@ -66,7 +66,8 @@ def load_table(folder: str | Path) -> pd.DataFrame:
 def load_trials(folder: str | Path) -> pd.DataFrame:
     """One row per trial, with the columns of `load_table`; empty for a sweep without tuning. Test figures are NA.
 
-    `cell` is the cell whose hyperparameters the trial helps to select; `selected` says whether the trial's levels were
+    `cell` is the cell whose hyperparameters the trial helps to select, `for_seed` the only final seed that it does so for (NA:
+    all seeds of the cell); `selected` says whether the trial's levels were
     selected, NA before the selection.
     """
     place = SweepFolder(Path(folder))
@@ -74,7 +75,9 @@ def load_trials(folder: str | Path) -> pd.DataFrame:
     table = _make_table(plan, place, "trial")
     if table.empty:
         return table
-    table["cell"] = [planned.cell for planned in plan.of_stage("trial")]
+    trials = plan.of_stage("trial")
+    table["cell"] = [planned.cell for planned in trials]
+    table["for_seed"] = pd.array([planned.for_seed for planned in trials], dtype="Int64")
     chosen = table["run_id"].isin(selection.chosen_trials()) if selection else None
     return table.assign(selected=pd.Series(chosen, index=table.index, dtype="boolean"))
 
