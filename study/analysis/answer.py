@@ -16,7 +16,7 @@ import pandas as pd
 
 from study.analysis.cell_grid import TEST_ACCURACY, Level, read_cells
 from study.analysis.cell_means import clip_intervals
-from study.analysis.contrast_results import EQUIVALENCE_MARGIN, SIGNIFICANT
+from study.analysis.contrast_results import SIGNIFICANT
 from study.analysis.intervals import MIN_SEEDS
 from study.analysis.labels import format_cell, format_interval, format_option, format_percent, format_term, join_words
 from study.analysis.study_results import StudyResults, Unavailable
@@ -99,9 +99,9 @@ def _count_verdicts(contrasts: pd.DataFrame) -> str:
     """The verdicts of all planned contrasts, so that a headline shows how many are inconclusive."""
     significant = int(contrasts["verdict"].isin(SIGNIFICANT).sum())
     equivalent = int((contrasts["verdict"] == "equivalent").sum())
-    counts = [(significant, "significantly different from zero (Holm-adjusted)")]
+    counts = [(significant, "significantly different from zero (adjusted)")]
     if equivalent:
-        counts.append((equivalent, f"equivalent within {format_points(EQUIVALENCE_MARGIN)}"))
+        counts.append((equivalent, "equivalent within the margin"))
     counts.append((len(contrasts) - significant - equivalent, "inconclusive"))
     parts = [f"{count} {'is' if count == 1 else 'are'} {what}" for count, what in counts]
     return f"Of {len(contrasts)} planned contrasts, {join_words(parts)}."
@@ -166,15 +166,14 @@ def _describe_contrast(row: _Row) -> str:
     if np.isnan(row["low"]):
         return f"{where}{upper} − {lower}: {size} of {_ACCURACY} ({row['note']})."
     limits = format_interval(row["low"], row["high"], digits=2, signed=True)
-    p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f}"
-    numbers = f"{size}, {limits}; n = {row['n']} seeds, Holm {p}"
-    distance, margin = format_points(row["difference"]), format_points(EQUIVALENCE_MARGIN)
+    p = "p < 0.001" if row["p_adjusted"] < 0.001 else f"p = {row['p_adjusted']:.3f}"
+    numbers = f"{size}, {limits}; n = {row['n']} seeds, adjusted {p}"
+    distance, margin = format_points(row["difference"]), format_points(row["margin"])
     claims = {
         "higher": f"{upper} is {distance} higher than {lower} ({numbers}).",
         "lower": f"{upper} is {distance} lower than {lower} ({numbers}).",
         "equivalent": f"{upper} and {lower} are equivalent within {margin} ({numbers}).",
-        "inconclusive": f"the comparison of {upper} with {lower} is inconclusive ({numbers}); "
-        f"detectable with 80 % power: {format_points(row['detectable'])}.",
+        "inconclusive": f"the comparison of {upper} with {lower} is inconclusive ({numbers}).",
         "inconclusive: diverged runs": f"the comparison of {upper} with {lower} is inconclusive, because the diverged runs "
         f"could change its sign ({numbers}).",
     }
@@ -215,13 +214,12 @@ def _describe_divergence(cells: pd.DataFrame) -> list[str]:
 def _describe_population(table: pd.DataFrame, factors: Sequence[str], *, cells: pd.DataFrame) -> str:
     """The population of the intervals, and whether parts or whole backbones were compared."""
     names = sorted(set(table["data_name"].dropna().replace("folder", "this image folder"))) if "data_name" in table else []
-    error = cells["binomial_error"].max()
-    images = f"; another test set of this size adds {format_points(error)} of standard error to each cell" if error > 0 else ""
+    images = "these test images" if cells["images"].isna().all() else "new test images"
     metaformer_only = bool((table["backbone"] == "metaformer").all())
     kind = "Only the named factors differ between the rows"
     if "backbone" in factors or ("token_mixer" in factors and not metaformer_only):
         kind = "Whole backbones are compared, so no effect is attributed to a single part of them"
-    return f"{kind}; intervals refer to new training seeds on {join_words(names) or 'this data'} and this test set{images}."
+    return f"{kind}; intervals refer to new training seeds on {join_words(names) or 'this data'} and {images}."
 
 
 def _format_share(row: _Row) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -40,6 +41,7 @@ class Grid:
     chance: float  # accuracy of guessing, 1 / number of classes; 0 where the table does not give the number
     correct: BoolArray | None = None  # cells seeds images, of the test set that all runs share; False where a run isn't done
     lacks_correct: str = "no correctness per image was kept"  # why `correct` is None
+    choice_variance: FloatArray | None = None  # cells; what tuning's choice adds to the variance of a cell's mean
 
     def levels(self, factor: str) -> tuple[Level, ...]:
         """The levels of `factor` that occur, sorted."""
@@ -51,7 +53,23 @@ class Grid:
         cells = tuple(self.cells[place] for place in places)
         chosen = list(places)
         correct = None if self.correct is None else self.correct[chosen]
-        return replace(self, cells=cells, values=self.values[chosen], status=self.status[chosen], correct=correct)
+        choice = None if self.choice_variance is None else self.choice_variance[chosen]
+        values, status = self.values[chosen], self.status[chosen]
+        return replace(self, cells=cells, values=values, status=status, correct=correct, choice_variance=choice)
+
+    @cached_property
+    def joint_counts(self) -> npt.NDArray[np.float32]:
+        """How many test images each two runs both classify correctly (`cells seeds cells seeds`); needs `correct`.
+
+        All mean squares over seeds and images follow from these counts, which are exact: below 2^24.
+        """
+        assert self.correct is not None
+        runs = self.correct.reshape(self.values.size, -1)
+        found = np.zeros((len(runs), len(runs)), dtype=np.float32)
+        for start in range(0, runs.shape[1], 4096):  # not all images as floats at once
+            part = runs[:, start : start + 4096].astype(np.float32)
+            found += part @ part.T
+        return found.reshape(*self.values.shape, *self.values.shape)
 
     def fill_diverged(self, case: Literal["worst", "best"]) -> FloatArray:
         """`values` with a defensible bound for each diverged run (`cells seeds`).

@@ -1,47 +1,63 @@
-"""The mean accuracy of every cell with its uncertainty over seeds, its uncertainty from the test set, and its counts."""
+"""The mean accuracy of every cell with its interval and its counts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint
+from scipy import stats
 
-from study.analysis.cell_grid import read_grid
-from study.analysis.intervals import CONFIDENCE, estimate_mean
+from study.analysis.cell_grid import FloatArray, Grid
+from study.analysis.crossed import Estimates, estimate_weighted_means
+from study.analysis.intervals import CONFIDENCE, MIN_SEEDS, estimate_mean
 
 
-def summarize_cells(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """One row per planned combination of the factors `by`, sorted. Accuracies are fractions.
-
-    Reads from the run table: the factors, `seed`, `status`, `test_accuracy`; `test_images` and `num_classes` where present.
+def summarize_cells(grid: Grid) -> pd.DataFrame:
+    """One row per planned combination of the grid's factors, sorted. Accuracies are fractions.
 
     - `planned`, `done`, `diverged`, `failed`, `missing`: numbers of runs; `n`: those with an accuracy.
-    - `mean`, `sd` and `low`, `high`: 95 % Student's t interval. Population: the cell's expected accuracy over training
-      seeds, on this data and this test set. NaN below three seeds or where all are equal; `note` says why.
-    - `binomial_error` and `binomial_low`, `binomial_high`: standard error from the finite test set and 95 % Wilson interval,
-      as near 1 the standard error approaches 0. NaN where the number of test images is unknown. Population: the accuracy of
-      one such network on all images of the distribution of the test images.
+    - `mean`, `sd` (over seeds, on these test images), `se`, `images`, `seed_share` (of the variance, what more seeds would
+      reduce), as from `estimate_weighted_means`.
+    - `low`, `high`: 95 % interval. Population: new training seeds and new test images of this kind (Wilson's interval with
+      the effective number of images); without correctness per image new seeds, on these test images (Student's t). NaN below
+      three seeds; `note` says why.
     - `worst`, `best`: the mean if the diverged runs had ended at chance, or as well as they could have; equal to `mean`
       where none diverged.
     """
-    grid = read_grid(table, by)
-    accuracy = estimate_mean(grid.values)
-    images = np.nan if grid.test_images is None else grid.test_images
-    low, high = proportion_confint(accuracy.mean * images, images, alpha=1 - CONFIDENCE, method="wilson")
-    return pd.DataFrame(list(grid.cells), columns=list(by)).assign(
+    found = estimate_weighted_means(grid, np.eye(len(grid.cells)))
+    low, high = found.interval() if found.images is None else _wilson_interval(found)
+    return pd.DataFrame(list(grid.cells), columns=list(grid.factors), index=range(len(grid.cells))).assign(
         planned=(grid.status != "").sum(axis=1),
         **{status: (grid.status == status).sum(axis=1) for status in ("done", "diverged", "failed", "missing")},
-        n=accuracy.n.astype(int),
-        **{name: getattr(accuracy, name) for name in ("mean", "sd", "low", "high")},
-        binomial_error=np.sqrt(accuracy.mean * (1 - accuracy.mean) / images),
-        binomial_low=low,
-        binomial_high=high,
+        n=found.n.astype(int),
+        images=pd.array([found.images or pd.NA] * len(grid.cells), dtype="Int64"),
+        mean=found.mean,
+        sd=found.sd,
+        se=found.standard_error,
+        low=low,
+        high=high,
+        seed_share=found.seed_share,
         worst=estimate_mean(grid.fill_diverged("worst")).mean,
         best=estimate_mean(grid.fill_diverged("best")).mean,
-        note=accuracy.notes,
+        note=np.where(np.isnan(low), found.notes, ""),
     )
+
+
+def _wilson_interval(found: Estimates) -> tuple[FloatArray, FloatArray]:
+    """Wilson's interval with the effective number of images p (1 - p) / variance and the quantile of Student's t.
+
+    Where no run errs at all, the effective number is that of the images.
+
+    Student's interval undercovers near the ceiling, where the standard error goes to 0 with the error. Miller 2024; Wilson,
+    "Probable inference, the law of succession, and statistical inference", 1927.
+    """
+    assert found.images is not None
+    p = found.mean
+    certain = (found.n >= MIN_SEEDS) & ((p == 0) | (p == 1))
+    effective = np.where(certain, found.images, p * (1 - p) / found.standard_error**2)
+    t = stats.t.ppf(0.5 + CONFIDENCE / 2, np.where(certain, found.images - 1, found.df))
+    center = (p + t**2 / (2 * effective)) / (1 + t**2 / effective)
+    half = t / (1 + t**2 / effective) * np.sqrt(p * (1 - p) / effective + t**2 / (4 * effective**2))
+    return center - half, center + half
 
 
 def clip_intervals(found: pd.DataFrame) -> pd.DataFrame:

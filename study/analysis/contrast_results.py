@@ -1,83 +1,87 @@
-"""The results of the planned contrasts, each paired by seed.
+"""The results of the planned contrasts: differences with simultaneous intervals, and verdicts read off these alone.
 
-Runs of one seed share data order, augmentation and the initialization of the patch embedding; `correlation` shows how
-much their accuracies have in common. Intervals come first; tests are corrected over the family; "equivalent" is a verdict
-only where the study had the power to detect a difference of the margin.
+Runs of one seed share data order, augmentation and the initialization of the patch embedding, so contrasts are formed within
+seeds. All primary contrasts are one family, each exploratory family is its own; within a family all intervals hold at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from fractions import Fraction
+from math import lcm
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
-from study.analysis.cell_grid import FloatArray, Grid, is_measured, read_grid
-from study.analysis.intervals import CONFIDENCE, MIN_SEEDS, ZERO, estimate_mean, solve_detectable_difference
+from study.analysis.cell_grid import FloatArray, Grid, is_measured
+from study.analysis.crossed import estimate_weighted_means
+from study.analysis.intervals import MIN_SEEDS, estimate_mean
+from study.analysis.margin import Margin
 from study.analysis.planned_contrasts import Contrast
-from study.rng import stream
+from study.analysis.simultaneous import simultaneous_intervals
 
-EQUIVALENCE_MARGIN = 0.005  # half a percentage point: differences below it are no reason to choose an architecture
 SIGNIFICANT = ("higher", "lower")
-"""Verdicts of contrasts that differ significantly from zero (Holm-adjusted)."""
+"""Verdicts of contrasts whose simultaneous interval leaves out zero."""
 
-_EXACT_SEEDS = 13  # up to here all 2**n sign patterns are enumerated
-_RESAMPLES = 9999
+_MOST_SUMS = 1 << 20  # different sums of signed differences: beyond, no sign-flip p
 
 
-def estimate_contrasts(table: pd.DataFrame, plan: Sequence[Contrast]) -> pd.DataFrame:
+def estimate_contrasts(grid: Grid, plan: Sequence[Contrast], *, margin: Margin | None = None) -> pd.DataFrame:
     """One row per planned contrast, in the order of the plan. Differences are fractions.
 
-    Reads from the run table: the plan's factors, `seed`, `status`, `test_accuracy`, `num_classes`. A seed counts only where
-    all cells of the contrast were measured with it.
+    Reads the grid's cells by the plan's factors; other factors of the grid have one level. A seed counts only where all
+    cells of the contrast were measured with it.
 
-    - `family`, `contrast`, `subject`, `upper`, `lower`, `where`: what is compared, from the plan.
-    - `difference`, `sd`, `n` and `low`, `high`: mean over seeds with its 95 % paired t interval. Population: the expected
-      difference over training seeds, on this data and this test set.
-    - `p`, `p_holm`: of the paired t test; corrected over the family, in which contrasts without a p count as members.
-    - `correlation`: Pearson's, between the two sides over seeds.
-    - `improvement` and `improvement_low`, `improvement_high`: share of seeds in which the upper side is better (ties count
-      half), with its Clopper-Pearson interval. Population: seeds.
-    - `detectable`: the smallest difference that this n and spread detect at the family's level with 80 % power.
-    - `permutation_p`, `permutation_p_holm`: of the sign-flip test, a sensitivity check; `attainable_p`: the smallest p that
-      n seeds can give. Missing where that exceeds the level that Holm's first step requires.
+    - `family`, `contrast`, `subject`, `upper`, `lower`, `where`, `primary`: what is compared, from the plan.
+    - `difference`, `se`, `df`, `n` (seeds), `images`: as from `estimate_weighted_means`. Population: new training seeds and
+      new test images of this kind; where `images` is missing, new seeds on these test images. `seed_share`: of the variance,
+      what more seeds would reduce.
+    - `low`, `high`: limits that hold for all of the family at once (95 %), `p_adjusted` with them; `low_single`,
+      `high_single`, `p`: by itself. `family` is one of the plan's, except that all primary contrasts are adjusted together.
+    - `margin`: the smallest effect of interest; missing where none is stated.
+    - `sign_flip_p`: exact, of "the difference is symmetric about 0" over seeds, on these test images; a sensitivity check.
     - `bound_low`, `bound_high`: the difference with every diverged run at its worst and at its best for the upper side.
-    - `verdict`: "higher", "lower" (significant), "equivalent", "inconclusive", "inconclusive: diverged runs", "too few
-      seeds" or "no spread"; `note` says why an interval is missing.
+    - `verdict`: "higher", "lower" where the simultaneous interval leaves out 0; "equivalent" where it is within the margin;
+      "inconclusive"; "inconclusive: diverged runs" where the bounds contradict what it shows; "too few seeds" below three.
+      `note` says why an interval is missing.
     """
     assert plan, "no contrast is planned"
-    grid = read_grid(table, plan[0].factors)
     weights = _build_weights(grid, plan)
-    per_seed = compute_paired_differences(grid.values, weights)
-    paired = estimate_mean(per_seed)
-    names = ("family", "subject", "upper", "lower", "where")
+    found = estimate_weighted_means(grid, weights)
+    names = ("family", "subject", "upper", "lower", "where", "primary")
+    low_single, high_single = found.interval()
     frame = pd.DataFrame({name: [getattr(contrast, name) for contrast in plan] for name in names}).assign(
         contrast=[contrast.name for contrast in plan],
-        difference=paired.mean,
-        low=paired.low,
-        high=paired.high,
-        n=paired.n.astype(int),
-        sd=paired.sd,
-        p=paired.p,
-        correlation=_correlate_sides(grid.values, weights),
+        difference=found.mean,
+        se=found.standard_error,
+        df=found.df,
+        n=found.n.astype(int),
+        images=pd.array([found.images or pd.NA] * len(plan), dtype="Int64"),
+        low=np.nan,
+        high=np.nan,
+        low_single=low_single,
+        high_single=high_single,
+        p_adjusted=np.nan,
+        p=found.p,
+        seed_share=found.seed_share,
+        margin=_find_margins(grid, weights, margin or Margin()),
+        sign_flip_p=_flip_signs(grid, weights),
     )
-    families = frame.groupby("family", sort=False)
-    alpha = (1 - CONFIDENCE) / families["contrast"].transform("size").to_numpy(dtype=float)
-    frame["p_holm"] = families["p"].transform(_adjust_holm)
-    spreads = zip(frame["sd"], frame["n"], alpha, strict=True)
-    frame["detectable"] = [solve_detectable_difference(sd, n, alpha=level) for sd, n, level in spreads]
-    frame = frame.join(_estimate_improvement(per_seed)).join(_flip_signs(per_seed, plan, alpha=alpha))
-    frame["permutation_p_holm"] = frame.groupby("family", sort=False)["permutation_p"].transform(_adjust_holm)
+    for _, rows in frame.groupby(frame["family"].mask(frame["primary"], ""), sort=False):
+        together = simultaneous_intervals(found.select(rows.index))
+        frame.loc[rows.index, ["low", "high", "p_adjusted"]] = np.transpose([together.low, together.high, together.p])
     frame["bound_low"], frame["bound_high"] = _bound_diverged(grid, weights)
     frame["verdict"] = [_decide_verdict(row) for row in frame.to_dict("records")]
-    return frame.assign(note=paired.notes)
+    return frame.assign(note=found.notes)
 
 
 def _build_weights(grid: Grid, plan: Sequence[Contrast]) -> FloatArray:
-    """The contrasts' weights as `contrasts cells`; every cell of the plan must be in the table."""
-    places = {cell: place for place, cell in enumerate(grid.cells)}
+    """The contrasts' weights as `contrasts cells`; every cell of the plan must be in the grid."""
+    axes = [grid.factors.index(factor) for factor in plan[0].factors]
+    places = {tuple(cell[axis] for axis in axes): place for place, cell in enumerate(grid.cells)}
+    assert len(places) == len(grid.cells), f"the plan lacks one of the factors {grid.factors}"
     matrix = np.zeros((len(plan), len(grid.cells)))
     for row, contrast in enumerate(plan):
         for cell, weight in contrast.weights:
@@ -97,59 +101,48 @@ def compute_paired_differences(values: FloatArray, weights: FloatArray) -> Float
     return np.where(lacking > 0, np.nan, sums)
 
 
-def _correlate_sides(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Pearson's correlation over seeds between the two sides of each contrast; NaN below three seeds or without spread."""
-    upper = compute_paired_differences(values, np.maximum(weights, 0.0))
-    lower = compute_paired_differences(values, np.maximum(-weights, 0.0))
-    found = np.full(len(weights), np.nan)
-    for place, (a, b) in enumerate(zip(upper, lower, strict=True)):
-        both = is_measured(a) & is_measured(b)
-        if both.sum() >= MIN_SEEDS and min(np.ptp(a[both]), np.ptp(b[both])) > ZERO:
-            found[place] = np.corrcoef(a[both], b[both])[0, 1]
-    return found
+def _find_margins(grid: Grid, weights: FloatArray, margin: Margin) -> FloatArray:
+    """The margin of each contrast, a fraction, by the mean error of its cells."""
+    means = estimate_mean(grid.values).mean
+    sizes = np.abs(weights) / np.abs(weights).sum(axis=1, keepdims=True)
+    return np.array([margin.in_points(1 - float(row[row > 0] @ means[row > 0])) / 100 for row in sizes])
 
 
-def _adjust_holm(p: pd.Series) -> pd.Series:
-    """Holm's step-down p over one family; members without a p count as if theirs were 1.
+def _flip_signs(grid: Grid, weights: FloatArray) -> FloatArray:
+    """Two-sided p of the sign-flip test of each contrast over its seeds; NaN below three seeds.
 
-    Holm, "A simple sequentially rejective multiple test procedure", 1979.
+    In integers, so that sums that are equal count as equal: accuracies as numbers of test images, weights over their common
+    denominator. Accuracies that are no such numbers are taken in steps of 2^-40.
     """
-    ordered = p.fillna(1.0).sort_values(kind="stable")
-    steps = np.maximum.accumulate(np.minimum(ordered.to_numpy() * np.arange(len(p), 0, -1), 1.0))
-    return pd.Series(steps, index=ordered.index).reindex(p.index).where(p.notna())
+    counts = np.rint(grid.values * (grid.test_images or 1))
+    whole = grid.test_images and np.allclose(counts, grid.values * grid.test_images, rtol=0, atol=1e-4, equal_nan=True)
+    if not whole:
+        counts = np.rint(grid.values * 2.0**40)
+    found = []
+    for row in weights:
+        parts = [Fraction(weight).limit_denominator(100_000) for weight in row]
+        scale = lcm(*(part.denominator for part in parts))
+        integers = np.array([[float(part * scale) for part in parts]])
+        differences = compute_paired_differences(counts, integers)[0]
+        found.append(compute_sign_flip_p(differences[is_measured(differences)].astype(np.int64)))
+    return np.array(found)
 
 
-def _estimate_improvement(per_seed: FloatArray) -> pd.DataFrame:
-    n = is_measured(per_seed).sum(axis=1)
-    wins = (per_seed > ZERO).sum(axis=1) + 0.5 * (np.abs(per_seed) <= ZERO).sum(axis=1)
-    tail = (1 - CONFIDENCE) / 2
-    found = {
-        "improvement": wins / np.maximum(n, 1),
-        "improvement_low": np.where(wins > 0, stats.beta.ppf(tail, np.maximum(wins, 0.5), n - wins + 1), 0.0),
-        "improvement_high": np.where(wins < n, stats.beta.isf(tail, wins + 1, np.maximum(n - wins, 0.5)), 1.0),
-    }
-    return pd.DataFrame({name: np.where(n >= MIN_SEEDS, column, np.nan) for name, column in found.items()})
+def compute_sign_flip_p(differences: npt.NDArray[np.int64]) -> float:
+    """The share of all sign patterns under which the absolute sum of the integers is as large as it is, or larger (exact).
 
-
-def _flip_signs(per_seed: FloatArray, plan: Sequence[Contrast], *, alpha: FloatArray) -> pd.DataFrame:
-    """Two-sided sign-flip tests of "the difference is symmetric about 0", where n seeds can reach the level `alpha`.
-
-    The smallest p of n seeds is 2 / 2**n; a test that cannot reach the level could never reject and is omitted.
+    The sums are enumerated with their numbers of patterns; NaN below three differences, and with too many different sums.
     """
-    n = is_measured(per_seed).sum(axis=1)
-    attainable = np.where(n > _EXACT_SEEDS, 2 / (_RESAMPLES + 1), 2.0 ** (1 - n))
-    found = np.full(len(per_seed), np.nan)
-    for place in map(int, np.flatnonzero((attainable <= alpha) & (n >= MIN_SEEDS))):
-        differences = per_seed[place][is_measured(per_seed[place])]
-        found[place] = stats.permutation_test(
-            (differences,),
-            np.mean,
-            permutation_type="samples",
-            n_resamples=2**_EXACT_SEEDS if n[place] <= _EXACT_SEEDS else _RESAMPLES,
-            vectorized=True,
-            rng=stream(0, "sign flips", plan[place].name),
-        ).pvalue
-    return pd.DataFrame({"attainable_p": np.where(n >= 1, attainable, np.nan), "permutation_p": found})
+    if len(differences) < MIN_SEEDS:
+        return float("nan")
+    sums: npt.NDArray[np.int64] = np.zeros(1, dtype=np.int64)
+    patterns: FloatArray = np.ones(1)
+    for size in np.abs(differences):
+        sums, places = np.unique(np.concatenate([sums + size, sums - size]), return_inverse=True)
+        if len(sums) > _MOST_SUMS:
+            return float("nan")
+        patterns = np.bincount(places, weights=np.tile(patterns, 2)).astype(float)  # exact up to 2^53
+    return float(patterns[np.abs(sums) >= abs(differences.sum())].sum() / 2.0 ** len(differences))
 
 
 def _bound_diverged(grid: Grid, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -162,14 +155,13 @@ def _bound_diverged(grid: Grid, weights: FloatArray) -> tuple[FloatArray, FloatA
 
 
 def _decide_verdict(row: Mapping[Hashable, Any]) -> str:
-    """Significant only where no diverged run could change the sign, equivalent only where n could detect the margin."""
+    """What the simultaneous interval shows, unless diverged runs could turn the sign or leave the margin."""
     if row["n"] < MIN_SEEDS:
         return "too few seeds"
-    if np.isnan(row["low"]):
-        return "no spread"
-    if row["p_holm"] <= 1 - CONFIDENCE:
-        bound = row["bound_low"] if row["difference"] > 0 else -row["bound_high"]
-        return ("higher" if row["difference"] > 0 else "lower") if bound > 0 else "inconclusive: diverged runs"
-    if max(-row["low"], row["high"]) <= EQUIVALENCE_MARGIN and row["detectable"] <= EQUIVALENCE_MARGIN:
-        return "equivalent"
-    return "inconclusive"
+    if row["low"] > 0 or row["high"] < 0:
+        claim, holds = ("higher", row["bound_low"] > 0) if row["low"] > 0 else ("lower", row["bound_high"] < 0)
+    elif max(-row["low"], row["high"]) <= row["margin"]:
+        claim, holds = "equivalent", max(-row["bound_low"], row["bound_high"]) <= row["margin"]
+    else:
+        return "inconclusive"
+    return claim if holds else "inconclusive: diverged runs"

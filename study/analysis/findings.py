@@ -25,6 +25,7 @@ from study.analysis.factor_layout import (
     group_rows,
     list_levels,
 )
+from study.analysis.margin import Margin
 from study.analysis.pareto_front import find_pareto_front
 from study.analysis.protocol_check import check_protocol
 from study.analysis.report_tables import StudyTables
@@ -37,7 +38,7 @@ SPLITS = ("match_by", "study")
 are named after that."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class StudyPart(StudyResults):
     """The runs with one way of matching (and, in a comparison, of one sweep), with all results computed from them."""
 
@@ -156,6 +157,8 @@ class Findings:
             table=table,
             levels={name: list_levels(table, name) for name in layout.factors},
             title=", ".join([*study, *([labels.format_matching(named["match_by"])] if "match_by" in named else [])]),
+            correctness=self.study.correctness,
+            margin=Margin.from_facts(self.study.facts.effect_of_interest),
             trials=trials,
             tuned=[name for name in self.study.tuned if trials[name].notna().any()],
             layout=layout,

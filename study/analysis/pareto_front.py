@@ -39,7 +39,7 @@ def find_pareto_front(table: pd.DataFrame, by: Sequence[str], *, cost: str) -> p
     probability = np.full(len(order), np.nan)
     if is_measured(values).sum(axis=1).min(initial=MIN_SEEDS) >= MIN_SEEDS:
         probability = 1 - _is_dominated(costs, draw_means(values, draws=FRONT_DRAWS)).mean(axis=0)
-    found = summarize_cells(table, by).iloc[order].reset_index(drop=True)
+    found = summarize_cells(grid).iloc[order].reset_index(drop=True)
     return found[[*by, "n", "mean", "low", "high"]].assign(
         cost=costs, on_front=~_is_dominated(costs, accuracy[None])[0], front_probability=probability
     )

@@ -9,8 +9,9 @@ one (token mixer, backbone, ...) the axes give these families, in this order:
 4. the same within each level;
 5. the interaction: the change of each difference to the reference from the smallest to the largest patch size.
 
-The contrasts of a family are corrected together for multiple testing. Factors that a contrast does not mention are averaged
-over, with equal weights, over the combinations that were planned for both sides.
+The averaged contrasts of every factor and the interactions are primary (with one factor, its contrasts): one family, adjusted
+together for multiple testing. The others are exploratory, and each of their families is adjusted by itself. Factors that a
+contrast does not mention are averaged over, with equal weights, over the combinations that were planned for both sides.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Contrast:
     where: str  # "at patch size 2", "averaged over patch size", ""
     factors: tuple[str, ...]
     weights: Weights
+    primary: bool
 
     def __post_init__(self) -> None:
         assert abs(sum(weight for _, weight in self.weights)) < 1e-9, f"the weights of {self.name!r} do not sum to zero"
@@ -104,7 +106,7 @@ def _compare_levels(axes: _Axes, factor: str, *, at: Mapping[str, Level], family
         weights = _weigh_difference(axes, {factor: upper, **at}, {factor: lower, **at})
         if weights:
             sides = format_setting(factor, upper), format_setting(factor, lower)
-            yield Contrast(family, factor, *sides, where, tuple(axes.levels), weights)
+            yield Contrast(family, factor, *sides, where, tuple(axes.levels), weights, primary=not at)
 
 
 def _compare_differences(axes: _Axes, first: str, second: str) -> Iterator[Contrast]:
@@ -118,7 +120,7 @@ def _compare_differences(axes: _Axes, first: str, second: str) -> Iterator[Contr
             gap = f"({format_setting(second, upper)} − {format_setting(second, lower)})"
             sides = f"{gap} at {format_setting(first, end)}", f"{gap} at {format_setting(first, start)}"
             family = f"{format_option(second)} x {format_option(first)}"
-            yield Contrast(family, f"{second} x {first}", *sides, "", tuple(axes.levels), weights)
+            yield Contrast(family, f"{second} x {first}", *sides, "", tuple(axes.levels), weights, primary=True)
 
 
 def _choose_pairs(factor: str, levels: Sequence[Level]) -> list[tuple[Level, Level]]:

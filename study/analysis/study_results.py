@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 
-from study.analysis.cell_grid import Level, read_cells
+from study.analysis.cell_grid import CellLevels, Grid, Level, read_grid
 from study.analysis.cell_means import summarize_cells
 from study.analysis.contrast_results import estimate_contrasts
+from study.analysis.margin import Margin
 from study.analysis.planned_contrasts import plan_contrasts
 from study.analysis.variance_shares import decompose_variance
 from study.errors import UserError
@@ -25,10 +27,17 @@ class Unavailable:
 
 @dataclass(frozen=True, eq=False)
 class StudyResults:
-    """A run table and its factors with their levels, patch size first; the results are computed when first read."""
+    """A run table and its factors with their levels, patch size first; the results are computed when first read.
+
+    `correctness`: per test image, as from `load_correctness`; empty where none was kept. `choice_variance`: what tuning's
+    choice adds to the variance of each cell's mean (fraction squared); cells that it lacks have none.
+    """
 
     table: pd.DataFrame
     levels: Mapping[str, Sequence[Level]]
+    correctness: pd.DataFrame = field(default_factory=pd.DataFrame)
+    margin: Margin = field(default_factory=Margin)
+    choice_variance: Mapping[CellLevels, float] = field(default_factory=dict)
 
     @property
     def varied(self) -> list[str]:
@@ -36,17 +45,25 @@ class StudyResults:
         return [name for name, values in self.levels.items() if len(set(values)) > 1]
 
     @cached_property
+    def grid(self) -> Grid:
+        """The cells of all factors by seeds."""
+        grid = read_grid(self.table, list(self.levels), correctness=self.correctness)
+        if not self.choice_variance:
+            return grid
+        return replace(grid, choice_variance=np.array([self.choice_variance.get(cell, 0.0) for cell in grid.cells]))
+
+    @cached_property
     def cells(self) -> pd.DataFrame:
         """Accuracy of every cell, as from `summarize_cells`."""
-        return summarize_cells(self.table, list(self.levels))
+        return summarize_cells(self.grid)
 
     @cached_property
     def contrasts(self) -> pd.DataFrame | Unavailable:
         """The planned contrasts, as from `estimate_contrasts`."""
-        plan = plan_contrasts(self.levels, cells=set(read_cells(self.table, list(self.levels))))
+        plan = plan_contrasts(self.levels, cells=set(self.grid.cells))
         if not plan:
             return Unavailable("No two cells differ in exactly one factor, so there is no contrast.")
-        return estimate_contrasts(self.table, plan)
+        return estimate_contrasts(self.grid, plan, margin=self.margin)
 
     @cached_property
     def decomposition(self) -> pd.DataFrame | Unavailable:

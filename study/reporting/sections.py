@@ -23,7 +23,6 @@ from study.reporting.text_tables import (
     build_table,
     factor_columns,
     format_estimate,
-    format_number,
     format_p_value,
     index_rows,
     interval_column,
@@ -64,7 +63,7 @@ def _build_comparison(findings: Findings, compared: pd.DataFrame) -> ReportSecti
     signs = {"significant": "reverses", "possible": "may reverse", "none": "same", "not significant": "not significant"}
     columns.append(Column("sign", lambda row: signs[row["sign_change"]], numeric=False))
     reading = (
-        "Differences in percentage points with 95 % intervals; *: significantly different from zero after Holm correction. "
+        "Differences in percentage points with 95 % intervals; *: significantly different from zero (adjusted). "
         "Sign: same in all columns with a significant difference; reverses; may reverse (one of the two signs is not "
         "significant); or not significant in any column. Networks of different columns differ in size, so columns are not "
         "subtracted."
@@ -95,12 +94,6 @@ def build_cells(part: StudyPart) -> ReportSection:
         percent_column("SD", "sd", digits=2),
         Column("n", lambda row: f"{row['n']} of {row['planned']}"),
     ]
-    columns.append(
-        Column(
-            "SE (test sampling)",
-            lambda row: format_estimate(row["binomial_error"], row["binomial_low"], row["binomial_high"], digits=1),
-        )
-    )
     if diverged:
         columns.append(text_column("diverged", "diverged", numeric=True))
         columns.append(interval_column("bounds with diverged runs", low="worst", high="best"))
@@ -109,9 +102,8 @@ def build_cells(part: StudyPart) -> ReportSection:
             find = index_rows(part.table[part.table[cost].notna()], factors)
             columns.append(Column(labels.format_option(cost), partial(_format_cost, cost, find)))
     reading = (
-        "Test accuracy in percent. 95 % interval: Student's t over seeds, from three seeds on. SE (test sampling): standard "
-        "error from the finite test set, the same for all seeds of a cell; in parentheses Wilson's 95 % interval of one such "
-        "network over all images of this kind."
+        "Test accuracy in percent. 95 % interval: over new seeds, and over new test images where correctness per image was "
+        "kept. SD: over seeds, on these test images."
     )
     if diverged:
         reading += (
@@ -126,28 +118,19 @@ def _format_cost(cost: str, find: Callable[[TableRow], TableRow], cell: TableRow
 
 def _build_contrasts(part: StudyPart) -> ReportSection:
     reading = (
-        "Differences in percentage points, paired by seed, with t intervals. p (Holm): corrected over the family, so that the "
-        "probability of any false claim in it is at most 5 %. Sign-flip p: the same from a permutation test; in parentheses "
-        "the smallest p that n pairs can give. Correlation: between the two sides, over seeds. MDE: the smallest difference "
-        "that these seeds detect with 80 % power. Seeds in favor: share of the seeds in which the first side is better, with "
-        "its exact interval."
+        "Differences in percentage points, paired by seed. 95 % interval: all intervals of a family hold at once; the primary "
+        "contrasts are one family. Unadjusted: each by itself. Sign-flip p: exact, over seeds, on these test images."
     )
     columns = [
         text_column("contrast", "contrast"),
         percent_column("difference", "difference", digits=2, signed=True),
         interval_column(digits=2, signed=True),
         text_column("verdict", "verdict"),
-        Column("p (Holm)", lambda row: format_p_value(row["p_holm"])),
+        Column("p (adjusted)", lambda row: format_p_value(row["p_adjusted"])),
+        interval_column("unadjusted", low="low_single", high="high_single", digits=2, signed=True),
         text_column("n", "n", numeric=True),
-        percent_column("MDE", "detectable", digits=2),
-        Column(
-            "sign-flip p", lambda row: f"{format_p_value(row['permutation_p_holm'])} ({format_p_value(row['attainable_p'])})"
-        ),
-        Column("correlation", lambda row: format_number(row["correlation"])),
-        Column(
-            "seeds in favor (%)",
-            lambda row: format_estimate(row["improvement"], row["improvement_low"], row["improvement_high"], digits=0),
-        ),
+        Column("sign-flip p", lambda row: format_p_value(row["sign_flip_p"])),
+        Column("primary", lambda row: "yes" if row["primary"] else "exploratory", numeric=False),
         Column("family", lambda row: labels.format_term(row["family"]), numeric=False),
     ]
     return ReportSection("contrasts", "Planned contrasts", _try_build(part.contrasts, columns), reading)

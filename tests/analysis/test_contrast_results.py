@@ -1,48 +1,48 @@
-"""Results of the planned contrasts: paired differences, corrected tests, and verdicts that n supports."""
+"""Results of the planned contrasts: differences within seeds, simultaneous intervals, and verdicts read off these alone."""
 
-import itertools
+from dataclasses import replace
+from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from simulated_study import Truth, metaformer, run_table
-from statsmodels.stats.multitest import multipletests
+from simulated_study import Truth, correctness_grid, draw_correctness, metaformer, run_table
 
-from study.analysis.contrast_results import compute_paired_differences, estimate_contrasts
-from study.analysis.factor_layout import list_levels
-from study.analysis.intervals import estimate_mean, solve_detectable_difference
-from study.analysis.planned_contrasts import plan_contrasts
+from study.analysis.cell_grid import read_grid
+from study.analysis.contrast_results import compute_sign_flip_p, estimate_contrasts
+from study.analysis.margin import Margin
+from study.analysis.planned_contrasts import Contrast, plan_contrasts
 from study.rng import stream
 
 AXES = ["patch_size", "token_mixer"]
 PAIR = {"token_mixer": ["attention", "depthwise_conv"]}
-STUDIES = 2000
+HALF_A_POINT = Margin(points=0.5)
 
 
 def compared(table: pd.DataFrame) -> pd.DataFrame:
-    return estimate_contrasts(table, plan_contrasts({name: list_levels(table, name) for name in AXES})).set_index("contrast")
+    return estimate_contrasts(read_grid(table, AXES), plan_contrasts(metaformer().axes)).set_index("contrast")
 
 
-def pair(gap: float, *, seeds: int, seed_sd: float = 0.01, rest_sd: float = 0.002, key: str = "") -> pd.DataFrame:
-    """A study of two mixers, attention ahead by `gap`."""
-    truth = Truth(PAIR, np.array([0.9 + gap, 0.9]), seed_sd, rest_sd)
-    table = run_table(truth, seeds=seeds, key=key)
-    return estimate_contrasts(table, plan_contrasts(truth.axes)).iloc[0]
+def pair(gap: float, *, seeds: int, rest_sd: float = 0.002) -> pd.Series:
+    """A study of two mixers, attention ahead by `gap`; the margin is half a point."""
+    truth = Truth(PAIR, np.array([0.9 + gap, 0.9]), 0.01, rest_sd)
+    grid = read_grid(run_table(truth, seeds=seeds), list(PAIR))
+    return estimate_contrasts(grid, plan_contrasts(PAIR), margin=HALF_A_POINT).iloc[0]
 
 
 def test_simple_differences_are_scipys_paired_t() -> None:
-    """Law: difference, interval, p and correlation of two cells are scipy's for the seeds they share."""
+    """Law: without correctness, difference, unadjusted interval and p of two cells are scipy's for the seeds they share."""
     table = run_table(metaformer(), seeds=7)
-    found = compared(table)
     wide = table.pivot_table(index="seed", columns=AXES, values="test_accuracy")
-    row = found.loc["attention − depthwise conv, at patch size 2"]
-    a, b = wide[2, "attention"], wide[2, "depthwise_conv"]
-    test = stats.ttest_rel(a, b)
+    row = compared(table).loc["attention − depthwise conv, at patch size 2"]
+    test = stats.ttest_rel(wide[2, "attention"], wide[2, "depthwise_conv"])
     interval = test.confidence_interval(0.95)
-    assert row[["difference", "low", "high", "p", "correlation"]].tolist() == pytest.approx(
-        [(a - b).mean(), interval.low, interval.high, test.pvalue, np.corrcoef(a, b)[0, 1]]
+    assert row[["low_single", "high_single", "p", "df"]].tolist() == pytest.approx(
+        [interval.low, interval.high, test.pvalue, 6]
     )
+    assert row["images"] is pd.NA and np.isnan(row["seed_share"])
 
 
 def test_averaged_differences_are_paired_t_of_the_averages() -> None:
@@ -52,15 +52,6 @@ def test_averaged_differences_are_paired_t_of_the_averages() -> None:
     test = stats.ttest_rel(means["attention"], means["depthwise_conv"])
     row = compared(table).loc["attention − depthwise conv, averaged over patch size"]
     assert row["p"] == pytest.approx(test.pvalue)
-
-
-def test_holm_corrects_over_the_family_with_its_untestable_members() -> None:
-    """Law: the corrected p are statsmodels' over each family, in which a contrast without a p counts as p = 1."""
-    table = run_table(metaformer(), seeds=5)
-    table.loc[(table["patch_size"] == 4) & (table["token_mixer"] == "attention"), "status"] = "missing"
-    for _, family in compared(table).groupby("family"):
-        corrected = multipletests(family["p"].fillna(1.0), method="holm")[1]
-        np.testing.assert_allclose(family["p_holm"], np.where(family["p"].isna(), np.nan, corrected))
 
 
 def test_only_seeds_with_both_sides_count() -> None:
@@ -73,118 +64,133 @@ def test_only_seeds_with_both_sides_count() -> None:
     assert found.loc["attention − depthwise conv, averaged over patch size", "n"] == 4
 
 
-@pytest.mark.parametrize("seeds", [9, 12])
-def test_sign_flips_enumerate_all_patterns(seeds: int) -> None:
-    """Law: the exact p counts the sign patterns whose mean is at least as far from zero as the one observed."""
-    table = run_table(metaformer(rest_sd=0.03), seeds=seeds)
-    wide = table.pivot_table(index="seed", columns=AXES, values="test_accuracy")
-    gaps = (wide[2, "attention"] - wide[2, "depthwise_conv"]).to_numpy()
-    patterns = np.array(list(itertools.product([-1, 1], repeat=seeds)))
-    by_hand = (np.abs(patterns @ gaps) >= abs(gaps.sum()) - 1e-12).mean()
-    row = compared(table).loc["attention − depthwise conv, at patch size 2"]
-    assert row["attainable_p"] == 2.0 ** (1 - seeds)
-    assert row["permutation_p"] == pytest.approx(by_hand)
+def test_all_primary_contrasts_are_one_family() -> None:
+    """Law: the averaged contrasts and the interactions share one critical value; the others have one in each family."""
+    found = compared(run_table(metaformer(), seeds=5))
+    found["critical"] = (found["high"] - found["difference"]) / found["se"]
+    assert found.groupby("family")["primary"].all().to_dict() == {
+        "patch size within each token mixer": False,
+        "patch size, averaged": True,
+        "token mixer at each patch size": False,
+        "token mixer x patch size": True,
+        "token mixer, averaged": True,
+    }
+    spread = found.groupby(found["family"].mask(found["primary"], ""))["critical"]
+    assert (spread.max() - spread.min()).max() < 1e-9
+    assert spread.first().nunique() == 3
+    assert (found["critical"] > stats.t.ppf(0.975, 4)).all()
+    np.testing.assert_array_equal(found["p_adjusted"] < 0.05, (found["low"] > 0) | (found["high"] < 0))
 
 
-def test_sign_flips_are_computed_only_where_n_can_reach_the_level() -> None:
-    """Law: five seeds cannot go below 0.0625, and a family of six needs eight seeds; such tests are omitted."""
-    few = compared(run_table(metaformer(), seeds=5))
-    assert few["permutation_p"].isna().all()
-    assert few["attainable_p"].unique().tolist() == [0.0625]
-    seven, eight = (compared(run_table(metaformer(), seeds=seeds)) for seeds in (7, 8))
-    simple = seven["family"] == "token mixer at each patch size"
-    assert seven.loc[simple, "permutation_p"].isna().all()
-    assert eight.loc[simple, "permutation_p"].notna().all()
+def test_with_one_factor_its_contrasts_are_primary() -> None:
+    assert [contrast.primary for contrast in plan_contrasts({"lr": [1, 2, 3]})] == [True, True]
 
 
-def test_sign_flip_tests_hold_their_level() -> None:
-    """Law: with no true difference and skewed noise of equal sides, at most 5 % of the tests reject at 5 %."""
-    rng = stream(0, "sign flip level")
-    gaps = rng.exponential(size=(STUDIES, 8)) - rng.exponential(size=(STUDIES, 8))
-    patterns = np.array(list(itertools.product([-1, 1], repeat=8)))
-    p = (np.abs(gaps @ patterns.T) >= np.abs(gaps.sum(axis=1, keepdims=True)) - 1e-12).mean(axis=1)
-    assert (p <= 0.05).mean() < 0.05 + 3.5 * np.sqrt(0.05 * 0.95 / STUDIES)
+@pytest.mark.parametrize("seeds", [3, 6, 9])
+def test_sign_flips_count_every_pattern_exactly(seeds: int) -> None:
+    """Law: p is the share of sign patterns, enumerated with fractions, whose sum is at least as far from zero."""
+    rng = stream(0, "sign flips", seeds)
+    for differences in rng.integers(-4, 6, (20, seeds)):
+        exact = [Fraction(int(each), 360) for each in differences]
+        sums = [abs(sum(s * d for s, d in zip(signs, exact, strict=True))) for signs in product((-1, 1), repeat=seeds)]
+        expected = sum(each >= abs(sum(exact)) for each in sums) / 2**seeds
+        assert compute_sign_flip_p(differences) == expected
 
 
-def test_holm_holds_the_level_of_the_family() -> None:
-    """Law: with no true difference anywhere, at most 5 % of studies declare one of a family of six."""
-    truth = Truth(metaformer().axes, np.full((3, 3), 0.9))
-    plan = [contrast for contrast in plan_contrasts(truth.axes) if contrast.family == "token mixer at each patch size"]
-    cells = truth.cells()
-    weights = np.zeros((len(plan), len(cells)))
-    for row, contrast in enumerate(plan):
-        for cell, weight in contrast.weights:
-            weights[row, cells.index(cell)] = weight
-    p = estimate_mean(compute_paired_differences(truth.values(STUDIES, seeds=5, key="family"), weights)).p
-    declared = (p.min(axis=1) * len(plan) <= 0.05).mean()  # Holm declares anything exactly where Bonferroni does
-    assert declared < 0.05 + 3.5 * np.sqrt(0.05 * 0.95 / STUDIES)
+def test_sums_that_are_equal_count_as_equal() -> None:
+    """Law: differences of 3, 3, −1, −3 and 1 test images are tied in many patterns, whatever floats make of them."""
+    table = run_table(Truth(PAIR, np.zeros(2)), seeds=5)
+    table["test_accuracy"] = np.array([341, 342, 338, 336, 340, 338, 339, 339, 339, 339]) / 360
+    row = estimate_contrasts(read_grid(table, list(PAIR)), plan_contrasts(PAIR)).iloc[0]
+    assert row["sign_flip_p"] == 0.8125
 
 
-def test_improvement_is_the_share_of_seeds_with_clopper_pearson_limits() -> None:
-    """Law: seeds won, with scipy's exact binomial interval."""
-    table = run_table(metaformer(rest_sd=0.02), seeds=12)
-    wide = table.pivot_table(index="seed", columns=AXES, values="test_accuracy")
-    won = int((wide[2, "attention"] > wide[2, "depthwise_conv"]).sum())
-    limits = stats.binomtest(won, 12).proportion_ci(method="exact")
-    row = compared(table).loc["attention − depthwise conv, at patch size 2"]
-    assert row[["improvement", "improvement_low", "improvement_high"]].tolist() == pytest.approx(
-        [won / 12, limits.low, limits.high]
-    )
+def test_a_sign_flip_test_of_many_seeds_is_exact_too() -> None:
+    """Law: with all of 40 differences of one sign, two of the 2^40 patterns are as extreme."""
+    assert compute_sign_flip_p(np.arange(1, 41)) == 2.0**-39
+    assert np.isnan(compute_sign_flip_p(np.array([1, 2])))
 
 
-def test_pairing_shows_as_correlation() -> None:
-    """Law: an effect of the seed on both sides correlates them; without one they are uncorrelated."""
-    assert pair(0.0, seeds=40, seed_sd=0.02)["correlation"] > 0.9
-    assert abs(pair(0.0, seeds=40, seed_sd=0.0)["correlation"]) < 0.5
-
-
-def test_equivalence_needs_power() -> None:
-    """Law: a null result of few seeds is inconclusive; of many it is "equivalent", with the margin detectable."""
+def test_verdicts_follow_from_the_simultaneous_interval() -> None:
+    """Law: higher or lower where it leaves out 0, equivalent where it is within the margin, else inconclusive."""
+    assert pair(0.02, seeds=5)["verdict"] == "higher"
+    assert pair(-0.02, seeds=5)["verdict"] == "lower"
+    assert pair(0.02, seeds=2)["verdict"] == "too few seeds"
     assert pair(0.0, seeds=3, rest_sd=0.01)["verdict"] == "inconclusive"
-    many = pair(0.0, seeds=20, rest_sd=0.002)
-    assert many["verdict"] == "equivalent"
-    assert many["detectable"] <= 0.005
-    table = run_table(Truth(PAIR, np.array([0.9, 0.9])), seeds=3)
-    table["test_accuracy"] = [0.9017, 0.9, 0.8983, 0.9, 0.9, 0.9]
-    narrow = estimate_contrasts(table, plan_contrasts(PAIR)).iloc[0]
-    assert narrow["high"] < 0.005 < narrow["detectable"]  # inside the margin, by luck
-    assert narrow["verdict"] == "inconclusive"
+    assert pair(0.0, seeds=20)["verdict"] == "equivalent"
+
+
+def test_nothing_is_equivalent_without_a_margin() -> None:
+    grid = read_grid(run_table(Truth(PAIR, np.array([0.9, 0.9]), 0.0, 0.001), seeds=20), list(PAIR))
+    assert estimate_contrasts(grid, plan_contrasts(PAIR))["verdict"].tolist() == ["inconclusive"]
+
+
+def test_an_error_ratio_is_a_margin_by_the_contrasts_own_cells() -> None:
+    """Law: a ratio of 1.1 allows a tenth of the mean error of the compared cells."""
+    truth = Truth({"patch_size": [1, 2], **PAIR}, np.array([[0.98, 0.98], [0.9, 0.9]]), 0.0, 0.0)
+    grid = read_grid(run_table(truth), list(truth.axes))
+    found = estimate_contrasts(grid, plan_contrasts(truth.axes), margin=Margin.from_facts({"error_ratio": 1.1}))
+    margins = found.set_index("where")["margin"]
+    assert margins["at patch size 1"] == pytest.approx(0.002)
+    assert margins["averaged over patch size"] == pytest.approx(0.006)
 
 
 def test_a_difference_of_the_margin_is_rarely_called_equivalent() -> None:
     """Law: where the true difference equals the margin, "equivalent" is claimed in at most 2.5 % of studies."""
-    gaps = stream(0, "margin").normal(0.005, 0.004, (STUDIES, 10))
-    estimate = estimate_mean(gaps)
-    able = solve_detectable_difference(1.0, 10) * estimate.sd <= 0.005
-    claimed = (estimate.high <= 0.005) & (estimate.low >= -0.005) & able
-    assert claimed.mean() < 0.025 + 3.5 * np.sqrt(0.025 * 0.975 / STUDIES)
+    studies, rng = 400, stream(0, "margin")
+    plan, claimed = plan_contrasts(PAIR), 0
+    base = read_grid(run_table(Truth(PAIR, np.zeros(2)), seeds=10), list(PAIR))
+    for _ in range(studies):
+        values = np.stack([rng.normal(0.905, 0.002, 10), rng.normal(0.9, 0.002, 10)])
+        found = estimate_contrasts(replace(base, values=values), plan, margin=HALF_A_POINT)
+        claimed += found["verdict"].iloc[0] == "equivalent"
+    assert claimed / studies < 0.025 + 3.5 * np.sqrt(0.025 * 0.975 / studies)
 
 
-def test_verdicts_name_the_direction() -> None:
-    """Law: a significant difference is higher or lower, by its sign."""
-    assert pair(0.02, seeds=5)["verdict"] == "higher"
-    assert pair(-0.02, seeds=5)["verdict"] == "lower"
-    assert pair(0.02, seeds=2)["verdict"] == "too few seeds"
+def diverge(table: pd.DataFrame, *, margin: Margin | None = None) -> pd.Series:
+    """The pair's contrast without attention's first seed, which diverged."""
+    table.loc[0, "status"] = "diverged"
+    return estimate_contrasts(read_grid(table, list(PAIR)), plan_contrasts(PAIR), margin=margin).iloc[0]
 
 
 def test_diverged_runs_bound_the_difference_and_can_overturn_a_verdict() -> None:
-    """Law: the bounds are the differences with chance and with the best accuracy in place of the diverged run; a sign that
-    they can change is inconclusive."""
-    truth = Truth(PAIR, np.array([0.92, 0.9]), 0.01, 0.001)
-    table = run_table(truth, seeds=6)
-    table.loc[0, "status"] = "diverged"  # attention, seed 0
-    row = estimate_contrasts(table, plan_contrasts(truth.axes)).iloc[0]
+    """Law: the bounds are the differences with chance and with the best accuracy in place of the diverged run; what they
+    contradict isn't claimed."""
+    table = run_table(Truth(PAIR, np.array([0.92, 0.9]), 0.01, 0.001), seeds=6)
+    row = diverge(table)
     a = table["test_accuracy"][:6].to_numpy()
     b = table["test_accuracy"][6:].to_numpy()
     assert row["difference"] == pytest.approx((a - b)[1:].mean())
     assert row["bound_low"] == pytest.approx(((0.1 - b[0]) + (a - b)[1:].sum()) / 6)
     assert row["bound_high"] == pytest.approx(((a[1:].max() - b[0]) + (a - b)[1:].sum()) / 6)
     assert row["verdict"] == "inconclusive: diverged runs"
+    equal = run_table(Truth(PAIR, np.array([0.9, 0.9]), 0.01, 0.001), seeds=20)
+    assert diverge(equal, margin=HALF_A_POINT)["verdict"] == "inconclusive: diverged runs"
 
 
 def test_equal_differences_give_no_interval() -> None:
-    """Law: accuracies come in steps, so differences equal in all seeds have no interval."""
-    table = run_table(Truth(PAIR, np.array([0.92, 0.9]), 0.0, 0.0), seeds=5)
-    row = estimate_contrasts(table, plan_contrasts(PAIR)).iloc[0]
-    assert row["verdict"] == "no spread"
-    assert np.isnan([row["low"], row["p"], row["detectable"]]).all()
+    """Law: accuracies come in steps, so differences equal in all seeds have no interval; others keep theirs."""
+    table = run_table(metaformer(), seeds=5)
+    flat = (table["patch_size"] == 1) & (table["token_mixer"] != "identity")
+    table.loc[flat, "test_accuracy"] = 0.9
+    found = compared(table)
+    row = found.loc["attention − depthwise conv, at patch size 1"]
+    assert row["verdict"] == "inconclusive" and "same value" in row["note"]
+    assert np.isnan(row[["low", "p_adjusted", "low_single"]].astype(float)).all()
+    assert found.loc["attention − depthwise conv, at patch size 2", "low"] > -1
+
+
+def test_with_correctness_equal_architectures_are_rarely_called_different() -> None:
+    """Law: with new seeds and new test images in every study, primary contrasts of equal cells err in at most 5 %."""
+    plan, wrong, studies = plan_contrasts({"lr": [0, 1, 2, 3]}), 0, 150
+    found = draw_correctness(stream(0, "family"), studies=studies, seeds=5, images=360, accuracy=0.7, cells=4)
+    for study in found:
+        contrasts = estimate_contrasts(correctness_grid(study), plan)
+        wrong += bool(contrasts["verdict"].isin(["higher", "lower"]).any())
+    assert (contrasts["images"] == 360).all()
+    assert wrong / studies <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / studies)
+
+
+def test_a_contrast_needs_weights_that_sum_to_zero() -> None:
+    with pytest.raises(AssertionError, match="do not sum to zero"):
+        Contrast("f", "lr", "a", "b", "", ("lr",), (((1,), 1.0),), primary=True)

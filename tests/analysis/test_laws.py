@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from simulated_study import metaformer, run_table
 
 from study.analysis.answer import answer_question
+from study.analysis.cell_grid import read_grid
 from study.analysis.cell_means import summarize_cells
 from study.analysis.compute_usage import summarize_compute
 from study.analysis.contrast_results import estimate_contrasts
@@ -25,8 +26,8 @@ from study.analysis.variance_shares import decompose_variance
 AXES = ["patch_size", "token_mixer"]
 
 STATISTICS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
-    "cells": lambda table: summarize_cells(table, AXES),
-    "contrasts": lambda table: estimate_contrasts(table, plan_contrasts(metaformer().axes)),
+    "cells": lambda table: summarize_cells(read_grid(table, AXES)),
+    "contrasts": lambda table: estimate_contrasts(read_grid(table, AXES), plan_contrasts(metaformer().axes)),
     "decomposition": lambda table: decompose_variance(table, AXES, draws=200),
     "front": lambda table: find_pareto_front(table, AXES, cost="macs"),
     "at_budget": lambda table: interpolate_at_budgets(table, AXES, along="patch_size", cost="macs", budgets=[100_000.0]),
@@ -35,7 +36,7 @@ STATISTICS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "fairness": lambda table: check_protocol(table, AXES),
     "compute_spent": summarize_compute,
     "join_contrasts": lambda table: join_contrasts(
-        dict.fromkeys("ab", estimate_contrasts(table, plan_contrasts(metaformer().axes)))
+        dict.fromkeys("ab", estimate_contrasts(read_grid(table, AXES), plan_contrasts(metaformer().axes)))
     ),
     "answer": lambda table: pd.DataFrame({"sentence": answer_question(StudyResults(table, metaformer().axes)).sentences}),
 }
@@ -86,10 +87,10 @@ def test_differences_follow_a_change_of_scale(shift: float, scale: float) -> Non
     table = run_table(metaformer(), seeds=4)
     changed = table.assign(test_accuracy=table["test_accuracy"] * scale + shift)
     plan = plan_contrasts(metaformer().axes)
-    before, after = estimate_contrasts(table, plan), estimate_contrasts(changed, plan)
-    for column in ("difference", "low", "high", "detectable"):
+    before, after = (estimate_contrasts(read_grid(t, AXES), plan) for t in (table, changed))
+    for column in ("difference", "low", "high", "low_single", "se"):
         np.testing.assert_allclose(after[column], scale * before[column], rtol=1e-6, atol=1e-12)
-    np.testing.assert_allclose(after["p_holm"], before["p_holm"], rtol=1e-6)
+    np.testing.assert_allclose(after["p_adjusted"], before["p_adjusted"], rtol=1e-6)
     shares = [decompose_variance(t, AXES, draws=50)[["share", "low", "high"]] for t in (table, changed)]
     np.testing.assert_allclose(shares[0], shares[1], rtol=1e-5, atol=1e-9)
 
@@ -99,7 +100,7 @@ def test_the_numbers_of_the_seeds_are_irrelevant() -> None:
     table = run_table(metaformer(), seeds=5)
     plan = plan_contrasts(metaformer().axes)
     renamed = table.assign(seed=table["seed"] + 100)
-    pd.testing.assert_frame_equal(estimate_contrasts(table, plan), estimate_contrasts(renamed, plan))
+    pd.testing.assert_frame_equal(*(estimate_contrasts(read_grid(t, AXES), plan) for t in (table, renamed)))
 
 
 def test_no_statistic_needs_torch() -> None:

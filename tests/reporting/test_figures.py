@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from scipy import stats
 
+from study.analysis.cell_grid import read_grid
 from study.analysis.contrast_results import estimate_contrasts
 from study.analysis.factor_layout import arrange_factors
 from study.analysis.planned_contrasts import plan_contrasts
@@ -236,7 +237,7 @@ def test_only_significant_differences_are_filled() -> None:
     """A forest plot's filled marks are the significant contrasts, each at its difference in percentage points."""
     table = example_sweeps.patch_size(seeds=3).table
     axes = {name: sorted(table[name].unique()) for name in FACTORS}
-    found = estimate_contrasts(table, plan_contrasts(axes))
+    found = estimate_contrasts(read_grid(table, list(axes)), plan_contrasts(axes))
     ax = plot_contrasts(found).axes[0]
     marks_drawn = [line for line in ax.lines if line.get_marker() == "o"]
     filled = {round(float(line.get_xdata()[0]), 6) for line in marks_drawn if line.get_markerfacecolor() == INK}

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from study.analysis import labels
-from study.analysis.cell_grid import TEST_ACCURACY, FloatArray, Level, read_cells
+from study.analysis.cell_grid import TEST_ACCURACY, FloatArray, Level, read_cells, read_grid
 from study.analysis.cell_means import clip_intervals, summarize_cells
 from study.analysis.factor_layout import FactorLayout, list_levels
 from study.reporting.figures.panels import add_legend, create_panels, label_axes, list_series, scatter_runs
@@ -70,7 +70,7 @@ def plot_accuracy_by_level(
     series = list_series(table, layout)
     axis = CategoryAxis.of_table(table, layout.along)
     for panel in panels:
-        summary = clip_intervals(summarize_cells(panel.table, list(layout.factors)))
+        summary = clip_intervals(summarize_cells(read_grid(panel.table, layout.factors)))
         for side, one in zip(axis.spread_series(len(series)), series, strict=True):
             own, runs = one.select(summary), one.select(panel.table)
             _plot_means(panel.ax, axis.locate(own) + side, own, mark=one.mark)
@@ -123,9 +123,9 @@ def plot_heat_map(table: pd.DataFrame, *, layout: FactorLayout, style: Style = P
     """Mean accuracy of every cell as a color with the number in percent; a cell without a run that is done shows a dash."""
     series, along = list_series(table, layout), list_levels(table, layout.along)
     figure, panels = create_panels(table, layout.panels, style=style, height=style.text * (len(series) * 2.6 + 5.5) / 72)
-    means = 100 * summarize_cells(table, list(layout.factors))["mean"]
+    means = 100 * summarize_cells(read_grid(table, layout.factors))["mean"]
     for panel in panels:
-        summary = summarize_cells(panel.table, list(layout.factors))
+        summary = summarize_cells(read_grid(panel.table, layout.factors))
         rows = [
             dict(zip(read_cells(own, [layout.along]), own["mean"], strict=True))
             for own in (one.select(summary) for one in series)

@@ -113,10 +113,9 @@ def _list_comparison_figures(part: StudyPart) -> Iterator[FigureSpec]:
         yield FigureSpec(
             "contrasts",
             "Planned contrasts",
-            "Differences in test accuracy, paired by seed, with 95 % t intervals. Filled: significantly different from zero "
-            f"after Holm correction within the family ({significant}); n = {describe_range(contrasts['n'])} pairs each.",
-            f"Intervals of the differences, {significant} significant after correction; the table “Planned contrasts” has the "
-            "values.",
+            "Differences in test accuracy, paired by seed, with simultaneous 95 % intervals. Filled: significantly different "
+            f"from zero ({significant}); n = {describe_range(contrasts['n'])} pairs each.",
+            f"Intervals of the differences, {significant} significant; the table “Planned contrasts” has the values.",
             partial(plot_contrasts, contrasts),
         )
     if not isinstance(decomposition, Unavailable):

@@ -35,7 +35,7 @@ class ForestPlotLine:
 def plot_contrasts(contrasts: pd.DataFrame, *, style: Style = PAPER) -> Figure:
     """A forest plot: every planned contrast with its interval, in percentage points, family by family.
 
-    Filled: significantly different from zero after Holm correction within the family. Hollow: not significant. Without an
+    Filled: significantly different from zero (adjusted). Hollow: not significant. Without an
     interval: too few seeds.
     """
     lines = [line for name, rows in contrasts.groupby("family", sort=False) for line in _arrange_family(str(name), rows)]

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from study.analysis import labels
-from study.analysis.cell_grid import TEST_ACCURACY, FloatArray, Level, to_level
+from study.analysis.cell_grid import TEST_ACCURACY, FloatArray, Level, read_grid, to_level
 from study.analysis.cell_means import clip_intervals, summarize_cells
 from study.analysis.cost_columns import add_cost, is_matched, positive_values, to_column_units
 from study.analysis.factor_layout import FactorLayout, group_rows
@@ -76,7 +76,7 @@ def _plot_series(panel: Panel, one: Series, *, cost: str, side: float, layout: F
     if runs.empty:
         return
     scatter_runs(panel.ax, np.exp(side) * read_done(runs, cost), runs, mark=mark, style=style)
-    summary = clip_intervals(summarize_cells(runs, list(layout.factors)))
+    summary = clip_intervals(summarize_cells(read_grid(runs, layout.factors)))
     at = [np.exp(side) * compute_median_cost(runs[group.rows], cost) for group in group_rows(runs, layout.factors)]
     if not is_matched(np.array(at)):
         mean = 100 * summary["mean"]
