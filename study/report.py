@@ -72,6 +72,7 @@ def _prepare_folder(arguments: argparse.Namespace) -> Path:
     tables, folder = _read_study(arguments.sweep, arguments)
     if arguments.compare:
         others = [_read_study(word, arguments)[0] for word in arguments.compare]
+        folder = folder.resolve() if folder.name in ("", "..") else folder
         folder = folder.with_name("-vs-".join([folder.name, *(other.facts.name for other in others)]))
         tables = combine_studies([tables, *others])
     if arguments.out:

@@ -118,14 +118,15 @@ def read_report_folder(folder: Path) -> StudyTables:
         raise UserError(Problem("is not the folder of a report: it lacks " + ", ".join(lacking), place=str(folder)))
     with add_location(str(folder / "study.json")):
         document: dict[str, Any] = upgrade(json.loads((folder / "study.json").read_text(encoding="utf-8")))
-    document.pop("format", None)
-    types, trial_types = document.pop("columns"), document.pop("trial_columns", {})
-    document |= {name: tuple(document[name]) for name in ("seeds", "overrides")}
+        document.pop("format", None)
+        types, trial_types = document.pop("columns"), document.pop("trial_columns", {})
+        document |= {name: tuple(document[name]) for name in ("seeds", "overrides")}
+        facts = StudyFacts(**document)
     correctness = folder / "correctness.parquet"
     return StudyTables(
         _read_typed(folder / "runs.csv", types),
         pd.read_parquet(folder / "curves.parquet"),
-        StudyFacts(**document),
+        facts,
         _read_typed(folder / "trials.csv", trial_types),
         pd.read_parquet(correctness) if correctness.exists() else pd.DataFrame(),
     )

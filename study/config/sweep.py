@@ -49,6 +49,14 @@ def _expand_seeds(value: object) -> object:
     raise ValueError(f"seeds are a count (1 to {MAX_SEEDS:,}), {{from: FIRST, count: N}}, or a list of integers")
 
 
+NAME_RULE = "a sweep's name is that of a folder: printable, without / \\ : %, at most 100 bytes, first a letter or digit"
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a sweep may have this name: no path, nothing that Slurm, Python's path or a shell's options would split."""
+    return bool(re.fullmatch(r"\w[^/\\:%]*", name)) and name.isprintable() and len(name.encode()) <= 100
+
+
 def format_seeds(seeds: Sequence[int]) -> str:
     """The shortest spelling of seeds: `10`, `{from: 100, count: 5}` or `[0, 7]`."""
     first, count = seeds[0], len(seeds)

@@ -18,6 +18,7 @@ from study.config.recipes import RECIPES
 from study.config.sweep import (
     DEFAULT_TRIAL_SEEDS,
     FIRST_TRIAL_SEED,
+    NAME_RULE,
     SECTIONS,
     SEED_SPACING,
     TUNABLE,
@@ -27,6 +28,7 @@ from study.config.sweep import (
     Setting,
     Sweep,
     Tuning,
+    is_folder_name,
     is_option_key,
 )
 from study.config.yaml_source import OPTIONS, Places, apply_overrides, list_problems, parse_yaml, unknown_rule
@@ -58,6 +60,9 @@ def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     if document.recipe not in (None, *RECIPES):
         place = places.get(("recipe",), str(path))
         problems.append(Problem("no recipe of this name", place, "recipe", document.recipe, sorted(RECIPES)))
+    if not is_folder_name(sweep.name):
+        rule = f"{NAME_RULE}; `name:` or name=... gives another than the file's"
+        problems.append(Problem(rule, places.get(("name",), str(path)), "name", sweep.name))
     problems += _check_axes(sweep)
     problems += [] if problems else _check_exclusions(sweep)  # an option that they name may be what is misspelt
     problems += _check_trials(sweep)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from study.config.formats import FORMAT, upgrade_override
-from study.config.sweep import EffectOfInterest
-from study.errors import Problem, UserError
+from study.config.sweep import NAME_RULE, EffectOfInterest, is_folder_name
+from study.errors import Problem, UserError, add_location
 from study.records.record import RunOptions, Stage
 from study.records.sweep_folder import LAUNCH_HINT, SweepFolder, read_json
 
@@ -64,6 +64,11 @@ class StudyFacts:
     times_widened: int = 0  # rounds that added levels to the ranges of the tuned options
     effect_of_interest: EffectOfInterest | None = None  # None in plans before 0.2.0, and where no effect was stated
 
+    def __post_init__(self) -> None:
+        """Raise UserError if a file's name for the sweep is no folder's name: it might lead to another folder."""
+        if not all(is_folder_name(name) for name in self.name.split("-vs-")):
+            raise UserError(Problem(NAME_RULE, key="name", value=self.name))
+
 
 @dataclass(frozen=True)
 class PlanFile:
@@ -106,7 +111,11 @@ def load_plan(folder: SweepFolder) -> PlanFile:
 
 
 def read_plan(path: Path, *, hint: str) -> PlanFile:
-    document = read_json(path, hint=hint)
+    with add_location(str(path)):
+        return _parse_plan(read_json(path, hint=hint))
+
+
+def _parse_plan(document: Any) -> PlanFile:
     study = document["study"]
     tuning = study.get("tuning") or {"axes": {}, "trials_per_cell": 0}
     runs = tuple(map(PlannedEntry.from_json, document["runs"]))

@@ -1,13 +1,26 @@
-"""A report's folder: its tables are read back, and figures, LaTeX tables, report.md and index.html drawn from them alone."""
+"""A report's folder: its tables are read back, and figures, LaTeX tables, report.md and index.html drawn from them alone.
+
+    reports/<sweep>/
+        figures/         SVG, PNG and PDF; figures-talk/ with --style talk
+        tables/          LaTeX
+        files.txt        the names of all of these: what the next drawing may delete
+        report.md, index.html
+
+The tables may be someone else's: no name or level in them leads out of the folder, and only what files.txt lists, by names
+that this module gives, is ever deleted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from study.analysis.findings import Findings
 from study.analysis.report_tables import read_report_folder
+from study.errors import Problem, UserError
 from study.reporting.figures.catalog import list_figures
 from study.reporting.figures.figure_files import FIGURE_FORMATS, save_figure
 from study.reporting.figures.figure_spec import FigureSpec
@@ -15,7 +28,12 @@ from study.reporting.figures.style import PAPER, Style
 from study.reporting.html_page import render_page
 from study.reporting.markdown import write_markdown
 from study.reporting.sections import list_sections
-from study.reporting.text_tables import TextTable
+from study.reporting.text_tables import ReportSection, TextTable
+
+WRITTEN = "files.txt"
+_WRITTEN_NAME = re.compile(rf"(figures(-talk)?/[\w.-]+\.({'|'.join(FIGURE_FORMATS)}))|(tables/[\w.-]+\.tex)", re.ASCII)
+
+Named = TypeVar("Named", FigureSpec, ReportSection)
 
 
 @dataclass(frozen=True)
@@ -34,28 +52,52 @@ def draw_report(folder: Path, *, style: Style = PAPER, formats: Sequence[str] = 
     are those of `FIGURE_FORMATS` in which to write the figures; SVG, which report and page show, is always written.
     """
     findings = Findings(read_report_folder(folder))
-    figures, sections = list_figures(findings), list_sections(findings)
+    figures, sections = list(_name_files(list_figures(findings))), list(_name_files(list_sections(findings)))
     formats = [name for name in FIGURE_FORMATS if name == "svg" or name in formats]
-    for each in dict.fromkeys((PAPER, style)):
-        place = folder / ("figures" if each == PAPER else f"figures-{each.name}")
-        _remove_files(place, tuple(FIGURE_FORMATS))
+    places = {each: "figures" if each == PAPER else f"figures-{each.name}" for each in (PAPER, style)}
+    tables = {section.name: section for section in sections if isinstance(section.content, TextTable)}
+    written = [f"{place}/{spec.name}.{ending}" for place in places.values() for spec in figures for ending in formats]
+    written += [f"tables/{name}.tex" for name in tables]
+    _replace_written(folder, written, places=[*places.values(), "tables"])
+    for each, place in places.items():
         for spec in figures:
-            save_figure(spec.plot(style=each), place / spec.name, style=each, formats=formats)
-    _remove_files(folder / "tables", ("tex",))
-    (folder / "tables").mkdir(exist_ok=True)
-    for section in sections:
-        if isinstance(section.content, TextTable):
-            text = section.content.to_latex(caption=f"{section.title}. {section.reading}", label=f"tab:{section.name}")
-            path = folder / "tables" / f"{section.name}.tex"
-            path.write_text(f"% needs \\usepackage{{booktabs}}\n{text}", encoding="utf-8")
+            save_figure(spec.plot(style=each), folder / place / spec.name, style=each, formats=formats)
+    for name, section in tables.items():
+        assert isinstance(section.content, TextTable)
+        text = section.content.to_latex(caption=f"{section.title}. {section.reading}", label=f"tab:{name}")
+        (folder / f"tables/{name}.tex").write_text(f"% needs \\usepackage{{booktabs}}\n{text}", encoding="utf-8")
     (folder / "report.md").write_text(write_markdown(findings, figures, sections, formats=formats), encoding="utf-8")
     page = render_page(findings, figures, sections, folder=folder / "figures", formats=formats)
     (folder / "index.html").write_text(page, encoding="utf-8")
     return DrawnReport(findings, figures, folder)
 
 
-def _remove_files(place: Path, endings: Sequence[str]) -> None:
-    """Removes what an earlier report wrote: a file that isn't drawn any more must not seem to be part of this one."""
-    for path in sorted(place.glob("*")) if place.is_dir() else []:
-        if path.suffix[1:] in endings:
-            path.unlink()
+def _name_files(items: Iterable[Named]) -> Iterator[Named]:
+    """The items with names that are files' names and no paths, each once: names may contain levels of someone's tables."""
+    taken = set[str]()
+    for item in items:
+        stem = name = re.sub(r"[^A-Za-z0-9_-]+", "-", item.name)[:100]
+        count = 1
+        while name.lower() in taken:
+            name = f"{stem}-{(count := count + 1)}"
+        taken.add(name.lower())
+        yield replace(item, name=name)
+
+
+def _replace_written(folder: Path, written: Sequence[str], *, places: Sequence[str]) -> None:
+    """Delete what an earlier report wrote in these places, so that nothing seems to be part of this one, and list what will be.
+
+    Raises UserError if a place is a link to another folder.
+    """
+    listed = (folder / WRITTEN).read_text(encoding="utf-8", errors="replace") if (folder / WRITTEN).is_file() else ""
+    former = {name for name in listed.splitlines() if _WRITTEN_NAME.fullmatch(name)}
+    for place in places:
+        if (folder / place).resolve() != folder.resolve() / place:
+            rule = "a report is drawn inside its own folder, but this is a link to another: remove the link"
+            raise UserError(Problem(rule, place=str(folder / place)))
+        (folder / place).mkdir(parents=True, exist_ok=True)
+    own = {name for name in former if name.partition("/")[0] in places}
+    for name in sorted(own.union(written, ("report.md", "index.html", WRITTEN))):
+        (folder / name).unlink(missing_ok=True)  # a link here would be written through
+    text = "".join(f"{name}\n" for name in sorted({*(former - own), *written}))
+    (folder / WRITTEN).write_text(text, encoding="utf-8")

@@ -231,3 +231,22 @@ def test_exclusions_may_name_what_only_a_backbone_sets(tmp_path):
     own = "backbones:\n  vit: {train: {batch_size: 9}}\nexclude:\n  - {train.batch_size: 9}\n"
     sweep = read_sweep(write(tmp_path, GOOD + own))
     assert {cell["backbone"].value for cell in sweep.cells()} == {"convmixer"}
+
+
+@pytest.mark.parametrize("stem", ["..", ".hidden", "50%augment", "a:b", "-rf", "a\nb", "a" * 101, "\x1b[31m"])
+def test_a_files_name_makes_no_path(tmp_path, stem):
+    """It is that of a folder of runs: what would be another folder, or split a path, is refused; `name` overrides it."""
+    path = tmp_path / f"{stem}.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    with pytest.raises(UserError, match="a sweep's name"):
+        read_sweep(path)
+    assert read_sweep(path, ["name=other"]).name == "other"
+    with pytest.raises(UserError, match="name"):
+        read_sweep(path, ["name=../other"])
+
+
+def test_names_may_be_of_any_language(tmp_path):
+    """Spaces and letters of every alphabet are usual in files' names."""
+    path = tmp_path / "étude 2, größer.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    assert read_sweep(path).name == "étude 2, größer"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -14,14 +15,19 @@ import example_sweeps
 import pandas as pd
 import pytest
 from example_sweeps import Example
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from study.analysis.findings import Findings
 from study.analysis.report_tables import StudyTables, combine_studies, read_report_folder, remove_data_folders, write_tables
 from study.report import main
 from study.reporting.figures.catalog import list_figures
+from study.reporting.figures.figure_spec import FigureSpec
 from study.reporting.figures.style import PAPER
 from study.reporting.html_explorer import build_explorer
 from study.reporting.markdown import write_markdown
+from study.reporting.report_folder import _name_files
 from study.reporting.sections import list_sections
 from study.reporting.text_tables import TextTable
 
@@ -242,6 +248,7 @@ def test_talk_style_adds_figures_for_slides(tmp_path: Path) -> None:
     before = digests(tmp_path)
     draw(one_cell(example_sweeps.one_factor()), tmp_path, "--style", "talk")
     after = digests(tmp_path)
+    assert before.pop("files.txt") != after.pop("files.txt")
     assert before.items() <= after.items()
     assert {Path(name).parent.name for name in after.keys() - before.keys()} == {"figures-talk"}
 
@@ -399,3 +406,63 @@ def test_intervals_are_clipped_at_100_percent(tmp_path: Path) -> None:
     assert max(end[1] for bar in bars for segment in bar.get_segments() for end in segment) == 100
     assert max(cell["high"] for cell in build_explorer(findings)["cells"]) == 100
     assert "clipped at" not in list_figures(Findings(sweep.tables))[0].caption
+
+
+def hostile(folder: Path, name: str) -> Path:
+    """A report's folder whose study has this name."""
+    example_sweeps.as_folder(example_sweeps.one_factor(), folder)
+    document = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    (folder / "study.json").write_text(json.dumps({**document, "name": name}), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["/etc/evil", "..", "../../evil", "a/b", "a-vs-../b", ".hidden", "a\nb", "", "x\0y"])
+def test_a_studys_name_leads_to_no_other_folder(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever wrote the tables: such a name is refused with its file, and nothing is written anywhere."""
+    folder = hostile(tmp_path / "report", name)
+    before = digests(tmp_path)
+    assert main([str(folder), "--compare", str(folder)]) == 2
+    assert "study.json" in capsys.readouterr().err
+    assert digests(tmp_path) == before
+
+
+def test_only_what_a_report_wrote_is_deleted(tmp_path: Path) -> None:
+    """Files of a user beside figures and tables stay; what the list names outside the report stays; the report's own go."""
+    folder = tmp_path / "report"
+    draw(one_cell(example_sweeps.one_factor()), folder, formats="svg,png")
+    mine = [folder / "figures/mine.svg", folder / "tables/mine.tex", tmp_path / "other.svg"]
+    for path in mine:
+        path.write_text("mine")
+    stale = folder / "figures/drawn-before.svg"
+    stale.touch()
+    with (folder / "files.txt").open("a") as listed:
+        listed.write("figures/drawn-before.svg\n../other.svg\n/etc/passwd.svg\nruns.csv\n")
+    draw(one_cell(example_sweeps.one_factor()), folder, formats="svg")
+    assert all(path.read_text() == "mine" for path in mine) and (folder / "runs.csv").exists()
+    assert not stale.exists() and not list((folder / "figures").glob("*.png"))
+
+
+@given(st.lists(st.text()))
+def test_levels_make_no_paths(names: list[str]) -> None:
+    """Whatever a level is called, a figure's file is in the report's folder, and each figure has its own."""
+    made = [spec.name for spec in _name_files(FigureSpec(name, "", "", "", plot=Figure) for name in names)]
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{0,110}", name) for name in made)
+    assert len({name.lower() for name in made}) == len(names)
+
+
+def test_links_lead_nowhere(tmp_path: Path) -> None:
+    """A foreign folder's links to folders are refused, those to files are replaced; nothing is written through them."""
+    folder, outside, file = tmp_path / "report", tmp_path / "outside", tmp_path / "file"
+    example_sweeps.as_folder(one_cell(example_sweeps.one_factor()), folder)
+    outside.mkdir()
+    file.write_text("mine")
+    for name in ("figures", "tables"):
+        (folder / name).symlink_to(outside)
+        assert main([str(folder), "--formats", "svg"]) == 2
+        (folder / name).unlink(missing_ok=True)
+    (folder / "figures").mkdir(exist_ok=True)
+    for name in ("report.md", "files.txt", "figures/heat-map.svg"):
+        (folder / name).symlink_to(file)
+    assert main([str(folder), "--formats", "svg"]) == 0
+    assert file.read_text() == "mine" and not list(outside.iterdir())
+    assert not any(path.is_symlink() for path in folder.rglob("*"))
