@@ -14,12 +14,12 @@ from dataclasses import asdict
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from study.benchmarking.timing import time_input
 from study.benchmarking.workloads import VARIANTS, Workload, input_key, list_workloads, summarize_laps, time_round
-from study.cli.arguments import add_sweep_arguments, command_parser, positive_int, sweep_folder
+from study.cli.arguments import positive_int, sweep_folder, sweep_parser
 from study.cli.console import open_console
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, handle_user_errors
@@ -36,8 +36,7 @@ ROUNDS = 5
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = command_parser("benchmark", __doc__)
-    add_sweep_arguments(parser)
+    parser = sweep_parser("benchmark", __doc__)
     parser.add_argument("--rounds", type=positive_int, default=ROUNDS, help=f"over all architectures (default: {ROUNDS})")
     parser.add_argument("--batch-size", type=positive_int, metavar="N", help="instead of each run's own")
     parser.add_argument(
@@ -78,7 +77,7 @@ def measure(plan: Plan, workloads: Sequence[Workload], *, device: DeviceChoice, 
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     inputs = {input_key(workload.planned): workload.planned for workload in workloads}
     fed: dict[str, list[float]] = {key: [] for key in inputs}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=rounds * (len(workloads) + len(inputs)))
         for turn in range(rounds):

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from study.cli.arguments import add_sweep_arguments, command_parser, format_command, suggest_launch, sweep_folder
+from study.cli.arguments import format_command, suggest_launch, sweep_folder, sweep_parser
 from study.cli.console import open_console, pluralize
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, and_more, handle_user_errors
@@ -31,8 +31,7 @@ STOP_TIMEOUT_S = 30.0  # a local worker notices within CANCELLATION_POLL_S, and 
 
 @handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = command_parser("cancel", __doc__)
-    add_sweep_arguments(parser)
+    parser = sweep_parser("cancel", __doc__)
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only runs with this value")
     parser.add_argument("--yes", action="store_true", help="don't ask for confirmation")
     arguments = parser.parse_intermixed_args(argv)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from study.cli.arguments import add_sweep_arguments, command_parser, cost_cache, format_command, positive_int, sweep_folder
+from study.cli.arguments import cost_cache, format_command, positive_int, sweep_folder, sweep_parser
 from study.cli.console import open_console
 from study.config.sweep import Sweep
 from study.config.sweep_file import read_sweep
@@ -53,8 +53,7 @@ DEFAULT_PROFILE = "slurm/default.yaml"
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = command_parser("launch", __doc__)
-    add_sweep_arguments(parser)
+    parser = sweep_parser("launch", __doc__)
     parser.add_argument(
         "--cluster",
         choices=("auto", "slurm", "local"),

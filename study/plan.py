@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from study.cli.arguments import add_sweep_arguments, command_parser, cost_cache, sweep_folder
+from study.cli.arguments import cost_cache, sweep_folder, sweep_parser
 from study.cli.console import open_console, pluralize
 from study.config.sweep import Tuning
 from study.config.sweep_file import read_sweep
@@ -35,8 +35,7 @@ SHOWN_ROWS = 60  # a longer plan is cut on the screen; --all shows all of it
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = command_parser("plan", __doc__)
-    add_sweep_arguments(parser)
+    parser = sweep_parser("plan", __doc__)
     parser.add_argument("--all", action="store_true", help=f"show all rows, not only {SHOWN_ROWS}")
     help_check = "also train each architecture and recipe for one step on this machine"
     parser.add_argument("--check", action="store_true", help=help_check)

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
-from study.cli.arguments import add_sweep_arguments, command_parser
+from study.cli.arguments import sweep_parser
 from study.cli.console import open_console
 from study.config.sweep import Sweep
 from study.config.sweep_file import read_sweep
@@ -21,8 +21,7 @@ from study.planning.resolver import collect_data_options
 
 @handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = command_parser("prepare", __doc__)
-    add_sweep_arguments(parser)
+    parser = sweep_parser("prepare", __doc__)
     arguments, console = parser.parse_intermixed_args(argv), open_console()
     for found in prepare_data(read_sweep(arguments.sweep, arguments.overrides), console):
         sizes = f"{found.train_images:,} train, {found.val_images:,} val, {found.test_images:,} test images"
@@ -35,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def prepare_data(sweep: Sweep, console: Console) -> list[DatasetInfo]:
     """Make every data set of a sweep ready to be loaded, with progress bars."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 

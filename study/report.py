@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from study.analysis.report_tables import StudyTables, combine_studies, read_report_folder, read_run_folder, write_tables
-from study.cli.arguments import add_sweep_arguments, command_parser, suggest_launch, sweep_folder
+from study.cli.arguments import suggest_launch, sweep_folder, sweep_parser
 from study.cli.console import open_console
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, handle_user_errors
@@ -28,8 +28,7 @@ from study.reporting.text_tables import TextTable
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = command_parser("report", __doc__)
-    add_sweep_arguments(parser)
+    parser = sweep_parser("report", __doc__)
     parser.add_argument(
         "--compare",
         action="append",

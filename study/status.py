@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from study.cli.arguments import add_sweep_arguments, command_parser, format_command, suggest_launch, sweep_folder
+from study.cli.arguments import format_command, suggest_launch, sweep_folder, sweep_parser
 from study.cli.console import open_console, pluralize
 from study.config.sweep import Sweep
 from study.config.sweep_file import read_sweep
@@ -34,8 +34,7 @@ INDENT = " " * 11
 
 @handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = command_parser("status", __doc__)
-    add_sweep_arguments(parser)
+    parser = sweep_parser("status", __doc__)
     parser.add_argument("--json", action="store_true", help="for scripts")
     parser.add_argument("--watch", action="store_true", help=f"refresh every {REFRESH_S} s until no run is active")
     arguments = parser.parse_intermixed_args(argv)

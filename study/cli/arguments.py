@@ -25,8 +25,9 @@ def command_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add SWEEP, overrides and --runs."""
+def sweep_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
+    """A command's parser with SWEEP, overrides and --runs."""
+    parser = command_parser(name, doc)
     parser.add_argument("sweep", metavar="SWEEP", help="a sweep's YAML file, e.g. sweeps/patch_size.yaml")
     parser.add_argument(
         "overrides",
@@ -36,6 +37,7 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
         help="settings of the sweep, e.g. train.epochs=2 seeds=5 data.root=/scratch/images",
     )
     parser.add_argument("--runs", default=DEFAULT_RUNS, metavar="DIR", help="folder of all sweeps' runs (default: runs)")
+    return parser
 
 
 def positive_int(word: str) -> int:

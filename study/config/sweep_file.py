@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from study.config.recipes import RECIPES
 from study.config.sweep import (
     DEFAULT_TRIAL_SEEDS,
@@ -31,7 +29,7 @@ from study.config.sweep import (
     is_folder_name,
     is_option_key,
 )
-from study.config.yaml_source import OPTIONS, Places, apply_overrides, list_problems, parse_yaml, unknown_rule
+from study.config.yaml_source import OPTIONS, Places, read_options, unknown_rule
 from study.errors import Problem, UserError, and_more, sort_by_line
 
 
@@ -41,21 +39,9 @@ def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     Raises UserError with all mistakes of the document's form; if there are none, with all that break rules between keys.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        folders = (path, path.parent, Path("sweeps"))
-        choices = next((files for folder in folders if (files := sorted(map(str, folder.glob("[!.]*.yaml"))))), [])
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(Problem(f"cannot read this sweep: {reason}", value=str(path), choices=choices)) from None
-    tree, places = parse_yaml(text, str(path))
-    problems = apply_overrides(tree, places, overrides)
-    try:
-        document = Document.model_validate(tree)
-    except ValidationError as error:
-        problems += list_problems(error, Document, places=places, file=str(path))
-    if problems:
-        raise UserError(*sort_by_line(problems))
+    folders = (path, path.parent, Path("sweeps"))
+    document, places, text = read_options(path, Document, overrides, what="sweep", folders=folders)
+    problems: list[Problem] = []
     sweep = _build_sweep(document, places, path=path, text=text, overrides=tuple(overrides))
     if document.recipe not in (None, *RECIPES):
         place = places.get(("recipe",), str(path))

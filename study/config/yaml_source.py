@@ -2,7 +2,8 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -14,7 +15,7 @@ from ruamel.yaml.scalarbool import ScalarBoolean
 from study.config.formats import current_name
 from study.config.options import AugmentOptions, DataOptions, MatchOptions, TrainOptions
 from study.config.sweep import SECTIONS, Document
-from study.errors import Problem, UserError
+from study.errors import Problem, UserError, sort_by_line
 
 OPTIONS: Mapping[str, type[BaseModel]] = {
     "data": DataOptions,
@@ -24,6 +25,7 @@ OPTIONS: Mapping[str, type[BaseModel]] = {
 }
 """The sections whose options are known before a backbone is."""
 
+OptionsT = TypeVar("OptionsT", bound=BaseModel)
 UNKNOWN = "unknown key"
 MISSING = "this key is required and missing"
 KEY_MARK = "[key]"  # pydantic's, behind a key that is itself the mistake
@@ -31,6 +33,30 @@ KEY_MARK = "[key]"  # pydantic's, behind a key that is itself the mistake
 NodePath = tuple[str | int, ...]
 Places = dict[NodePath, str]
 """The place of each node of a document: path of keys and indices -> `file:line`."""
+
+
+def read_options(
+    path: Path, kind: type[OptionsT], overrides: Sequence[str], *, what: str, folders: Sequence[Path]
+) -> tuple[OptionsT, Places, str]:
+    """The options of a file with overrides applied, the places of its nodes, and its text.
+
+    Raises UserError with all mistakes; where the file can't be read, with those of the first of `folders` that has any.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        choices = next((files for folder in folders if (files := sorted(map(str, folder.glob("[!.]*.yaml"))))), [])
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UserError(Problem(f"cannot read this {what}: {reason}", value=str(path), choices=choices)) from None
+    tree, places = parse_yaml(text, str(path))
+    problems = apply_overrides(tree, places, overrides)
+    try:
+        options = kind.model_validate(tree)
+    except ValidationError as error:
+        problems += list_problems(error, kind, places=places, file=str(path))
+    if problems:
+        raise UserError(*sort_by_line(problems))
+    return options, places, text
 
 
 def parse_yaml(text: str, file: str) -> tuple[dict[str, Any], Places]:

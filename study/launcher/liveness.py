@@ -54,7 +54,7 @@ def check_liveness(folder: SweepFolder, *, query_slurm: bool = False) -> Livenes
         if launch.cluster == "local":
             starting = launcher_lock(folder, launch.id).is_held()
             alive |= {(launch.id, n) for n in range(launch.tasks) if starting or worker_lock(folder, (launch.id, n)).is_held()}
-    own = {slurm.dependent_job_name(launch, purpose) for launch in on_slurm for purpose in slurm.PURPOSES}
+    own = {slurm.job_name(launch, purpose) for launch in on_slurm for purpose in slurm.PURPOSES}
     return Liveness(
         alive=frozenset(alive),
         settling=frozenset(settling - alive),

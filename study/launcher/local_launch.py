@@ -83,12 +83,11 @@ class LocalWorkers:
                 update()
                 failures += self._handle_ended()
         except KeyboardInterrupt:  # reaches this process alone: let the workers save their states
-            for job, _ in self._jobs.values():
-                if job._process is not None:
-                    job._process.send_signal(signal.SIGTERM)
-            for job, _ in self._jobs.values():
-                if job._process is not None:
-                    job._process.wait()
+            processes = [job._process for job, _ in self._jobs.values() if job._process is not None]
+            for process in processes:
+                process.send_signal(signal.SIGTERM)
+            for process in processes:
+                process.wait()
             raise
         finally:
             update()

@@ -27,10 +27,7 @@ class RunFilter:
 def match_runs(planned: Iterable[PlannedEntry], where: Mapping[str, str]) -> set[str]:
     """The ids of the planned runs whose columns have the given values, compared as text.
 
-    Raises
-    ------
-    UserError
-        If there is no such column, or no run with such a value.
+    Raises UserError if there is no such column, or no run with such a value.
     """
     if not where:
         return {entry.run_id for entry in planned}

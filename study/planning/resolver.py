@@ -7,7 +7,7 @@ then, where all of these are valid, the models that can't be built from them or 
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,13 +16,12 @@ from study.backbones.specification import BackboneSpec
 from study.config.options import AugmentOptions, DataOptions, MatchOptions, ResolvedData, TrainOptions
 from study.config.run import Run
 from study.config.sweep import Cell, Section, Setting, Sweep
-from study.config.yaml_source import Places, list_problems, unknown_rule
+from study.config.yaml_source import OptionsT, Places, list_problems, unknown_rule
 from study.data import DatasetInfo, NotPrepared, describe_dataset
 from study.errors import Problem, UserError, sort_by_line
 from study.planning.planned_run import PlannedRun
 from study.planning.width import WidthSolver, options_set_by_budget
 
-OptionsT = TypeVar("OptionsT", bound=BaseModel)
 FROM_DATA = {"image_size": "data.image_size", "in_channels": "the data set", "num_classes": "the data set"}
 """Model options that the data decides, so that no sweep can contradict it."""
 

@@ -7,7 +7,6 @@ for the rest of the worker's process; the notes of each later record say so.
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any, Protocol
@@ -36,35 +35,23 @@ class Tracker(Protocol):
         ...
 
 
-class ResumableTracker:
-    """A tracker with the number of epochs it has of each open run, so that no epoch is logged twice."""
-
-    def __init__(self, tracker: Tracker):
-        self._tracker = tracker
-        self._epochs: dict[str, int] = {}
-
-    def open(self, run_id: str, config: Mapping[str, Any]) -> None:
-        self._epochs[run_id] = self._tracker.open(run_id, config)
-
-    def log(self, run_id: str, epoch: int, metrics: Metrics) -> None:
-        if epoch > self._epochs[run_id]:
-            self._tracker.log(run_id, epoch, metrics)
-            self._epochs[run_id] = epoch
-
-    def close(self, run_id: str, status: str, metrics: Metrics) -> None:
-        self._tracker.close(run_id, status, metrics)
-        del self._epochs[run_id]
-
-
 class TrackerThread:
     """One tracker in its own thread. `fault` is the reason why it is disabled, or empty."""
 
     def __init__(self, name: str, open_tracker: Callable[[], Tracker]):
         self.name, self.fault = name, ""
-        self._jobs: SimpleQueue[Callable[[ResumableTracker], None]] = SimpleQueue()
+        self._jobs: SimpleQueue[Callable[[Tracker], None]] = SimpleQueue()
+        self._resumed: dict[str, int] = {}  # the epochs that the tracker had of a run when it was opened
         Thread(target=self._work, args=(open_tracker,), daemon=True, name=f"tracker {name}").start()
 
-    def submit(self, job: Callable[[ResumableTracker], None]) -> None:
+    def open(self, run_id: str, config: Mapping[str, Any]) -> None:
+        self.submit(lambda tracker: self._resumed.update({run_id: tracker.open(run_id, config)}))
+
+    def log(self, run_id: str, epoch: int, metrics: Metrics) -> None:
+        """Log an epoch that the tracker hasn't got from an earlier attempt of the run."""
+        self.submit(lambda tracker: tracker.log(run_id, epoch, metrics) if epoch > self._resumed[run_id] else None)
+
+    def submit(self, job: Callable[[Tracker], None]) -> None:
         """Queue a job and return at once; a disabled tracker gets none."""
         if not self.fault:
             self._jobs.put(job)
@@ -79,7 +66,7 @@ class TrackerThread:
 
     def _work(self, open_tracker: Callable[[], Tracker]) -> None:
         try:
-            tracker = ResumableTracker(open_tracker())
+            tracker = open_tracker()
             while not self.fault:
                 self._jobs.get()(tracker)
         except BaseException as error:  # libraries may call sys.exit, or raise what is no Exception
@@ -108,7 +95,8 @@ class Tracking:
             return
         self._submitted[run_id] = 0
         present = {name: value for name, value in config.items() if value is not None}
-        self._submit(lambda tracker: tracker.open(run_id, present))
+        for thread in self._threads:
+            thread.open(run_id, present)
         self._wait(self._timeout_s)
 
     def log_curves(self, run_id: str, curves: CurvesByName) -> None:
@@ -116,19 +104,17 @@ class Tracking:
         rows, first = split_epochs(curves), self._submitted[run_id]
         self._submitted[run_id] = len(rows)
         for epoch, metrics in enumerate(rows[first:], start=first + 1):
-            self._submit(partial(ResumableTracker.log, run_id=run_id, epoch=epoch, metrics=metrics))
+            for thread in self._threads:
+                thread.log(run_id, epoch, metrics)
 
     def end_run(self, run_id: str, status: str, *, metrics: Mapping[str, float | None]) -> tuple[str, ...]:
         """Close a run, wait until everything is logged, and return notes for its record: why trackers are disabled."""
         if self._submitted.pop(run_id, None) is not None:  # otherwise it never began
             final = {f"final/{name}": float(value) for name, value in metrics.items() if value is not None}
-            self._submit(lambda tracker: tracker.close(run_id, status, final))
+            for thread in self._threads:
+                thread.submit(lambda tracker: tracker.close(run_id, status, final))
             self._wait(min(_STOPPED_TIMEOUT_S, self._timeout_s) if status == "stopped" else self._timeout_s)
         return tuple(thread.fault for thread in self._threads if thread.fault)
-
-    def _submit(self, job: Callable[[ResumableTracker], None]) -> None:
-        for thread in self._threads:
-            thread.submit(job)
 
     def _wait(self, timeout_s: float) -> None:
         for thread in self._threads:

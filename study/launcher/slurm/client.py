@@ -94,12 +94,9 @@ def read_limits() -> ClusterLimits:
     return ClusterLimits(array_size=int(found["MaxArraySize"]), job_count=int(found["MaxJobCount"]))
 
 
-def job_name(launch_id: str, first: int) -> str:
-    return f"study.{launch_id}.{first}"
-
-
-def dependent_job_name(launch_id: str, purpose: Purpose) -> str:
-    return f"study.{launch_id}.{purpose}"
+def job_name(launch_id: str, part: int | Purpose) -> str:
+    """Of the array that begins with job `part` of the launch, or of a dependent job."""
+    return f"study.{launch_id}.{part}"
 
 
 def read_queue() -> Queue:

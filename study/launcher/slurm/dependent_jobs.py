@@ -11,7 +11,7 @@ from submitit.core.utils import CommandFunction, FailedJobError
 from study.config.sweep import Sweep
 from study.errors import Problem, UserError
 from study.launcher.environment import clean_slurm_environment
-from study.launcher.slurm.client import Purpose, dependent_job_name
+from study.launcher.slurm.client import Purpose, job_name
 from study.launcher.slurm.job_arrays import export_code_path
 from study.launcher.slurm.profile import Profile
 from study.records.ledger import Launch
@@ -54,7 +54,7 @@ def submit_dependent_job(
     options = {
         **{name: value for name, value in own.items() if value is not None},
         **profile.report,
-        "job-name": dependent_job_name(launch.id, job.purpose),
+        "job-name": job_name(launch.id, job.purpose),
         "dependency": f"afterany:{':'.join(after)}",
         "output": (place / f"{job.purpose}.log").resolve(),
         "open-mode": "append",

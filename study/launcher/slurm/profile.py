@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from study.config.options import Options
-from study.config.yaml_source import apply_overrides, list_problems, parse_yaml
-from study.errors import Problem, UserError
+from study.config.yaml_source import read_options
 
 TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d\d){0,2})")
 
@@ -55,7 +54,7 @@ class Profile(Options):
     array_parallelism: int = Field(256, ge=1)  # jobs of one launch that run at the same time
     requeue: bool = True  # after preemption, time limits and node failures
     signal_delay_s: int = Field(90, ge=1)  # seconds before the time limit at which a worker saves
-    setup: tuple[str, ...] = ()  # shell lines before the worker: modules, environments
+    setup: list[str] = []  # shell lines before the worker: modules, environments
     sbatch: SbatchOptions = {}  # further options of the workers' jobs
     report: SbatchOptions = {}  # further options of the dependent jobs, e.g. a partition without GPUs
 
@@ -89,20 +88,4 @@ class Profile(Options):
 
 def read_profile(path: Path, overrides: Sequence[str] = ()) -> Profile:
     """The profile of a file with `key=value` overrides. Raises UserError with all mistakes."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        found = [str(p) for p in sorted(Path("slurm").glob("*.yaml"))]
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(Problem(f"cannot read this profile: {reason}", place=str(path), choices=found)) from None
-    tree, places = parse_yaml(text, str(path))
-    problems = apply_overrides(tree, places, overrides)
-    try:
-        profile = Profile.model_validate(
-            {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}
-        )
-    except ValidationError as error:
-        raise UserError(*problems, *list_problems(error, Profile, places=places, file=str(path))) from None
-    if problems:
-        raise UserError(*problems)
-    return profile
+    return read_options(path, Profile, overrides, what="profile", folders=[Path("slurm")])[0]
