@@ -8,6 +8,7 @@ Sources: Krizhevsky, "Learning multiple layers of features from tiny images", 20
 arXiv 1708.07747; Netzer et al., "Reading digits in natural images", 2011.
 """
 
+import gzip
 import hashlib
 import warnings
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ def read_published(published: PublishedDataset, root: Path) -> ImageArrays:
             f"without network access, put {published.files} there and run the command again"
         )
         raise UserError(Problem(rule, place=str(root), key="data.root")) from error
+    if published.torchvision_class == "FashionMNIST":
+        _check_extracted(root)
     counts = {part: len(images) for part, (images, _) in parts.items()}
     expected = {"train": known.train_images, "test": known.test_images}
     if counts != expected:
@@ -65,6 +68,25 @@ def _read_part(published: PublishedDataset, root: Path, part: str) -> tuple[Pixe
         return svhn.data.transpose(0, 2, 3, 1), svhn.labels.astype(np.int64)
     dataset = getattr(datasets, published.torchvision_class)(root, train=part == "train", download=True)
     return np.asarray(dataset.data), np.asarray(dataset.targets, dtype=np.int64)
+
+
+def _check_extracted(root: Path) -> None:
+    """Raise UserError unless FashionMNIST's extracted files are those of the published archives.
+
+    torchvision checks the archives when it downloads them, but of the extracted files only that they exist.
+    """
+    from torchvision import datasets
+
+    folder = root / "FashionMNIST/raw"
+    for name, md5 in datasets.FashionMNIST.resources:
+        archive, extracted = folder / name, folder / name.removesuffix(".gz")
+        packed = archive.read_bytes() if archive.is_file() else b""
+        if hashlib.md5(packed, usedforsecurity=False).hexdigest() != md5:
+            rule = f"the published archive is missing or damaged here, so {extracted.name} beside it can't be checked"
+            raise UserError(Problem(f"{rule}: put the archive here, or remove both files to have it downloaded", str(archive)))
+        if gzip.decompress(packed) != extracted.read_bytes():
+            rule = f"differs from what {name} contains: remove it, and it is extracted anew"
+            raise UserError(Problem(rule, place=str(extracted), key="data.root"))
 
 
 _FASHION_CLASSES = tuple("T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot".split(", "))

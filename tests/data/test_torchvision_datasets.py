@@ -142,6 +142,23 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, serve: Serve) -> None:
     assert not list((tmp_path / "cache").glob("svhn-*"))
 
 
+@pytest.mark.parametrize("lost", ["", "archive"])
+def test_extracted_files_are_those_of_the_archive(tmp_path: Path, serve: Serve, lost: str) -> None:
+    """All-black images of the right size are refused by name, whether or not the archive is there to compare with."""
+    serve("fashion_mnist")
+    prepare_dataset(options_for("fashion_mnist", tmp_path), workers=1, report=silent)
+    images = tmp_path / "root/FashionMNIST/raw/train-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:16] + bytes(images.stat().st_size - 16))
+    if lost:
+        images.with_name(f"{images.name}.gz").unlink()
+    again = options_for("fashion_mnist", tmp_path, cache=str(tmp_path / "other"))
+    with pytest.raises(UserError, match=images.name):
+        prepare_dataset(again, workers=1, report=silent)
+    assert not list((tmp_path / "other").glob("fashion_mnist-*"))
+    images.unlink()
+    prepare_dataset(again, workers=1, report=silent)
+
+
 def test_another_number_of_images_than_published_is_refused(tmp_path: Path, serve: Serve) -> None:
     """Readable files with fewer images are refused."""
     serve("fashion_mnist")
