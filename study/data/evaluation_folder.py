@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from study.data.image_folder import find_images, list_subfolders
-from study.data.images import Pixels, UnreadableImage
+from study.data.images import Pixels, UnreadableImage, read_image_file
 from study.data.preprocessing import Preprocessing
 from study.errors import Problem, UserError
 
@@ -69,7 +69,7 @@ class FolderBatches:
     def _decode(self, file: str) -> Pixels | Problem:
         path = self.folder.root / file
         try:
-            return self.preprocessing.decode(path.read_bytes(), self.image_size)
+            return self.preprocessing.decode(read_image_file(path), self.image_size)
         except (UnreadableImage, OSError) as error:
             return Problem(str(error), place=str(path))
 

@@ -24,7 +24,7 @@ from study.atomic_io import whole_file
 from study.data.cache import STORED_PARTS, PixelFile, ReportProgress, publish_store, require_disk_space, write_labels
 from study.data.dataset_info import SourceInfo
 from study.data.image_folder import FolderScan
-from study.data.images import Pixels, UnreadableImage, decode_image, mean_and_std, sum_moments
+from study.data.images import Pixels, UnreadableImage, decode_image, mean_and_std, read_image_file, sum_moments
 from study.errors import Problem, UserError
 
 CHUNK_ROWS = 256
@@ -99,7 +99,7 @@ def _measure_first_image(scan: FolderScan) -> int:
     """The size of the first training image, which all others must have where no image_size is given."""
     path = scan.root / scan.files["train"][0]
     try:
-        _, height, width = decode_image(path.read_bytes(), None).shape
+        _, height, width = decode_image(read_image_file(path), None).shape
     except UnreadableImage as error:
         raise UserError(Problem(str(error), place=str(path), key="data.root")) from error
     if height != width:
@@ -185,7 +185,7 @@ def decode_chunk(chunk: Chunk) -> DecodedChunk:
     for row, name in zip(pixels, chunk.files, strict=True):
         path = Path(chunk.root, name)
         try:
-            content = path.read_bytes()
+            content = read_image_file(path)
             image = decode_image(content, chunk.size if chunk.resize else None)
             if image.shape != row.shape:
                 sizes = f"{image.shape[2]}x{image.shape[1]}, others {chunk.size}x{chunk.size}"

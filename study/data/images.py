@@ -6,12 +6,19 @@ input pixels under its footprint).
 """
 
 import io
+import os
+import stat
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
+
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+"""Pillow's other decoders are never called, whatever a file contains: some of them start programs (PostScript)."""
+MAX_FILE_BYTES = 256 << 20
 
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 
@@ -20,12 +27,23 @@ class UnreadableImage(Exception):
     """A file that can't be used as an image; the message says why, without the file's name."""
 
 
+def read_image_file(path: Path) -> bytes:
+    """A file's content. Raises UnreadableImage for a pipe or device, which could be endless, and for a file above 256 MiB."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise UnreadableImage("is not a regular file")
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise UnreadableImage(f"is larger than {MAX_FILE_BYTES >> 20} MiB")
+    return content
+
+
 def decode_image(content: bytes, image_size: int | None) -> Pixels:
     """The pixels `3 h w` of a file's content, at `image_size` or, if that is None, at the file's own size."""
     if not content:
         raise UnreadableImage("empty file")
     try:
-        image: Image.Image = Image.open(io.BytesIO(content))
+        image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
         image.load()
     except Exception as error:  # Pillow's decoders raise a dozen types, some of them struct's and zlib's
         raise UnreadableImage(f"not readable: {error or type(error).__name__}") from error

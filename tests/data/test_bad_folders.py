@@ -43,6 +43,28 @@ def test_every_bad_image_is_named_with_its_reason_and_counted(tmp_path: Path) ->
         assert not list((tmp_path / "cache").glob("folder-*")) and not list((tmp_path / "cache" / "building").iterdir())
 
 
+@pytest.mark.parametrize("kind", ["postscript", "pipe", "endless", "huge"])
+def test_only_the_formats_that_are_meant_are_decoded(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is named .png but is a program, a pipe, a device or too large is reported; nothing hangs, nothing is started."""
+    root = write_folder(tmp_path / "set")
+    path = root / "train" / CLASSES[0] / "000.png"
+    path.unlink()
+    match kind:
+        case "postscript":
+            Image.new("RGB", (12, 12)).save(path, format="EPS")
+        case "pipe":
+            os.mkfifo(path)
+        case "endless":
+            path.symlink_to("/dev/zero")
+        case "huge":
+            monkeypatch.setattr("study.data.images.MAX_FILE_BYTES", 1000)
+            path.write_bytes(bytes(1001))
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))
+    error = refusal(folder_options(root, image_size=12))
+    reason = {"postscript": "cannot identify", "huge": "larger than"}.get(kind, "not a regular file")
+    assert any(problem.place == str(path) and reason in problem.rule for problem in error.problems)
+
+
 def test_files_of_another_size_need_image_size(tmp_path: Path) -> None:
     """Without image_size all must be of one square size: others are named with both sizes."""
     root = write_folder(tmp_path / "set")
