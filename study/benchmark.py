@@ -17,8 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from study.benchmarking.timing import time_input
-from study.benchmarking.workloads import VARIANTS, Workload, input_key, list_workloads, summarize_laps, time_round
+from study.benchmarking.timing import VARIANTS, Workload, input_key, list_workloads, summarize_laps, time_input, time_round
 from study.cli.arguments import positive_int, sweep_folder, sweep_parser
 from study.cli.console import open_console
 from study.config.sweep_file import read_sweep

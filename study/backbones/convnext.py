@@ -54,7 +54,6 @@ class ConvNeXtSpec(BackboneSpec):
 
     @classmethod
     def width_options(cls, dim: int, head_dim: int) -> dict[str, int]:
-        """The paper's hidden width."""
         return {"dim": dim, "mlp_dim": MLP_RATIO * dim}
 
 

@@ -16,7 +16,6 @@ MLP_RATIO = 4  # hidden width in widths: ViT's table 1, MLP-Mixer's table 1, Con
 
 
 def default_mlp_dim(resolved: dict[str, Any]) -> int:
-    """Four times the width."""
     return MLP_RATIO * int(resolved["dim"])
 
 

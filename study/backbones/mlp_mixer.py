@@ -44,7 +44,6 @@ class MlpMixerSpec(BackboneSpec):
 
     @classmethod
     def width_options(cls, dim: int, head_dim: int) -> dict[str, int]:
-        """Both MLPs in the paper's proportions."""
         return {"dim": dim, "token_dim": default_token_dim({"dim": dim}), "channel_dim": MLP_RATIO * dim}
 
 

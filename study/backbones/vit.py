@@ -56,7 +56,6 @@ class ViTSpec(BackboneSpec):
 
     @classmethod
     def width_options(cls, dim: int, head_dim: int) -> dict[str, int]:
-        """Heads of `head_dim` features, and the paper's hidden width."""
         assert dim % head_dim == 0, f"{dim} is no multiple of {head_dim}"
         return {"dim": dim, "heads": dim // head_dim, "mlp_dim": MLP_RATIO * dim}
 

@@ -3,13 +3,13 @@
 Images are random and on the device already, and the learning rate is 0: the arithmetic is that of a training, and the
 weights stay where they are. Each figure is the mean over one lap, which repeats its work until LAP_SECONDS have passed,
 after a warm-up; the device is waited for at the lap's ends only, as in a training. What augmentation costs is timed apart.
+A workload is an architecture in one variant, timed once per round.
 """
 
-import dataclasses
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -18,6 +18,8 @@ from study.config.run import Run
 from study.cpu_kernels.freed_memory import return_freed_memory
 from study.data import describe_dataset
 from study.data.splits import make_random_splits
+from study.planning.planned_run import PlannedRun
+from study.records.benchmark_file import Speed, median
 from study.rng import stream
 from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
@@ -34,6 +36,11 @@ LAP_SECONDS = 0.3
 MOST_REPEATS = 200
 INPUT_PIXELS = 2**19  # of the images that are augmented in a lap's call: 512 of 32 x 32
 
+EAGER = tuple(Variant(memory_layout=layout) for layout in ("contiguous", "channels_last"))
+COMPILED = tuple(variant.model_copy(update={"compiled": "default"}) for variant in EAGER)
+GRAPHS = tuple(variant.model_copy(update={"compiled": "reduce-overhead"}) for variant in EAGER)
+VARIANTS: dict[str, tuple[Variant, ...]] = {"cpu": (*EAGER, *COMPILED), "cuda": (*EAGER, *COMPILED, *GRAPHS)}
+
 
 @dataclass(frozen=True)
 class Laps:
@@ -49,7 +56,7 @@ class Laps:
 def with_batch_size(run: Run, batch_size: int) -> Run:
     """The run with batches of another size, in one piece where they can't be cut as before."""
     accumulate = run.train.accumulate if batch_size % run.train.accumulate == 0 else 1
-    return dataclasses.replace(run, train=run.train.model_copy(update={"batch_size": batch_size, "accumulate": accumulate}))
+    return replace(run, train=run.train.model_copy(update={"batch_size": batch_size, "accumulate": accumulate}))
 
 
 def time_architecture(run: Run, *, device: DeviceChoice, variant: Variant | None = None) -> Laps:
@@ -128,3 +135,71 @@ def time_lap(work: Callable[[], object], device: torch.device) -> float:
         once = measure(1)
     repeats = min(max(math.ceil(LAP_SECONDS / once), 1), MOST_REPEATS)
     return measure(repeats) / repeats
+
+
+@dataclass
+class Workload:
+    """One architecture at one precision and batch size, in one variant, with the laps of the rounds so far."""
+
+    planned: PlannedRun
+    variant: Variant | None = None  # None: as it trains where no variants were measured
+    laps: list[Laps] = field(default_factory=list)
+    fault: str | None = None
+
+    @property
+    def label(self) -> str:
+        return self.planned.label + (f" ({self.variant.label})" if self.variant else "")
+
+
+def list_workloads(
+    runs: Iterable[PlannedRun], batch_size: int | None, *, variants: Sequence[Variant | None] = (None,)
+) -> Iterator[Workload]:
+    """One workload for each architecture, precision and batch size among the runs, in each of the variants.
+
+    `batch_size` overrides the runs' own.
+    """
+    seen = set()
+    for planned in runs:
+        run = with_batch_size(planned.run, batch_size or planned.run.train.batch_size)
+        key = (planned.architecture, run.train.precision, run.train.batch_size)
+        if key not in seen:
+            seen.add(key)
+            yield from (Workload(replace(planned, run=run), variant) for variant in variants)
+
+
+def input_key(planned: PlannedRun) -> str:
+    """Equal for runs whose images are fed in the same way."""
+    run = planned.run
+    return f"{run.augment.model_dump_json()} {run.data.channels} {run.data.image_size}"
+
+
+def time_round(workload: Workload, device: DeviceChoice) -> None:
+    """One round of one architecture; one that fails is reported at the end and not tried again."""
+    if workload.fault:
+        return
+    try:
+        if workload.variant is not None and workload.variant.compiled:
+            torch.compiler.reset()  # torch keeps the compiled code of a few shapes only
+        workload.laps.append(time_architecture(workload.planned.run, device=device, variant=workload.variant))
+    except RuntimeError as error:  # out of memory, above all; or what torch can't compile
+        workload.fault = f"{type(error).__name__}: {error}".splitlines()[0]
+    if workload.fault:
+        release_memory(device.device)
+
+
+def summarize_laps(workload: Workload) -> Speed:
+    laps, planned, run = workload.laps, workload.planned, workload.planned.run
+    peaks = [lap.peak_memory_mib for lap in laps if lap.peak_memory_mib is not None]
+    return Speed(
+        label=planned.label,
+        backbone=run.backbone,
+        model=run.model.model_dump(mode="json"),
+        precision=run.train.precision,
+        batch_size=run.train.batch_size,
+        memory_layout=laps[0].variant.memory_layout,
+        compiled=laps[0].variant.compiled,
+        train_step_seconds=tuple(lap.train_step_seconds for lap in laps),
+        inference_step_seconds=tuple(lap.inference_step_seconds for lap in laps),
+        inference_latency_seconds=tuple(lap.inference_latency_seconds for lap in laps),
+        peak_memory_mib=median(peaks) if peaks else None,
+    )

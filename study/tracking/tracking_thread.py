@@ -24,15 +24,12 @@ class Tracker(Protocol):
 
     def open(self, run_id: str, config: Mapping[str, Any]) -> int:
         """Begin a run, or resume one that was begun before; returns the number of its epochs that are logged already."""
-        ...
 
     def log(self, run_id: str, epoch: int, metrics: Metrics) -> None:
         """Log the metrics at the end of an epoch, counted from 1."""
-        ...
 
     def close(self, run_id: str, status: str, metrics: Metrics) -> None:
         """Log the final metrics; status `stopped` means that the run will be resumed later."""
-        ...
 
 
 class TrackerThread:

@@ -5,7 +5,8 @@ branches with probability rate x l / (L - 1), l counted from 0, and a branch tha
 that nothing changes in evaluation. Which are dropped is keyed by (seed, epoch) and the image's position in the epoch's order.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class StochasticDepth:
         self._epoch = -1
         self._scales = self._selected = torch.empty(0)
         for column, (_, branch) in enumerate(found):
-            branch.register_forward_hook(self._make_hook(column))
+            branch.register_forward_hook(partial(self._scale_branch, column))
 
     def select(self, *, epoch: int, first: int, count: int) -> None:
         """Select the images at positions `first`, ..., `first + count - 1` of the epoch's order for the next forward passes."""
@@ -41,14 +42,11 @@ class StochasticDepth:
             self._epoch, self._scales = epoch, scales.to(self._device)
         self._selected = self._scales[first : first + count]
 
-    def _make_hook(self, column: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-        def scale_branch(branch: nn.Module, _inputs: tuple[Tensor, ...], added: Tensor) -> Tensor:
-            if not branch.training:
-                return added
-            scale = self._selected[:, column].to(added.dtype)
-            return added * scale.view(-1, *[1] * (added.ndim - 1))
-
-        return scale_branch
+    def _scale_branch(self, column: int, branch: nn.Module, _inputs: tuple[Tensor, ...], added: Tensor) -> Tensor:
+        if not branch.training:
+            return added
+        scale = self._selected[:, column].to(added.dtype)
+        return added * scale.view(-1, *[1] * (added.ndim - 1))
 
 
 def find_residual_branches(model: Backbone) -> Iterator[tuple[int, nn.Module]]:

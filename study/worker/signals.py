@@ -25,7 +25,6 @@ class Stop:
         return self.signal is not None
 
     def listen(self) -> None:
-        """Install the signal handlers."""
         for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
         signal.signal(signal.SIGCONT, signal.SIG_DFL)

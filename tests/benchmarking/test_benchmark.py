@@ -11,7 +11,7 @@ import torch
 
 from study.backbones import build_backbone
 from study.benchmark import main
-from study.benchmarking import timing, workloads
+from study.benchmarking import timing
 from study.config.options import Variant
 from study.config.sweep_file import read_sweep
 from study.cpu_kernels.freed_memory import keep_freed_memory
@@ -130,7 +130,7 @@ def test_rounds_go_over_all_architectures_in_turn(plan, monkeypatch):
         order.append((run.backbone, run.model.dim))
         return laps
 
-    monkeypatch.setattr(workloads, "time_architecture", noted)
+    monkeypatch.setattr(timing, "time_architecture", noted)
     assert main(["sweep.yaml", "--rounds", "3"]) == 0
     assert len(order) == 12
     assert order[:4] == order[4:8] == order[8:] and len(set(order)) == 4
@@ -146,7 +146,7 @@ def test_what_does_not_fit_is_left_out_and_told(plan, monkeypatch, capsys):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB")
         return timing.Laps(0.1, 0.1, 0.1, None, Variant(memory_layout="contiguous"))
 
-    monkeypatch.setattr(workloads, "time_architecture", narrow_only)
+    monkeypatch.setattr(timing, "time_architecture", narrow_only)
     assert main(["sweep.yaml", "--rounds", "2"]) == 1
     screen = capsys.readouterr().out
     assert "vit patch_size=4 dim=12" in screen and "out of memory" in screen
@@ -237,7 +237,7 @@ def test_the_fastest_variant_is_handed_out(plan, monkeypatch):
     def timed(run, *, device, variant):
         return timing.Laps(0.1 if variant == fast else 0.2, 0.1, 0.1, None, variant)
 
-    monkeypatch.setattr(workloads, "time_architecture", timed)
+    monkeypatch.setattr(timing, "time_architecture", timed)
     assert main(["sweep.yaml", "--rounds", "1", "--variants"]) == 0
     found = newest_benchmark(Path("runs/sweep/benchmarks"))
     assert len(found.architectures) == 4 * 4
