@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from study.config.options import Variant
@@ -100,7 +101,7 @@ def write_launch(folder: SweepFolder, launch: Launch, shares: Sequence[Sequence[
     assert launch.tasks == len(shares)
     place = folder.launches / launch.id
     for task, share in enumerate(shares):
-        write_new(place / "shares" / f"{task}.json", [entry.to_json() for entry in share])
+        write_new(share_path(folder, (launch.id, task)), [entry.to_json() for entry in share])
     write_new(place / "runs.json", [[entry.run_id for entry in share] for share in shares])
     write_new(place / "launch.json", asdict(launch))
 
@@ -120,10 +121,14 @@ def read_launches(folder: SweepFolder) -> list[Launch]:
     return [read_launch(folder, launch_id) for launch_id in folder.launch_ids()]
 
 
+def share_path(folder: SweepFolder, worker: WorkerId) -> Path:
+    """The file of a worker's share."""
+    return folder.launches / worker[0] / "shares" / f"{worker[1]}.json"
+
+
 def read_share(folder: SweepFolder, worker: WorkerId) -> list[ShareEntry]:
     """The runs assigned to a worker, in the order in which it trains them."""
-    path = folder.launches / worker[0] / "shares" / f"{worker[1]}.json"
-    return [ShareEntry.from_json(document) for document in read_json(path, hint=LAUNCH_HINT)]
+    return [ShareEntry.from_json(document) for document in read_json(share_path(folder, worker), hint=LAUNCH_HINT)]
 
 
 def read_assignees(folder: SweepFolder, launch_id: str) -> dict[str, WorkerId]:

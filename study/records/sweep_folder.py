@@ -30,8 +30,10 @@ The number of files grows with the number of workers, not of runs, except for ch
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,7 @@ from study.atomic_io import flush, refusal, whole_file
 from study.config.formats import upgrade
 from study.errors import Problem, UserError, add_location
 
+LATE_FILES_S = 120.0
 DISCARD_LAUNCH = (
     "when none of its jobs is alive, move the launch's folder away and launch again (records and checkpoints are kept)"
 )
@@ -131,6 +134,16 @@ def read_json(path: Path, *, hint: str) -> Any:
         raise UserError(Problem(f"this file is missing: {hint}", place=str(path))) from None
     except ValueError as error:
         raise UserError(Problem(f"this file is damaged ({error}): {hint}", place=str(path))) from None
+
+
+def await_files(*paths: Path) -> None:
+    """Return when the files can be seen, or after two minutes: network file systems show files of another host late."""
+    deadline = time.monotonic() + LATE_FILES_S
+    while not all(path.exists() for path in paths) and time.monotonic() < deadline:
+        time.sleep(1)
+        for path in paths:
+            with contextlib.suppress(OSError):
+                os.listdir(path.parent)  # asks the server again
 
 
 class JsonLinesWriter:

@@ -19,11 +19,20 @@ from typing import TYPE_CHECKING
 from study.errors import UserError, describe_refusal
 from study.records.code_snapshot import require_launched_code
 from study.records.journal import FINISHED, MAX_CRASHES, Journal, count_crashes, open_journal, read_journals
-from study.records.ledger import Cancellations, Launch, ShareEntry, read_all_assignees, read_launch, read_reassigned, read_share
+from study.records.ledger import (
+    Cancellations,
+    Launch,
+    ShareEntry,
+    read_all_assignees,
+    read_launch,
+    read_reassigned,
+    read_share,
+    share_path,
+)
 from study.records.locks import shared_sweep_lock, worker_lock
 from study.records.rank_failures import RankFailure, read_rank_failures, remove_rank_failures
 from study.records.record import OUTCOMES, Attempts, Record, read_records
-from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer
+from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer, await_files
 from study.training.determinism import enable_deterministic_cublas
 from study.worker.signals import EXIT_HALTED, EXIT_REFUSED, Stop, leave, wait_for_requeue
 
@@ -36,6 +45,7 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None, thre
     stop = Stop()
     stop.listen()  # first: what takes long to import is imported below
     folder = SweepFolder(Path(path))
+    await_files(*(folder.launches / launch_id / name for name in ("launch.json", "runs.json")))
     launch = read_launch(folder, launch_id)
     if launch.deterministic:
         enable_deterministic_cublas(os.environ)
@@ -185,6 +195,7 @@ def _claim_share(folder: SweepFolder, launch: Launch, writer: Writer) -> list[Sh
         if launch.cluster == "local":
             worker_lock(folder, writer.worker).acquire()
         reassigned = read_reassigned(folder, writer.launch)
+    await_files(share_path(folder, writer.worker))
     return [entry for entry in read_share(folder, writer.worker) if entry.run_id not in reassigned]
 
 

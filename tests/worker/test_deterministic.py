@@ -102,3 +102,28 @@ def test_a_users_own_workspaces_are_kept(tmp_path, chosen):
     os.environ[VARIABLE] = ":0:0"
     with pytest.raises(SystemExit):
         run_worker(tmp_path / "other", deterministic=True)
+
+
+def test_a_worker_waits_for_files_that_another_host_has_written(tmp_path, chosen, monkeypatch):
+    """Network file systems show them seconds late: launch.json, the list of runs and the share, one after the other."""
+    folder, late = SweepFolder(tmp_path / "late"), []
+    written = SweepFolder(tmp_path / "written")
+    run_worker(written.path, deterministic=False)
+
+    def sleep(_seconds: float) -> None:
+        late.append(("launch.json", "runs.json", "shares/0.json")[len(late)])
+        path = folder.launches / "launch" / late[-1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((written.launches / "launch" / late[-1]).read_bytes())
+
+    folder.path.mkdir()
+    monkeypatch.setattr("study.records.sweep_folder.time.sleep", sleep)
+    assert Task(str(folder.path), "launch", job=0, restart=0, threads=torch.get_num_threads())() == FINISHED
+    assert late == ["launch.json", "runs.json", "shares/0.json"]
+
+
+def test_a_worker_whose_launch_never_comes_says_so(tmp_path, chosen, monkeypatch):
+    """After a while the missing file is named."""
+    monkeypatch.setattr("study.records.sweep_folder.LATE_FILES_S", 0.0)
+    with pytest.raises(UserError, match=r"launch\.json: this file is missing"):
+        Task(str(tmp_path), "launch", job=0, restart=0, threads=1)()
