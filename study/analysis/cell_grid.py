@@ -91,6 +91,13 @@ def is_measured(values: FloatArray) -> BoolArray:
     return np.asarray(~np.isnan(values))
 
 
+def average_measured(values: FloatArray) -> FloatArray:
+    """The mean of the measured values along the last axis (`... seeds` -> `...`); NaN where there is none."""
+    known = is_measured(values)
+    n = known.sum(axis=-1)
+    return np.where(n > 0, np.where(known, values, 0.0).sum(axis=-1) / np.maximum(n, 1), np.nan)
+
+
 def sort_key(level: Level) -> tuple[int, float, str]:
     """A sorting key for levels of one factor: numbers by size, then words, then None (an option that the cell lacks)."""
     if level is None:

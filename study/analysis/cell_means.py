@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from study.analysis.cell_grid import FloatArray, Grid
+from study.analysis.cell_grid import FloatArray, Grid, average_measured
 from study.analysis.crossed import Estimates, estimate_weighted_means
-from study.analysis.intervals import CONFIDENCE, MIN_SEEDS, estimate_mean
+from study.analysis.intervals import CONFIDENCE, MIN_SEEDS
 
 
 def summarize_cells(grid: Grid) -> pd.DataFrame:
@@ -36,8 +36,8 @@ def summarize_cells(grid: Grid) -> pd.DataFrame:
         low=low,
         high=high,
         seed_share=found.seed_share,
-        worst=estimate_mean(grid.fill_diverged("worst")).mean,
-        best=estimate_mean(grid.fill_diverged("best")).mean,
+        worst=average_measured(grid.fill_diverged("worst")),
+        best=average_measured(grid.fill_diverged("best")),
         note=np.where(np.isnan(low), found.notes, ""),
     )
 

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from study.analysis.cell_grid import FloatArray, Grid, is_measured
+from study.analysis.cell_grid import FloatArray, Grid, average_measured, is_measured
 from study.analysis.crossed import estimate_weighted_means
-from study.analysis.intervals import MIN_SEEDS, estimate_mean
+from study.analysis.intervals import MIN_SEEDS
 from study.analysis.margin import Margin
 from study.analysis.planned_contrasts import Contrast
 from study.analysis.simultaneous import simultaneous_intervals
@@ -103,7 +103,7 @@ def compute_paired_differences(values: FloatArray, weights: FloatArray) -> Float
 
 def _find_margins(grid: Grid, weights: FloatArray, margin: Margin) -> FloatArray:
     """The margin of each contrast, a fraction, by the mean error of its cells."""
-    means = estimate_mean(grid.values).mean
+    means = average_measured(grid.values)
     sizes = np.abs(weights) / np.abs(weights).sum(axis=1, keepdims=True)
     return np.array([margin.in_points(1 - float(row[row > 0] @ means[row > 0])) / 100 for row in sizes])
 
@@ -120,10 +120,10 @@ def _flip_signs(grid: Grid, weights: FloatArray) -> FloatArray:
         counts = np.rint(grid.values * 2.0**40)
     found = []
     for row in weights:
-        parts = [Fraction(weight).limit_denominator(100_000) for weight in row]
+        cells = np.flatnonzero(row)
+        parts = [Fraction(weight).limit_denominator(100_000) for weight in row[cells]]
         scale = lcm(*(part.denominator for part in parts))
-        integers = np.array([[float(part * scale) for part in parts]])
-        differences = compute_paired_differences(counts, integers)[0]
+        differences = np.array([float(part * scale) for part in parts]) @ counts[cells]
         found.append(compute_sign_flip_p(differences[is_measured(differences)].astype(np.int64)))
     return np.array(found)
 
@@ -151,7 +151,7 @@ def _bound_diverged(grid: Grid, weights: FloatArray) -> tuple[FloatArray, FloatA
     upper, lower = np.maximum(weights, 0.0), np.maximum(-weights, 0.0)
     low = compute_paired_differences(worst, upper) - compute_paired_differences(best, lower)
     high = compute_paired_differences(best, upper) - compute_paired_differences(worst, lower)
-    return estimate_mean(low).mean, estimate_mean(high).mean
+    return average_measured(low), average_measured(high)
 
 
 def _decide_verdict(row: Mapping[Hashable, Any]) -> str:

@@ -1,8 +1,8 @@
 """Accuracy as a function of cost: at an equal budget, averaged over a range of budgets, and as a power law.
 
 A curve is the cells that differ in one factor only (the sizes of a model, or the patch sizes at one width), in order of
-their cost. Every result is linear in accuracies (or in logarithms of errors) at fixed costs, so it is computed seed by
-seed with a t interval, and curves are compared paired by seed.
+their cost. At fixed costs every result is a weighted sum of the cells' means (an exponent to first order), so that standard
+errors are those of `estimate_weighted_means`, and its population is that of every interval here.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from study.analysis.cell_grid import FloatArray, Level, is_measured, read_grid, sort_key
+from study.analysis.cell_grid import FloatArray, Grid, Level, average_measured, is_measured, sort_key
 from study.analysis.contrast_results import compute_paired_differences
-from study.analysis.intervals import estimate_mean
-from study.analysis.pareto_front import COST_TOLERANCE, compute_cell_costs
+from study.analysis.crossed import estimate_weighted_means
+from study.analysis.pareto_front import COST_TOLERANCE
 from study.analysis.planned_contrasts import REFERENCES
 
 MIN_SIZES = 4  # two parameters fitted to three points leave a single degree of freedom to show a misfit
@@ -25,11 +25,11 @@ BUDGETS = 3
 
 @dataclass(frozen=True, eq=False)
 class CostCurve:
-    """Cells of one group in order of cost; cells of equal cost are averaged within seeds."""
+    """Cells of one group in order of cost; cells of equal cost are averaged."""
 
     group: Mapping[str, Level]
     cost: FloatArray  # sizes; strictly increasing
-    values: FloatArray  # sizes seeds; fractions
+    weights: FloatArray  # sizes cells; of each size's mean in the grid's cells
 
     def varies(self) -> bool:
         """Whether the cost differs along the curve by more than matched budgets do."""
@@ -51,104 +51,103 @@ class CostCurve:
         weights: FloatArray = (np.append(width, 0) + np.append(0, width)) / 2
         return np.asarray(weights @ np.array([self.interpolation_weights(float(knot)) for knot in knots]))
 
-    def weigh(self, weights: FloatArray) -> FloatArray:
-        """The weighted sum of the sizes within each seed (`sizes` -> `seeds`); NaN where a size with weight is missing."""
-        if np.isnan(weights).any():
-            return np.full(self.values.shape[1], np.nan)
-        return np.asarray(compute_paired_differences(self.values, weights[None])[0])
 
-
-def interpolate_at_budgets(
-    table: pd.DataFrame, by: Sequence[str], *, along: str, cost: str, budgets: Sequence[float]
-) -> pd.DataFrame:
+def interpolate_at_budgets(grid: Grid, costs: FloatArray, *, along: str, budgets: Sequence[float]) -> pd.DataFrame:
     """One row per budget and curve: the curve's accuracy at the budget, and its difference to the reference curve.
 
-    `by` names the factors, `along` the one of them that curves run along, `cost` a column of which less is better, and
-    `budgets` are in its unit. Accuracies (fractions) are interpolated linearly over log cost, never beyond measured sizes.
+    `costs` (`cells`, as from `compute_cell_costs`) are the grid's cells' costs, of which less is better, `along` is the factor
+    that curves run along, and `budgets` are in the costs' unit. Accuracies (fractions) are interpolated linearly over log
+    cost, never beyond measured sizes.
 
     The factors but `along` name the curve. `accuracy`, `sd`, `n` and `low`, `high`; `difference`, `difference_low`,
-    `difference_high`, paired by seed; `reference`: whether it is the reference curve; `budget`; `note`: why there is no
-    value or interval. Population of the 95 % intervals: training seeds, on this data and test set, at these sizes. That the
-    true curve is linear between two sizes is assumed and not covered.
+    `difference_high`; `reference`: whether it is the reference curve; `budget`; `note`: why there is no value or interval.
+    Population of the 95 % intervals: as in `estimate_weighted_means`, at these sizes. That the true curve is linear between
+    two sizes is assumed and not covered.
     """
-    curves = build_curves(table, by, along=along, cost=cost)
+    curves = build_curves(grid, costs, along=along)
     frames = [
-        _evaluate(curves, [curve.interpolation_weights(budget) for curve in curves], at=budget).assign(budget=float(budget))
+        _evaluate(grid, curves, [curve.interpolation_weights(budget) for curve in curves], at=budget).assign(
+            budget=float(budget)
+        )
         for budget in budgets
     ]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def choose_budgets(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: str) -> list[float]:
+def choose_budgets(grid: Grid, costs: FloatArray, *, along: str) -> list[float]:
     """The smallest, (geometrically) middle and largest cost that all curves cover; none where there is no such range."""
-    curves = build_curves(table, by, along=along, cost=cost)
-    start, end = _find_common_range(curves)
+    start, end = _find_common_range(build_curves(grid, costs, along=along))
     return [float(budget) for budget in np.clip(np.geomspace(start, end, BUDGETS), start, end)] if end > start else []
 
 
-def average_over_costs(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: str) -> pd.DataFrame:
+def average_over_costs(grid: Grid, costs: FloatArray, *, along: str) -> pd.DataFrame:
     """One row per curve: its mean accuracy over log cost, in the range of costs that all curves cover.
 
     The area under accuracy over log cost divided by the width of the range, so it reads as an accuracy. Arguments, columns
     and population as in `interpolate_at_budgets`, with the range's `start` and `end` in place of `budget`.
     """
-    curves = build_curves(table, by, along=along, cost=cost)
+    curves = build_curves(grid, costs, along=along)
     if not curves:
         return pd.DataFrame()
     start, end = _find_common_range(curves)
     weights = [curve.average_weights(start, end) for curve in curves]
-    return _evaluate(curves, weights, at=start).assign(start=start, end=end)
+    return _evaluate(grid, curves, weights, at=start).assign(start=start, end=end)
 
 
-def fit_power_law(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: str) -> pd.DataFrame:
-    """One row per curve: error = constant * cost ** -exponent, fitted to the logarithms, from four sizes on.
+def fit_power_law(grid: Grid, costs: FloatArray, *, along: str) -> pd.DataFrame:
+    """One row per curve: error = constant * cost ** -exponent, fitted to the logarithms of mean errors, from four sizes on.
 
-    `exponent` with its 95 % interval `low`, `high`; `misfit`: the largest factor, minus one, by which the mean error of a
-    size departs from the line: a misfit larger than the spread over seeds speaks against a power law; `sizes`, `n`, `note`.
-    Population: the exponent over training seeds at these sizes (t over the least-squares exponents of the seeds);
-    nothing is said about other sizes. Hestness et al., "Deep learning scaling is predictable, empirically", 2017.
+    `exponent` with its 95 % interval `low`, `high` (delta method); `misfit`: the largest factor, minus one, by which the mean
+    error of a size departs from the line: a misfit larger than the errors' uncertainty speaks against a power law; `sizes`,
+    `n`, `note`. Population: as in `estimate_weighted_means`; nothing is said about other sizes. Hestness et al., "Deep
+    learning scaling is predictable, empirically", 2017.
     """
-    curves = build_curves(table, by, along=along, cost=cost)
-    images = read_grid(table, by).test_images
-    return pd.DataFrame([{**curve.group, **_fit_exponent(curve, images)} for curve in curves])
+    curves = build_curves(grid, costs, along=along)
+    return pd.DataFrame([{**curve.group, **_fit_exponent(grid, curve)} for curve in curves])
 
 
-def _fit_exponent(curve: CostCurve, images: int | None) -> dict[str, float | int | str]:
+def _fit_exponent(grid: Grid, curve: CostCurve) -> dict[str, float | int | str]:
     sizes = len(curve.cost)
+    values = compute_paired_differences(grid.values, curve.weights)
+    complete = is_measured(values).all(axis=0)
     row: dict[str, float | int | str] = dict.fromkeys(("exponent", "low", "high", "misfit"), float("nan"))
-    row |= {"sizes": sizes, "n": int(is_measured(curve.values).all(axis=0).sum())}
+    row |= {"sizes": sizes, "n": int(complete.sum())}
     if sizes < MIN_SIZES or not curve.varies():
         return row | {"note": f"no fit: {sizes} sizes of different cost, and a fit needs at least {MIN_SIZES}"}
-    errors = 1 - curve.values
-    if images is not None:
-        errors = (errors * images + 0.5) / (images + 1)  # so that a run without errors has a logarithm
-    errors = np.log(errors)
+    if not complete.any():
+        return row | {"note": "no seed has runs of all sizes"}
+    errors, shrink = 1 - values[:, complete].mean(axis=1), 1.0
+    if grid.test_images is not None:
+        shrink = grid.test_images / (grid.test_images + 1)
+        errors = shrink * errors + 0.5 / (grid.test_images + 1)  # so that a size without errors has a logarithm
     centered = np.log(curve.cost) - np.log(curve.cost).mean()
-    exponent = estimate_mean(CostCurve(curve.group, curve.cost, errors).weigh(-centered / (centered**2).sum()))
-    level = estimate_mean(errors).mean
-    residual = level - level.mean() + float(exponent.mean) * centered
-    misfit = float(np.exp(np.abs(residual).max()) - 1)
-    row |= {"exponent": float(exponent.mean), "low": float(exponent.low), "high": float(exponent.high), "misfit": misfit}
-    return row | {"note": exponent.notes[0]}
+    slopes = centered / (centered**2).sum()
+    exponent = -float(slopes @ np.log(errors))
+    residual = np.log(errors) - np.log(errors).mean() + exponent * centered
+    found = estimate_weighted_means(grid, (shrink * slopes / errors @ curve.weights)[None])  # derivatives by the means
+    (low,), (high,) = found.interval()
+    row |= {"exponent": exponent, "misfit": float(np.exp(np.abs(residual).max()) - 1)}
+    return row | {"low": exponent + low - found.mean[0], "high": exponent + high - found.mean[0], "note": found.notes[0]}
 
 
-def build_curves(table: pd.DataFrame, by: Sequence[str], *, along: str, cost: str) -> list[CostCurve]:
-    """The curves of the table, sorted by their groups; cells without cost or accuracy are excluded."""
-    assert along in by, f"curves run along one of the factors {list(by)}, not along {along!r}"
-    grid = read_grid(table, by)
-    costs = compute_cell_costs(table, grid, cost=cost)
-    factors = [factor for factor in by if factor != along]
-    group_of = [tuple(cell[list(by).index(factor)] for factor in factors) for cell in grid.cells]
-    usable = is_measured(costs) & np.asarray(is_measured(grid.values).any(axis=1))
+def build_curves(grid: Grid, costs: FloatArray, *, along: str) -> list[CostCurve]:
+    """The curves of the grid, sorted by their groups; cells without cost or accuracy are excluded."""
+    assert along in grid.factors, f"curves run along one of the factors {grid.factors}, not along {along!r}"
+    place = grid.factors.index(along)
+    groups = [(*cell[:place], *cell[place + 1 :]) for cell in grid.cells]
+    usable = is_measured(costs + average_measured(grid.values))
+    factors = [factor for factor in grid.factors if factor != along]
     curves = []
-    for group in sorted(set(group_of), key=lambda cell: tuple(map(sort_key, cell))):
-        own = [place for place, other in enumerate(group_of) if other == group and usable[place]]
-        if own:
-            sizes = np.unique(costs[own])
-            equal = (costs[own][None, :] == sizes[:, None]).astype(float)
-            values = compute_paired_differences(grid.values[own], equal / equal.sum(axis=1, keepdims=True))
-            curves.append(CostCurve(dict(zip(factors, group, strict=True)), sizes, values))
+    for group in sorted({group for group, known in zip(groups, usable, strict=True) if known}, key=_sort_group):
+        own = usable & np.array([other == group for other in groups])
+        sizes = np.unique(costs[own])
+        equal = (own & (costs == sizes[:, None])).astype(float)
+        curves.append(CostCurve(dict(zip(factors, group, strict=True)), sizes, equal / equal.sum(axis=1, keepdims=True)))
     return curves
+
+
+def _sort_group(levels: Sequence[Level]) -> tuple[tuple[int, float, str], ...]:
+    return tuple(map(sort_key, levels))
 
 
 def _find_common_range(curves: Sequence[CostCurve]) -> tuple[float, float]:
@@ -157,19 +156,22 @@ def _find_common_range(curves: Sequence[CostCurve]) -> tuple[float, float]:
     return max((float(curve.cost[0]) for curve in usable), default=0), min((float(c.cost[-1]) for c in usable), default=0)
 
 
-def _evaluate(curves: Sequence[CostCurve], weights: Sequence[FloatArray], *, at: float) -> pd.DataFrame:
+def _evaluate(grid: Grid, curves: Sequence[CostCurve], weights: Sequence[FloatArray], *, at: float) -> pd.DataFrame:
     """The curves' weighted sums and their differences to the reference curve; `at` is a cost that has to be covered."""
-    level = np.array([curve.weigh(own) for curve, own in zip(curves, weights, strict=True)])
+    cells = np.array([own @ curve.weights for curve, own in zip(curves, weights, strict=True)])
     # The first curve with the most reference levels; the first of all where no factor has one.
     reference = int(np.argmax([len(dict(REFERENCES).items() & curve.group.items()) for curve in curves]))
-    accuracy, difference = estimate_mean(level), estimate_mean(level - level[reference])
+    accuracy, difference = (estimate_weighted_means(grid, rows) for rows in (cells, cells - cells[reference]))
+    (low, high), (difference_low, difference_high) = accuracy.interval(), difference.interval()
     return pd.DataFrame([curve.group for curve in curves], index=range(len(curves))).assign(
         accuracy=accuracy.mean,
-        **{name: getattr(accuracy, name) for name in ("low", "high", "sd")},
+        low=low,
+        high=high,
+        sd=accuracy.sd,
         n=accuracy.n.astype(int),
         difference=difference.mean,
-        difference_low=difference.low,
-        difference_high=difference.high,
+        difference_low=difference_low,
+        difference_high=difference_high,
         reference=np.arange(len(curves)) == reference,
         note=[_explain_gap(curve, at) or note for curve, note in zip(curves, accuracy.notes, strict=True)],
     )

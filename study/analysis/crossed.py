@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
@@ -47,7 +48,7 @@ class Estimates:
     def standard_error(self) -> FloatArray:
         return np.sqrt(np.diag(self.covariance))
 
-    def select(self, places: Sequence[int] | pd.Index[int]) -> Estimates:
+    def select(self, places: Sequence[int] | pd.Index[int] | npt.NDArray[np.int_]) -> Estimates:
         """Some of the estimates, in the order given."""
         chosen = np.asarray(places, dtype=int)
         return replace(

@@ -13,7 +13,7 @@ import pandas as pd
 
 from study.analysis import labels
 from study.analysis.answer import Answer, answer_question
-from study.analysis.cell_grid import read_cells, read_numbers
+from study.analysis.cell_grid import FloatArray, read_cells, read_numbers
 from study.analysis.compute_usage import summarize_compute
 from study.analysis.cost_columns import add_cost
 from study.analysis.cost_curves import average_over_costs, choose_budgets, fit_power_law, interpolate_at_budgets
@@ -26,11 +26,11 @@ from study.analysis.factor_layout import (
     list_levels,
 )
 from study.analysis.margin import Margin
-from study.analysis.pareto_front import find_pareto_front
+from study.analysis.pareto_front import compute_cell_costs, find_pareto_front
 from study.analysis.protocol_check import check_protocol
 from study.analysis.report_tables import StudyTables
 from study.analysis.study_comparison import join_contrasts, summarize_studies
-from study.analysis.study_results import StudyResults, Unavailable, compute_or_explain
+from study.analysis.study_results import StudyResults, Unavailable
 from study.analysis.tuning_choices import summarize_choices
 
 SPLITS = ("match_by", "study")
@@ -93,7 +93,7 @@ class StudyPart(StudyResults):
         """The Pareto front of accuracy over a cost column; less is better in its own column `cost` (see `add_cost`)."""
         if cost not in self.table or not self.cells["n"].sum():
             return Unavailable(f"No run has both an accuracy and its {labels.format_option(cost)}.")
-        found = find_pareto_front(add_cost(self.table, cost), list(self.levels), cost="cost")
+        found = find_pareto_front(self.grid, self._cell_costs(cost))
         return Unavailable(f"No cell's {labels.format_option(cost)} is known.") if found.empty else found
 
     def area(self, cost: str) -> pd.DataFrame | Unavailable:
@@ -102,9 +102,9 @@ class StudyPart(StudyResults):
 
     def at_budget(self, cost: str) -> pd.DataFrame:
         """Accuracies at equal cost, for the curves along the layout's axis; empty where they have no common range."""
-        table, factors, along = add_cost(self.table, cost), list(self.levels), self.layout.along
-        budgets = choose_budgets(table, factors, along=along, cost="cost")
-        return interpolate_at_budgets(table, factors, along=along, cost="cost", budgets=budgets)
+        costs, along = self._cell_costs(cost), self.layout.along
+        budgets = choose_budgets(self.grid, costs, along=along)
+        return interpolate_at_budgets(self.grid, costs, along=along, budgets=budgets)
 
     def power_law(self, cost: str) -> pd.DataFrame | Unavailable:
         """The scaling fit, for the curves along the layout's axis."""
@@ -117,8 +117,11 @@ class StudyPart(StudyResults):
         along = self.layout.along
         if len(self.levels[along]) < sizes or cost not in self.table or not self.cells["n"].sum():
             return Unavailable(reason)
-        table = add_cost(self.table, cost)
-        return compute_or_explain(lambda: compute(table, list(self.levels), along=along, cost="cost"))
+        return compute(self.grid, self._cell_costs(cost), along=along)
+
+    def _cell_costs(self, cost: str) -> FloatArray:
+        """The grid's cells' costs by a column, of which less is better (`cells`)."""
+        return compute_cell_costs(add_cost(self.table, cost), self.grid, cost="cost")
 
 
 @dataclass(frozen=True, eq=False)

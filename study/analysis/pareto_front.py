@@ -1,70 +1,44 @@
-"""Pareto fronts of accuracy over cost, with the uncertainty of each cell's membership.
+"""Pareto fronts of accuracy over cost, with the probability that each cell is on the front.
 
-A cell is on the front if no cell that costs as much or less is more accurate. With few seeds, membership by means is
-partly chance, so each cell has the fraction of plausible means under which it is on the front.
+A cell is on the front if no cell that costs as much or less is more accurate. With few seeds or test images, membership by
+means is partly chance, so each cell has the fraction of plausible means under which it is on the front.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from study.analysis.cell_grid import BoolArray, FloatArray, Grid, is_measured, read_grid, select_done
 from study.analysis.cell_means import summarize_cells
-from study.analysis.intervals import CONFIDENCE, MIN_SEEDS, estimate_mean
-from study.rng import stream
+from study.analysis.crossed import estimate_weighted_means
+from study.analysis.simultaneous import draw_multivariate_t, share_df
 
 FRONT_DRAWS = 4000
+FRONT_SEEDS = 5  # with fewer, means are too uncertain for a probability: with three, "0 %" was true in one of 65 cases
 COST_TOLERANCE = 0.02
 """Costs that differ by less count as equal, as they do where budgets are matched."""
 
 
-def find_pareto_front(table: pd.DataFrame, by: Sequence[str], *, cost: str) -> pd.DataFrame:
-    """One row per cell with a cost and an accuracy, in order of cost.
+def find_pareto_front(grid: Grid, costs: FloatArray) -> pd.DataFrame:
+    """One row per cell with a cost and an accuracy, in order of cost; `costs` as from `compute_cell_costs`, less is better.
 
-    `cost` is a column of which less is better (`params`, `macs`, `cost`); a cell costs the median of its done runs.
-
-    - the factors `by`, `n`, `mean`, `low`, `high`: as in `summarize_cells`; `cost`: the cell's cost.
+    - the grid's factors, `n`, `mean`, `low`, `high`: as in `summarize_cells`; `cost`: the cell's cost.
     - `on_front`: membership judged by the means. `front_probability`: fraction of plausible means under which the cell is on
-      the front (multivariate t, pairing by seed kept). Population: the expected accuracies over training seeds, on this
-      data and this test set. NaN where a cell has fewer than three seeds.
+      the front (multivariate t with the covariances of the cells' means; population as in `estimate_weighted_means`). NaN
+      where a cell has fewer than five seeds.
     """
-    grid = read_grid(table, by)
-    costs = compute_cell_costs(table, grid, cost=cost)
-    accuracy = estimate_mean(grid.values).mean
-    order = [int(place) for place in np.lexsort((-accuracy, costs)) if np.isfinite(costs[place] + accuracy[place])]
-    values, costs, accuracy = grid.values[order], costs[order], accuracy[order]
+    found = summarize_cells(grid)
+    means = found["mean"].to_numpy(dtype=float)
+    order = np.array([place for place in np.lexsort((-means, costs)) if np.isfinite(costs[place] + means[place])], dtype=int)
+    costs, means = costs[order], means[order]
     probability = np.full(len(order), np.nan)
-    if is_measured(values).sum(axis=1).min(initial=MIN_SEEDS) >= MIN_SEEDS:
-        probability = 1 - _is_dominated(costs, draw_means(values, draws=FRONT_DRAWS)).mean(axis=0)
-    found = summarize_cells(grid).iloc[order].reset_index(drop=True)
-    return found[[*by, "n", "mean", "low", "high"]].assign(
-        cost=costs, on_front=~_is_dominated(costs, accuracy[None])[0], front_probability=probability
-    )
-
-
-def estimate_front_band(table: pd.DataFrame, by: Sequence[str], *, cost: str) -> pd.DataFrame:
-    """The front as a step function with its uncertainty: the best accuracy among the cells up to each cell's cost.
-
-    One row per cost, in order: `cost`, `best`, and `low`, `high`: the central 95 % of the fronts of plausible means, as in
-    `find_pareto_front`. Population: the best of the cells' expected accuracies over training seeds, on this data and this
-    test set. NaN where a cell has fewer than three seeds.
-    """
-    grid = read_grid(table, by)
-    costs = compute_cell_costs(table, grid, cost=cost)
-    accuracy = estimate_mean(grid.values).mean
-    order = [int(place) for place in np.argsort(costs, kind="stable") if np.isfinite(costs[place] + accuracy[place])]
-    costs = costs[order]
-    most_expensive = np.searchsorted(costs, costs * (1 + COST_TOLERANCE), side="right") - 1  # affordable at each cost
-    best = np.maximum.accumulate(accuracy[order])[most_expensive]
-    low = high = np.full(len(order), np.nan)
-    if order and is_measured(grid.values[order]).sum(axis=1).min() >= MIN_SEEDS:
-        fronts = np.maximum.accumulate(draw_means(grid.values[order], draws=FRONT_DRAWS), axis=1)[:, most_expensive]
-        tail = (1 - CONFIDENCE) / 2
-        low, high = np.quantile(fronts, [tail, 1 - tail], axis=0)
-    return pd.DataFrame({"cost": costs, "best": best, "low": low, "high": high})
+    if found["n"].iloc[order].min() >= FRONT_SEEDS:
+        estimates = estimate_weighted_means(grid, np.eye(len(grid.cells))).select(order)
+        spread = draw_multivariate_t(np.nan_to_num(estimates.covariance), share_df(estimates), draws=FRONT_DRAWS)
+        probability = 1 - _is_dominated(costs, means + spread).mean(axis=0)
+    found = found.iloc[order].reset_index(drop=True)[[*grid.factors, "n", "mean", "low", "high"]]
+    return found.assign(cost=costs, on_front=~_is_dominated(costs, means[None])[0], front_probability=probability)
 
 
 def compute_cell_costs(table: pd.DataFrame, grid: Grid, *, cost: str) -> FloatArray:
@@ -76,24 +50,6 @@ def compute_cell_costs(table: pd.DataFrame, grid: Grid, *, cost: str) -> FloatAr
 
 
 def _is_dominated(costs: FloatArray, accuracy: FloatArray) -> BoolArray:
-    """Whether a cell that costs no more is more accurate (`draws cells` -> `draws cells`)."""
-    affordable = costs[None, :] <= costs[:, None] * (1 + COST_TOLERANCE)  # cells others
-    better = accuracy[:, None, :] > accuracy[:, :, None]  # draws cells others
-    return np.asarray((better & affordable[None]).any(axis=2))
-
-
-def draw_means(values: FloatArray, *, draws: int) -> FloatArray:
-    """Plausible means given the seeds (`cells seeds` -> `draws cells`): each cell's draws spread as its t interval does.
-
-    The deviations of one seed enter all cells with the same random weight, so cells whose accuracies are correlated over
-    seeds have correlated draws. Degrees of freedom are those of the cell with the fewest seeds.
-    """
-    known = is_measured(values)
-    n = known.sum(axis=1)
-    mean = np.where(known, values, 0.0).sum(axis=1) / n
-    deviation = np.where(known, values - mean[:, None], 0.0) / np.sqrt(n * (n - 1))[:, None]
-    df = int(n.min()) - 1
-    rng = stream(0, "plausible means")
-    weights = rng.normal(size=(draws, values.shape[1]))
-    scale = np.sqrt(df / rng.chisquare(df, draws))
-    return np.asarray(mean + (weights @ deviation.T) * scale[:, None])
+    """Whether a cell that costs no more is more accurate (`draws cells` -> `draws cells`); cells in order of cost."""
+    most_expensive = np.searchsorted(costs, costs * (1 + COST_TOLERANCE), side="right") - 1  # affordable at each cell's cost
+    return np.asarray(np.maximum.accumulate(accuracy, axis=1)[:, most_expensive] > accuracy)

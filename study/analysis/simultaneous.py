@@ -44,8 +44,8 @@ def simultaneous_intervals(
     known = error > 0
     if not known.any():
         return SimultaneousIntervals(low, high, p)
-    mean, error, n = estimates.mean[known], error[known], estimates.n[known]
-    df = np.array([estimates.df[known][n >= seeds].min() for seeds in n])
+    mean, error = estimates.mean[known], error[known]
+    df = share_df(estimates.select(np.flatnonzero(known)))
     if len(df) == 1:  # exactly
         critical, own = stats.t.isf((1 - confidence) / 2, df), 2 * stats.t.sf(np.abs(mean) / error, df)
     else:
@@ -60,6 +60,11 @@ def simultaneous_intervals(
         own = 1 - np.searchsorted(largest, size) / draws
     low[known], high[known], p[known] = mean - critical * error, mean + critical * error, own
     return SimultaneousIntervals(low, high, p)
+
+
+def share_df(estimates: Estimates) -> FloatArray:
+    """For each estimate the smallest degrees of freedom of those with as many seeds or more (`k`)."""
+    return np.array([estimates.df[estimates.n >= seeds].min() for seeds in estimates.n])
 
 
 def _convert(t: FloatArray, df: float, other: float) -> FloatArray:

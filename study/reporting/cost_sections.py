@@ -29,8 +29,8 @@ from study.reporting.text_tables import (
 def build_costs(part: StudyPart) -> ReportSection:
     """Every cell's costs, and whether it is on the Pareto front of each."""
     reading = (
-        "On the front: no cell of equal or lower cost has a higher mean accuracy; in parentheses the share of plausible means "
-        "(over new seeds) for which the cell is on the front."
+        "On the front: no cell of equal or lower cost has a higher mean accuracy; in parentheses, from five seeds on, the "
+        "share of plausible means for which the cell is on the front."
     )
     fronts = {cost: found for cost in list_costs(part.table) if isinstance(found := part.front(cost), pd.DataFrame)}
     if not fronts:
@@ -131,7 +131,7 @@ def _build_equal_costs(part: StudyPart, cost: str) -> ReportSection:
     name = labels.format_option(cost)
     reading = (
         f"Interpolated between cells, linearly in the logarithm of the {name}, at both ends and in the middle of the range "
-        "that all curves cover: percent with 95 % intervals over seeds, and the difference to the reference in percentage "
+        "that all curves cover: percent with 95 % intervals, and the difference to the reference in percentage "
         "points, paired by seed. The intervals do not cover the error of the interpolation."
     )
     section = (_name_file("equal", cost), f"Accuracy at equal {name}")

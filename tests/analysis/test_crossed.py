@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
 from scipy import stats
+from simulated_study import correctness_grid, draw_correctness
 
-from study.analysis.crossed import crossed_estimate
+from study.analysis.crossed import crossed_estimate, estimate_weighted_means
+from study.rng import stream
 
 
 def normal_study(rng: np.random.Generator, *, seeds: int, images: int, seed_sd: float, image_sd: float) -> np.ndarray:
@@ -34,55 +38,93 @@ def test_variance_is_that_of_a_mixed_model(seeds: int, images: int) -> None:
     assert found.seed_share[0] == pytest.approx(components["seed"] / seeds / expected, rel=0.05)
 
 
-def correctness(
-    rng: np.random.Generator, *, studies: int, seeds: int, images: int, accuracy: float, spread: tuple[float, float, float]
-) -> np.ndarray:
-    """Correctness `studies 2 n m` of two architectures of equal expected accuracy, by a logistic model.
+def mean_squares(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+    """Mean products of seeds, images and residual of two tables `n m`, from their definitions."""
+    n, m = a.shape
+    parts = []
+    for table, mean in ((a, a.mean()), (b, b.mean())):
+        seed, image = table.mean(axis=1, keepdims=True) - mean, table.mean(axis=0, keepdims=True) - mean
+        parts.append((seed, image, table - mean - seed - image))
+    (s, i, r), (t, j, q) = parts
+    return m * (s * t).sum() / (n - 1), n * (i * j).sum() / (m - 1), (r * q).sum() / ((n - 1) * (m - 1))
 
-    `spread`: standard deviations, on the logit scale, of an image's difficulty (shared), of an image's difficulty for one
-    architecture, and of a seed.
-    """
-    shared, own, seed = spread
-    latent = np.sqrt(shared**2 + own**2 + seed**2) * stats.norm.ppf((np.arange(2000) + 0.5) / 2000)
-    low, high = -30.0, 30.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if (1 / (1 + np.exp(-(middle + latent)))).mean() < accuracy else (low, middle)
-    logit = low + shared * rng.normal(size=(studies, 1, 1, images)) + own * rng.normal(size=(studies, 2, 1, images))
-    logit = logit + seed * rng.normal(size=(studies, 2, seeds, 1))
-    return (rng.random((studies, 2, seeds, images)) < 1 / (1 + np.exp(-logit))).astype(float)
+
+def test_estimates_are_those_of_the_definition_also_with_missing_runs() -> None:
+    """Law: variances, degrees of freedom and covariances follow from mean squares over the (common) seeds of the contrasts."""
+    correct = draw_correctness(stream(0, "definition"), studies=1, seeds=7, images=90, accuracy=0.7, cells=4)[0]
+    grid = correctness_grid(correct)
+    values, kept = grid.values.copy(), np.ones((4, 7), dtype=bool)
+    kept[0, [0, 3]] = kept[2, 3:5] = False
+    values[~kept] = np.nan
+    grid = replace(grid, values=values, correct=correct & kept[:, :, None])
+    weights = np.array([[1, -1, 0, 0], [0, 0, 1, -1], [0.5, -0.5, 0.5, -0.5], [0, 1, 0, -1]])
+    found = estimate_weighted_means(grid, weights)
+    seeds = [{1, 2, 4, 5, 6}, {0, 1, 2, 5, 6}, {1, 2, 5, 6}, set(range(7))]
+    assert found.n.tolist() == [len(own) for own in seeds]
+    tables = np.tensordot(weights, correct.astype(float), axes=1)
+    for k, own in enumerate(seeds):
+        d, n = tables[k, sorted(own)], len(own)
+        s, i, r = mean_squares(d, d)
+        variance = max(s, i, s + i - r) / (n * 90)
+        assert (found.mean[k], found.covariance[k, k]) == (pytest.approx(d.mean()), pytest.approx(variance))
+        assert found.sd[k] == pytest.approx(d.mean(axis=1).std(ddof=1))
+        if s + i - r > max(s, i):
+            df = (s + i - r) ** 2 / (s**2 / (n - 1) + i**2 / 89 + r**2 / ((n - 1) * 89))
+            assert found.df[k] == pytest.approx(df)
+    for k, other in ((0, 1), (0, 3), (1, 2)):
+        common = sorted(seeds[k] & seeds[other])
+        s, i, r = mean_squares(tables[k, common], tables[other, common])
+        share = len(common) / len(seeds[k]) / len(seeds[other])
+        raw = share * (s - r) / 90 + (i - r) / len(common) / 90 + share * r / 90
+        assert found.covariance[k, other] == pytest.approx(raw, abs=0.1 * found.standard_error[k] * found.standard_error[other])
+
+
+def test_without_correctness_it_is_students_t() -> None:
+    """Law: mean, interval and p are scipy's of the weighted sums within seeds; covariances are the sample's over n."""
+    values = normal_study(np.random.default_rng(1), seeds=6, images=3, seed_sd=1.0, image_sd=1.0)[0].T
+    grid = replace(correctness_grid(np.zeros((3, 6, 5), dtype=bool)), values=values, correct=None)
+    weights = np.array([[1.0, -1.0, 0.0], [0.5, 0.5, -1.0]])
+    found = estimate_weighted_means(grid, weights)
+    sums = weights @ values
+    for k, own in enumerate(sums):
+        test = stats.ttest_1samp(own, 0)
+        limits = test.confidence_interval(0.95)
+        assert [found.p[k], *(end[k] for end in found.interval())] == pytest.approx([test.pvalue, limits.low, limits.high])
+    np.testing.assert_allclose(found.covariance, np.cov(sums) / 6)
+    assert found.images is None and np.isnan(found.seed_share).all()
+
+
+def test_what_tunings_choice_adds_is_added() -> None:
+    """Law: W diag(v) W' for the variances v of the cells."""
+    grid = correctness_grid(draw_correctness(stream(0, "choice"), studies=1, seeds=4, images=50, accuracy=0.7, cells=3)[0])
+    weights = np.array([[1.0, -1.0, 0.0], [1.0, 0.0, -1.0]])
+    plain = estimate_weighted_means(grid, weights).covariance
+    chosen = estimate_weighted_means(replace(grid, choice_variance=np.array([1e-3, 2e-3, 0.0])), weights).covariance
+    np.testing.assert_allclose(chosen - plain, [[3e-3, 1e-3], [1e-3, 1e-3]])
 
 
 @pytest.mark.parametrize("seeds", [3, 10])
-@pytest.mark.parametrize(("accuracy", "spread"), [(0.985, (4.0, 2.0, 0.05)), (0.7, (2.0, 1.0, 0.1))])
-def test_equal_architectures_are_rarely_called_different(
-    seeds: int, accuracy: float, spread: tuple[float, float, float]
-) -> None:
+@pytest.mark.parametrize("accuracy", [0.985, 0.7])
+def test_equal_architectures_are_rarely_called_different(seeds: int, accuracy: float) -> None:
     """With new seeds and new images in every study the test errs in at most 6 %; over seeds alone it errs far more often."""
-    studies = 400
-    found = correctness(np.random.default_rng(7), studies=studies, seeds=seeds, images=360, accuracy=accuracy, spread=spread)
-    crossed_errors = naive_errors = 0
-    for first, second in found:
-        difference = (first - second)[None]
-        estimate = crossed_estimate(difference)
-        low, high = estimate.interval()
-        crossed_errors += not low[0] <= 0 <= high[0]
-        by_seed = difference[0].mean(axis=1)
-        naive_errors += seeds == 10 and abs(by_seed.mean()) > stats.t.ppf(0.975, 9) * by_seed.std(ddof=1) / np.sqrt(10)
-    assert crossed_errors / studies <= 0.06 + 2 * np.sqrt(0.06 * 0.94 / studies)
+    studies = 300
+    found = draw_correctness(np.random.default_rng(7), studies=studies, seeds=seeds, images=360, accuracy=accuracy)
+    grids = [correctness_grid(study) for study in found]
+    gap = np.array([[1.0, -1.0]])
+    errors = np.mean([estimate_weighted_means(grid, gap).p[0] < 0.05 for grid in grids])
+    assert errors <= 0.06 + 2 * np.sqrt(0.06 * 0.94 / studies)
     if seeds == 10:
-        assert naive_errors / studies > 0.1
+        naive = [estimate_weighted_means(replace(grid, correct=None), gap).p[0] < 0.05 for grid in grids]
+        assert np.mean(naive) > 0.1
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_intervals_cover_the_expected_accuracy(seeds: int) -> None:
-    studies = 400
-    found = correctness(
-        np.random.default_rng(8), studies=studies, seeds=seeds, images=360, accuracy=0.7, spread=(2.0, 1.0, 0.1)
-    )
-    estimates = [crossed_estimate(study[:1]).interval() for study in found]
-    covered = np.mean([low[0] <= 0.7 <= high[0] for low, high in estimates])
-    assert covered >= 0.93 - 2 * np.sqrt(0.93 * 0.07 / studies)
+    studies = 300
+    found = draw_correctness(np.random.default_rng(8), studies=studies, seeds=seeds, images=360, accuracy=0.7)
+    intervals = [estimate_weighted_means(correctness_grid(study), np.eye(2)).interval() for study in found]
+    covered = np.mean([(low <= 0.7) & (high >= 0.7) for low, high in intervals])
+    assert covered >= 0.93 - 2 * np.sqrt(0.93 * 0.07 / (2 * studies))
 
 
 def test_seeds_and_images_are_only_names() -> None:

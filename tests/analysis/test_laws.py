@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from simulated_study import metaformer, run_table
 
 from study.analysis.answer import answer_question
-from study.analysis.cell_grid import read_grid
+from study.analysis.cell_grid import FloatArray, Grid, read_grid
 from study.analysis.cell_means import summarize_cells
 from study.analysis.compute_usage import summarize_compute
 from study.analysis.contrast_results import estimate_contrasts
 from study.analysis.cost_curves import average_over_costs, fit_power_law, interpolate_at_budgets
-from study.analysis.pareto_front import find_pareto_front
+from study.analysis.pareto_front import compute_cell_costs, find_pareto_front
 from study.analysis.planned_contrasts import plan_contrasts
 from study.analysis.protocol_check import check_protocol
 from study.analysis.study_comparison import join_contrasts
@@ -25,14 +25,20 @@ from study.analysis.variance_shares import decompose_variance
 
 AXES = ["patch_size", "token_mixer"]
 
+
+def costs(table: pd.DataFrame) -> tuple[Grid, FloatArray]:
+    grid = read_grid(table, AXES)
+    return grid, compute_cell_costs(table, grid, cost="macs")
+
+
 STATISTICS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "cells": lambda table: summarize_cells(read_grid(table, AXES)),
     "contrasts": lambda table: estimate_contrasts(read_grid(table, AXES), plan_contrasts(metaformer().axes)),
     "decomposition": lambda table: decompose_variance(table, AXES, draws=200),
-    "front": lambda table: find_pareto_front(table, AXES, cost="macs"),
-    "at_budget": lambda table: interpolate_at_budgets(table, AXES, along="patch_size", cost="macs", budgets=[100_000.0]),
-    "area": lambda table: average_over_costs(table, AXES, along="patch_size", cost="macs"),
-    "power_law": lambda table: fit_power_law(table, AXES, along="patch_size", cost="macs"),
+    "front": lambda table: find_pareto_front(*costs(table)),
+    "at_budget": lambda table: interpolate_at_budgets(*costs(table), along="patch_size", budgets=[100_000.0]),
+    "area": lambda table: average_over_costs(*costs(table), along="patch_size"),
+    "power_law": lambda table: fit_power_law(*costs(table), along="patch_size"),
     "fairness": lambda table: check_protocol(table, AXES),
     "compute_spent": summarize_compute,
     "join_contrasts": lambda table: join_contrasts(

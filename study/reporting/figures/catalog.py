@@ -18,7 +18,6 @@ from study.analysis.contrast_results import SIGNIFICANT
 from study.analysis.cost_columns import RUN_SPEEDS, is_matched, list_costs, positive_values
 from study.analysis.factor_layout import FactorLayout
 from study.analysis.findings import Findings, StudyPart
-from study.analysis.intervals import MIN_SEEDS
 from study.analysis.study_results import Unavailable
 from study.reporting.figures.accuracy_plots import plot_accuracy_by_level, plot_heat_map
 from study.reporting.figures.budget_plots import MAC_COLUMNS, plot_budget_error, plot_macs_by_component
@@ -82,7 +81,6 @@ def _list_accuracy_figures(part: StudyPart) -> Iterator[FigureSpec]:
         describe_means(part),
         partial(plot_accuracy_by_level, table, layout=layout, baseline=part.baseline),
     )
-    band = "; band: 95 % of the fronts that are plausible over seeds" if (part.cells["n"] >= MIN_SEEDS).all() else ""
     for cost in list_costs(table):
         if is_matched(positive_values(table, cost)):
             continue
@@ -92,7 +90,7 @@ def _list_accuracy_figures(part: StudyPart) -> Iterator[FigureSpec]:
             f"accuracy-by-{cost.replace('_', '-')}",
             f"Test accuracy against {name}",
             f"Test accuracy against {name} (log scale). Marks: cells, labeled with the {along}; error bars: {intervals}; small "
-            f"points: individual runs; {n}. Step line: Pareto front of the means{band}{speed if cost in RUN_SPEEDS else ''}.",
+            f"points: individual runs; {n}. Step line: Pareto front of the means{speed if cost in RUN_SPEEDS else ''}.",
             f"Test accuracy of every cell against its {name}; the table “Accuracy and cost” has the values.",
             partial(plot_accuracy_by_cost, table, cost, layout=layout),
         )

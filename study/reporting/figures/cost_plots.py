@@ -1,8 +1,8 @@
 """Accuracy against a cost: parameters, MACs, time; on a log scale, since costs are compared as ratios.
 
 Each cell is a mark labeled with its level along the layout's axis (patch size 4: "4"), with its t interval over seeds;
-every run is a small point; the step line is the Pareto front of the means, the band around it its uncertainty. Published
-results are hollow marks in a figure of their own, and no line connects them.
+every run is a small point; the step line is the Pareto front of the means. Published results are hollow marks in a figure
+of their own, and no line connects them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from study.analysis.cell_grid import TEST_ACCURACY, FloatArray, Level, read_grid
 from study.analysis.cell_means import clip_intervals, summarize_cells
 from study.analysis.cost_columns import add_cost, is_matched, positive_values, to_column_units
 from study.analysis.factor_layout import FactorLayout, group_rows
-from study.analysis.pareto_front import estimate_front_band
+from study.analysis.pareto_front import compute_cell_costs, find_pareto_front
 from study.reporting.figures.panels import (
     Panel,
     Series,
@@ -34,7 +34,7 @@ from study.reporting.figures.panels import (
     read_done,
     scatter_runs,
 )
-from study.reporting.figures.style import GRID, MUTED, PAPER, SURFACE, Mark, Style, apply_style, assign_marks
+from study.reporting.figures.style import MUTED, PAPER, SURFACE, Mark, Style, apply_style, assign_marks
 from study.reporting.published_results import PublishedResult
 
 _MIN_RATIO = 2.5
@@ -118,15 +118,15 @@ def _plot_cell(ax: Axes, x: float, *, row: dict[Hashable, Any], level: Level, ma
 
 
 def _draw_pareto_front(panel: Panel, *, cost: str, layout: FactorLayout, style: Style) -> None:
-    """The Pareto front of the panel's means as a step line from its cheapest cell, in its uncertainty band over seeds."""
-    front = estimate_front_band(add_cost(panel.table, cost), list(layout.factors), cost="cost")
+    """The Pareto front of the panel's means as a step line, from its cheapest cell to the highest cost."""
+    grid = read_grid(panel.table, layout.factors)
+    found = find_pareto_front(grid, compute_cell_costs(add_cost(panel.table, cost), grid, cost="cost"))
+    front = found[found["on_front"]]
     if front.empty:
         return
-    at = to_column_units(front["cost"].to_numpy(dtype=float), cost)
-    best, low, high = (np.minimum(100 * front[name].to_numpy(dtype=float), 100) for name in ("best", "low", "high"))
+    at = to_column_units(np.append(front["cost"], found["cost"].iloc[-1]), cost)
+    best = 100 * np.append(front["mean"], front["mean"].iloc[-1])
     panel.ax.step(at, best, where="post", color=MUTED, linewidth=style.line * 0.8, alpha=0.7, zorder=1)
-    if not np.isnan(low).any():
-        panel.ax.fill_between(at, low, high, step="post", color=GRID, alpha=0.7, linewidth=0, zorder=0)
 
 
 @apply_style
