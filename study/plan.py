@@ -1,9 +1,12 @@
 """python -m study.plan SWEEP [key=value ...]: show every run of a sweep, with its width and cost, before training starts.
 
-With --check every architecture and every recipe takes one training step on this machine, on a handful of images.
+The contrasts that the report will make are listed, so that they stand before the data. With --check every architecture and
+every recipe takes one training step on this machine, on a handful of images. With --detect POINTS the plan says how many
+seeds a difference of that size needs, from what a pilot of the same sweep has recorded or from a stated spread (--sd).
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from collections import Counter
@@ -26,20 +29,35 @@ from study.planning.traced_cost import verify_costs
 from study.planning.trials import describe_round, make_plan_so_far
 from study.records.benchmark_file import Benchmark, newest_benchmark
 from study.records.record import read_records
+from study.records.sweep_folder import SweepFolder
 from study.tracking.libraries import require_trackers
 from study.training.determinism import enable_deterministic_cublas
 from study.training.device import choose_device
 from study.training.dry_step import load_dry_step_images, run_dry_step
 
 SHOWN_ROWS = 60  # a longer plan is cut on the screen; --all shows all of it
+SHOWN_CONTRASTS = 24
 
 
 def parser() -> argparse.ArgumentParser:
     parser = sweep_parser("plan", __doc__)
-    parser.add_argument("--all", action="store_true", help=f"show all rows, not only {SHOWN_ROWS}")
+    help_all = f"show all rows and contrasts, not {SHOWN_ROWS} and {SHOWN_CONTRASTS}"
+    parser.add_argument("--all", action="store_true", help=help_all)
     help_check = "also train each architecture and recipe for one step on this machine"
     parser.add_argument("--check", action="store_true", help=help_check)
+    parser.add_argument("--detect", type=_points, metavar="POINTS", help="the seeds that find this difference of accuracy")
+    parser.add_argument("--sd", type=_points, metavar="POINTS", help="standard deviation over seeds, instead of a pilot's")
+    help_accuracy = "expected accuracy, to bound the test images' part beside --sd"
+    parser.add_argument("--accuracy", type=_points, metavar="PERCENT", help=help_accuracy)
     return parser
+
+
+def _points(word: str) -> float:
+    """Percentage points as a fraction."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(word) < 100:
+            return float(word) / 100
+    raise argparse.ArgumentTypeError(f"{word!r} is not a number above 0 and below 100")
 
 
 @handle_user_errors
@@ -53,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     verify_costs((planned.run.model for planned in plan.runs), cache=cost_cache(arguments))
     benchmark = newest_benchmark(folder.benchmarks)
     show_plan(plan, console, rows=len(plan.runs) if arguments.all else SHOWN_ROWS, benchmark=benchmark)
+    for line in _describe_comparison(plan, folder, arguments):
+        console.print(line)
     recorded = read_records(folder.records)
     statuses = Counter(recorded[planned.run_id].record.status for planned in plan.runs if planned.run_id in recorded)
     if statuses:
@@ -60,6 +80,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.check:
         check(plan, console)
     return 0
+
+
+def _describe_comparison(plan: Plan, folder: SweepFolder, arguments: argparse.Namespace) -> list[str]:
+    """What the study will compare and, with --detect, the seeds that it needs."""
+    from study.analysis import planned_study  # imports pandas and SciPy, which a launch that shows its plan can do without
+
+    planned = planned_study.read_planned_study(plan.file)
+    lines = planned_study.describe_planned_contrasts(planned, shown=len(plan.finals) if arguments.all else SHOWN_CONTRASTS)
+    if arguments.detect is None:
+        if arguments.sd or arguments.accuracy:
+            raise UserError(Problem("needs --detect", "command line", "--sd" if arguments.sd else "--accuracy"))
+        return lines
+    if not lines:
+        raise UserError(Problem("this sweep plans no contrast", plan.sweep.path, "--detect"))
+    if arguments.sd is None:
+        if arguments.accuracy:
+            raise UserError(Problem("needs --sd: a pilot has its own accuracy", "command line", "--accuracy"))
+        return lines + planned_study.describe_pilot_seeds(folder.path, arguments.detect)
+    return lines + planned_study.describe_stated_seeds(planned, arguments.detect, sd=arguments.sd, accuracy=arguments.accuracy)
 
 
 def check(plan: Plan, console: Console) -> None:

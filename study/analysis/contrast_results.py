@@ -48,7 +48,7 @@ def estimate_contrasts(grid: Grid, plan: Sequence[Contrast], *, margin: Margin |
       `note` says why an interval is missing.
     """
     assert plan, "no contrast is planned"
-    weights = _build_weights(grid, plan)
+    weights = build_weights(grid, plan)
     found = estimate_weighted_means(grid, weights)
     names = ("family", "subject", "upper", "lower", "where", "primary")
     low_single, high_single = found.interval()
@@ -77,7 +77,7 @@ def estimate_contrasts(grid: Grid, plan: Sequence[Contrast], *, margin: Margin |
     return frame.assign(note=found.notes)
 
 
-def _build_weights(grid: Grid, plan: Sequence[Contrast]) -> FloatArray:
+def build_weights(grid: Grid, plan: Sequence[Contrast]) -> FloatArray:
     """The contrasts' weights as `contrasts cells`; every cell of the plan must be in the grid."""
     axes = [grid.factors.index(factor) for factor in plan[0].factors]
     places = {tuple(cell[axis] for axis in axes): place for place, cell in enumerate(grid.cells)}

@@ -2,8 +2,8 @@
 
 The variance of a contrast over n seeds and m test images is `s^2 / n + v`: `s` is the standard deviation over seeds of a
 contrast on fixed test images, `v` the squared standard error that the finite test set adds, which no seed reduces. So some
-differences are out of reach with the test images at hand, whatever the number of seeds. Both come from a pilot (`from_pilot`),
-whose `s` is itself uncertain: with few seeds it may be twice or half of the truth, so the number of seeds has an interval.
+differences are out of reach with the test images at hand. Both come from a pilot, whose `s` is itself uncertain: with few
+seeds it may be twice or half of the truth, so the number of seeds has an interval.
 
 Power of a two-sided t test by the noncentral t distribution: Cohen, Statistical Power Analysis, 1988, chapter 2.
 """
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from study.analysis.crossed import Array, crossed_estimate
-from study.analysis.intervals import POWER
+from study.analysis.crossed import Estimates
+from study.analysis.intervals import MIN_SEEDS, POWER
 
 MOST_SEEDS = 1000  # more are as good as out of reach
 
@@ -27,8 +27,8 @@ class Spread:
 
     seed_sd: float  # over seeds, on fixed test images
     seed_df: float | None  # degrees of freedom behind it; None where it was stated, not estimated
-    image_error: float  # standard error from the finite test set alone
-    images: int
+    image_error: float  # standard error that no seed reduces, from the finite test set
+    images: int | None  # None: on these test images, whose part is not known
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,17 @@ class SeedsNeeded:
     smallest_with_any_seeds: float  # the difference that infinitely many seeds would find with these test images
 
 
-def from_pilot(differences: Array) -> Spread:
-    """The spread of a contrast by a pilot's `n m` differences of correctness, seeds by images (two seeds at least)."""
-    n, m = differences.shape
-    total = crossed_estimate(differences[None]).covariance[0, 0]
-    seed = float(differences.mean(axis=1).var(ddof=1))
-    return Spread(float(np.sqrt(seed)), n - 1, float(np.sqrt(max(total - seed / n, 0.0))), m)
+def find_spreads(estimates: Estimates) -> list[Spread | None]:
+    """The spread of each contrast of a pilot; None where the pilot gives no standard error.
+
+    The part of the variance that seeds don't reduce is what the standard error has beyond the spread over seeds: the finite
+    test set's, and that of tuning's choice.
+    """
+    rest = estimates.standard_error**2 - estimates.sd**2 / estimates.n
+    return [
+        None if np.isnan(left) else Spread(float(sd), float(n) - 1, float(np.sqrt(max(left, 0.0))), estimates.images)
+        for left, sd, n in zip(rest, estimates.sd, estimates.n, strict=True)
+    ]
 
 
 def seeds_needed(difference: float, spread: Spread, *, alpha: float = 0.05, power: float = POWER) -> SeedsNeeded:
@@ -65,8 +70,8 @@ def seeds_needed(difference: float, spread: Spread, *, alpha: float = 0.05, powe
 
 
 def _fewest(difference: float, sd: float, spread: Spread, *, alpha: float, power: float) -> int | None:
-    """By bisection, since power grows with the number of seeds."""
-    low, high = 1, 2
+    """By bisection, since power grows with the number of seeds; at least the three that a verdict needs."""
+    low, high = MIN_SEEDS - 1, MIN_SEEDS
     while high <= MOST_SEEDS and _power(difference, high, sd, spread, alpha=alpha) < power:
         low, high = high, 2 * high
     if high > MOST_SEEDS:
@@ -82,6 +87,6 @@ def _power(difference: float, seeds: int, sd: float, spread: Spread, *, alpha: f
     variance = over_seeds + over_images
     if variance == 0:
         return 1.0
-    df = variance**2 / (over_seeds**2 / (seeds - 1) + over_images**2 / (spread.images - 1))
+    df = variance**2 / (over_seeds**2 / (seeds - 1) + over_images**2 / ((spread.images or np.inf) - 1))
     critical, shift = stats.t.isf(alpha / 2, df), difference / np.sqrt(variance)
     return float(stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift))

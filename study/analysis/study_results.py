@@ -13,7 +13,7 @@ from study.analysis.cell_grid import CellLevels, Grid, Level, read_grid
 from study.analysis.cell_means import summarize_cells
 from study.analysis.contrast_results import estimate_contrasts
 from study.analysis.margin import Margin
-from study.analysis.planned_contrasts import plan_contrasts
+from study.analysis.planned_contrasts import Contrast, plan_contrasts
 from study.analysis.variance_shares import decompose_variance
 from study.errors import UserError
 
@@ -58,12 +58,16 @@ class StudyResults:
         return summarize_cells(self.grid)
 
     @cached_property
+    def planned(self) -> list[Contrast]:
+        """The contrasts that follow from the factors and their planned cells."""
+        return plan_contrasts(self.levels, cells=set(self.grid.cells))
+
+    @cached_property
     def contrasts(self) -> pd.DataFrame | Unavailable:
         """The planned contrasts, as from `estimate_contrasts`."""
-        plan = plan_contrasts(self.levels, cells=set(self.grid.cells))
-        if not plan:
+        if not self.planned:
             return Unavailable("No two cells differ in exactly one factor, so there is no contrast.")
-        return estimate_contrasts(self.grid, plan, margin=self.margin)
+        return estimate_contrasts(self.grid, self.planned, margin=self.margin)
 
     @cached_property
     def decomposition(self) -> pd.DataFrame | Unavailable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,8 +123,9 @@ def test_a_long_plan_is_cut_and_shown_whole_on_request(capsys):
     """Of 70 widths 60 are shown, and how to see the rest; --all shows them."""
     widths = "model.dim=[" + ",".join(str(8 * n) for n in range(1, 71)) + "]"
     output = screen(capsys, "backbone=mlp_mixer", widths)
-    assert "... and 10 more rows" in output and " 560 " not in output
-    assert " 560 " in screen(capsys, "backbone=mlp_mixer", widths, "--all")
+    assert "... and 10 more rows" in output and "    and 45 more" in output and " 560 " not in output
+    whole = screen(capsys, "backbone=mlp_mixer", widths, "--all")
+    assert " 560 " in whole and "width 560 − width 552" in whole
 
 
 def test_device_hours_are_shown_once_measured(capsys):
@@ -141,6 +143,46 @@ def test_hours_of_a_part_say_of_which(capsys):
     some = {key: STEPS[key] for key in list(STEPS)[:4]}
     write_whole(Path("runs/sweep/benchmarks/1.json"), made_up(planned(), seconds=some).model_dump_json())
     assert "for 4 of 9 architectures (8 of 18 runs)" in screen(capsys)
+
+
+def test_what_will_be_compared_stands_before_the_data(capsys):
+    """Primary contrasts by name; with two seeds there is no verdict, with three hardly any, and it is said."""
+    output = screen(capsys, "effect_of_interest=0.5", "seeds=3")
+    assert "effect of interest: 0.5 points" in output and "ConvMixer, averaged over width" in output
+    assert "with 3 seeds, a difference is significant from" in output and "hardly any will be" in output
+    assert "there are no verdicts, which need 3 at least" in screen(capsys, "seeds=2")
+    assert "hardly" not in screen(capsys, "seeds=5") and "primary" not in screen(capsys, "backbone=vit", "model.dim=8")
+
+
+def test_seeds_for_a_difference_follow_from_a_stated_spread(capsys):
+    """Without the images' part a number, with independent errors on 599 images out of reach."""
+    output = screen(capsys, "--detect", "1", "--sd", "0.4", "--accuracy", "98")
+    assert "seeds that find 1.00 points in four of five studies, by the stated sd (" in output
+    assert re.search(r"if both sides err on the same images: \d+ seeds \(sd 0.40 points over seeds\)", output)
+    error = 100 * (2 * 0.98 * 0.02 / 599) ** 0.5
+    assert "independently, on 599 images: out of reach with these test images" in output
+    assert f"standard error {error:.2f} points from the images" in output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--detect", "1"], "runs/sweep: --detect: no pilot is recorded here: launch the sweep with a few seeds first"),
+        (["--sd", "1"], "--sd: needs --detect"),
+        (["--accuracy", "98"], "--accuracy: needs --detect"),
+        (["--detect", "1", "--accuracy", "98"], "--accuracy: needs --sd"),
+        (["--detect", "1", "backbone=vit", "model.dim=8"], "--detect: this sweep plans no contrast"),
+    ],
+)
+def test_what_a_number_of_seeds_can_not_follow_from_is_refused(capsys, words, message):
+    assert message in screen(capsys, *words, status=2)
+
+
+@pytest.mark.parametrize("word", ["0", "100", "nan", "many", "-1"])
+def test_a_difference_is_a_number_of_points(capsys, word):
+    with pytest.raises(SystemExit):
+        main(["sweep.yaml", f"--detect={word}"])
+    assert "is not a number above 0 and below 100" in capsys.readouterr().err
 
 
 def test_check_trains_every_architecture_for_one_step(capsys):
