@@ -162,7 +162,8 @@ def run(request: Request, executable: str) -> None:
     here = [] if request.environment.get("PYTHONSAFEPATH") else [request.folder]
     sys.path[:] = [*here, *own, *sys.path]
     sys.executable = executable
-    sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
+    # New objects: the server's own remember whether its streams, which were others, could seek.
+    sys.stdout, sys.stderr = (open(target, "w", buffering=1, closefd=False) for target in (1, 2))  # noqa: SIM115
     site.execsitecustomize()
     words = request.words[1:] if request.words[0] == "-u" else request.words
     sys.argv = ["-m", *words[2:]]
