@@ -32,4 +32,4 @@ class Margin:
     def __str__(self) -> str:
         if self.error_ratio is not None:
             return f"an error ratio of {self.error_ratio:g}"
-        return "" if self.points is None else f"{self.points:g} points"
+        return "" if self.points is None else f"{self.points:g} point{'s' * (self.points != 1)}"

@@ -150,6 +150,7 @@ def test_what_will_be_compared_stands_before_the_data(capsys):
     output = screen(capsys, "effect_of_interest=0.5", "seeds=3")
     assert "effect of interest: 0.5 points" in output and "ConvMixer, averaged over width" in output
     assert "with 3 seeds, a difference is significant from" in output and "hardly any will be" in output
+    assert "effect of interest: 1 point\n" in screen(capsys, "effect_of_interest=1", "seeds=5")
     assert "there are no verdicts, which need 3 at least" in screen(capsys, "seeds=2")
     assert "hardly" not in screen(capsys, "seeds=5") and "primary" not in screen(capsys, "backbone=vit", "model.dim=8")
 
