@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from study.backbones import build, names
     from study.planning.traced_cost import count_cost
     from study.records.predictions import load_predictions
-    from study.records.table import load_table, load_trials
+    from study.records.table import load_correctness, load_table, load_trials
 
 __version__ = "0.2.0"
 
-__all__ = ["build", "count_cost", "load_predictions", "load_table", "load_trials", "names"]
+__all__ = ["build", "count_cost", "load_correctness", "load_predictions", "load_table", "load_trials", "names"]
 
 _MODULES = {
     "build": "study.backbones",
     "names": "study.backbones",
     "count_cost": "study.planning.traced_cost",
+    "load_correctness": "study.records.table",
     "load_predictions": "study.records.predictions",
     "load_table": "study.records.table",
     "load_trials": "study.records.table",
