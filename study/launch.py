@@ -70,6 +70,12 @@ def parser() -> argparse.ArgumentParser:
         help="override a key of the profile, e.g. --set partition=gpu",
     )
     parser.add_argument("--workers", type=positive_int, help="number of workers that the runs are shared among")
+    parser.add_argument(
+        "--threads",
+        type=positive_int,
+        metavar="N",
+        help="threads of each worker, which the first launch decides for the whole sweep; a change makes records not exact",
+    )
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only runs with this value")
     parser.add_argument("--limit", type=positive_int, metavar="N", help="at most N runs, in plan order")
     parser.add_argument("--retry", action="append", choices=("failed",), default=[], help="train failed runs again")
@@ -226,6 +232,7 @@ class _Command:
                 settled=self.arguments.settled,
                 report=self.arguments.report,
                 wait=self.arguments.wait,
+                threads=self.arguments.threads,
             )
             status = (print_scripts if self.arguments.dry_run else launch_on_slurm)(request, self.console)
         elif self.arguments.dry_run:
@@ -234,8 +241,14 @@ class _Command:
             self.console.print(f"{plan.sweep.name}: {remaining.summary()}")
             status = 0
         else:
-            workers = self.arguments.workers
-            status = launch_locally(plan, self.folder, run_filter=self.run_filter, workers=workers, console=self.console)
+            status = launch_locally(
+                plan,
+                self.folder,
+                run_filter=self.run_filter,
+                workers=self.arguments.workers,
+                threads=self.arguments.threads,
+                console=self.console,
+            )
         if not self.arguments.dry_run:
             record_plan(plan, self.folder, earlier=earlier)
         return status

@@ -21,6 +21,7 @@ from study.cli.console import open_console, pluralize
 from study.config.sweep import Tuning
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, and_more, handle_user_errors
+from study.launcher.execution import describe_execution
 from study.planning.planned_run import PlannedRun, representatives
 from study.planning.runtime_estimate import describe_runtime
 from study.planning.search_ranges import MAX_ROUNDS, is_range
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verify_costs((planned.run.model for planned in plan.runs), cache=cost_cache(arguments))
     benchmark = newest_benchmark(folder.benchmarks)
     show_plan(plan, console, rows=len(plan.runs) if arguments.all else SHOWN_ROWS, benchmark=benchmark)
-    for line in _describe_comparison(plan, folder, arguments):
+    for line in (*_describe_comparison(plan, folder, arguments), *describe_execution(folder)):
         console.print(line)
     recorded = read_records(folder.records)
     statuses = Counter(recorded[planned.run_id].record.status for planned in plan.runs if planned.run_id in recorded)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from study.errors import Problem, UserError
+from study.launcher.execution import kept_benchmark
 from study.launcher.liveness import Liveness
 from study.launcher.load_balance import Load, balance_load
 from study.launcher.run_filter import RunFilter, match_runs
@@ -15,7 +16,16 @@ from study.planning.runtime_estimate import estimate_costs
 from study.planning.sweep_plan import Plan
 from study.records.benchmark_file import newest_benchmark
 from study.records.code_snapshot import PACKAGE, code_hash, find_origin, take_snapshot
-from study.records.ledger import Cluster, Launch, MeasuredVariant, ShareEntry, new_launch_id, read_launches, write_launch
+from study.records.ledger import (
+    Cluster,
+    Execution,
+    Launch,
+    MeasuredVariant,
+    ShareEntry,
+    new_launch_id,
+    read_launches,
+    write_launch,
+)
 from study.records.predictions import read_predicted_runs
 from study.records.record import OUTCOMES, RunOptions, read_records
 from study.records.sweep_folder import SweepFolder, format_json, write_whole
@@ -86,9 +96,19 @@ def check_batch_sizes(runs: Sequence[PlannedRun], ranks: int) -> None:
 
 
 def draft_launch(
-    plan: Plan, folder: SweepFolder, *, cluster: Cluster, workers: int, workers_per_job: int = 1, ranks: int = 1
+    plan: Plan,
+    folder: SweepFolder,
+    *,
+    cluster: Cluster,
+    workers: int,
+    execution: tuple[Execution, Execution] | None = None,
+    workers_per_job: int = 1,
+    ranks: int = 1,
 ) -> Launch:
-    """A launch that is not in the ledger yet; nothing is written. To be called under the sweep's lock."""
+    """A launch that is not in the ledger yet; nothing is written. To be called under the sweep's lock.
+
+    `execution` is what `decide_execution` returned, None for a launch that starts no workers.
+    """
     code = code_hash()
     if PACKAGE.parent == (folder.code / code).resolve():  # a dependent job launches from the snapshot, which has no git
         provenance = next(launch.provenance for launch in reversed(read_launches(folder)) if launch.code == code)
@@ -106,6 +126,8 @@ def draft_launch(
         provenance=provenance,
         track=plan.sweep.track,
         ranks=ranks,
+        execution=execution[0] if execution else None,
+        first_execution=execution[1] if execution else None,
     )
 
 
@@ -115,8 +137,8 @@ def assign_runs(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequenc
     If the launch is killed before it submits, its runs are unassigned again, since no live worker has them.
     """
     failed = {run_id for run_id, each in read_records(folder.records).items() if each.record.status == "failed"}
-    benchmark = newest_benchmark(folder.benchmarks)
-    costs = estimate_costs(runs, benchmark)
+    costs = estimate_costs(runs, newest_benchmark(folder.benchmarks))
+    benchmark = kept_benchmark(folder, draft.execution) if draft.execution else None
     loads = [Load(each.run_id, each.run.seed, each.architecture, costs[each.run_id]) for each in runs]
     entries = {}
     for planned in runs:

@@ -13,6 +13,7 @@ from submitit import LocalExecutor, LocalJob
 
 from study.launcher.assignment import assign_runs, draft_launch, find_remaining
 from study.launcher.environment import process_environment
+from study.launcher.execution import decide_execution, print_changes
 from study.launcher.liveness import check_liveness
 from study.launcher.progress_view import LaunchView
 from study.launcher.run_filter import RunFilter
@@ -29,8 +30,13 @@ POLL_S = 0.25
 MAX_FAILED_STARTS = 2  # in a row, of a worker that crashes before it begins a run: it would crash again
 
 
-def launch_locally(plan: Plan, folder: SweepFolder, *, run_filter: RunFilter, workers: int | None, console: Console) -> int:
-    """Train the remaining runs and wait for them; the exit status. `workers` overrides one per GPU or CPU core."""
+def launch_locally(
+    plan: Plan, folder: SweepFolder, *, run_filter: RunFilter, workers: int | None, threads: int | None, console: Console
+) -> int:
+    """Train the remaining runs and wait for them; the exit status.
+
+    `workers` overrides one per GPU, or as many as the CPU's cores have room for; `threads` decides the execution anew.
+    """
     with sweep_lock(folder):
         remaining = find_remaining(plan, folder, liveness=check_liveness(folder), run_filter=run_filter)
         console.print(f"{plan.sweep.name}: {remaining.summary()}")
@@ -39,15 +45,17 @@ def launch_locally(plan: Plan, folder: SweepFolder, *, run_filter: RunFilter, wo
             return 0
         cores, device = len(os.sched_getaffinity(0)), plan.sweep.device
         gpus = () if device == "cpu" or not torch.cuda.is_available() else tuple(range(torch.cuda.device_count()))
-        count = min(workers or len(gpus) or cores, len(remaining.runs))
-        threads = max(1, cores // count)
-        draft = draft_launch(plan, folder, cluster="local", workers=count)
+        room = max(1, cores // min(workers or len(gpus) or cores, len(plan.whole)))  # of a launch of all runs
+        execution = decide_execution(folder, "cuda" if gpus else "cpu", threads=room, asked=threads, here=True)
+        count = min(workers or len(gpus) or max(1, cores // execution[0].threads), len(remaining.runs))
+        draft = draft_launch(plan, folder, cluster="local", workers=count, execution=execution)
         launcher_lock(folder, draft.id).acquire()
         launch = assign_runs(draft, plan, folder, runs=remaining.runs)
-    size = f"{launch.tasks} worker{'s'[: launch.tasks != 1]}, {threads} thread{'s'[: threads != 1]} each"
-    console.print(f"launch {launch.id}: {size}{', one GPU each' if gpus else ''}")
+    size = f"{launch.tasks} worker{'s'[: launch.tasks != 1]}{', one GPU each' if gpus else ''}"
+    console.print(f"launch {launch.id}: {size}, {execution[0]}")
+    print_changes(launch, console)
     with LaunchView(folder, {launch.id}, frozenset(planned.run_id for planned in remaining.runs), console) as view:
-        failures = LocalWorkers(folder, launch, threads=threads, gpus=gpus).run(view.update)
+        failures = LocalWorkers(folder, launch, threads=execution[0].threads, gpus=gpus).run(view.update)
     for failure in failures:
         console.print(f"worker failed: {failure}")
     recorded, run_ids = read_records(folder.records), [planned.run_id for planned in remaining.runs]

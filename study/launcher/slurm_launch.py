@@ -13,6 +13,7 @@ from rich.console import Console
 
 from study.errors import Problem, UserError
 from study.launcher.assignment import RemainingRuns, assign_runs, check_batch_sizes, draft_launch, find_remaining
+from study.launcher.execution import decide_execution, print_changes
 from study.launcher.liveness import Liveness, check_liveness
 from study.launcher.progress_view import LaunchView
 from study.launcher.run_filter import RunFilter
@@ -24,7 +25,7 @@ from study.launcher.sweep_status import compute_sweep_status
 from study.planning.planned_run import PlannedRun
 from study.planning.sweep_plan import Plan
 from study.planning.trials import trials_without_outcome
-from study.records.ledger import Launch, read_launches
+from study.records.ledger import DeviceKind, Launch, read_launches
 from study.records.locks import sweep_lock
 from study.records.record import read_records
 from study.records.sweep_folder import SweepFolder
@@ -47,6 +48,11 @@ class SlurmRequest:
     settled: bool = False
     report: bool = False
     wait: bool = False
+    threads: int | None = None  # decides the execution anew
+
+    @property
+    def device(self) -> DeviceKind:
+        return "cuda" if self.profile.gpus_per_node and self.plan.sweep.device != "cpu" else "cpu"
 
     def check(self) -> None:
         """Raise UserError if sweep and profile contradict each other."""
@@ -118,7 +124,16 @@ def _subtract_queue(limits: slurm.ClusterLimits, liveness: Liveness) -> slurm.Cl
 def _draft(request: SlurmRequest, runs: Sequence[PlannedRun], limits: slurm.ClusterLimits, *, ranks: int) -> Launch:
     per_job = request.profile.workers_per_gpu if ranks == 1 else 1
     workers = min(request.workers, len(runs), limits.job_count * per_job)
-    return draft_launch(request.plan, request.folder, cluster="slurm", workers=workers, workers_per_job=per_job, ranks=ranks)
+    threads = request.profile.cpus_per_task
+    return draft_launch(
+        request.plan,
+        request.folder,
+        cluster="slurm",
+        workers=workers,
+        execution=decide_execution(request.folder, request.device, threads=threads, asked=request.threads, here=False),
+        workers_per_job=per_job,
+        ranks=ranks,
+    )
 
 
 def _submit_all(
@@ -143,6 +158,10 @@ def _submit(
     if draft.jobs == limits.job_count and draft.tasks < min(request.workers, len(runs)):
         console.print(f"Slurm accepts {limits.job_count:,} more jobs (MaxJobCount): launching {draft.tasks:,} workers.")
     launch = assign_runs(draft, request.plan, request.folder, runs=runs)
+    print_changes(launch, console)
+    if launch.threads != request.profile.cpus_per_task:
+        kept = f"each worker uses {launch.threads} threads, as the sweep's first launch decided"
+        console.print(f"{kept}, not cpus_per_task: {request.profile.cpus_per_task}; --threads N changes this")
 
     def report(array: JobArray) -> None:
         jobs = (f"{array.jobs} jobs" if array.jobs > 1 else "1 job") + (f" of {ranks} ranks" if ranks > 1 else "")

@@ -20,11 +20,30 @@ from study.records.plan_file import PlannedEntry
 from study.records.sweep_folder import DISCARD_LAUNCH, LAUNCH_HINT, SweepFolder, read_json, write_new
 
 Cluster = Literal["local", "slurm"]
+DeviceKind = Literal["cpu", "cuda"]
 WorkerId = tuple[str, int]
 """A launch id and a task number: the worker that one share is assigned to."""
 
 ID_TIME = "%Y%m%dt%H%M%S"
 CANCELLATION_POLL_S = 5.0
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How runs are executed on one kind of device, as far as a launch decides it: all of it changes last bits."""
+
+    device: DeviceKind
+    threads: int  # of each worker
+    benchmark: str | None  # the file of the sweep that says which variants are fastest; None: layouts by rule
+    kernels: bool | None = None  # whether CPU kernels are compiled; None: as each worker's machine allows
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s'[: self.threads != 1]} per worker"
+        variants = f"the fastest variants of {self.benchmark}" if self.benchmark else "memory layouts by rule"
+        return ", ".join([threads, variants, *([] if self.kernels is None else [_KERNELS[self.kernels]])])
+
+
+_KERNELS = {True: "compiled CPU kernels", False: "no compiled CPU kernels"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +61,22 @@ class Launch:
     track: Sequence[str] = ()  # experiment trackers that its workers log to
     deterministic: bool = False  # on a GPU: only algorithms that give the same bits each time
     ranks: int = 1  # processes that train one run together: the tasks of a worker's job
+    execution: Execution | None = None  # None in launches before 0.2.0, and in those without workers
+    first_execution: Execution | None = None  # of the sweep's first recorded runs
+
+    @property
+    def threads(self) -> int:
+        """The threads of each worker."""
+        assert self.execution is not None, "a launch with workers has decided how they execute"
+        return self.execution.threads
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """How this launch executes runs otherwise than the sweep's first launch on this kind of device did."""
+        if self.execution is None or self.first_execution is None:
+            return ()
+        now, first = asdict(self.execution), asdict(self.first_execution)
+        return tuple(f"{name}: {first[name]} -> {now[name]}" for name in now if first[name] != now[name])
 
     @property
     def jobs(self) -> int:
@@ -110,7 +145,8 @@ def read_launch(folder: SweepFolder, launch_id: str) -> Launch:
     path = folder.launches / launch_id / "launch.json"
     document = read_json(path, hint=LAUNCH_HINT)
     try:
-        return Launch(**document)
+        kept = {key: Execution(**document[key]) for key in ("execution", "first_execution") if document.get(key)}
+        return Launch(**{**document, **kept})
     except TypeError:
         rule = f"this launch was written by another version of the project: use that version; or, {DISCARD_LAUNCH}"
         raise UserError(Problem(rule, place=str(path))) from None

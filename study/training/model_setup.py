@@ -34,14 +34,16 @@ class PreparedModel:
         return Variant(memory_layout=LAYOUT_NAMES[self.layout], compiled=self.compiled)
 
 
-def with_cpu_kernels(choice: DeviceChoice, environment: Mapping[str, str]) -> DeviceChoice:
-    """The device with the compiled CPU kernels where it is a CPU; without a compiler a warning is printed.
+def with_cpu_kernels(choice: DeviceChoice, environment: Mapping[str, str], *, compiled: bool = True) -> DeviceChoice:
+    """The device with the compiled CPU kernels where it is a CPU, unless not `compiled`; without a compiler it warns.
 
     The process keeps memory that it frees from here on (`study.cpu_kernels.freed_memory`).
     """
     if choice.kind != "cpu":
         return choice
     keep_freed_memory()
+    if not compiled:
+        return choice
     try:
         return replace(choice, extension=load_extension(environment))
     except KernelsUnavailable as error:

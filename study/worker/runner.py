@@ -72,7 +72,9 @@ class Trainer:
         torch.set_num_threads(threads)
         with group.setup():
             device = with_cpu_kernels(
-                choose_device(launch.device, environment, deterministic=launch.deterministic), environment
+                choose_device(launch.device, environment, deterministic=launch.deterministic),
+                environment,
+                compiled=launch.execution is None or launch.execution.kernels is not False,
             )
             tracking = Tracking(select_trackers(launch.track, folder=folder.trackers, study=folder.path.name))
             trainer = Trainer(folder, writer, launch, device, tracking, group)
@@ -190,7 +192,9 @@ class Trainer:
         result, measured = pick(Result, figures), pick(Measurements, figures)
         untracked = self.tracking.end_run(entry.run_id, outcome.status, metrics={**asdict(result), **asdict(measured)})
         resumes = [asdict(resume) for resume in outcome.resumes]
-        provenance = {"exact": outcome.exact, "resumes": resumes, "notes": (*outcome.notes, *untracked)}
+        changes = self._changes()
+        notes = (*outcome.notes, *untracked, *(f"executed otherwise than the sweep's first runs: {each}" for each in changes))
+        provenance = {"exact": outcome.exact and not changes, "resumes": resumes, "notes": notes}
         return Record(
             run_id=entry.run_id,
             status=outcome.status,
@@ -206,6 +210,12 @@ class Trainer:
             reason=f"the loss diverged at step {outcome.diverged_step}" if outcome.status == "diverged" else None,
             log=log,
         )
+
+    def _changes(self) -> tuple[str, ...]:
+        """How this worker executes its runs otherwise than the sweep's first launch decided."""
+        decided, cannot = self.launch.execution, self.device.kind == "cpu" and self.device.extension is None
+        lost = decided is not None and decided.kernels and cannot
+        return (*self.launch.changes, *(["kernels: compiled -> plain"] if lost else []))
 
     def _provenance(self) -> dict[str, Any]:
         versions = {f"{name}_version": metadata.version(name) for name in VERSIONS}

@@ -17,6 +17,7 @@ from study.config.sweep_file import read_sweep
 from study.cpu_kernels.freed_memory import keep_freed_memory
 from study.errors import UserError
 from study.launcher.assignment import assign_runs, draft_launch
+from study.launcher.execution import decide_execution
 from study.planning.runtime_estimate import OVERHEAD_MACS, describe_runtime, estimate_costs, estimate_seconds
 from study.planning.sweep_plan import Plan, make_plan
 from study.records import load_table
@@ -244,7 +245,9 @@ def test_the_fastest_variant_is_handed_out(plan, monkeypatch):
     run = options_of(plan.runs[0].run)
     assert found.speed(run).variant == found.best_variant(run) == fast
     folder = SweepFolder(Path("runs/sweep"))
-    launch = assign_runs(draft_launch(plan, folder, cluster="local", workers=1), plan, folder, runs=plan.runs)
+    execution = decide_execution(folder, "cpu", threads=1, asked=None, here=False)
+    draft = draft_launch(plan, folder, cluster="local", workers=1, execution=execution)
+    launch = assign_runs(draft, plan, folder, runs=plan.runs)
     for entry in read_share(folder, (launch.id, 0)):
         assert entry.measured == MeasuredVariant(found.device_name, fast)
 

@@ -142,6 +142,22 @@ def test_two_launches_at_once_train_nothing_twice(tmp_path, undisturbed):
     assert_same_as(tmp_path, undisturbed)
 
 
+def test_the_rest_of_a_sweep_is_executed_as_its_beginning(tmp_path, undisturbed):
+    """However few runs are left, they get the threads of the first launch, and so its bits; other threads are not exact."""
+    finish(tmp_path, "--limit", "3")
+    finish(tmp_path)
+    assert_same_as(tmp_path, undisturbed)
+    table = load_table(tmp_path / "runs/sweep")
+    (threads,) = set(table["threads"])
+    assert table["exact"].all()
+    printed = finish(tmp_path, "seeds=3", "--limit", "1", "--threads", str(threads + 1))
+    assert f"threads: {threads} -> {threads + 1}" in printed and "not exact" in printed
+    table = load_table(tmp_path / "runs/sweep")
+    done = table[table["status"] == "done"]
+    assert list(done.loc[done["seed"] == 2, "threads"]) == [threads + 1]
+    assert (done["exact"] == (done["seed"] < 2)).all()
+
+
 def test_what_the_disk_refuses_is_no_outcome(tmp_path, undisturbed):
     """Workers that can't write records end with the reason and status 1; the next launch trains the same bits."""
     sweep = tmp_path / "runs/sweep"

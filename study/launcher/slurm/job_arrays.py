@@ -64,7 +64,7 @@ def submit_arrays(
         size = min(size, launch.jobs - first)
         executor = make_executor(folder, launch, profile, first=first, arrays=-(-launch.jobs // array_size))
         try:
-            arrays.append(_submit_array(folder, launch, executor, profile=profile, first=first, jobs=size))
+            arrays.append(_submit_array(folder, launch, executor, first=first, jobs=size))
         except _Rejected as error:
             if size > 1 and SUBMISSION_LIMIT.search(str(error)):
                 size //= 2  # Slurm doesn't say how many jobs would pass
@@ -78,10 +78,8 @@ def submit_arrays(
     return Submission(launch, tuple(arrays))
 
 
-def _submit_array(
-    folder: SweepFolder, launch: Launch, executor: SlurmExecutor, *, profile: Profile, first: int, jobs: int
-) -> JobArray:
-    tasks = [Task(str(folder.path.resolve()), launch.id, first + n, None, profile.cpus_per_task) for n in range(jobs)]
+def _submit_array(folder: SweepFolder, launch: Launch, executor: SlurmExecutor, *, first: int, jobs: int) -> JobArray:
+    tasks = [Task(str(folder.path.resolve()), launch.id, first + n, None, launch.threads) for n in range(jobs)]
     try:
         with clean_slurm_environment(), contextlib.redirect_stderr(io.StringIO()), executor.batch():  # one array
             submitted = [executor.submit(task) for task in tasks]
@@ -120,7 +118,7 @@ def make_executor(folder: SweepFolder, launch: Launch, profile: Profile, *, firs
         exclude=profile.exclude,
         array_parallelism=max(1, profile.array_parallelism // arrays),
         signal_delay_s=profile.signal_delay_s,
-        setup=[*profile.setup, *export_code_path(folder, launch), f"export OMP_NUM_THREADS={profile.cpus_per_task}"],
+        setup=[*profile.setup, *export_code_path(folder, launch), f"export OMP_NUM_THREADS={launch.threads}"],
         teardown=teardown if profile.requeue else None,
         srun_args=["--kill-on-bad-exit=1"] if distributed else [],  # a rank that fails ends the others
         wckey=None,
