@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special, stats
 
+from benchmarks.coverage import as_grid, list_pairs
 from study.analysis.cell_grid import Grid
+from study.analysis.crossed import Estimates, estimate_weighted_means
 from study.rng import stream
 
 Level = str | int | float | bool | None
@@ -95,39 +96,20 @@ def run_table(truth: Truth, *, seeds: int = 5, key: str = "", backbone: str = "m
     return pd.DataFrame(rows)
 
 
-SPREADS = {0.985: (4.0, 2.0, 0.05), 0.7: (2.0, 1.0, 0.1)}
-"""By accuracy: standard deviations, in log-odds, of images' difficulty, of that for one architecture, and of seeds."""
-
-
 def draw_correctness(
     rng: np.random.Generator, *, studies: int, seeds: int, images: int, accuracy: float, cells: int = 2
-) -> npt.NDArray[np.bool_]:
-    """Correctness `studies cells seeds images` of architectures of equal expected accuracy, new images in every study.
-
-    The log-odds of a correct answer are the sum of an intercept, an image's difficulty, an image's difficulty for this
-    architecture, and a seed's skill.
-    """
-    shared, own, seed = SPREADS[accuracy]
-    latent = np.sqrt(shared**2 + own**2 + seed**2) * stats.norm.ppf((np.arange(2000) + 0.5) / 2000)
-    low, high = -30.0, 30.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if special.expit(middle + latent).mean() < accuracy else (low, middle)
-    logit = low + shared * rng.normal(size=(studies, 1, 1, images)) + own * rng.normal(size=(studies, cells, 1, images))
-    logit = logit + seed * rng.normal(size=(studies, cells, seeds, 1))
-    return np.asarray(rng.random((studies, cells, seeds, images)) < special.expit(logit))
+) -> list[npt.NDArray[np.bool_]]:
+    """Correctness `cells seeds images` of cells of equal expected accuracy (0.7 or 0.985), new images in every study."""
+    (pair,) = (found for found in list_pairs().values() if found.accuracy[0] == accuracy)
+    population = replace(pair, accuracy=(accuracy,) * cells)
+    return [population.draw(rng, seeds=seeds, images=images) for _ in range(studies)]
 
 
 def correctness_grid(correct: npt.NDArray[np.bool_]) -> Grid:
     """One study's correctness `cells seeds images` as a grid of one factor, all runs done."""
-    cells, seeds, images = correct.shape
-    return Grid(
-        factors=("lr",),
-        cells=tuple((place,) for place in range(cells)),
-        seeds=tuple(range(seeds)),
-        values=correct.mean(axis=2),
-        status=np.full((cells, seeds), "done"),
-        test_images=images,
-        chance=0.1,
-        correct=correct,
-    )
+    return as_grid(correct, {"lr": range(len(correct))})
+
+
+def estimate_values(values: npt.NDArray[np.float64]) -> Estimates:
+    """Estimates of `k` tables of numbers, `k seeds images`, which needn't be 0 and 1."""
+    return estimate_weighted_means(correctness_grid(values), np.eye(len(values)))

@@ -133,7 +133,7 @@ def _cross_variances(
     """Variances of means over `n` seeds and `m` images by their mean squares, which are divided by m (`k` each)."""
     unbiased, floor = seed + image - residual, np.maximum(seed, image)
     raised = unbiased <= floor
-    scatter = seed**2 / np.maximum(n - 1, 1) + image**2 / (m - 1) + residual**2 / np.maximum((n - 1) * (m - 1), 1)
+    scatter = seed**2 / np.maximum(n - 1, 1) + image**2 / max(m - 1, 1) + residual**2 / np.maximum((n - 1) * (m - 1), 1)
     df = np.divide(unbiased**2, scatter, out=np.ones_like(n), where=scatter > 0)
     df = np.maximum(np.where(raised, np.where(seed >= image, n - 1, m - 1.0), df), 1)
     variance = np.where(raised, floor, unbiased) / np.maximum(n, 1)
@@ -167,7 +167,7 @@ def _image_mean_squares(
     square = sums * sums.T / common
     image = over_pairs / common - square
     residual = over_seeds - square - seed - image
-    return image / (m - 1), residual / (np.maximum(common - 1, 1) * (m - 1))
+    return image / max(m - 1, 1), residual / (np.maximum(common - 1, 1) * max(m - 1, 1))
 
 
 def _complete_covariance(matrix: FloatArray, diagonal: FloatArray, allowed: BoolArray) -> FloatArray:

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from simulated_study import estimate_values
 from statsmodels.stats.power import TTestPower
 
-from study.analysis.crossed import crossed_estimate
 from study.analysis.seeds_needed import Spread, find_spreads, seeds_needed
 
 
@@ -35,7 +35,7 @@ def test_an_uncertain_spread_gives_an_interval() -> None:
 
 
 def test_planned_power_is_the_power_of_the_crossed_test() -> None:
-    """A simulated study of the planned size, tested by `crossed_estimate`, finds the difference in about 80 %."""
+    """A simulated study of the planned size, tested by `estimate_weighted_means`, finds the difference in about 80 %."""
     rng, images, studies = np.random.default_rng(2), 400, 500
     seed_sd, image_sd, difference = 0.15, 1.0, 0.25
     spread = Spread(math.hypot(seed_sd, 1 / math.sqrt(images)), None, image_sd / math.sqrt(images), images)
@@ -44,7 +44,7 @@ def test_planned_power_is_the_power_of_the_crossed_test() -> None:
     found = 0
     for _ in range(studies):
         values = rng.normal(size=(1, seeds, images)) + seed_sd * rng.normal(size=(1, seeds, 1))
-        low, high = crossed_estimate(values + image_sd * rng.normal(size=(1, 1, images)) + difference).interval()
+        low, high = estimate_values(values + image_sd * rng.normal(size=(1, 1, images)) + difference).interval()
         found += not low[0] <= 0 <= high[0]
     assert 0.75 <= found / studies <= 0.90  # whole seeds give a little more than asked for; Monte Carlo error 1.8 points
 
@@ -53,7 +53,7 @@ def test_a_pilot_gives_its_components() -> None:
     rng = np.random.default_rng(4)
     shape, seed_sd, image_sd = (60, 3000), 0.2, 0.7
     values = rng.normal(size=shape) + seed_sd * rng.normal(size=(60, 1)) + image_sd * rng.normal(size=(1, 3000))
-    found = find_spreads(crossed_estimate(values[None]))[0]
+    found = find_spreads(estimate_values(values[None]))[0]
     assert found is not None
     assert found.seed_sd == pytest.approx(seed_sd, rel=0.25)
     assert found.image_error == pytest.approx(image_sd / math.sqrt(3000), rel=0.05)

@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 from scipy import stats
+from simulated_study import correctness_grid, estimate_values
 
-from study.analysis.crossed import Estimates, crossed_estimate
+from study.analysis.crossed import Estimates, estimate_weighted_means
 from study.analysis.simultaneous import SimultaneousIntervals, simultaneous_intervals
 
 CELLS = list(itertools.product(range(3), range(3)))
@@ -61,7 +62,7 @@ def test_critical_value_is_dunnetts() -> None:
 def test_adjusted_p_and_interval_agree() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(6, 5, 40)) + rng.normal(size=(6, 5, 1)) * 0.1 + np.linspace(0, 0.7, 6)[:, None, None]
-    found = simultaneous_intervals(crossed_estimate(values))
+    found = simultaneous_intervals(estimate_values(values))
     outside = (found.low > 0) | (found.high < 0)
     assert outside.any() and not outside.all()
     assert np.array_equal(found.p < 0.05, outside)
@@ -80,6 +81,6 @@ def test_familywise_error_is_at_most_nominal(seeds: int, seed_sd: float) -> None
             rng.normal(size=(9, seeds, images)) + 0.7 * rng.normal(size=(9, 1, images)) + 0.7 * rng.normal(size=(1, 1, images))
         )
         values += seed_sd * rng.normal(size=(9, seeds, 1))
-        found = simultaneous_intervals(crossed_estimate(np.tensordot(weights, values, axes=1)), draws=4000)
+        found = simultaneous_intervals(estimate_weighted_means(correctness_grid(values), weights), draws=4000)
         wrong += bool((found.p < 0.05).any())
     assert wrong / studies <= 0.05 + 2 * 0.0155
