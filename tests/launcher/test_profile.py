@@ -64,3 +64,33 @@ def test_profiles_that_come_with_the_project_are_valid(repository):
     assert {"default.yaml", "devcluster.yaml", "preemptible.yaml"} <= {path.name for path in paths}
     for path in paths:
         read_profile(path)
+
+
+@pytest.mark.parametrize("break_", ["\\n", "\\r", "\\x85", "\\u2028", "\\0", "\\e[2J"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f'{key}: "a@#SBATCH --uid=0"' for key in ("partition", "account", "qos", "constraint", "exclude")),
+        'sbatch: {comment: "a@touch /tmp/x"}',
+        'report: {comment: "a@touch /tmp/x"}',
+        'sbatch: {"nice@#SBATCH --uid": 0}',
+    ],
+)
+def test_no_value_becomes_another_line(tmp_path, line, break_):
+    """Whatever ends a line for sbatch, the shell or a terminal is refused in names and values, with the line of the file."""
+    path = tmp_path / "profile.yaml"
+    path.write_text(line.replace("@", break_))
+    with pytest.raises(UserError, match="value of one line") as raised:
+        read_profile(path)
+    assert [problem.place for problem in raised.value.problems] == [f"{path}:1"]
+
+
+@pytest.mark.parametrize("name", ["nice=1 --uid", "a b", "-x", "", "a;b", "ä"])
+def test_no_name_becomes_another_option(tmp_path, name):
+    """A name is a word of sbatch; values with spaces are quoted and stay one value."""
+    path = tmp_path / "profile.yaml"
+    path.write_text(f'sbatch: {{"{name}": 0}}')
+    with pytest.raises(UserError, match="letters and hyphens"):
+        read_profile(path)
+    path.write_text('sbatch: {comment: "a --uid=0"}\nsetup: ["module load a\\nmodule load b"]')
+    assert read_profile(path).sbatch == {"comment": "a --uid=0"}

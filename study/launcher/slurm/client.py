@@ -109,7 +109,10 @@ def read_queue() -> Queue:
     lines = _run(*command, consequence="so it is unknown which workers are alive").splitlines()
     jobs, dependent_jobs = [], set()
     for line in lines:
-        job_id, state, elapsed, end, node, reason, name = line.rstrip().split("|", 6)
+        fields = line.rstrip().split("|", 6)
+        if len(fields) < 7:  # the rest of someone's job name with a line break in it
+            continue
+        job_id, state, elapsed, end, node, reason, name = fields
         if match := re.fullmatch(r"study\.(\w+)\.(\d+)", name):
             index, ends = int(match[2]) + int(job_id.partition("_")[2] or 0), float(end) if end.isdigit() else None
             jobs.append(Job(job_id, match[1], index, state, reason, node, began=elapsed != "0:00", end=ends))

@@ -68,6 +68,18 @@ class Profile(Options):
         """The processes that train one run together with `train.distributed: ddp`."""
         return self.nodes * self.ranks_per_node
 
+    @field_validator("partition", "account", "qos", "constraint", "exclude", "sbatch", "report")
+    @classmethod
+    def _check_lines(cls, value: str | SbatchOptions | None) -> str | SbatchOptions | None:
+        """Refuse what would be another line or option in the script: only `setup` holds lines for the shell."""
+        options = value if isinstance(value, dict) else {"value": value}
+        for name, text in options.items():
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or not str(text).isprintable():
+                raise ValueError(
+                    f"an option has a name of letters and hyphens and a value of one line, unlike {name!r}: {text!r}"
+                )
+        return value
+
     @field_validator("sbatch", "report")
     @classmethod
     def _check_reserved_options(cls, options: SbatchOptions) -> SbatchOptions:
