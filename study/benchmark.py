@@ -4,7 +4,6 @@ Every round measures all architectures in turn, so a machine that slows down for
 is in runs/<sweep>/benchmarks and joins the run table; with it `study.plan` prints device-hours, and shares are balanced by it.
 """
 
-import argparse
 import os
 import re
 import sys
@@ -34,7 +33,8 @@ from study.training.model_setup import with_cpu_kernels
 ROUNDS = 5
 
 
-def parser() -> argparse.ArgumentParser:
+@handle_user_errors
+def main(argv: Sequence[str] | None = None) -> int:
     parser = sweep_parser("benchmark", __doc__)
     parser.add_argument("--rounds", type=positive_int, default=ROUNDS, help=f"over all architectures (default: {ROUNDS})")
     parser.add_argument("--batch-size", type=positive_int, metavar="N", help="instead of each run's own")
@@ -44,12 +44,7 @@ def parser() -> argparse.ArgumentParser:
         help="each architecture in both memory layouts, plain and compiled: launches then train in the fastest",
     )
     parser.add_argument("--threads", type=positive_int, metavar="N", help="of a CPU (default: all that are allotted)")
-    return parser
-
-
-@handle_user_errors
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = parser().parse_intermixed_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     console = open_console()
     plan = make_plan(read_sweep(arguments.sweep, arguments.overrides))
     if plan.sweep.deterministic:
