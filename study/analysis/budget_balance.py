@@ -4,8 +4,6 @@ Every token passes through all parameters of its blocks, so at equal parameters 
 MACs larger patches get wider models. A kernel of as many tokens covers more pixels where patches are larger.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import pandas as pd

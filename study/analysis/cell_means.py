@@ -1,7 +1,5 @@
 """The mean accuracy of every cell with its interval and its counts."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy import stats

@@ -4,8 +4,6 @@ Benchmarked speeds of all architectures are measured in one process. The runs' o
 runs were trained on one kind of device, since the load of the node and the hour affect it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

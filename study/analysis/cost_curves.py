@@ -5,8 +5,6 @@ their cost. At fixed costs every result is a weighted sum of the cells' means (a
 errors are those of `estimate_weighted_means`, and its population is that of every interval here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ have (a kernel size, where attention has none) splits those series. Nothing is a
 combination of the remaining factors has its own panel.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What all intervals and tests of a report have in common."""
 
-from __future__ import annotations
-
 CONFIDENCE = 0.95  # of every interval; one minus it is the level of every test
 MIN_SEEDS = 3  # with two seeds a t interval reaches 12.7 standard errors to each side: no picture of the spread
 POWER = 0.8

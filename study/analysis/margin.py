@@ -1,7 +1,5 @@
 """The smallest effect of interest: below it, two architectures count as equivalent. Stated in the sweep, before the runs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,7 +15,7 @@ class Margin:
     error_ratio: float | None = None  # above 1: 1.1 is a tenth more errors
 
     @classmethod
-    def from_facts(cls, value: object) -> Margin:
+    def from_facts(cls, value: object) -> "Margin":
         """The margin as a sweep states it: `0.5` or `{"error_ratio": 1.1}`; none for None."""
         if isinstance(value, Mapping):
             return cls(error_ratio=float(value["error_ratio"]))

@@ -4,8 +4,6 @@ A cell is on the front if no cell that costs as much or less is more accurate. W
 means is partly chance, so each cell has the fraction of plausible means under which it is on the front.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -13,8 +13,6 @@ A report is always drawn from these files, also when they have just been written
 another machine are the same bytes. Data roots and absolute paths are removed when writing.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence

@@ -11,8 +11,6 @@ family's critical value lies: with seeds that vary three times as much as images
 of null studies with three seeds.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -3,8 +3,6 @@
 No image is copied: a split of any size costs address space, and pages that are read are shared between workers.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -40,7 +38,7 @@ class Split:
         return len(self.labels)
 
     @staticmethod
-    def whole(images: Tensor, labels: Tensor) -> Split:
+    def whole(images: Tensor, labels: Tensor) -> "Split":
         """All images of an array, in its order."""
         rows = torch.arange(len(images))
         return Split(images, rows, labels=labels, indices=rows)
@@ -70,7 +68,7 @@ class StoredImages:
     info: DatasetInfo
 
     @staticmethod
-    def open(options: DataOptions, info: DatasetInfo) -> StoredImages:
+    def open(options: DataOptions, info: DatasetInfo) -> "StoredImages":
         """The images that `info` describes; raises UserError if the cache lacks them or doesn't match them."""
         arrays = _open_arrays(options, info)
         check_labels(info, arrays.labels)

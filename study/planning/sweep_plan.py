@@ -5,8 +5,6 @@ axis that a backbone does not have) are merged. In a sweep with `tune:` every ce
 the tuned levels with all trial seeds. Its final runs are pending until a selection gives them their levels.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

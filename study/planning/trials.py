@@ -4,8 +4,6 @@ Before that, ranges with a best candidate at an end are widened, which makes ano
 outcome, the worst there is. A failed one is not, and delays what follows until it is retried.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import groupby

@@ -1,7 +1,5 @@
 """Everything on disk in `runs/<sweep>/`, which is all that launcher, worker and report share. Nothing here imports torch."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Test accuracies of a linear classifier on a sweep's images, the floor that its cells are compared with."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -6,8 +6,6 @@ Every figure is a list with one entry per round. The run table shows their media
 as a fraction of the median.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property

@@ -1,7 +1,5 @@
 """The columns of the run table that are known before a run is trained. Workers use them too, so pandas isn't imported."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -4,8 +4,6 @@ A record keeps them as base64 text (`Record.correct`), a report as the bytes the
 have the stored order, which all runs of a data set share; validation images have that of their seed.
 """
 
-from __future__ import annotations
-
 import base64
 
 import numpy as np

@@ -4,8 +4,6 @@
 crashed its worker three times with no progress is recorded as failed, so that the rest of the share is trained.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Set
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A run belongs to the newest live worker that it was assigned to. Each launch wri
 the sweep's lock, and never changes it. The ledger doesn't know who is alive; `study.launcher.liveness` does.
 """
 
-from __future__ import annotations
-
 import calendar
 import secrets
 import time
@@ -114,7 +112,7 @@ class ShareEntry:
         return {**self.planned.to_json(), "retry": self.retry, "variant": variant}
 
     @staticmethod
-    def from_json(document: Mapping[str, Any]) -> ShareEntry:
+    def from_json(document: Mapping[str, Any]) -> "ShareEntry":
         variant = dict(document.get("variant") or {})
         device_name = variant.pop("device_name", "")
         measured = MeasuredVariant(device_name, Variant.model_validate(variant)) if variant else None

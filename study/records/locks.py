@@ -5,8 +5,6 @@ the process's own locks on it. Whether a lock is held is asked with a shared loc
 be someone else's, or on a read-only disk.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

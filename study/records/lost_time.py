@@ -5,8 +5,6 @@ it had come, and the next attempt from which step it resumed: only the steps in 
 start-up of processes and the time between the last progress and the crash (1 s on this machine, 15 s on Slurm).
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass

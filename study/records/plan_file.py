@@ -1,7 +1,5 @@
 """The plan of a launch on disk, `plans/<digest>.json`: what the sweep asks, and every planned run."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +30,7 @@ class PlannedEntry:
     for_seed: int | None = None  # of a trial, the final seed that it chooses for; None: all of the cell
 
     @staticmethod
-    def from_json(document: Mapping[str, Any]) -> PlannedEntry:
+    def from_json(document: Mapping[str, Any]) -> "PlannedEntry":
         """Read an entry of any version: plans written before there were trials lack the last four keys."""
         names = ("run_id", "run", "cost", "match", "stage", "cell", "trials", "for_seed")
         return PlannedEntry(**{name: document[name] for name in names if name in document})

@@ -5,8 +5,6 @@
 `image` is the position in the data set's own order, `probability` that of the predicted class.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

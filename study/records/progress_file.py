@@ -1,7 +1,5 @@
 """The progress of a worker's current run: one small file per worker process, overwritten every few seconds."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ A rank that fails during distributed training can't record it: only rank 0 write
 rank. So the rank leaves a file, and the worker's next process turns it into a record.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Set
 from dataclasses import asdict, dataclass

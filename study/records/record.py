@@ -3,8 +3,6 @@
 The attempts of one run are merged when they are read: a success wins over failures, and `diverged` is an outcome too.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field, fields
@@ -37,7 +35,7 @@ class RunOptions:
     train: TrainOptions
 
     @staticmethod
-    def from_json(run: Mapping[str, Any]) -> RunOptions:
+    def from_json(run: Mapping[str, Any]) -> "RunOptions":
         """From the document of `study.config.run.Run.to_json`."""
         return RunOptions(
             backbone=run["backbone"],
@@ -93,7 +91,7 @@ class Record:
         return asdict(self)
 
     @staticmethod
-    def from_json(document: Mapping[str, Any]) -> Record:
+    def from_json(document: Mapping[str, Any]) -> "Record":
         """Read a record of any format. Raises KeyError or TypeError if the document is no record."""
         document = upgrade(document)
         typed = {"result": pick(Result, document["result"]), "measured": pick(Measurements, document["measured"])}

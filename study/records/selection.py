@@ -7,8 +7,6 @@ candidate with the fewest diverged trials, among those the one with the highest 
 mean validation loss, then the first in the sweep's order.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 
@@ -31,7 +29,7 @@ class Trial(Options):
     val_loss: float | None
 
     @staticmethod
-    def from_record(record: Record) -> Trial:
+    def from_record(record: Record) -> "Trial":
         return Trial(
             run_id=record.run_id,
             seed=record.run["seed"],

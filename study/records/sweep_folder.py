@@ -28,8 +28,6 @@
 The number of files grows with the number of workers, not of runs, except for checkpoints and saved weights.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -93,7 +91,7 @@ class Writer:
         return self.launch, self.task
 
     @staticmethod
-    def parse(stem: str) -> Writer:
+    def parse(stem: str) -> "Writer":
         """The writer named by a file's stem."""
         launch, task, restart = stem.rsplit("-", 2)
         return Writer(launch, int(task), int(restart))

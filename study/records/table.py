@@ -4,8 +4,6 @@ Missing runs are rows with status `missing`, and missing measurements are NA, ne
 selected hyperparameters. The tables contain no paths, host names or user names.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The tables of accuracy and cost: the Pareto front, curves over a cost, and accuracy at equal cost."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

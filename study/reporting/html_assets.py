@@ -4,8 +4,6 @@ Vega (with Vega-Lite and Vega-Embed) is bundled by vl-convert-python in the vers
 by itables; together they are about 1.6 MB, a third of Plotly alone, and neither requests anything from a server.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ They were obtained with other recipes, epochs and seeds, mostly on all training 
 state of the field and say nothing about the comparison of the sweep.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import pandas as pd

@@ -10,8 +10,6 @@ The tables may be someone else's: no name or level in them leads out of the fold
 that this module gives, is ever deleted.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ image, the learning rate is a function of the step, and everything else is in `T
 any step and resumed from a checkpoint ends with the same bits as an uninterrupted one.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

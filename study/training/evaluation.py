@@ -1,7 +1,5 @@
 """Top-1, top-5 and cross-entropy of a model on one split, without augmentation, label smoothing or mixing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 `done` and `diverged` are outcomes, both functions of the run alone. A failure is an exception.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal

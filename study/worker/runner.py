@@ -4,8 +4,6 @@ A trainer lives as long as its worker: it chooses the device once and keeps data
 once.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 import time
@@ -67,7 +65,7 @@ class Trainer:
         threads: int,
         environment: Mapping[str, str],
         group: ProcessGroup,
-    ) -> Trainer:
+    ) -> "Trainer":
         """Choose the device and load the data of the whole share. Raises UserError if either is unavailable."""
         torch.set_num_threads(threads)
         with group.setup():

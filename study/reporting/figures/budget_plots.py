@@ -1,7 +1,5 @@
 """How far each network is from its budget, and where it spends its MACs: what equal budgets hide."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import seaborn as sns

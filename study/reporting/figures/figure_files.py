@@ -3,8 +3,6 @@
 No dates, no random identifiers; fonts as outlines (SVG) or embedded TrueType (PDF), so that they stay vectors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType

@@ -5,8 +5,6 @@ the remaining ones in sorted order. The colors stay distinct under the common fo
 also in grayscale (lightness 29, 46, 61); marker and dash repeat the distinction.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

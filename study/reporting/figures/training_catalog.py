@@ -1,7 +1,5 @@
 """The figures about training: learning curves, and the sensitivity to each tuned option."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial

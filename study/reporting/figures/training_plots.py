@@ -4,8 +4,6 @@ The band is a range, not an interval: it covers the seeds that were run and says
 epochs are on the log scale of the error, so that the first epochs and the last tenths of a point are legible in one figure.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import seaborn as sns
