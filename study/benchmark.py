@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from study.benchmarking.timing import VARIANTS, Workload, input_key, list_workloads, summarize_laps, time_input, time_round
@@ -71,7 +71,7 @@ def measure(plan: Plan, workloads: Sequence[Workload], *, device: DeviceChoice, 
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     inputs = {input_key(workload.planned): workload.planned for workload in workloads}
     fed: dict[str, list[float]] = {key: [] for key in inputs}
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=rounds * (len(workloads) + len(inputs)))
         for turn in range(rounds):

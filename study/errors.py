@@ -12,6 +12,7 @@ import io
 import math
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ParamSpec, Self
@@ -22,6 +23,7 @@ SAFE = (
     "Whatever was recorded before is safe: files are written whole or not at all. When the cause is removed, type the same "
     "command again; it goes on from there."
 )
+HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # categories of Unicode: control, format (bidirectional marks), line separators
 MAX_PROBLEMS = 15  # one screen
 MAX_CHOICES = 24
 
@@ -107,6 +109,16 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     return last_parts[last_part[0]] if last_part else None
 
 
+def escape_controls(text: str) -> str:
+    """The text with control and formatting characters but line breaks and tabs escaped: terminals obey them."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in HIDDEN and char not in "\n\t" else char
+        for char in text
+    )
+
+
 def describe_refusal(error: OSError) -> str:
     """What the system refused, in one line: `cannot write runs/a/plans/1.json: No space left on device`."""
     operation = next(iter(getattr(error, "__notes__", ())), "open" if error.filename else "use")
@@ -129,14 +141,14 @@ def handle_user_errors(main: Callable[P, int]) -> Callable[P, int]:
             sys.stdout.flush()
             return status
         except UserError as error:
-            print(error.summary(), file=sys.stderr)
+            print(escape_controls(error.summary()), file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
         except OSError as error:
             if not isinstance(error, BrokenPipeError):  # the reader of the output, such as head, has enough
-                print(f"{describe_refusal(error)}\n{SAFE}", file=sys.stderr)
+                print(escape_controls(f"{describe_refusal(error)}\n{SAFE}"), file=sys.stderr)
             try:
                 sys.stdout.flush()
             except OSError:  # Python would try again when it exits

@@ -111,7 +111,7 @@ def check(plan: Plan, console: Console) -> None:
     with console.status("checking") as status:
         for planned in representatives(plan.whole):
             checked += 1
-            status.update(f"checking {planned.label}")
+            status.update(Text(f"checking {planned.label}"))
             splits, real = load_dry_step_images(planned.run)
             invented |= set() if real else {planned.run.data.name}
             fault = run_dry_step(planned.run, splits, device=device)

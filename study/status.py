@@ -17,7 +17,7 @@ from study.cli.arguments import format_command, suggest_launch, sweep_folder, sw
 from study.cli.console import open_console, pluralize
 from study.config.sweep import Sweep
 from study.config.sweep_file import read_sweep
-from study.errors import UserError, handle_user_errors
+from study.errors import UserError, escape_controls, handle_user_errors
 from study.launcher.liveness import check_liveness
 from study.launcher.sweep_status import RunningRun, SweepStatus, compute_sweep_status
 from study.records.plan_file import PlanFile, load_plan
@@ -70,7 +70,8 @@ def _watch(sweep: Sweep, folder: SweepFolder, console: Console, *, runs: str) ->
                 break
             if console.is_terminal:
                 clock = f"{time.strftime('%H:%M:%S')}, refreshed every {REFRESH_S} s"
-                live.update(Text("\n".join([*lines, clock]), no_wrap=False, overflow="fold"), refresh=True)  # not cut
+                screen = escape_controls("\n".join([*lines, clock]))
+                live.update(Text(screen, no_wrap=False, overflow="fold"), refresh=True)  # not cut
             else:
                 console.print("\n".join(lines))
             time.sleep(REFRESH_S)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from study.records.ledger import WorkerId
 from study.records.progress_file import read_latest_progress
@@ -31,7 +31,8 @@ class LaunchView:
 
     def __enter__(self) -> "LaunchView":
         if self.console.is_terminal:
-            columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), "{task.fields[note]}")
+            name, note = (TextColumn(f"{{task.{key}}}", markup=False) for key in ("description", "fields[note]"))
+            columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), note)
             self._bars = Progress(*columns, console=self.console, transient=True)
             self._total = self._bars.add_task("runs", total=len(self.run_ids), note="")
             self._bars.start()
