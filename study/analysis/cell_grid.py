@@ -173,29 +173,6 @@ def read_grid(
     return replace(grid, correct=correct, lacks_correct="")
 
 
-def merge_partial_options(table: pd.DataFrame, factors: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """The table and factors, with each option that only some levels have merged into the factor that determines which.
-
-    `kernel_size` 3, 7 with `token_mixer` attention, depthwise_conv becomes `token_mixer` "attention", "depthwise_conv
-    (kernel size 3)", "depthwise_conv (kernel size 7)", so that the combinations can be complete. An option whose presence no
-    other factor determines stays a factor.
-    """
-    kept = list(factors)
-    for name in factors:
-        own = [to_level(entry) for entry in table[name]]
-        lacks = [entry is None for entry in own]
-        columns = {other: read_cells(table, [other]) for other in kept if other != name}
-        # A host's levels each lack the option in all of their rows or in none.
-        hosts = [other for other, found in columns.items() if len({*zip(found, lacks, strict=True)}) == len({*found})]
-        if not any(lacks) or all(lacks) or not hosts:
-            continue
-        host = [to_level(entry) for entry in table[hosts[0]]]
-        merged = [h if o is None else f"{h} ({name.replace('_', ' ')} {o})" for h, o in zip(host, own, strict=True)]
-        table = table.assign(**{hosts[0]: pd.Series(merged, index=table.index, dtype=object)})
-        kept.remove(name)
-    return table, kept
-
-
 def _read_correct(table: pd.DataFrame, correctness: pd.DataFrame | None) -> BoolArray | str:
     """The correctness of the completed runs, `runs images`, or why they have none in common."""
     done = select_done(table)

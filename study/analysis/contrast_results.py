@@ -20,7 +20,7 @@ from study.analysis.crossed import estimate_weighted_means
 from study.analysis.intervals import MIN_SEEDS
 from study.analysis.margin import Margin
 from study.analysis.planned_contrasts import Contrast
-from study.analysis.simultaneous import simultaneous_intervals
+from study.analysis.simultaneous import DRAWS, simultaneous_intervals
 
 SIGNIFICANT = ("higher", "lower")
 """Verdicts of contrasts whose simultaneous interval leaves out zero."""
@@ -28,13 +28,15 @@ SIGNIFICANT = ("higher", "lower")
 _MOST_SUMS = 1 << 20  # different sums of signed differences: beyond, no sign-flip p
 
 
-def estimate_contrasts(grid: Grid, plan: Sequence[Contrast], *, margin: Margin | None = None) -> pd.DataFrame:
+def estimate_contrasts(
+    grid: Grid, plan: Sequence[Contrast], *, margin: Margin | None = None, draws: int = DRAWS
+) -> pd.DataFrame:
     """One row per planned contrast, in the order of the plan. Differences are fractions.
 
     Reads the grid's cells by the plan's factors; other factors of the grid have one level. A seed counts only where all
     cells of the contrast were measured with it.
 
-    - `family`, `contrast`, `subject`, `upper`, `lower`, `where`, `primary`: what is compared, from the plan.
+    - `family`, `contrast`, `subject`, `upper`, `lower`, `where`, `primary`, `control`: what is compared, from the plan.
     - `difference`, `se`, `df`, `n` (seeds), `images`: as from `estimate_weighted_means`. Population: new training seeds and
       new test images of this kind; where `images` is missing, new seeds on these test images. `seed_share`: of the variance,
       what more seeds would reduce.
@@ -50,7 +52,7 @@ def estimate_contrasts(grid: Grid, plan: Sequence[Contrast], *, margin: Margin |
     assert plan, "no contrast is planned"
     weights = build_weights(grid, plan)
     found = estimate_weighted_means(grid, weights)
-    names = ("family", "subject", "upper", "lower", "where", "primary")
+    names = ("family", "subject", "upper", "lower", "where", "primary", "control")
     low_single, high_single = found.interval()
     frame = pd.DataFrame({name: [getattr(contrast, name) for contrast in plan] for name in names}).assign(
         contrast=[contrast.name for contrast in plan],
@@ -70,7 +72,7 @@ def estimate_contrasts(grid: Grid, plan: Sequence[Contrast], *, margin: Margin |
         sign_flip_p=_flip_signs(grid, weights),
     )
     for _, rows in frame.groupby(frame["family"].mask(frame["primary"], ""), sort=False):
-        together = simultaneous_intervals(found.select(rows.index))
+        together = simultaneous_intervals(found.select(rows.index), draws=draws)
         frame.loc[rows.index, ["low", "high", "p_adjusted"]] = np.transpose([together.low, together.high, together.p])
     frame["bound_low"], frame["bound_high"] = _bound_diverged(grid, weights)
     frame["verdict"] = [_decide_verdict(row) for row in frame.to_dict("records")]

@@ -1,30 +1,34 @@
-"""How far accuracy moves over the levels of a factor, and which of two factors moves it further.
+"""How far accuracy moves over the levels of each factor, and which of two factors moves it further.
 
 A factor's range is the largest difference between the means of two of its levels, averaged over the other factors with equal
 weights. As the largest of several differences it is biased upwards, so it is never tested by itself: all differences of level
-means (and, for two factors, all differences of those) get simultaneous intervals, and a range is bounded by the largest lower
+means (and, of two factors, all differences of those) get simultaneous intervals, and a range is bounded by the largest lower
 and the largest upper limit. The ranges of two factors R_A - R_B = max over pairs of A of (min over pairs of B of (d_A - d_B))
 are bounded likewise. While all intervals of the family hold, which they do at the stated confidence, so do the bounds.
 
-Population: new training seeds and new test images, at these levels. A range says nothing of levels that were not studied.
+Ranges are those of the largest complete part of the study without controls. Population: new training seeds and new test
+images (these test images where no correctness was kept), at these levels. A range says nothing of levels that weren't studied.
 """
 
-from __future__ import annotations
-
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from study.analysis.cell_grid import CellLevels, Level
-from study.analysis.crossed import Array, crossed_estimate
-from study.analysis.simultaneous import SimultaneousIntervals, simultaneous_intervals
+from study.analysis.cell_grid import CellLevels, FloatArray, Grid, Level, is_measured
+from study.analysis.complete_designs import drop_controls, find_complete_designs, select_seeds
+from study.analysis.crossed import estimate_weighted_means
+from study.analysis.intervals import MIN_SEEDS
+from study.analysis.labels import format_setting
+from study.analysis.simultaneous import DRAWS, simultaneous_intervals
+
+_MOST_FILLED = 8  # cells with diverged runs: above, their 2**k best and worst cases aren't enumerated and nothing is claimed
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """An estimate with simultaneous limits; fractions of accuracy (or log-odds)."""
+    """An estimate with simultaneous 95 % limits; fractions of accuracy."""
 
     value: float
     low: float
@@ -32,79 +36,172 @@ class Bounds:
 
 
 @dataclass(frozen=True)
+class FactorRange:
+    """The range of a factor over the levels of a design: mean of the best minus mean of the worst."""
+
+    factor: str
+    levels: tuple[Level, ...]
+    best: Level
+    worst: Level
+    bounds: Bounds
+
+
+@dataclass(frozen=True)
+class RangeCase:
+    """The ranges of two factors and their difference in one case: with a level left out, or on the log-odds scale."""
+
+    left_out: tuple[str, Level] | None  # factor, level; None on the log-odds scale
+    ranges: tuple[float, float]
+
+    @property
+    def difference(self) -> float:
+        return self.ranges[0] - self.ranges[1]
+
+    @property
+    def name(self) -> str:
+        """ "without patch size 1", "in log-odds"."""
+        return "in log-odds" if self.left_out is None else f"without {format_setting(*self.left_out)}"
+
+
+@dataclass(frozen=True)
 class RangeComparison:
-    """The ranges of two factors and their difference, and how it fares with each level left out and on the log-odds scale."""
+    """The difference of two factors' ranges, and how it fares with each level left out and on the log-odds scale."""
 
     factors: tuple[str, str]
-    ranges: tuple[Bounds, Bounds]
     difference: Bounds
-    without: Mapping[tuple[str, Level], float]  # the difference with one level left out; where its factor keeps two levels
-    log_odds: float  # the difference of ranges of mean log-odds
+    cases: tuple[RangeCase, ...]
+
+    @property
+    def sign(self) -> float:
+        """Of the difference where it is significant, else 0."""
+        return float(np.sign(self.difference.value)) if self.difference.low > 0 or self.difference.high < 0 else 0.0
+
+    @property
+    def reversals(self) -> list[RangeCase]:
+        """The cases in which the difference hasn't the sign that it has over all levels."""
+        return [case for case in self.cases if np.sign(case.difference) != np.sign(self.difference.value)]
 
     @property
     def larger(self) -> str | None:
         """The factor that matters more here: the sign is significant, and the same without any level and in log-odds."""
-        sign = np.sign(self.difference.value) if self.difference.low > 0 or self.difference.high < 0 else 0
-        if sign == 0 or any(np.sign(value) != sign for value in (*self.without.values(), self.log_odds)):
-            return None
-        return self.factors[0] if sign > 0 else self.factors[1]
+        return None if self.sign == 0 or self.reversals else self.factors[0 if self.sign > 0 else 1]
 
 
-def factor_range(correct: Array, cells: Sequence[CellLevels], place: int) -> Bounds:
-    """The range of the factor at `place` of the cells (a complete crossing); `correct` `cells n m` is 0 or 1."""
-    pairs = _pair_contrasts(cells, place)
-    found = simultaneous_intervals(crossed_estimate(np.tensordot(pairs, correct, axes=1)))
-    return _bounds(pairs @ correct.mean(axis=(1, 2)), found, slice(None))
+@dataclass(frozen=True)
+class DesignRanges:
+    """The ranges in one largest complete design. `comparison` is there with two factors of three levels or more."""
+
+    ranges: tuple[FactorRange, ...]
+    n: int
+    images: int | None
+    left_out: tuple[tuple[str, Level], ...]  # factor, level; of the study without controls, where the design lacks it
+    comparison: RangeComparison | None
 
 
-def compare_ranges(
-    correct: Array, cells: Sequence[CellLevels], factors: tuple[str, str], places: tuple[int, int]
-) -> RangeComparison:
-    """The ranges of the factors at `places` of the cells, a complete crossing without controls; `correct` `cells n m`."""
-    first, second = (_pair_contrasts(cells, place) for place in places)
-    both = (first[:, None] - second[None, :]).reshape(-1, len(cells))
-    family = np.concatenate([first, second, both])
-    found = simultaneous_intervals(crossed_estimate(np.tensordot(family, correct, axes=1)))
-    means = correct.mean(axis=(1, 2))
-    end = len(first), len(first) + len(second)
-    ranges = (_bounds(first @ means, found, slice(end[0])), _bounds(second @ means, found, slice(*end)))
-    shape = (len(first), len(second))
-    limits = (part[end[1] :].reshape(shape).min(axis=1).max() for part in (found.low, found.high))
-    clipped = np.clip(means, 0.5 / correct[0].size, 1 - 0.5 / correct[0].size)
-    return RangeComparison(
-        factors,
-        ranges,
-        Bounds(ranges[0].value - ranges[1].value, *map(float, limits)),
-        without=_without_levels(means, cells, factors, places),
-        log_odds=_difference_of_ranges(np.log(clipped / (1 - clipped)), cells, places),
-    )
+def estimate_ranges(grid: Grid, *, draws: int = DRAWS) -> list[DesignRanges]:
+    """The ranges of all factors of two levels or more, in every largest complete design; none where that has few seeds.
+
+    The first two factors of three levels or more are compared. All ranges and differences of a design are one family.
+    """
+    study = drop_controls(grid)
+    complete = find_complete_designs(study, fewest_seeds=MIN_SEEDS)
+    designs = [select_seeds(design, np.asarray(is_measured(design.values).all(axis=0))) for design in complete]
+    return [
+        _estimate_design(design, study, draws=draws)
+        for design in designs
+        if len(design.seeds) >= MIN_SEEDS and len(design.cells) > 1
+    ]
 
 
-def _without_levels(
-    means: Array, cells: Sequence[CellLevels], factors: tuple[str, str], places: tuple[int, int]
-) -> dict[tuple[str, Level], float]:
-    """The difference of ranges with each level left out in turn."""
-    found = {}
+def _estimate_design(design: Grid, study: Grid, *, draws: int) -> DesignRanges:
+    varied = [factor for factor in design.factors if len(design.levels(factor)) > 1]
+    pairs = {factor: _pair_contrasts(design.cells, design.factors.index(factor)) for factor in varied}
+    compared = [factor for factor in varied if len(design.levels(factor)) > 2][:2]
+    family = list(pairs.values())
+    if len(compared) == 2:
+        one, two = (pairs[factor] for factor in compared)
+        family += [(one[:, None] + sign * two).reshape(-1, len(design.cells)) for sign in (-1, 1)]
+    estimate = estimate_weighted_means(design, np.concatenate(family))
+    found = simultaneous_intervals(estimate, draws=draws)
+    ends = np.cumsum([len(part) for part in family])[:-1]
+    limits = [*zip(*(np.split(part, ends) for part in (estimate.mean, found.low, found.high)), strict=True)]
+    ranges = [_describe_range(design, factor, Bounds(*_fold(*limits[n]))) for n, factor in enumerate(varied)]
+    comparison = None
+    if len(compared) == 2:
+        sizes = [found.bounds.value for factor in compared for found in ranges if found.factor == factor]
+        low, high = _bound_difference(limits[-2], limits[-1], shape=(len(one), len(two)))
+        factors = (compared[0], compared[1])
+        cases = _list_cases(design.values.mean(axis=1), design, factors)
+        comparison = RangeComparison(factors, Bounds(sizes[0] - sizes[1], low, high), tuple(cases))
+    left_out = [(name, level) for name in study.factors for level in study.levels(name) if level not in design.levels(name)]
+    return DesignRanges(tuple(ranges), len(design.seeds), estimate.images, tuple(left_out), comparison)
+
+
+def _bound_difference(
+    minus: tuple[FloatArray, ...], plus: tuple[FloatArray, ...], *, shape: tuple[int, int]
+) -> tuple[float, float]:
+    """Limits of R_A - R_B from (mean, low, high) of d_A - d_B and d_A + d_B for every pair of A and pair of B.
+
+    With both orders of each pair: the largest over d_A and -d_A of the smallest over d_B and -d_B.
+    """
+    low, high = (np.stack([np.minimum(minus[n], plus[n]), -np.maximum(minus[m], plus[m])]) for n, m in ((1, 2), (2, 1)))
+    found = [float(part.reshape(2, *shape).min(axis=2).max()) for part in (low, high)]
+    return found[0], found[1]
+
+
+def _fold(mean: FloatArray, low: FloatArray, high: FloatArray) -> tuple[float, float, float]:
+    """The largest of the differences and of their negatives, which is never below 0, with its limits."""
+    return float(np.abs(mean).max()), max(float(np.maximum(low, -high).max()), 0.0), float(np.maximum(high, -low).max())
+
+
+def _describe_range(design: Grid, factor: str, bounds: Bounds) -> FactorRange:
+    levels, place = design.levels(factor), design.factors.index(factor)
+    means = [design.values[[cell[place] == level for cell in design.cells]].mean() for level in levels]
+    return FactorRange(factor, levels, levels[int(np.argmax(means))], levels[int(np.argmin(means))], bounds)
+
+
+def _list_cases(means: FloatArray, design: Grid, factors: tuple[str, str]) -> list[RangeCase]:
+    """The two ranges with each level left out in turn, and in log-odds, from the cells' means."""
+    places = tuple(map(design.factors.index, factors))
+    cases = []
     for factor, place in zip(factors, places, strict=True):
-        levels = list(dict.fromkeys(cell[place] for cell in cells))
-        for level in levels if len(levels) > 2 else []:
-            kept = [position for position, cell in enumerate(cells) if cell[place] != level]
-            found[factor, level] = _difference_of_ranges(means[kept], [cells[position] for position in kept], places)
-    return found
+        for level in design.levels(factor):
+            kept = [n for n, cell in enumerate(design.cells) if cell[place] != level]
+            cells = [design.cells[n] for n in kept]
+            cases.append(RangeCase((factor, level), _compute_ranges(means[kept], cells, places)))
+    step = 0.5 / (len(design.seeds) * (design.test_images or 1000))
+    clipped = np.clip(means, step, 1 - step)
+    return [*cases, RangeCase(None, _compute_ranges(np.log(clipped / (1 - clipped)), design.cells, places))]
 
 
-def _difference_of_ranges(means: Array, cells: Sequence[CellLevels], places: tuple[int, int]) -> float:
-    first, second = (float((_pair_contrasts(cells, place) @ means).max()) for place in places)
-    return first - second
+def _compute_ranges(means: FloatArray, cells: Sequence[CellLevels], places: Sequence[int]) -> tuple[float, float]:
+    one, two = (float(np.abs(_pair_contrasts(cells, place) @ means).max()) for place in places)
+    return one, two
 
 
-def _pair_contrasts(cells: Sequence[CellLevels], place: int) -> Array:
-    """Weights `pairs cells` of every ordered pair of levels: mean of the one's cells minus mean of the other's."""
+def _pair_contrasts(cells: Sequence[CellLevels], place: int) -> FloatArray:
+    """Weights `pairs cells` of every pair of levels: mean of the one's cells minus mean of the other's."""
     levels = list(dict.fromkeys(cell[place] for cell in cells))
     means = {level: np.array([cell[place] == level for cell in cells]) for level in levels}
-    return np.array([means[a] / means[a].sum() - means[b] / means[b].sum() for a, b in itertools.permutations(levels, 2)])
+    return np.array([means[a] / means[a].sum() - means[b] / means[b].sum() for a, b in itertools.combinations(levels, 2)])
 
 
-def _bounds(differences: Array, found: SimultaneousIntervals, part: slice) -> Bounds:
-    """The largest of all differences, which is never below zero, with the limits of its part of the family."""
-    return Bounds(float(differences.max()), max(float(found.low[part].max()), 0.0), float(found.high[part].max()))
+def is_reversed_by_divergence(grid: Grid, factors: tuple[str, str], *, sign: float) -> bool:
+    """Whether diverged runs, those of each cell at chance or at their best, could reverse the difference of two ranges.
+
+    Tried in every largest complete design of the study that has these runs, over all levels, without any one, in log-odds.
+    """
+    study = drop_controls(grid)
+    bounds = [replace(study, values=study.fill_diverged(case), correct=None) for case in ("worst", "best")]
+    for worst, best in zip(*(find_complete_designs(bound, fewest_seeds=1) for bound in bounds), strict=True):
+        open_cells = np.flatnonzero((worst.status == "diverged").any(axis=1))
+        if len(open_cells) > _MOST_FILLED:
+            return True
+        lowest, highest = (np.nanmean(bound.values, axis=1) for bound in (worst, best))
+        for choice in itertools.product((False, True), repeat=len(open_cells)):
+            means = lowest.copy()
+            means[open_cells] = np.where(choice, highest[open_cells], lowest[open_cells])
+            whole = RangeCase(None, _compute_ranges(means, worst.cells, [worst.factors.index(name) for name in factors]))
+            if any(np.sign(case.difference) != sign for case in (whole, *_list_cases(means, worst, factors))):
+                return True
+    return False

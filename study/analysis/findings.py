@@ -3,8 +3,6 @@
 Where a result is not available (too few seeds, empty cells, nothing measured), the reason takes its place.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,7 +64,8 @@ class StudyPart(StudyResults):
     @cached_property
     def answer(self) -> Answer:
         """The answer to the sweep's question."""
-        return answer_question(self, baseline=self.baseline)
+        choices = self.choices if isinstance(self.choices, pd.DataFrame) else None
+        return answer_question(self, baseline=self.baseline, choices=choices)
 
     @property
     def sentences(self) -> list[str]:
@@ -182,7 +181,8 @@ class Findings:
         if self.compared is None:
             return []
         held = "what is held equal" if self.splits == ["match_by"] else "the study"
-        return summarize_studies(self.compared, {part.title: part.answer.factor_comparison for part in self.parts}, held=held)
+        ranges = {part.title: part.ranges for part in self.parts}
+        return summarize_studies(self.compared, ranges, {part.title: part.answer.larger for part in self.parts}, held=held)
 
     @cached_property
     def spent(self) -> pd.DataFrame:

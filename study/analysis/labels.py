@@ -4,8 +4,6 @@ Names inside the package are columns of the run table (`patch_size`, `mlp_mixer`
 a paper would. Unknown names are written with spaces for underscores.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 
@@ -88,6 +86,11 @@ def format_level(value: Level) -> str:
     return format_amount(value, digits=6) if is_round_count or abs(value) >= 1e6 else f"{value:g}"
 
 
+def drop_option(text: str, name: str) -> str:
+    """A setting without the option's name: "patch size 4" -> "4"."""
+    return text.removeprefix(f"{format_option(name)} ")
+
+
 def format_matching(by: Level) -> str:
     """What a way of matching holds equal: "at equal parameters"."""
     return {"params": "at equal parameters", "macs": "at equal MACs", "seconds": "at equal training time"}.get(
@@ -115,6 +118,11 @@ def format_percent(fraction: float | None, *, digits: int = 1, signed: bool = Fa
         return "–"
     value = round(100 * fraction, digits) + 0.0  # no negative zero
     return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+
+
+def format_points(difference: float, *, signed: bool = False) -> str:
+    """A difference of accuracies (fraction) in percentage points."""
+    return f"{format_percent(difference if signed else abs(difference), digits=2, signed=signed)} points"
 
 
 def format_interval(low: float, high: float, *, digits: int = 1, signed: bool = False) -> str:

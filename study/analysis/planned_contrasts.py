@@ -21,6 +21,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from study.analysis.cell_grid import CellLevels, Level
+from study.analysis.complete_designs import is_control
 from study.analysis.labels import format_option, format_setting, join_words
 
 REFERENCES: tuple[tuple[str, Level], ...] = (("token_mixer", "depthwise_conv"), ("backbone", "convmixer"), ("stem", "patchify"))
@@ -40,6 +41,7 @@ class Contrast:
     factors: tuple[str, ...]
     weights: Weights
     primary: bool
+    control: bool  # whether a side is a level that is there to be poor
 
     def __post_init__(self) -> None:
         assert abs(sum(weight for _, weight in self.weights)) < 1e-9, f"the weights of {self.name!r} do not sum to zero"
@@ -58,10 +60,14 @@ class _Axes:
     planned: frozenset[CellLevels]
 
     def group_planned(self, fixed: Mapping[str, Level], *, by: Sequence[str]) -> dict[CellLevels, list[CellLevels]]:
-        """The planned cells at the fixed levels, grouped by their levels of some factors."""
+        """The planned cells at the fixed levels, without controls of other factors, grouped by their levels of some factors."""
         places = [list(self.levels).index(factor) for factor in by]
         found: dict[CellLevels, list[CellLevels]] = {}
-        for cell in itertools.product(*((fixed[f],) if f in fixed else levels for f, levels in self.levels.items())):
+        axes = (
+            (fixed[factor],) if factor in fixed else [level for level in levels if not is_control(factor, level)] or levels
+            for factor, levels in self.levels.items()
+        )
+        for cell in itertools.product(*axes):
             if cell in self.planned:
                 found.setdefault(tuple(cell[place] for place in places), []).append(cell)
         return found
@@ -106,7 +112,8 @@ def _compare_levels(axes: _Axes, factor: str, *, at: Mapping[str, Level], family
         weights = _weigh_difference(axes, {factor: upper, **at}, {factor: lower, **at})
         if weights:
             sides = format_setting(factor, upper), format_setting(factor, lower)
-            yield Contrast(family, factor, *sides, where, tuple(axes.levels), weights, primary=not at)
+            control = is_control(factor, upper) or is_control(factor, lower)
+            yield Contrast(family, factor, *sides, where, tuple(axes.levels), weights, primary=not at, control=control)
 
 
 def _compare_differences(axes: _Axes, first: str, second: str) -> Iterator[Contrast]:
@@ -120,7 +127,10 @@ def _compare_differences(axes: _Axes, first: str, second: str) -> Iterator[Contr
             gap = f"({format_setting(second, upper)} − {format_setting(second, lower)})"
             sides = f"{gap} at {format_setting(first, end)}", f"{gap} at {format_setting(first, start)}"
             family = f"{format_option(second)} x {format_option(first)}"
-            yield Contrast(family, f"{second} x {first}", *sides, "", tuple(axes.levels), weights, primary=True)
+            control = is_control(second, upper) or is_control(second, lower)
+            yield Contrast(
+                family, f"{second} x {first}", *sides, "", tuple(axes.levels), weights, primary=True, control=control
+            )
 
 
 def _choose_pairs(factor: str, levels: Sequence[Level]) -> list[tuple[Level, Level]]:

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from study.analysis.answer import format_points
 from study.analysis.cell_grid import FloatArray, read_numbers
 from study.analysis.contrast_results import build_weights
 from study.analysis.crossed import estimate_weighted_means
 from study.analysis.findings import Findings
 from study.analysis.intervals import CONFIDENCE, MIN_SEEDS
+from study.analysis.labels import format_points
 from study.analysis.margin import Margin
 from study.analysis.planned_contrasts import Contrast
 from study.analysis.report_tables import StudyTables, read_run_folder

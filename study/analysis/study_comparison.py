@@ -5,16 +5,15 @@ for each budget; where its sign depends on the budget, that is the answer. Other
 way.
 """
 
-from __future__ import annotations
-
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from study.analysis.answer import FactorComparison, format_points
 from study.analysis.contrast_results import SIGNIFICANT
-from study.analysis.labels import format_interval, join_words
+from study.analysis.factor_ranges import DesignRanges
+from study.analysis.factor_ranking import format_bounds
+from study.analysis.labels import format_interval, format_option, format_points, join_words
 
 CONTRAST = ["upper", "lower", "where"]
 """The columns that identify a contrast in all studies."""
@@ -32,18 +31,20 @@ def join_contrasts(contrasts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def compare_signs(joined: pd.DataFrame) -> pd.DataFrame:
-    """One row per contrast of `join_contrasts` that several studies have: `CONTRAST`, `family`, `sign_change`.
+    """One row per contrast of `join_contrasts` that several studies have: `CONTRAST`, `primary`, `sign_change`.
 
     `sign_change`: "significant" where two studies have significant differences of opposite signs, "possible" where one of the
     opposite signs is not significant, "none" where all signs agree, "not significant" where no study has a significant
     difference.
     """
     rows = [
-        {**dict(zip(CONTRAST, key, strict=True)), "family": own["family"].iloc[0], "sign_change": _classify_signs(own)}
+        {**dict(zip(CONTRAST, key, strict=True)), "primary": own["primary"].iloc[0], "sign_change": _classify_signs(own)}
         for key, own in joined.groupby(CONTRAST, sort=False)
         if own["difference"].notna().sum() > 1
     ]
-    return pd.DataFrame(rows, columns=[*CONTRAST, "family", "sign_change"])
+    return pd.DataFrame(rows, columns=[*CONTRAST, "primary", "sign_change"]).sort_values(
+        "primary", ascending=False, kind="stable", ignore_index=True
+    )
 
 
 def _classify_signs(own: pd.DataFrame) -> str:
@@ -54,44 +55,55 @@ def _classify_signs(own: pd.DataFrame) -> str:
     return "possible" if (own["difference"] > 0).any() and (own["difference"] < 0).any() else "none"
 
 
-def summarize_studies(joined: pd.DataFrame, comparisons: Mapping[str, FactorComparison | None], *, held: str) -> list[str]:
-    """Sentences about several studies: which factor explains more in each, then how the signs of the contrasts agree.
+def summarize_studies(
+    joined: pd.DataFrame, ranges: Mapping[str, Sequence[DesignRanges]], larger: Mapping[str, str | None], *, held: str
+) -> list[str]:
+    """Sentences about several studies: how the signs of primary contrasts agree, the ranges, which factor matters more.
 
-    Contrasts of the first family are described, and all others whose sign changes. `held` says what the studies differ in:
-    "what is held equal".
+    `ranges` and `larger` map each study to its ranges and to the factor that matters more there, if any is said to. `held` says
+    what the studies differ in: "what is held equal".
     """
-    signs = compare_signs(joined)
-    first = signs["family"] == joined["family"].iloc[0]
-    changed = [signs[~first & (signs["sign_change"] == kind)] for kind in ("significant", "possible")]
+    primary = joined[joined["primary"]]
+    signs = compare_signs(primary)
     return [
-        *compare_factor_shares(comparisons, held=held, seeds=joined["n"]),
-        *_count_sign_changes(signs, held=held),
-        *(_describe_signs(row, joined, held=held) for rows in (signs[first], *changed) for row in rows.to_dict("records")),
+        *_count_sign_changes(signs, held=held, seeds=primary["n"]),
+        *_list_ranges(ranges),
+        *compare_factors(larger, held=held),
+        *(_describe_signs(row, primary, held=held) for row in signs.to_dict("records")),
     ]
 
 
-def compare_factor_shares(comparisons: Mapping[str, FactorComparison | None], *, held: str, seeds: pd.Series) -> list[str]:
-    """Which factor explains more of the variance in each study, as one sentence; none where a study has no such answer."""
-    known = {where: comparison for where, comparison in comparisons.items() if comparison}
-    if len(known) < len(comparisons):
+def _list_ranges(ranges: Mapping[str, Sequence[DesignRanges]]) -> list[str]:
+    """The range of each factor of three levels or more in every study; none where a study has none or several of it."""
+    found: dict[str, dict[str, str]] = {}
+    for where, designs in ranges.items():
+        for own in designs[0].ranges if len(designs) == 1 else ():
+            if len(own.levels) > 2:
+                found.setdefault(own.factor, {})[where] = format_bounds(own.bounds)
+    return [
+        f"The range of the {format_option(factor)} is {join_words(f'{size} {where}' for where, size in sizes.items())}."
+        for factor, sizes in found.items()
+        if len(sizes) == len(ranges)
+    ]
+
+
+def compare_factors(larger: Mapping[str, str | None], *, held: str) -> list[str]:
+    """Which factor matters more in each study, as one sentence; none where no study has such an answer."""
+    claimed = {factor for factor in larger.values() if factor}
+    if not claimed:
         return []
-    n = f"n = {seeds.min()} seeds in each" if seeds.nunique() == 1 else f"n = {seeds.min()} to {seeds.max()} seeds"
-    decided = {comparison.more for comparison in known.values() if comparison.decided}
-    if len(decided) == 1 and all(comparison.decided for comparison in known.values()):
-        first = next(iter(known.values()))
-        each = join_words(f"{where} ({comparison.describe_shares(named=False)})" for where, comparison in known.items())
-        return [f"The {first.more} explains more of the variance than the {first.less} {each}; {n}."]
+    if len(claimed) == 1 and all(larger.values()):
+        return [f"The {format_option(claimed.pop())} matters more than the other factor {join_words(larger)}."]
     each = join_words(
-        f"{f'the {found.more}' if found.decided else 'inconclusive'} {where} ({found.describe_shares(named=True)})"
-        for where, found in known.items()
+        f"{f'the {format_option(factor)}' if factor else 'not decided'} {where}" for where, factor in larger.items()
     )
-    claim = "Which factor explains more of the variance" + (f" depends on {held}" if len(decided) > 1 else "")
-    return [f"{claim}: {each}; {n}."]
+    return [f"Which factor matters more{f' depends on {held}' if len(claimed) > 1 else ''}: {each}."]
 
 
-def _count_sign_changes(signs: pd.DataFrame, *, held: str) -> list[str]:
+def _count_sign_changes(signs: pd.DataFrame, *, held: str, seeds: pd.Series) -> list[str]:
     if signs.empty:
         return []
+    n = f"n = {seeds.min()} seeds in each" if seeds.nunique() == 1 else f"n = {seeds.min()} to {seeds.max()} seeds"
     count = signs["sign_change"].value_counts()
     kinds = ("significant", "possible", "none", "not significant")
     changed, possible, kept, insignificant = (int(count.get(kind, 0)) for kind in kinds)
@@ -100,10 +112,10 @@ def _count_sign_changes(signs: pd.DataFrame, *, held: str) -> list[str]:
         *([f"{insignificant} {'is' if insignificant == 1 else 'are'} significant nowhere"] if insignificant else []),
     ]
     if not changed + possible:
-        return [f"No contrast changes sign with {held}: of {len(signs)} planned contrasts, {join_words(rest)}."]
-    head = f"The sign changes with {held} in {changed} of {len(signs)} planned contrasts"
+        return [f"No contrast changes sign with {held}: of {len(signs)} primary contrasts, {join_words(rest)}; {n}."]
+    head = f"The sign changes with {held} in {changed} of {len(signs)} primary contrasts"
     doubtful = [f"may change in {possible} more (one of the two signs is not significant)"] if possible else []
-    return [f"{join_words([head, *doubtful])}{'; ' if rest else ''}{join_words(rest)}."]
+    return [f"{join_words([head, *doubtful])}{'; ' if rest else ''}{join_words(rest)}; {n}."]
 
 
 def _describe_signs(row: Mapping[Hashable, Any], joined: pd.DataFrame, *, held: str) -> str:

@@ -11,9 +11,12 @@ import pandas as pd
 
 from study.analysis.cell_grid import CellLevels, Grid, Level, read_grid
 from study.analysis.cell_means import summarize_cells
+from study.analysis.complete_designs import merge_partial_options
 from study.analysis.contrast_results import estimate_contrasts
+from study.analysis.factor_ranges import DesignRanges, estimate_ranges
 from study.analysis.margin import Margin
 from study.analysis.planned_contrasts import Contrast, plan_contrasts
+from study.analysis.simultaneous import DRAWS
 from study.analysis.variance_shares import decompose_variance
 from study.errors import UserError
 
@@ -38,6 +41,7 @@ class StudyResults:
     correctness: pd.DataFrame = field(default_factory=pd.DataFrame)
     margin: Margin = field(default_factory=Margin)
     choice_variance: Mapping[CellLevels, float] = field(default_factory=dict)
+    draws: int = DRAWS  # of each family's largest statistic
 
     @property
     def varied(self) -> list[str]:
@@ -67,14 +71,25 @@ class StudyResults:
         """The planned contrasts, as from `estimate_contrasts`."""
         if not self.planned:
             return Unavailable("No two cells differ in exactly one factor, so there is no contrast.")
-        return estimate_contrasts(self.grid, self.planned, margin=self.margin)
+        return estimate_contrasts(self.grid, self.planned, margin=self.margin, draws=self.draws)
+
+    @cached_property
+    def ranges(self) -> list[DesignRanges]:
+        """The ranges of the factors in every largest complete design, as from `estimate_ranges`."""
+        return estimate_ranges(merge_partial_options(self.grid), draws=self.draws)
+
+    @property
+    def population(self) -> str:
+        """What intervals speak of."""
+        images = "and new test images of this kind" if self.grid.correct is not None else "on these test images"
+        return f"new training seeds {images}"
 
     @cached_property
     def decomposition(self) -> pd.DataFrame | Unavailable:
         """The shares of the variance, as from `decompose_variance`."""
         if len(self.varied) < 2:
             return Unavailable("Shares of the variance need at least two factors.")
-        return compute_or_explain(lambda: decompose_variance(self.table, self.varied))
+        return compute_or_explain(lambda: decompose_variance(self.grid))
 
 
 def compute_or_explain(compute: Callable[[], pd.DataFrame]) -> pd.DataFrame | Unavailable:

@@ -6,11 +6,10 @@ the ordinary sums of squares. The gain of a term is what a variance component of
 that sums of squares give components also where runs are missing.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy import linalg
@@ -27,7 +26,7 @@ class DesignTerm:
     name: str
     factors: tuple[tuple[str, ...], ...]  # the factors of each effect in the term
 
-    def is_contained_in(self, other: DesignTerm) -> bool:
+    def is_contained_in(self, other: Self) -> bool:
         """Whether `other` contains this term, so that this one is not adjusted for it."""
         return self != other and any(set(mine) <= set(theirs) for mine in self.factors for theirs in other.factors)
 
@@ -121,28 +120,3 @@ def _code_term(term: DesignTerm, cells: Sequence[CellLevels], factors: Sequence[
 def _code_sum_to_zero(levels: int) -> FloatArray:
     """Orthonormal contrasts between `levels` (`levels levels-1`), each orthogonal to the mean (Helmert's)."""
     return np.asarray(linalg.helmert(levels), dtype=np.float64).T
-
-
-def find_complete_part(present: Sequence[CellLevels], factors: Sequence[str]) -> tuple[CellLevels, ...]:
-    """The cells of the largest set of levels per factor of which every combination is present.
-
-    At least two levels of each factor, or () where that is impossible. Of equally large sets, the first in the order of the
-    levels.
-    """
-    levels = [list(dict.fromkeys(cell[place] for cell in present)) for place in range(len(factors))]
-    widest = max(range(len(factors)), key=lambda place: len(levels[place]))
-    known = set(present)
-    best: tuple[CellLevels, ...] = ()
-    # All subsets of the other factors' levels; of the widest factor, every level that has all of their combinations.
-    subsets = [
-        [own] if place == widest else [c for size in range(len(own), 1, -1) for c in itertools.combinations(own, size)]
-        for place, own in enumerate(levels)
-    ]
-    for chosen in itertools.product(*subsets):
-        others = list(itertools.product(*((None,) if p == widest else own for p, own in enumerate(chosen))))
-        kept = [
-            level for level in levels[widest] if all((*cell[:widest], level, *cell[widest + 1 :]) in known for cell in others)
-        ]
-        if len(kept) >= 2 and len(kept) * len(others) > len(best):
-            best = tuple(itertools.product(*(kept if p == widest else own for p, own in enumerate(chosen))))
-    return tuple(cell for cell in present if cell in set(best))

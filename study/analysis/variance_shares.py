@@ -14,130 +14,100 @@ found is 87 %, for the share of a factor whose effect depends on the seed (5 see
 (3 seeds).
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from study.analysis.cell_grid import BoolArray, FloatArray, Grid, is_measured, merge_partial_options, read_cells, read_grid
+from study.analysis.cell_grid import FloatArray, Grid, is_measured
+from study.analysis.complete_designs import drop_controls, find_complete_designs, merge_partial_options, select_seeds
 from study.analysis.intervals import CONFIDENCE, MIN_SEEDS
 from study.analysis.labels import format_cell, format_level
-from study.analysis.sums_of_squares import RESIDUAL, SEED, SumsOfSquares, compute_sums_of_squares, find_complete_part
+from study.analysis.sums_of_squares import RESIDUAL, SEED, SumsOfSquares, compute_sums_of_squares
 from study.errors import Problem, UserError
 from study.rng import stream
 
 SHARE_DRAWS = 4000
 _TAIL = (1 - CONFIDENCE) / 2
+_CASES: tuple[Literal["worst", "best"], ...] = ("worst", "best")
 
 
-@dataclass(frozen=True, eq=False)
-class CompletePart:
-    """The complete factorial that is decomposed, and in words what is excluded from it."""
+def decompose_variance(grid: Grid, *, draws: int = SHARE_DRAWS) -> pd.DataFrame:
+    """One row per term: the factors that vary, their interactions, seed, residual. UserError where it cannot be done.
 
-    grid: Grid
-    excluded: str
-
-    def decompose(self) -> SumsOfSquares:
-        """Its sums of squares, as one study; UserError where the finished runs do not suffice."""
-        key = ", ".join(self.grid.factors)
-        if self.grid.values.size == 0:
-            raise UserError(Problem("have no two levels each at which every combination finished a run", key=key))
-        sums = compute_sums_of_squares(self.grid.values[None], self.grid.cells, self.grid.factors)
-        if sums.residual_df < 1:
-            raise UserError(Problem("cannot be separated from chance with fewer than two finished seeds per cell", key=key))
-        return sums
-
-    def allows_intervals(self, sums: SumsOfSquares) -> bool:
-        """Whether there are three seeds and a spread."""
-        return len(self.grid.seeds) >= MIN_SEEDS and bool(sums.residual[0] > 0)
-
-
-def decompose_variance(table: pd.DataFrame, by: Sequence[str], *, draws: int = SHARE_DRAWS) -> pd.DataFrame:
-    """One row per term: the factors `by` that vary, their interactions, seed, residual. UserError where it cannot be done.
-
-    Reads from the run table: the factors, `seed`, `status`, `test_accuracy`, `num_classes`.
+    Controls are left out, and so are levels that the largest complete design lacks; of several such designs the first is
+    decomposed.
 
     - `share`: of the variation, summing to 1, negative components as 0; `low`, `high`: 95 % interval from `draws` draws, NaN
       below three seeds. Population: runs whose cell is drawn evenly from the levels in the column `levels` and whose seed is
-      drawn from all training seeds, on this data and this test set.
+      drawn from all training seeds, on these test images.
+    - `with_controls`: the share where controls are levels like others; NaN where there are none.
     - `component`: unbiased variance (fraction squared); `sum_squares`, `df`.
     - `worst`, `best`: the shares with every diverged run at chance, or as well as it could have done.
     - `n` seeds and `runs` were decomposed; `note`: the cells and runs that were excluded.
     """
-    grid = _read_factorial(table, by)
-    part = _find_complete(grid)
-    sums = part.decompose()
+    everything = merge_partial_options(grid)
+    if not everything.factors:
+        raise UserError(Problem("have no two levels between them", key=", ".join(grid.factors)))
+    study = drop_controls(everything)
+    lone = [factor for factor in study.factors if len(study.levels(factor)) < 2]
+    if lone:
+        raise UserError(Problem("have no two levels each without the controls", key=", ".join(lone)))
+    part = _find_design(study)
+    sums = _decompose(part)
     components = sums.components()[0]
     low, high = np.full((2, len(components)), np.nan)
-    if part.allows_intervals(sums):
+    if len(part.seeds) >= MIN_SEEDS and sums.residual[0] > 0:
         (low,), (high,) = estimate_share_limits(sums, draws=draws)
-    bounds = {
-        case: normalize_shares(_find_complete(replace(grid, values=grid.fill_diverged(case))).decompose().components()[0])
-        for case in ("worst", "best")
-    }
+    bounds = {case: _compute_shares(_find_design(replace(study, values=study.fill_diverged(case)))) for case in _CASES}
+    with_controls = np.full(len(components), np.nan)
+    if len(study.cells) < len(everything.cells):
+        with_controls = _compute_shares(_find_design(everything))
     return pd.DataFrame({"term": [*sums.terms, RESIDUAL]}).assign(
         share=normalize_shares(components),
         low=low,
         high=high,
+        with_controls=with_controls,
         component=components,
         sum_squares=np.append(sums.squares[0], sums.residual[0]),
         df=np.append(sums.df, sums.residual_df).astype(int),
-        levels=[_describe_levels(term, part.grid) for term in (*sums.terms, RESIDUAL)],
+        levels=[_describe_levels(term, part) for term in (*sums.terms, RESIDUAL)],
         **bounds,
-        n=len(part.grid.seeds),
-        runs=int(is_measured(part.grid.values).sum()),
-        note=part.excluded,
+        n=len(part.seeds),
+        runs=int(is_measured(part.values).sum()),
+        note=_describe_excluded(study, part),
     )
 
 
-def compare_shares(table: pd.DataFrame, by: Sequence[str], *, first: str, second: str) -> tuple[float, float, float]:
-    """Share of the term `first` minus share of `second`, with its 95 % interval: which explains more of the variance.
-
-    Population as in `decompose_variance`; drawn jointly, since shares of one whole are dependent. Limits are NaN below three
-    seeds.
-    """
-    part = _find_complete(_read_factorial(table, by))
-    sums = part.decompose()
-    one, two = (sums.terms.index(name) for name in (first, second))
-    point = normalize_shares(sums.components()[0])
-    low = high = float("nan")
-    if part.allows_intervals(sums):
-        drawn = draw_shares(sums, draws=SHARE_DRAWS)[0]
-        low, high = map(float, np.quantile(drawn[:, one] - drawn[:, two], [_TAIL, 1 - _TAIL]))
-    return float(point[one] - point[two]), low, high
+def _find_design(grid: Grid) -> Grid:
+    """The first of the largest complete designs, with the seeds that have runs of it. UserError where there is none."""
+    designs = find_complete_designs(grid, fewest_seeds=1)
+    if not designs:
+        key = ", ".join(grid.factors)
+        raise UserError(Problem("have no two levels each at which every combination finished a run", key=key))
+    return select_seeds(designs[0], np.asarray(is_measured(designs[0].values).any(axis=0)))
 
 
-def _read_factorial(table: pd.DataFrame, by: Sequence[str]) -> Grid:
-    """The table as a grid of the factors that vary, partial options merged into the factor that determines them."""
-    table, merged = merge_partial_options(table, by)
-    varied = [factor for factor in merged if len(set(read_cells(table, [factor]))) > 1]
-    if not varied:
-        raise UserError(Problem("have no two levels between them", key=", ".join(by)))
-    return read_grid(table, varied)
+def _decompose(design: Grid) -> SumsOfSquares:
+    sums = compute_sums_of_squares(design.values[None], design.cells, design.factors)
+    if sums.residual_df < 1:
+        key = ", ".join(design.factors)
+        raise UserError(Problem("cannot be separated from chance with fewer than two finished seeds per cell", key=key))
+    return sums
 
 
-def _find_complete(grid: Grid) -> CompletePart:
-    """The largest complete part of the cells with a measured run, and the seeds that have runs of it."""
-    measured = np.asarray(is_measured(grid.values).any(axis=1))
-    kept = set(find_complete_part([cell for cell, some in zip(grid.cells, measured, strict=True) if some], grid.factors))
-    inside = np.array([cell in kept for cell in grid.cells])
-    part = grid.select([int(place) for place in np.flatnonzero(inside)])
-    has_runs = np.asarray(is_measured(part.values).any(axis=0))
-    seeds = tuple(seed for seed, some in zip(grid.seeds, has_runs, strict=True) if some)
-    part = replace(part, seeds=seeds, values=part.values[:, has_runs], status=part.status[:, has_runs])
-    return CompletePart(part, _describe_excluded(grid, part, inside=inside))
+def _compute_shares(design: Grid) -> FloatArray:
+    return normalize_shares(_decompose(design).components()[0])
 
 
-def _describe_excluded(grid: Grid, part: Grid, *, inside: BoolArray) -> str:
+def _describe_excluded(grid: Grid, part: Grid) -> str:
     """Cells outside the complete part, and runs inside it that gave no accuracy; "" where there are none."""
     excluded = []
-    if not inside.all():
+    if len(part.cells) < len(grid.cells):
         levels = "; ".join(f"{factor} {_describe_levels(factor, part)}" for factor in part.factors)
-        outside = [format_cell(grid.factors, cell) for cell, kept in zip(grid.cells, inside, strict=True) if not kept]
+        outside = [format_cell(grid.factors, cell) for cell in grid.cells if cell not in part.cells]
         excluded.append(f"only the complete part ({levels}) is decomposed, without {'; '.join(outside)}")
     for status in ("diverged", "failed", "missing"):
         number = int((part.status == status).sum())

@@ -4,8 +4,6 @@ Charts name their data sets ("runs", "cells", "curves"); the page's script suppl
 parameter `selected`. Colors are CSS variables of the page ("var(--mark-0)"), so that charts follow its light or dark scheme.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,10 +15,8 @@ import pandas as pd
 from study.analysis import labels
 from study.analysis.cell_grid import read_cells, select_done, to_level
 from study.analysis.cell_means import clip_intervals
-from study.analysis.cost_columns import SIZE_COLUMNS, SPEED_COLUMNS, list_costs
-from study.analysis.factor_layout import group_rows
+from study.analysis.cost_columns import SIZE_COLUMNS, SPEED_COLUMNS, list_costs, to_column_units
 from study.analysis.findings import Findings, StudyPart
-from study.reporting.figures.cost_plots import compute_median_cost
 from study.reporting.figures.panels import Series, list_series
 from study.reporting.figures.style import MARKS
 from study.reporting.text_tables import index_rows
@@ -76,21 +72,21 @@ def _list_runs(part: StudyPart, factors: Sequence[str], costs: list[str]) -> pd.
 
 def _list_cells(part: StudyPart, factors: Sequence[str], costs: list[str]) -> pd.DataFrame:
     """One row for each cell of the part that has a run, at the median of its runs' costs; accuracies in percent."""
-    done = select_done(part.table)
-    find = index_rows(clip_intervals(part.cells), list(part.levels))
-    rows = []
-    for group in group_rows(done, list(part.levels)):
-        runs = done[group.rows]
-        own = find(runs.iloc[0].to_dict())
+    names = list(part.levels)
+    fronts = {name: found for name in costs if isinstance(found := part.front(name), pd.DataFrame)}
+    finders = {name: index_rows(found, names) for name, found in fronts.items()}
+    find_run, rows = index_rows(part.table, names), []
+    for own in clip_intervals(part.cells[part.cells["n"] > 0]).to_dict("records"):
         level = labels.format_level(to_level(own[part.layout.along]))
+        prices = {name: finders[name](own).get("cost", np.nan) if name in finders else np.nan for name in costs}
         rows.append(
             {
-                "cell": _name_cell(part, group.levels),
-                "series": labels.format_cell(factors, read_cells(runs, factors)[0]),
+                "cell": _name_cell(part, tuple(to_level(own[name]) for name in names)),
+                "series": labels.format_cell(factors, tuple(to_level(find_run(own)[name]) for name in factors)),
                 "level": level if len(level) <= 2 else "",
                 "n": own["n"],
                 **{name: 100 * own[name] for name in ("mean", "low", "high")},
-                **{name: compute_median_cost(runs, name) for name in costs},
+                **{name: float(to_column_units(np.array([price]), name)[0]) for name, price in prices.items()},
             }
         )
     return pd.DataFrame(rows)

@@ -4,8 +4,6 @@ Rendered with Jinja2, whose autoescaping covers every text of a user. The page's
 request, so that it is as self-contained as it claims.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from study.reporting.figures.figure_spec import FigureSpec
 from study.reporting.figures.style import PAPER
 from study.reporting.html_assets import COLORS, bundle_datatables, bundle_vega, inline_svg
 from study.reporting.html_explorer import build_explorer
-from study.reporting.provenance import describe_progress, list_facts
+from study.reporting.provenance import describe_progress, list_data_files, list_facts
 from study.reporting.text_tables import ReportSection, TextTable
 
 _MEASUREMENTS: Mapping[str, Callable[[float | None], str]] = MappingProxyType(
@@ -97,6 +95,7 @@ def render_page(
         sections=sections,
         is_table=lambda content: isinstance(content, TextTable),
         facts=list_facts(findings),
+        files=list_data_files(findings),
         colors=COLORS,
         vega=bundle_vega(),
         datatables=datatables,
@@ -131,8 +130,9 @@ def _list_run_columns(findings: Findings) -> list[RunColumn]:
     for name in names:
         entries = [_format_entry(name, entry) for entry in table[name]]
         filtered = name in ("status", *factors) and 1 < table[name].nunique(dropna=False) <= _MAX_LEVELS
-        levels = sorted({entry.text for entry in entries}) if filtered else []
-        title = {"run_id": "run", "seed": "seed"}.get(name, labels.format_axis_label(name))
+        ordered = sorted(set(entries), key=lambda entry: (entry.order is None, entry.order or 0.0, entry.text))
+        levels = [entry.text for entry in ordered] if filtered else []
+        title = {"run_id": "run"}.get(name, labels.format_axis_label(name))
         columns.append(RunColumn(title, name in _MEASUREMENTS, entries, levels))
     return columns
 

@@ -3,14 +3,13 @@
 The first line of an unfinished study says how many of how many runs it shows. Texts of users are escaped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
+from study.analysis import labels
 from study.analysis.findings import Findings
 from study.analysis.study_results import Unavailable
 from study.reporting.figures.figure_spec import FigureSpec
-from study.reporting.provenance import describe_progress, list_facts, list_incomplete_runs
+from study.reporting.provenance import describe_progress, list_data_files, list_facts, list_incomplete_runs
 from study.reporting.text_tables import ReportSection, escape_markdown
 
 _MAX_RUNS = 50
@@ -94,11 +93,10 @@ def _write_incomplete_runs(findings: Findings) -> Iterator[str]:
 
 def _write_provenance(findings: Findings) -> Iterator[str]:
     yield "## Provenance"
-    lines = [f"{fact.name}: {escape_markdown(fact.value)}" for fact in list_facts(findings)]
-    if lines:
-        yield _write_list(lines)
-    trials = "`trials.csv`, " if len(findings.study.trials) else ""
+    if facts := list_facts(findings):
+        yield _write_list([f"{name}: {escape_markdown(value)}" for name, value in facts.items()])
+    files = labels.join_words(f"`{name}`" for name in list_data_files(findings))
     yield (
-        f"Everything here is computed from `runs.csv`, {trials}`curves.parquet` and `study.json` in this folder. To redraw it, "
-        "run `python -m study.report .` in this folder. `sweep.yaml` is the sweep as it was launched."
+        f"Everything here is computed from {files} in this folder. To redraw it, run `python -m study.report .` in this "
+        "folder. `sweep.yaml` is the sweep as it was launched."
     )

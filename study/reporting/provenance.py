@@ -3,10 +3,6 @@
 All of it is read from the run table, so it describes the runs and not the machine that draws the report.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
@@ -17,14 +13,6 @@ from study.analysis.findings import Findings
 _STATUSES = ("done", "diverged", "failed", "missing")
 _NAMED_RUNS = 8
 """The first line names this many runs of each status and counts the rest."""
-
-
-@dataclass(frozen=True)
-class ProvenanceFact:
-    """One line of the provenance."""
-
-    name: str
-    value: str
 
 
 def describe_progress(findings: Findings) -> str:
@@ -56,11 +44,11 @@ def list_incomplete_runs(table: pd.DataFrame) -> list[tuple[str, str, str]]:
     ]
 
 
-def list_facts(findings: Findings) -> list[ProvenanceFact]:
+def list_facts(findings: Findings) -> dict[str, str]:
     """The lines of the provenance, without those that the table has no data for."""
     table, study = findings.table, findings.study.facts
     if table.empty:
-        return []
+        return {}
     counts = ", ".join(f"{findings.count(status)} {status}" for status in _STATUSES if findings.count(status))
     facts = {
         "runs": f"{len(table)} planned: {counts}",
@@ -74,7 +62,15 @@ def list_facts(findings: Findings) -> list[ProvenanceFact]:
         "commit": _describe_commits(table),
         "overrides": " ".join(study.overrides),
     }
-    return [ProvenanceFact(name, value) for name, value in facts.items() if value]
+    return {name: value for name, value in facts.items() if value}
+
+
+def list_data_files(findings: Findings) -> list[str]:
+    """The files of the report's folder from which everything is computed."""
+    study = findings.study
+    trials = ["trials.csv"] if len(study.trials) else []
+    correctness = ["correctness.parquet"] if len(study.correctness) else []
+    return ["runs.csv", *trials, "curves.parquet", *correctness, "study.json"]
 
 
 def _list_values(table: pd.DataFrame, column: str) -> list[str]:

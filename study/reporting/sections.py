@@ -1,7 +1,5 @@
 """The tables of a report, each with its name, title and explanation; Markdown, LaTeX and the page show the same ones."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -11,6 +9,7 @@ import pandas as pd
 from study.analysis import labels
 from study.analysis.cell_means import clip_intervals
 from study.analysis.contrast_results import SIGNIFICANT
+from study.analysis.factor_ranges import DesignRanges
 from study.analysis.findings import Findings, StudyPart
 from study.analysis.study_comparison import CONTRAST, compare_signs
 from study.analysis.study_results import Unavailable
@@ -27,6 +26,7 @@ from study.reporting.text_tables import (
     index_rows,
     interval_column,
     list_notes,
+    list_reasons,
     percent_column,
     text_column,
 )
@@ -44,6 +44,7 @@ def _list_part_sections(part: StudyPart) -> Iterator[ReportSection]:
     sections = [
         build_cells(part),
         _build_contrasts(part),
+        *_build_ranges(part),
         _build_variance_shares(part),
         build_costs(part),
         *build_cost_curves(part),
@@ -56,19 +57,22 @@ def _list_part_sections(part: StudyPart) -> Iterator[ReportSection]:
 
 
 def _build_comparison(findings: Findings, compared: pd.DataFrame) -> ReportSection:
-    columns = [Column("contrast", _describe_contrast, numeric=False)]
+    columns = [Column("contrast", _describe_contrast, numeric=False), _role_column()]
     for part in findings.parts:
         find = index_rows(compared[compared["study"] == part.title], CONTRAST)
         columns.append(Column(part.title, partial(_format_difference, find)))
     signs = {"significant": "reverses", "possible": "may reverse", "none": "same", "not significant": "not significant"}
     columns.append(Column("sign", lambda row: signs[row["sign_change"]], numeric=False))
     reading = (
-        "Differences in percentage points with 95 % intervals; *: significantly different from zero (adjusted). "
-        "Sign: same in all columns with a significant difference; reverses; may reverse (one of the two signs is not "
-        "significant); or not significant in any column. Networks of different columns differ in size, so columns are not "
-        "subtracted."
+        "Differences in percentage points with simultaneous 95 % intervals; *: significantly different from zero. Sign: same "
+        "in all columns with a significant difference; reverses; may reverse (one of the two signs is not significant); or "
+        "not significant in any column. Networks of different columns differ in size, so columns are not subtracted."
     )
     return ReportSection("side-by-side", "Contrasts side by side", build_table(compare_signs(compared), columns), reading)
+
+
+def _role_column() -> Column:
+    return Column("role", lambda row: "primary" if row["primary"] else "exploratory", numeric=False)
 
 
 def _describe_contrast(row: TableRow) -> str:
@@ -86,7 +90,6 @@ def _format_difference(find: Callable[[TableRow], TableRow], contrast: TableRow)
 def build_cells(part: StudyPart) -> ReportSection:
     """Accuracy of every cell with its spread, interval and n, and its network's costs."""
     factors, cells = list(part.levels), part.cells
-    diverged = bool(cells["diverged"].sum())
     columns = [
         *factor_columns(factors),
         percent_column("test accuracy (%)", "mean"),
@@ -94,21 +97,20 @@ def build_cells(part: StudyPart) -> ReportSection:
         percent_column("SD", "sd", digits=2),
         Column("n", lambda row: f"{row['n']} of {row['planned']}"),
     ]
-    if diverged:
+    reading = f"Test accuracy in percent. 95 % interval: {part.population}. SD: over seeds, on these test images."
+    if cells["seed_share"].notna().any():
+        columns.append(percent_column("from seeds (%)", "seed_share", digits=0))
+        reading += " From seeds: the share of the mean's variance that more seeds would reduce; the rest is of the test images."
+    if cells["diverged"].any():
         columns.append(text_column("diverged", "diverged", numeric=True))
         columns.append(interval_column("bounds with diverged runs", low="worst", high="best"))
+        reading += (
+            " Bounds with diverged runs: the mean if they had ended at chance, and if they had done as well as the best run."
+        )
     for cost in ("params", "macs"):
         if cost in part.table:
             find = index_rows(part.table[part.table[cost].notna()], factors)
             columns.append(Column(labels.format_option(cost), partial(_format_cost, cost, find)))
-    reading = (
-        "Test accuracy in percent. 95 % interval: over new seeds, and over new test images where correctness per image was "
-        "kept. SD: over seeds, on these test images."
-    )
-    if diverged:
-        reading += (
-            " Bounds with diverged runs: the mean if they had ended at chance, and if they had done as well as the best run."
-        )
     return ReportSection("cells", "Cells", build_table(clip_intervals(cells), columns), reading, list_notes(cells))
 
 
@@ -118,39 +120,92 @@ def _format_cost(cost: str, find: Callable[[TableRow], TableRow], cell: TableRow
 
 def _build_contrasts(part: StudyPart) -> ReportSection:
     reading = (
-        "Differences in percentage points, paired by seed. 95 % interval: all intervals of a family hold at once; the primary "
-        "contrasts are one family. Unadjusted: each by itself. Sign-flip p: exact, over seeds, on these test images."
+        f"Differences in percentage points, formed within seeds; intervals are over {part.population}. 95 % interval: all of "
+        "the primary contrasts hold at once, and so do all of each exploratory family; the verdict is read off it. p: adjusted "
+        "in the same way. Unadjusted: each interval by itself. Sign-flip p: exact, over seeds on these test images, a "
+        "sensitivity check."
     )
+    found = part.contrasts
+    if isinstance(found, Unavailable):
+        return ReportSection("contrasts", "Planned contrasts", found, reading)
     columns = [
         text_column("contrast", "contrast"),
+        _role_column(),
         percent_column("difference", "difference", digits=2, signed=True),
         interval_column(digits=2, signed=True),
         text_column("verdict", "verdict"),
-        Column("p (adjusted)", lambda row: format_p_value(row["p_adjusted"])),
-        interval_column("unadjusted", low="low_single", high="high_single", digits=2, signed=True),
+        Column("p", lambda row: format_p_value(row["p_adjusted"])),
         text_column("n", "n", numeric=True),
+        interval_column("unadjusted interval", low="low_single", high="high_single", digits=2, signed=True),
         Column("sign-flip p", lambda row: format_p_value(row["sign_flip_p"])),
-        Column("primary", lambda row: "yes" if row["primary"] else "exploratory", numeric=False),
         Column("family", lambda row: labels.format_term(row["family"]), numeric=False),
     ]
-    return ReportSection("contrasts", "Planned contrasts", _try_build(part.contrasts, columns), reading)
+    if found["seed_share"].notna().any():
+        columns.insert(8, percent_column("from seeds (%)", "seed_share", digits=0))
+        reading += " From seeds: the share of the variance that more seeds would reduce."
+    if found["margin"].notna().any():
+        columns.insert(5, percent_column("margin", "margin", digits=2))
+        reading += " Margin: the smallest effect of interest that the sweep states; equivalent: the interval is within it."
+    ordered = found.sort_values("primary", ascending=False, kind="stable")
+    return ReportSection("contrasts", "Planned contrasts", build_table(ordered, columns), reading, list_reasons(ordered))
 
 
-def _try_build(found: pd.DataFrame | Unavailable, columns: list[Column]) -> TextTable | Unavailable:
-    return found if isinstance(found, Unavailable) else build_table(found, columns)
+def _build_ranges(part: StudyPart) -> Iterator[ReportSection]:
+    """The ranges over all levels, without each level and in log-odds; a table for each largest complete design."""
+    reading = (
+        "Range of a factor: the mean of its best level minus that of its worst, in percentage points, averaged over the other "
+        f"factors, without controls; bounds are simultaneous over {part.population}. Difference: of the two ranges compared. "
+        "Without a level, and in log-odds: estimates alone. One factor is said to matter more only if the difference is "
+        "significant over all levels and has the same sign in every row."
+    )
+    for place, design in enumerate(part.ranges):
+        rows = pd.DataFrame(_write_ranges(design))
+        lacks = [labels.format_setting(factor, level) for factor, level in design.left_out]
+        notes = [f"n = {design.n} seeds, with which all cells were measured."]
+        notes += [f"Without {labels.join_words(lacks)}, for lack of runs."] if lacks else []
+        number, title = (f"-{place + 1}", f", design {place + 1}") if len(part.ranges) > 1 else ("", "")
+        content = TextTable(rows, tuple(name not in ("levels", "larger") for name in rows))
+        yield ReportSection(f"ranges{number}", f"Ranges and their robustness{title}", content, reading, tuple(notes))
+
+
+def _write_ranges(design: DesignRanges) -> Iterator[dict[str, str]]:
+    """The rows of a table of ranges: over all levels with bounds, then without each level and in log-odds."""
+    found = {labels.format_option(own.factor): own.bounds for own in design.ranges}
+    whole = {name: format_estimate(own.value, own.low, own.high, digits=2) for name, own in found.items()}
+    if not (compared := design.comparison):
+        yield {"levels": "all", **whole}
+        return
+    difference = compared.difference
+    limits = format_estimate(difference.value, difference.low, difference.high, digits=2, signed=True)
+    names, none = list(map(labels.format_option, compared.factors)), "–"
+    yield {"levels": "all", **whole, "difference": limits, "larger": names[int(difference.value < 0)]}
+    for case in compared.cases:
+        own = dict(zip((*names, "difference"), (*case.ranges, case.difference), strict=True))
+        scale = 0.01 if case.left_out is None else 1.0  # log-odds are no percentages
+        texts = {
+            name: labels.format_percent(scale * own[name], digits=2, signed=name == "difference") if name in own else none
+            for name in (*whole, "difference")
+        }
+        yield {"levels": case.name, **texts, "larger": names[int(case.difference < 0)]}
 
 
 def _build_variance_shares(part: StudyPart) -> ReportSection:
-    reading = "Share of the variance in test accuracy explained by each term; the shares sum to 100 % and depend on the levels."
+    reading = (
+        "A description, from which nothing is claimed: the share of the variance in test accuracy that each term explains at "
+        "these levels, without controls; the shares sum to 100 % and depend on the levels and on their number."
+    )
+    found = part.decomposition
+    if isinstance(found, Unavailable):
+        return ReportSection("decomposition", "Sources of variance", found, reading)
     columns = [
         Column("term", lambda row: labels.format_term(row["term"]), numeric=False),
         percent_column("share (%)", "share"),
         interval_column(),
         Column("levels", lambda row: row["levels"].replace(" x ", " × "), numeric=False),
     ]
-    found = part.decomposition
-    notes = () if isinstance(found, Unavailable) else list_notes(found)
-    return ReportSection("decomposition", "Sources of variance", _try_build(found, columns), reading, notes)
+    if found["with_controls"].notna().any():
+        columns.insert(3, percent_column("with controls (%)", "with_controls"))
+    return ReportSection("decomposition", "Sources of variance", build_table(found, columns), reading, list_notes(found))
 
 
 def _build_tuning(part: StudyPart) -> ReportSection:
@@ -178,7 +233,9 @@ def _build_tuning(part: StudyPart) -> ReportSection:
         notes.append("With a single trial seed, how much the choices depend on the seed stays hidden.")
     if "fit_on" in part.table and (part.table["fit_on"] == "train+val").any():
         notes.append("Runs are trained on training and validation images, so they have no validation accuracy.")
-    return ReportSection("tuning", "Hyperparameter tuning", _try_build(part.choices, columns), reading, tuple(notes))
+    found = part.choices
+    content = found if isinstance(found, Unavailable) else build_table(found, columns)
+    return ReportSection("tuning", "Hyperparameter tuning", content, reading, tuple(notes))
 
 
 def _build_fairness(part: StudyPart) -> ReportSection:

@@ -3,8 +3,6 @@
 Fractions become percentages here. A missing number is a dash, never 0.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,11 +116,6 @@ def format_estimate(value: float, low: float, high: float, *, digits: int, signe
     return labels.format_percent(value, digits=digits, signed=signed) + interval
 
 
-def format_number(value: float) -> str:
-    """A number to two digits."""
-    return "–" if pd.isna(value) else f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # + 0.0: no negative zero
-
-
 def format_p_value(p: float) -> str:
     """A p value to three digits."""
     return "–" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
@@ -145,7 +138,12 @@ def index_rows(frame: pd.DataFrame, factors: Sequence[str]) -> Callable[[TableRo
 
 
 def list_notes(frame: pd.DataFrame) -> tuple[str, ...]:
-    """The remarks on single rows of a table, and on intervals that were clipped."""
+    """The remarks on single rows of a table of accuracies, and on intervals that were clipped."""
     ends = describe_clipping(frame)
     clipped = [f"Intervals are clipped at {ends}, the end of the scale, for display only."] if ends else []
-    return (*clipped, *sorted({f"{text[0].upper()}{text[1:]}." for text in frame["note"] if text}))
+    return (*clipped, *list_reasons(frame))
+
+
+def list_reasons(frame: pd.DataFrame) -> tuple[str, ...]:
+    """The remarks on single rows of a table."""
+    return tuple(sorted({f"{text[0].upper()}{text[1:]}." for text in frame["note"] if text}))

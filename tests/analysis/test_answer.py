@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import pytest
-from simulated_study import Truth, metaformer, run_table
+from simulated_study import Truth, keep_correctness, metaformer, run_table
 
-from study.analysis.answer import Answer, FactorComparison, answer_question
+from study.analysis.answer import Answer, answer_question
 from study.analysis.cell_grid import Level
 from study.analysis.factor_layout import list_levels
 from study.analysis.margin import Margin
-from study.analysis.study_comparison import compare_factor_shares, compare_signs, join_contrasts, summarize_studies
+from study.analysis.study_comparison import compare_factors, compare_signs, join_contrasts, summarize_studies
 from study.analysis.study_results import StudyResults
 
 BACKBONES = {"patch_size": [1, 2, 4], "backbone": ["convmixer", "vit"]}
+MIXERS = {"patch_size": [1, 2, 4], "token_mixer": ["attention", "depthwise_conv", "mlp", "identity"]}
 
 
 def answer_table(table: pd.DataFrame, levels: Mapping[str, Sequence[Level]], *, baseline: float | None = None) -> Answer:
@@ -26,28 +27,134 @@ def answer_mixers(*, seeds: int = 5, baseline: float | None = None) -> Answer:
     return answer_table(run_table(metaformer(), seeds=seeds), metaformer().axes, baseline=baseline)
 
 
+def patch_matters(*, range_of_mixers: float = 0.01) -> Truth:
+    """Additive: patch sizes 16 points apart, token mixers by one or so, and a control far below."""
+    mixers = np.array([range_of_mixers / 2, 0.0, -range_of_mixers / 2, -0.3])
+    return Truth(MIXERS, 0.75 + np.array([0.08, 0.0, -0.08])[:, None] + mixers, 0.003, 0.003)
+
+
 def contrasts_of(table: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
     found = StudyResults(table, {name: list_levels(table, name) for name in factors}, margin=Margin(points=0.5)).contrasts
     assert isinstance(found, pd.DataFrame)
     return found
 
 
-def test_the_answer_names_shares_differences_uncertainty_and_n() -> None:
-    """Law: the headline has shares with limits and n; each difference its interval, n and corrected p."""
-    found = answer_mixers()
-    assert found.state == "answered"
-    assert found.sentences[0].startswith("The patch size explains more of the variance than the token mixer: patch size 70 % [")
-    assert "5 seeds, 45 runs" in found.sentences[0]
-    assert "patch size 1, 2, 4; token mixer attention, depthwise conv, identity" in found.sentences[0]
-    assert found.sentences[1].startswith(
-        "Averaged over patch size, attention is 0.77 points lower than depthwise conv (−0.77 points, "
+def test_the_first_sentence_stands_alone() -> None:
+    """Law: data set, budget, levels, n, number of test images, and the largest averaged difference with its interval."""
+    study = StudyResults(*patch_study())
+    head = answer_question(study).sentences[0]
+    contrasts = study.contrasts
+    assert isinstance(contrasts, pd.DataFrame)
+    primary = contrasts[contrasts["primary"]]
+    count = primary["verdict"].isin(["higher", "lower"]).sum()
+    assert head.startswith(
+        "On digits at equal parameters (patch size 1, 2, 4; token mixer attention, depthwise conv, MLP, identity; n = 5 seeds, "
+        f"2000 test images), {count} of {len(primary)} primary contrasts are significant; averaged over token mixer, "
     )
-    assert "n = 5 seeds, adjusted p = 0.006" in found.sentences[1]
+    row = primary[primary["contrast"] == "patch size 4 − patch size 2, averaged over token mixer"].iloc[0]
+    limits = f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}".replace("-", "−")
+    assert f"patch size 4 is {-100 * row['difference']:.2f} points lower than patch size 2 (95 % interval {limits})" in head
 
 
-def test_a_sign_that_changes_with_the_patch_size_is_reported() -> None:
-    """Law: where attention is worse at small patches and better at large ones, a sentence says so."""
-    assert "The sign of attention − depthwise conv changes with the patch size" in answer_mixers().text
+def patch_study(*, seeds: int = 5) -> tuple[pd.DataFrame, Mapping[str, Sequence[Level]], pd.DataFrame]:
+    table, correctness = keep_correctness(run_table(patch_matters(), seeds=seeds))
+    return table, MIXERS, correctness
+
+
+def test_without_correctness_the_first_sentence_speaks_of_these_test_images() -> None:
+    """Law: also where one run lacks it, or there are several test sets; the last sentence says why."""
+    table, levels, correctness = patch_study()
+    assert "these" not in answer_question(StudyResults(table, levels, correctness)).sentences[0]
+    for own, kept in ((table, correctness[:0]), (table, correctness[1:]), (changed_digest(table), correctness)):
+        found = answer_question(StudyResults(own, levels, kept))
+        assert "n = 5 seeds, on these 2000 test images), " in found.sentences[0]
+        assert re.search(r"over new training seeds on these test images \(.*(kept|test images)", found.sentences[-1])
+
+
+def changed_digest(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(data_digest=["b", *["a"] * (len(table) - 1)])
+
+
+def test_nothing_significant_is_the_first_thing_said() -> None:
+    """Law: without a significant primary contrast the headline says so, with the largest estimate, and claims no factor."""
+    truth = Truth(MIXERS, np.full((3, 4), 0.9), 0.004, 0.01)
+    found = answer_table(run_table(truth, seeds=3), MIXERS)
+    assert "), none of 8 primary contrasts is significant; " in found.sentences[0]
+    assert "the largest averaged estimate is" in found.sentences[0]
+    assert found.larger is None and "matters more than" not in found.text
+
+
+def test_each_factor_has_its_range_and_its_contrasts() -> None:
+    """Law: best minus worst without the control, bounds, and every primary contrast with interval and verdict."""
+    sentences = answer_question(StudyResults(*patch_study())).sentences
+    assert re.match(
+        r"Patch size \(averaged over token mixer\): range 1\d\.\d\d points \(.*\), best 1, worst 4; "
+        r"2 − 1 −\S+ points \(.*\), lower; 4 − 2 ",
+        sentences[1],
+    )
+    assert re.match(
+        r"Token mixer \(averaged over patch size\): range \d\.\d\d points .*, best attention, worst MLP;", sentences[2]
+    )
+    assert re.search(r"identity − depthwise conv \(control\) −\S+ points \(.*\), lower", sentences[2])
+
+
+def test_a_factor_matters_more_where_its_range_is_larger_throughout() -> None:
+    """Law: claimed where the ranges differ, without any one level too; not where they are equal."""
+    found = answer_question(StudyResults(*patch_study()))
+    assert found.larger == "patch_size"
+    assert "The patch size matters more than the token mixer here: the range of the patch size minus that of" in found.text
+    equal = answer_table(run_table(patch_matters(range_of_mixers=0.16), seeds=5), MIXERS)
+    assert equal.larger is None
+    assert "Whether the patch size or the token mixer matters more here is inconclusive" in equal.text
+
+
+def test_a_range_that_hangs_on_one_level_is_no_claim() -> None:
+    """Law: patch sizes 2 and 4 are alike, so that the larger range of the patch size is that of patch size 1 alone."""
+    means = 0.7 + np.array([0.16, 0.0, 0.001])[:, None] + np.array([0.02, 0.0, -0.02, -0.3])
+    found = answer_table(run_table(Truth(MIXERS, means, 0.003, 0.003), seeds=5), MIXERS)
+    assert found.larger is None
+    assert "depends on the levels" in found.text and "has not the same sign without patch size 1" in found.text
+
+
+def test_two_levels_are_compared_with_nothing() -> None:
+    """Law: an effect of two levels is theirs alone, whatever its size."""
+    truth = Truth(BACKBONES, 0.9 + np.array([[0.0, 0.0], [0.01, 0.01], [0.0, 0.01]]) - np.array([0.0, 0.2]), 0.002, 0.002)
+    found = answer_table(run_table(truth), BACKBONES)
+    assert found.larger is None
+    assert "The backbone has two levels here: its effect is that of these two alone" in found.text
+
+
+def test_an_empty_cell_is_named_and_both_ways_around_it_are_shown() -> None:
+    """Law: a tie of the largest complete designs gives the ranges of each; no factor is compared where a level is lost."""
+    table = run_table(patch_matters(), seeds=5)
+    gone = (table["patch_size"] == 1) & (table["token_mixer"] == "mlp")
+    found = answer_table(table.assign(status=table["status"].mask(gone, "failed")), MIXERS)
+    assert found.state == "provisional" and found.larger is None
+    assert (
+        "the ranges are those in each of the largest complete parts of the study, without patch size 1 and without MLP"
+        in found.text
+    )
+
+
+def test_diverged_runs_overturn_a_claim_that_they_could_reverse() -> None:
+    """Law: one run of five at chance makes patch sizes as far apart as mixers; far larger ranges stay a claim."""
+    table = run_table(patch_matters(), seeds=5)
+    here = (table["patch_size"] == 1) & (table["token_mixer"] == "mlp") & (table["seed"] == 0)
+    found = answer_table(table.assign(status=table["status"].mask(here, "diverged")), MIXERS)
+    assert found.state == "answered"
+    assert "1 run diverged and is excluded from the means, which it could change by up to 1" in found.text
+    assert found.larger is None and "which the diverged runs could reverse" in found.text
+
+
+def test_interactions_are_changes_of_a_difference() -> None:
+    """Law: attention, worse at small patches and better at large ones, changes against depthwise convolution."""
+    text = answer_mixers(seeds=10).text
+    assert re.search(
+        r"The factors interact: attention − depthwise conv changes by \+\d\.\d\d points .* from patch size 1 to patch size 4",
+        text,
+    )
+    additive = answer_table(run_table(patch_matters(), seeds=5), MIXERS).text
+    assert "No interaction contrast is significant; the largest estimate: " in additive
 
 
 def test_whole_backbones_are_never_called_attention() -> None:
@@ -94,7 +201,7 @@ def test_under_three_seeds_nothing_is_claimed(seeds: int) -> None:
     found = answer_mixers(seeds=seeds)
     assert found.state == "too few seeds"
     assert found.sentences[0].startswith(f"No answer: {seeds} seed")
-    assert not any(word in found.text for word in ("higher", "lower", "explains more"))
+    assert not any(word in found.text for word in ("higher", "lower", "matters more"))
 
 
 def test_an_unfinished_sweep_says_so_first() -> None:
@@ -106,36 +213,29 @@ def test_an_unfinished_sweep_says_so_first() -> None:
     assert found.sentences[0] == "Provisional: 42 of 45 runs (1 failed, 2 missing)."
 
 
-def test_diverged_runs_are_outcomes_and_are_reported() -> None:
-    """Law: they make nothing provisional, and are counted with the largest change that they could make."""
-    table = run_table(metaformer(), seeds=5)
-    table.loc[3, "status"] = "diverged"
-    found = answer_table(table, metaformer().axes)
-    assert found.state == "answered"
-    assert "1 run diverged and is excluded from the means, which it could change by up to 16" in found.text
-
-
 def test_a_study_without_a_finished_run_has_no_answer() -> None:
     """Law: without a finished run nothing is claimed."""
     found = answer_table(run_table(metaformer()).assign(status="missing"), metaformer().axes)
     assert found.state == "no runs"
 
 
-def test_equivalence_has_a_margin_and_other_null_results_are_inconclusive() -> None:
-    """Law: equal backbones are equivalent with many seeds, and inconclusive with few."""
+def test_equivalence_has_a_margin() -> None:
+    """Law: equal backbones are equivalent with many seeds, and inconclusive with few; the headline counts the former."""
     truth = Truth(BACKBONES, np.full((3, 2), 0.9), 0.004, 0.003)
-    assert "are equivalent within 0.50 points" in answer_table(run_table(truth, seeds=20), BACKBONES).text
+    found = answer_table(run_table(truth, seeds=20), BACKBONES)
+    assert ", equivalent" in found.sentences[2] and "equivalent within the margin" in found.sentences[0]
     noisy = Truth(BACKBONES, np.full((3, 2), 0.9), 0.004, 0.02)
-    text = answer_table(run_table(noisy, seeds=3), BACKBONES).text
-    assert "is inconclusive (" in text
+    assert "ViT − ConvMixer" in (sentence := answer_table(run_table(noisy, seeds=3), BACKBONES).sentences[2])
+    assert sentence.endswith(", inconclusive.")
 
 
 def test_one_factor_is_answered_by_its_differences() -> None:
     """Law: without a second factor there are no shares, only differences."""
     truth = Truth({"lr": [0.001, 0.01]}, np.array([0.8, 0.9]))
     found = answer_table(run_table(truth, backbone="vit"), truth.axes)
-    assert found.sentences[0].startswith("Learning rate 0.01 is 10.")
-    assert "variance" not in found.text
+    assert "), the primary contrast is significant; learning rate 0.01 is 10." in found.sentences[0]
+    assert found.sentences[1].startswith("Learning rate: 0.01 − 0.001 +10.")
+    assert "interact" not in found.text
 
 
 def test_without_contrasts_there_are_too_few_cells() -> None:
@@ -144,19 +244,6 @@ def test_without_contrasts_there_are_too_few_cells() -> None:
     diagonal = table["token_mixer"].map({"attention": 1, "depthwise_conv": 2, "identity": 4}) == table["patch_size"]
     found = answer_table(table[diagonal].reset_index(drop=True), metaformer().axes)
     assert found.state == "too few cells"
-
-
-def test_the_headline_counts_inconclusive_contrasts() -> None:
-    """Law: the first sentence ends in a count of all planned contrasts by verdict, which sums to their number."""
-    truth = Truth(BACKBONES, 0.9 + np.array([[0.0, 0.02]] * 3), 0.001, 0.001)
-    table = run_table(truth, seeds=5)
-    verdicts = contrasts_of(table, list(BACKBONES))["verdict"]
-    significant = verdicts.isin(["higher", "lower"]).sum()
-    equal = (verdicts == "equivalent").sum()
-    assert 0 < significant < len(verdicts)
-    head = answer_table(table, truth.axes).sentences[0]
-    assert f"Of {len(verdicts)} planned contrasts, {significant} are significantly different from zero (adjusted)" in head
-    assert re.search(rf"{len(verdicts) - significant - equal} (is|are) inconclusive\.$", head)
 
 
 def test_budgets_whose_signs_differ_get_a_sentence() -> None:
@@ -168,18 +255,16 @@ def test_budgets_whose_signs_differ_get_a_sentence() -> None:
     factors = ["patch_size", "token_mixer"]
     compared = join_contrasts({name: contrasts_of(table, factors) for name, table in tables.items()})
     assert set(compared["study"]) == {"at equal parameters", "at equal MACs"}
-    sentences = summarize_studies(compared, {"at equal parameters": None, "at equal MACs": None}, held="what is held equal")
-    changed = (compare_signs(compared)["sign_change"] == "significant").sum()
-    assert sentences[0].startswith(
-        f"The sign changes with what is held equal in {changed} of {len(compared) // 2} planned contrasts"
-    )
+    sentences = summarize_studies(compared, {}, dict.fromkeys(tables), held="what is held equal")
+    assert (compare_signs(compared)["sign_change"] == "significant").sum() == 2  # the other is exploratory
+    assert sentences[0].startswith("The sign changes with what is held equal in 1 of 6 primary contrasts; 5 have")
     assert re.match(
         r"Averaged over patch size, attention − depthwise conv is −0.77 points \(.*\) at equal parameters", sentences[1]
     )
     assert re.search(r"\+2.23 points \(.*\) at equal MACs: the sign changes with what is held equal\.$", sentences[1])
     same = join_contrasts({name: contrasts_of(first, factors) for name in ("a", "b")})
     assert set(compare_signs(same)["sign_change"]) <= {"none", "not significant"}
-    assert summarize_studies(same, {"a": None, "b": None}, held="the study")[0].startswith(
+    assert summarize_studies(same, {}, {"a": None, "b": None}, held="the study")[0].startswith(
         "No contrast changes sign with the study: of "
     )
 
@@ -190,34 +275,21 @@ def test_a_change_of_sign_that_is_not_significant_is_possible() -> None:
     second = Truth(BACKBONES, 0.9 + np.array([[0.0, -0.002]] * 3), 0.001, 0.02)
     tables = {"at equal parameters": run_table(first, seeds=3), "at nothing": run_table(second, seeds=3, key="a")}
     compared = join_contrasts({name: contrasts_of(table, list(BACKBONES)) for name, table in tables.items()})
-    found = summarize_studies(compared, dict.fromkeys(tables), held="the study")
+    found = summarize_studies(compared, {}, dict.fromkeys(tables), held="the study")
     sentences = [sentence for sentence in found if sentence.startswith("Averaged over patch size, ViT")]
     assert len(sentences) == 1
     assert "; not significant)" in sentences[0] and sentences[0].endswith(": the sign may change with the study.")
 
 
-def test_factors_that_explain_more_are_compared_between_studies() -> None:
-    """Law: one factor everywhere is one statement; different factors depend on what is held equal; a tie is inconclusive."""
-    backbone = FactorComparison("backbone", "patch size", (0.38, 0.1), decided=True)
-    patch = FactorComparison("patch size", "backbone", (0.35, 0.02), decided=True)
-    draw = FactorComparison("patch size", "backbone", (0.2, 0.18), decided=False)
-    seeds = pd.Series([10, 10])
-    (same,) = compare_factor_shares(
-        {"at equal parameters": backbone, "at equal MACs": backbone}, held="what is held equal", seeds=seeds
-    )
-    assert same.startswith("The backbone explains more of the variance than the patch size at equal parameters (38 %, 10 %)")
-    assert same.endswith("; n = 10 seeds in each.")
-    (differ,) = compare_factor_shares(
-        {"at equal parameters": backbone, "at equal MACs": patch}, held="what is held equal", seeds=seeds
-    )
-    assert differ.startswith(
-        "Which factor explains more of the variance depends on what is held equal: the backbone at equal parameters"
-    )
-    (open_,) = compare_factor_shares(
-        {"at equal parameters": backbone, "at equal MACs": draw}, held="what is held equal", seeds=seeds
-    )
-    assert "depends" not in open_ and "inconclusive at equal MACs" in open_
-    assert compare_factor_shares({"at equal parameters": backbone, "at equal MACs": None}, held="it", seeds=seeds) == []
+def test_factors_that_matter_more_are_compared_between_studies() -> None:
+    """Law: one factor everywhere is one statement; different factors depend on what is held equal; none claims nothing."""
+    (same,) = compare_factors({"at equal parameters": "backbone", "at equal MACs": "backbone"}, held="what is held equal")
+    assert same == "The backbone matters more than the other factor at equal parameters and at equal MACs."
+    (differ,) = compare_factors({"at equal parameters": "backbone", "at equal MACs": "patch_size"}, held="what is held equal")
+    assert differ.startswith("Which factor matters more depends on what is held equal: the backbone at equal parameters and")
+    (some,) = compare_factors({"at equal parameters": "backbone", "at equal MACs": None}, held="it")
+    assert "depends" not in some and "not decided at equal MACs" in some
+    assert compare_factors({"at equal parameters": None, "at equal MACs": None}, held="it") == []
 
 
 def test_without_a_varied_factor_there_is_an_accuracy_and_no_comparison() -> None:
@@ -238,10 +310,3 @@ def test_seeds_without_both_sides_are_not_pairs() -> None:
     found = answer_table(table.assign(status=np.where(apart, "done", "missing")), {"lr": [0.001, 0.01]})
     assert found.state == "too few seeds"
     assert "No answer: no seed has both runs of any contrast; at least 3 such seeds are needed." in found.sentences
-
-
-def test_interactions_are_written_with_a_cross() -> None:
-    """Law: a sentence names an interaction as the tables do."""
-    text = answer_table(run_table(metaformer()), metaformer().axes).text
-    assert "patch size × token mixer" in text
-    assert "patch size x token mixer" not in text

@@ -34,7 +34,7 @@ def costs(table: pd.DataFrame) -> tuple[Grid, FloatArray]:
 STATISTICS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "cells": lambda table: summarize_cells(read_grid(table, AXES)),
     "contrasts": lambda table: estimate_contrasts(read_grid(table, AXES), plan_contrasts(metaformer().axes)),
-    "decomposition": lambda table: decompose_variance(table, AXES, draws=200),
+    "decomposition": lambda table: decompose_variance(read_grid(table, AXES), draws=200),
     "front": lambda table: find_pareto_front(*costs(table)),
     "at_budget": lambda table: interpolate_at_budgets(*costs(table), along="patch_size", budgets=[100_000.0]),
     "area": lambda table: average_over_costs(*costs(table), along="patch_size"),
@@ -97,7 +97,7 @@ def test_differences_follow_a_change_of_scale(shift: float, scale: float) -> Non
     for column in ("difference", "low", "high", "low_single", "se"):
         np.testing.assert_allclose(after[column], scale * before[column], rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(after["p_adjusted"], before["p_adjusted"], rtol=1e-6)
-    shares = [decompose_variance(t, AXES, draws=50)[["share", "low", "high"]] for t in (table, changed)]
+    shares = [decompose_variance(read_grid(t, AXES), draws=50)[["share", "low", "high"]] for t in (table, changed)]
     np.testing.assert_allclose(shares[0], shares[1], rtol=1e-5, atol=1e-9)
 
 

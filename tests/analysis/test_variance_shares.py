@@ -1,7 +1,5 @@
 """Shares of the variance: they sum to one, are recovered from simulated studies, and their intervals cover."""
 
-import itertools
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,9 +8,9 @@ import statsmodels.formula.api as smf
 from scipy import stats
 from simulated_study import Truth, metaformer, run_table
 
-from study.analysis.sums_of_squares import compute_sums_of_squares, find_complete_part
+from study.analysis.cell_grid import read_grid
+from study.analysis.sums_of_squares import compute_sums_of_squares
 from study.analysis.variance_shares import (
-    compare_shares,
     decompose_variance,
     draw_shares,
     estimate_share_limits,
@@ -120,7 +118,7 @@ def test_sums_of_squares_are_statsmodels_type_ii() -> None:
     table = run_table(balanced(), seeds=5).drop(index=[0, 9, 16, 17, 43])
     model = smf.ols("test_accuracy ~ C(patch_size) * C(token_mixer) + C(seed)", table).fit()
     anova = sm.stats.anova_lm(model, typ=2)
-    found = decompose_variance(table, AXES).set_index("term")
+    found = decompose_variance(read_grid(table, AXES)).set_index("term")
     names = ["C(patch_size)", "C(token_mixer)", "C(patch_size):C(token_mixer)", "C(seed)", "Residual"]
     np.testing.assert_allclose(found["sum_squares"], anova.loc[names, "sum_sq"], rtol=1e-9)
     np.testing.assert_array_equal(found["df"], anova.loc[names, "df"])
@@ -129,7 +127,7 @@ def test_sums_of_squares_are_statsmodels_type_ii() -> None:
 def test_components_of_a_complete_table_are_those_of_the_textbook() -> None:
     """Law: (SS - df MSE) / N for factors, (MS - MSE) / cells for seeds, MSE for the residual."""
     table = run_table(balanced(), seeds=5)
-    found = decompose_variance(table, AXES).set_index("term")
+    found = decompose_variance(read_grid(table, AXES)).set_index("term")
     noise = found.loc["residual", "sum_squares"] / found.loc["residual", "df"]
     effects = found.loc[["patch_size", "token_mixer", "patch_size x token_mixer"]]
     np.testing.assert_allclose(effects["component"], (effects["sum_squares"] - effects["df"] * noise) / 45)
@@ -141,7 +139,7 @@ def test_shares_sum_to_one_and_are_within_their_limits() -> None:
     """Law: shares are at least 0 and sum to 1, also where components are negative, and also at the bounds."""
     table = run_table(Truth(balanced().axes, np.full((3, 3), 0.8), 0.0, 0.01), seeds=5)
     table.loc[7, "status"] = "diverged"
-    found = decompose_variance(table, AXES)
+    found = decompose_variance(read_grid(table, AXES))
     for column in ("share", "worst", "best"):
         assert found[column].sum() == pytest.approx(1)
         assert (found[column] >= 0).all()
@@ -150,46 +148,29 @@ def test_shares_sum_to_one_and_are_within_their_limits() -> None:
 
 def test_the_levels_and_seeds_are_named() -> None:
     """Law: a share depends on levels, and every row names them."""
-    found = decompose_variance(run_table(metaformer(), seeds=4), AXES).set_index("term")
+    found = decompose_variance(read_grid(run_table(balanced(), seeds=4), AXES)).set_index("term")
     assert found.loc["patch_size", "levels"] == "1, 2, 4"
-    assert found.loc["token_mixer", "levels"] == "attention, depthwise conv, identity"
+    assert found.loc["token_mixer", "levels"] == "a, b, c"
     assert found.loc["seed", "levels"] == "4 seeds"
     assert found["n"].unique().tolist() == [4]
 
 
 def test_an_empty_cell_leaves_the_largest_complete_part_and_says_so() -> None:
     """Law: of a 3 x 3 design without one cell, the first largest complete 2 x 3 part is decomposed and named."""
-    table = run_table(metaformer(), seeds=4)
-    table.loc[(table["patch_size"] == 4) & (table["token_mixer"] == "attention"), "status"] = "failed"
-    found = decompose_variance(table, AXES).set_index("term")
+    table = run_table(balanced(), seeds=4)
+    table.loc[(table["patch_size"] == 4) & (table["token_mixer"] == "a"), "status"] = "failed"
+    found = decompose_variance(read_grid(table, AXES)).set_index("term")
     assert found.loc["patch_size", "levels"] == "1, 2"
-    assert found.loc["token_mixer", "levels"] == "attention, depthwise conv, identity"
+    assert found.loc["token_mixer", "levels"] == "a, b, c"
     assert "only the complete part" in found["note"].iloc[0]
     assert found["runs"].iloc[0] == 24
-
-
-def test_the_complete_part_is_the_largest_of_all() -> None:
-    """Law: no complete choice of levels has more cells (all choices tried)."""
-    everything = list(itertools.product([1, 2, 4, 8], "abc", [3, 5]))
-    rng = np.random.default_rng(3)
-    for _ in range(20):
-        present = [cell for cell in everything if rng.random() < 0.8]
-        best = 0
-        choices = [
-            [c for size in range(2, 5) for c in itertools.combinations(levels, size)]
-            for levels in ([1, 2, 4, 8], "abc", [3, 5])
-        ]
-        for chosen in itertools.product(*choices):
-            cells = set(itertools.product(*chosen))
-            best = max(best, len(cells) if cells <= set(present) else 0)
-        assert len(find_complete_part(present, ["p", "m", "k"])) == best
 
 
 def test_diverged_runs_are_excluded_by_name_and_bounded() -> None:
     """Law: the note counts them; the worst case attributes their variation to the residual, the best case hardly changes."""
     table = run_table(metaformer(), seeds=5)
     table.loc[3, "status"] = "diverged"
-    found = decompose_variance(table, AXES).set_index("term")
+    found = decompose_variance(read_grid(table, AXES)).set_index("term")
     assert "1 diverged run" in found["note"].iloc[0]
     assert found.loc["residual", "worst"] > 0.5
     np.testing.assert_allclose(found["best"], found["share"], atol=0.02)
@@ -204,7 +185,7 @@ def test_an_option_that_some_levels_lack_is_merged_into_its_factor() -> None:
     attention = table["token_mixer"] == "attention"
     table = table[~(attention & (table["kernel_size"] == 5))].copy()
     table["kernel_size"] = table["kernel_size"].astype("Int64").mask(table["token_mixer"] == "attention")
-    found = decompose_variance(table, list(truth.axes)).set_index("term")
+    found = decompose_variance(read_grid(table, list(truth.axes))).set_index("term")
     assert found.loc["token_mixer", "levels"] == "attention, depthwise conv (kernel size 3), depthwise conv (kernel size 5)"
     assert "kernel_size" not in found.index
 
@@ -212,7 +193,7 @@ def test_an_option_that_some_levels_lack_is_merged_into_its_factor() -> None:
 def test_three_factors_have_one_term_of_all_three() -> None:
     """Law: main effects, pairs and the triple; df are products of levels less one."""
     truth = Truth({"p": [1, 2], "m": ["a", "b", "c"], "k": [3, 5]}, np.zeros((2, 3, 2)) + 0.9)
-    found = decompose_variance(run_table(truth, seeds=3), ["p", "m", "k"]).set_index("term")
+    found = decompose_variance(read_grid(run_table(truth, seeds=3), ["p", "m", "k"])).set_index("term")
     assert list(found.index) == ["p", "m", "k", "p x m", "p x k", "m x k", "p x m x k", "seed", "residual"]
     assert found["df"].tolist() == [1, 2, 1, 2, 1, 2, 2, 2, 22]
     assert found["share"].sum() == pytest.approx(1)
@@ -221,21 +202,32 @@ def test_three_factors_have_one_term_of_all_three() -> None:
 def test_a_factor_that_does_not_vary_is_no_term() -> None:
     """Law: a fixed option takes no share, and the variance of a single factor is shared between factor, seeds and residual."""
     table = run_table(metaformer(), seeds=3)
-    constant = decompose_variance(table.assign(depth=4), ["depth", *AXES])
-    pd.testing.assert_frame_equal(constant, decompose_variance(table, AXES))
-    single = decompose_variance(table[table["token_mixer"] == "identity"], ["patch_size"])
+    constant = decompose_variance(read_grid(table.assign(depth=4), ["depth", *AXES]))
+    pd.testing.assert_frame_equal(constant, decompose_variance(read_grid(table, AXES)))
+    single = decompose_variance(read_grid(table[table["token_mixer"] == "identity"], ["patch_size"]))
     assert single["term"].tolist() == ["patch_size", "seed", "residual"]
     with pytest.raises(UserError, match="no two levels between them"):
-        decompose_variance(table.assign(depth=4), ["depth"])
+        decompose_variance(read_grid(table[table["run_id"].str.contains("-0-")].assign(depth=4), ["depth"]))
+
+
+def test_controls_have_no_share_but_in_a_column_of_their_own() -> None:
+    """Law: the shares are those of the study without the control; `with_controls` are those with it as a level like others."""
+    table = run_table(metaformer(), seeds=4)
+    found = decompose_variance(read_grid(table, AXES))
+    without = decompose_variance(read_grid(table[table["token_mixer"] != "identity"], AXES))
+    like_others = decompose_variance(read_grid(table.replace({"token_mixer": {"identity": "none at all"}}), AXES))
+    pd.testing.assert_frame_equal(found.drop(columns="with_controls"), without.drop(columns="with_controls"))
+    np.testing.assert_allclose(found["with_controls"], like_others["share"])
+    assert without["with_controls"].isna().all()
 
 
 def test_two_seeds_give_shares_without_limits_and_one_gives_none() -> None:
     """Law: under three seeds no interval; with one, the interaction cannot be separated from the residual."""
-    found = decompose_variance(run_table(metaformer(), seeds=2), AXES)
+    found = decompose_variance(read_grid(run_table(metaformer(), seeds=2), AXES))
     assert found["share"].notna().all()
     assert found[["low", "high"]].isna().all().all()
     with pytest.raises(UserError, match="two finished seeds"):
-        decompose_variance(run_table(metaformer(), seeds=1), AXES)
+        decompose_variance(read_grid(run_table(metaformer(), seeds=1), AXES))
 
 
 def test_a_study_without_complete_cells_is_refused() -> None:
@@ -243,22 +235,11 @@ def test_a_study_without_complete_cells_is_refused() -> None:
     table = run_table(metaformer(), seeds=3)
     diagonal = table["token_mixer"].map({"attention": 1, "depthwise_conv": 2, "identity": 4}) == table["patch_size"]
     with pytest.raises(UserError, match="no two levels"):
-        decompose_variance(table[diagonal], AXES)
-
-
-def test_the_gap_is_the_difference_of_the_shares() -> None:
-    """Law: it is the difference of the table's shares, and swapping the terms changes its sign."""
-    table = run_table(metaformer(), seeds=5)
-    found = decompose_variance(table, AXES).set_index("term")["share"]
-    there = compare_shares(table, AXES, first="patch_size", second="token_mixer")
-    back = compare_shares(table, AXES, first="token_mixer", second="patch_size")
-    assert there[0] == pytest.approx(found["patch_size"] - found["token_mixer"])
-    assert there[1] < there[0] < there[2]
-    np.testing.assert_allclose(there, [-back[0], -back[2], -back[1]])
+        decompose_variance(read_grid(table[diagonal], AXES))
 
 
 def test_studies_without_spread_have_no_shares() -> None:
     """Law: where all runs agree there is no variation and no share."""
-    found = decompose_variance(run_table(metaformer(), seeds=3).assign(test_accuracy=1.0), AXES)
+    found = decompose_variance(read_grid(run_table(metaformer(), seeds=3).assign(test_accuracy=1.0), AXES))
     assert found["share"].isna().all()
     assert isinstance(found, pd.DataFrame)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from pathlib import Path
 
 import example_sweeps
@@ -16,24 +17,38 @@ from matplotlib.colors import to_hex, to_rgb
 from scipy import stats
 
 from study.analysis.cell_grid import read_grid
+from study.analysis.cell_means import summarize_cells
 from study.analysis.contrast_results import estimate_contrasts
+from study.analysis.cost_columns import add_cost
 from study.analysis.factor_layout import arrange_factors
+from study.analysis.pareto_front import compute_cell_costs, find_pareto_front
 from study.analysis.planned_contrasts import plan_contrasts
-from study.analysis.variance_shares import decompose_variance
 from study.reporting.figures.accuracy_plots import plot_accuracy_by_level, plot_heat_map
 from study.reporting.figures.budget_plots import plot_budget_error, plot_macs_by_component
-from study.reporting.figures.contrast_plots import plot_contrasts, plot_variance_shares
+from study.reporting.figures.contrast_plots import plot_contrasts
 from study.reporting.figures.cost_plots import choose_log_ticks, plot_accuracy_by_cost
 from study.reporting.figures.figure_files import save_figure
 from study.reporting.figures.panels import count_columns
-from study.reporting.figures.style import BACKBONE_MARKS, INK, MARKS, PAPER, STYLES, TALK, Style, assign_marks
+from study.reporting.figures.style import BACKBONE_MARKS, INK, MARKS, PAPER, STYLES, SURFACE, TALK, Style, assign_marks
 from study.reporting.figures.training_plots import plot_learning_curves, plot_sensitivity
 
 FACTORS = ["patch_size", "backbone"]
+MIXERS = ["patch_size", "token_mixer", "kernel_size"]
 
 DEUTERANOPIA = np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]])
 PROTANOPIA = np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]])
 """Machado, Oliveira, Fernandes, "A physiologically-based model for simulation of color vision deficiency", 2009, severity 1."""
+
+
+def cells_of(table: pd.DataFrame, factors: Sequence[str] = FACTORS) -> pd.DataFrame:
+    """The table of cells that a figure draws."""
+    return summarize_cells(read_grid(table, arrange_factors(table, factors).factors))
+
+
+def front_of(table: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """The table of cells and costs that a figure draws."""
+    grid = read_grid(table, FACTORS)
+    return find_pareto_front(grid, compute_cell_costs(add_cost(table, cost), grid, cost="cost"))
 
 
 def linear(color: str) -> np.ndarray:
@@ -83,7 +98,7 @@ def test_backbone_keeps_its_mark_whatever_the_other_series() -> None:
 def test_means_and_intervals_drawn_are_those_of_scipy() -> None:
     """The line of ViT runs through its means and its bars span scipy's t interval, in percent."""
     table = example_sweeps.patch_size().table
-    figure = plot_accuracy_by_level(table, layout=arrange_factors(table, FACTORS))
+    figure = plot_accuracy_by_level(table, cells_of(table), layout=arrange_factors(table, FACTORS))
     own = table[table["backbone"] == "vit"].groupby("patch_size")["test_accuracy"]
     (drawn,) = [line for line in lines_of(figure.axes[0], MARKS[BACKBONE_MARKS["vit"]].color) if len(line) == 4]
     np.testing.assert_allclose(drawn[:, 1], 100 * own.mean())
@@ -96,14 +111,14 @@ def test_means_and_intervals_drawn_are_those_of_scipy() -> None:
 def test_no_interval_is_drawn_for_two_seeds() -> None:
     """With two seeds there are means and runs but no bar."""
     table = example_sweeps.patch_size(seeds=2).table
-    figure = plot_accuracy_by_level(table, layout=arrange_factors(table, FACTORS))
+    figure = plot_accuracy_by_level(table, cells_of(table), layout=arrange_factors(table, FACTORS))
     assert not figure.axes[0].containers
 
 
 def test_every_run_is_a_point_and_a_diverged_one_a_cross() -> None:
     """60 runs of which two diverged: 58 points and two crosses."""
     table = example_sweeps.diverged(example_sweeps.patch_size(), runs=[3, 17]).table
-    ax = plot_accuracy_by_level(table, layout=arrange_factors(table, FACTORS)).axes[0]
+    ax = plot_accuracy_by_level(table, cells_of(table), layout=arrange_factors(table, FACTORS)).axes[0]
     points = sum(len(c.get_offsets()) for c in ax.collections if not hasattr(c, "get_segments"))
     crosses = sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == "x")
     assert (points, crosses) == (58, 2)
@@ -112,7 +127,7 @@ def test_every_run_is_a_point_and_a_diverged_one_a_cross() -> None:
 def test_patch_sizes_are_evenly_spaced_categories() -> None:
     """Patch sizes 1, 2, 4, 8 are at equal distances and are the only ticks."""
     table = example_sweeps.patch_size().table
-    ax = plot_accuracy_by_level(table, layout=arrange_factors(table, FACTORS)).axes[0]
+    ax = plot_accuracy_by_level(table, cells_of(table), layout=arrange_factors(table, FACTORS)).axes[0]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "2", "4", "8"]
     assert set(np.diff(ax.get_xticks())) == {1}
     assert ax.get_ylabel().endswith("(%)")
@@ -123,7 +138,7 @@ def test_remaining_factors_make_panels() -> None:
     """Two kernel sizes in addition to patch size and mixer give two panels; no factor is averaged over silently."""
     table = example_sweeps.token_mixer().table
     places = arrange_factors(table, ["patch_size", "token_mixer", "kernel_size"])
-    figure = plot_accuracy_by_level(table, layout=places)
+    figure = plot_accuracy_by_level(table, cells_of(table, places.factors), layout=places)
     assert [ax.get_title() for ax in figure.axes] == ["kernel size 3", "kernel size 7"]
 
 
@@ -133,7 +148,7 @@ def test_option_that_only_some_series_have_splits_those_series() -> None:
     keep = (table["token_mixer"] == "depthwise_conv") | ((table["token_mixer"] == "attention") & (table["kernel_size"] == 3))
     table = table[keep].convert_dtypes().reset_index(drop=True)
     table.loc[table["token_mixer"] == "attention", "kernel_size"] = pd.NA
-    figure = plot_accuracy_by_level(table, layout=arrange_factors(table, ["patch_size", "token_mixer", "kernel_size"]))
+    figure = plot_accuracy_by_level(table, cells_of(table, MIXERS), layout=arrange_factors(table, MIXERS))
     (legend,) = figure.legends
     names = [text.get_text() for text in legend.get_texts()]
     assert names == ["depthwise conv, kernel size 3", "attention", "depthwise conv, kernel size 7"]
@@ -150,7 +165,7 @@ def test_factor_that_others_determine_makes_no_panels() -> None:
 def test_cells_are_at_their_cost() -> None:
     """Against MACs, each mark is at the cell's cost and mean accuracy."""
     table = example_sweeps.patch_size().table
-    ax = plot_accuracy_by_cost(table, "macs", layout=arrange_factors(table, FACTORS)).axes[0]
+    ax = plot_accuracy_by_cost(table, front_of(table, "macs"), "macs", layout=arrange_factors(table, FACTORS)).axes[0]
     assert ax.get_xscale() == "log"
     own = table.groupby(FACTORS)[["macs", "test_accuracy"]].mean()
     drawn = {tuple(np.round(line.get_xydata()[0], 6)) for line in ax.lines if len(line.get_xdata()) == 1}
@@ -168,7 +183,9 @@ def test_log_axes_have_round_ticks(low: float, high: float) -> None:
 def test_heat_map_prints_means_and_dashes() -> None:
     """Each cell shows its mean in percent to one digit; cells without a run show a dash."""
     table = example_sweeps.unfinished(example_sweeps.patch_size(), missing=10).table
-    texts = [text.get_text() for text in plot_heat_map(table, layout=arrange_factors(table, FACTORS)).axes[0].texts]
+    texts = [
+        text.get_text() for text in plot_heat_map(table, cells_of(table), layout=arrange_factors(table, FACTORS)).axes[0].texts
+    ]
     means = table.dropna(subset="test_accuracy").groupby(FACTORS)["test_accuracy"].mean()
     assert sorted(texts) == sorted([*(f"{100 * mean:.1f}" for mean in means), "–", "–"])
 
@@ -190,7 +207,7 @@ def test_files_are_byte_reproducible(style: Style, tmp_path: Path) -> None:
     """Drawn twice, rows in another order: SVG, PNG and PDF are equal; the SVG holds no text that needs a font."""
     table = example_sweeps.patch_size().table
     for folder, rows in (("a", table), ("b", table.iloc[::-1])):
-        figure = plot_accuracy_by_level(rows, layout=arrange_factors(rows, FACTORS), style=style)
+        figure = plot_accuracy_by_level(rows, cells_of(rows), layout=arrange_factors(rows, FACTORS), style=style)
         paths = save_figure(figure, tmp_path / folder / "figure", style=style)
     for path in paths:
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
@@ -204,7 +221,7 @@ def test_drawing_keeps_matplotlibs_settings() -> None:
     """A figure's style doesn't leak into a user's own figures."""
     before = dict(mpl.rcParams)
     table = example_sweeps.one_factor().table
-    plot_accuracy_by_level(table, layout=arrange_factors(table, ["lr"]), style=TALK)
+    plot_accuracy_by_level(table, cells_of(table, ["lr"]), layout=arrange_factors(table, ["lr"]), style=TALK)
     assert dict(mpl.rcParams) == before
 
 
@@ -212,7 +229,7 @@ def test_step_line_is_the_pareto_front() -> None:
     """Its steps are exactly the cells that no cheaper cell dominates, by brute force over all pairs; costs within 2 % count
     as equal."""
     table = example_sweeps.patch_size().table
-    ax = plot_accuracy_by_cost(table, "macs", layout=arrange_factors(table, FACTORS)).axes[0]
+    ax = plot_accuracy_by_cost(table, front_of(table, "macs"), "macs", layout=arrange_factors(table, FACTORS)).axes[0]
     own = table.groupby(FACTORS)[["macs", "test_accuracy"]].agg({"macs": "median", "test_accuracy": "mean"})
     best = sorted(
         (row.macs, 100 * row.test_accuracy)
@@ -229,32 +246,23 @@ def test_step_line_is_the_pareto_front() -> None:
 def test_equal_budgets_show_no_front_and_no_trend() -> None:
     """Where all parameters are equal within 10 %, no step line and no connecting line suggest that they differ."""
     table = example_sweeps.patch_size().table
-    ax = plot_accuracy_by_cost(table, "params", layout=arrange_factors(table, FACTORS)).axes[0]
+    ax = plot_accuracy_by_cost(table, front_of(table, "params"), "params", layout=arrange_factors(table, FACTORS)).axes[0]
     assert not [line for line in ax.lines if len(line.get_xdata()) > 1]
 
 
 def test_only_significant_differences_are_filled() -> None:
-    """A forest plot's filled marks are the significant contrasts, each at its difference in percentage points."""
+    """A forest plot's filled marks are the significant contrasts, each at its difference in points; primary ones are black."""
     table = example_sweeps.patch_size(seeds=3).table
     axes = {name: sorted(table[name].unique()) for name in FACTORS}
     found = estimate_contrasts(read_grid(table, list(axes)), plan_contrasts(axes))
     ax = plot_contrasts(found).axes[0]
     marks_drawn = [line for line in ax.lines if line.get_marker() == "o"]
-    filled = {round(float(line.get_xdata()[0]), 6) for line in marks_drawn if line.get_markerfacecolor() == INK}
+    filled = {round(float(line.get_xdata()[0]), 6) for line in marks_drawn if line.get_markerfacecolor() != SURFACE}
     claimed = found[found["verdict"].isin(["higher", "lower"])]
     assert len(marks_drawn) == len(found)
+    assert [line.get_markeredgecolor() == INK for line in marks_drawn] == sorted(found["primary"], reverse=True)
     assert filled == {round(100 * difference, 6) for difference in claimed["difference"]}
     assert 0 < len(filled) < len(found)
-
-
-def test_bars_are_the_shares_of_variance() -> None:
-    """The bars' lengths are the shares and sum to 100."""
-    table = example_sweeps.patch_size().table
-    found = decompose_variance(table, FACTORS)
-    ax = plot_variance_shares(found).axes[0]
-    lengths = [patch.get_width() for patch in ax.patches]
-    np.testing.assert_allclose(lengths, 100 * found["share"])
-    assert sum(lengths) == pytest.approx(100)
 
 
 def test_budget_error_figure_shows_each_cell_at_its_residual() -> None:
@@ -314,7 +322,9 @@ def test_panels_leave_few_cells_empty(titles: int, columns: int) -> None:
 def test_legend_in_an_empty_cell_covers_no_panel(style: Style) -> None:
     """With five panels the legend is where the sixth would be and overlaps none."""
     table = pd.concat([example_sweeps.patch_size(seeds=3).table.assign(depth=depth) for depth in (1, 2, 3, 4, 5)])
-    figure = plot_accuracy_by_level(table, layout=arrange_factors(table, [*FACTORS, "depth"]), style=style)
+    figure = plot_accuracy_by_level(
+        table, cells_of(table, [*FACTORS, "depth"]), layout=arrange_factors(table, [*FACTORS, "depth"]), style=style
+    )
     assert len(figure.axes) == 5
     figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()

@@ -287,8 +287,12 @@ def test_three_sweeps_are_compared_in_the_order_of_what_is_held_equal(tmp_path: 
     assert main([str(folders[0]), *others, "--formats", "svg", "--out", str(tmp_path / "all")]) == 0
     text = (tmp_path / "all" / "report.md").read_text(encoding="utf-8")
     assert re.search(r"\| +at equal parameters +\| +at equal MACs +\| +at given width and depth +\| sign +\|", text)
-    assert "**The patch size explains more of the variance than the backbone at equal parameters (" in text
+    assert "**No contrast changes sign with what is held equal: of 7 primary contrasts, " in text
     assert "; n = 3 seeds in each.**" in text
+    for factor in ("patch size", "backbone"):
+        assert re.search(
+            rf"^- The range of the {factor} is .* at equal MACs and .* at given width and depth\.$", text, re.MULTILINE
+        )
 
 
 def test_sweeps_with_different_factors_can_be_compared(tmp_path: Path) -> None:
@@ -313,7 +317,7 @@ def test_a_study_matched_in_several_ways_is_answered_for_each() -> None:
     titles = [part.title for part in findings.parts]
     assert titles == ["at equal parameters", "at equal MACs", "at given width and depth"]
     assert [len(part.table) for part in findings.parts] == [36, 36, 36]
-    assert all("patch size explains" in part.sentences[0] for part in findings.parts)
+    assert all(part.sentences[0].startswith(f"On digits {part.title} (patch size 1, 2, 4, 8; ") for part in findings.parts)
     assert len({spec.name for spec in list_figures(findings)}) == len(list_figures(findings))
 
 
@@ -363,7 +367,10 @@ def test_tuned_sweep_reports_the_choices_and_the_sensitivity(tmp_path: Path) -> 
     assert "## Hyperparameter tuning" in text
     assert "Sensitivity to learning rate" in text
     assert "trials per cell 8" in text
-    assert "computed from `runs.csv`, `trials.csv`" in text
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "computed from `runs.csv`, `trials.csv`, `curves.parquet` and `study.json`" in text
+    assert "<code>runs.csv</code>, <code>trials.csv</code>, " in page
+    assert re.search(r"In \d of 4 tuned cells the best candidate is at the end of its range, .*\(learning rate\)", text)
     spent = Findings(back).spent
     assert spent["trials"].sum() == 32
     assert spent["trial_hours"].sum() == pytest.approx(sweep.trials["train_seconds"].sum() / 3600)

@@ -1,12 +1,11 @@
 """Accuracy over the levels of the study: as points with intervals, and as a heat map.
 
-Intervals are Student's t over seeds, as in the table of cells; none is drawn for fewer than three seeds. Every run that is
-done is a small point. A diverged run has no accuracy: it is a cross on the axis and enters no mean.
+Means and intervals are those of the table of cells; no interval is drawn for fewer than three seeds. Every run that is done is
+a small point. A diverged run has no accuracy: it is a cross on the axis and enters no mean.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -15,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from study.analysis import labels
-from study.analysis.cell_grid import TEST_ACCURACY, FloatArray, Level, read_cells, read_grid
-from study.analysis.cell_means import clip_intervals, summarize_cells
+from study.analysis.cell_grid import TEST_ACCURACY, FloatArray, Level, read_cells
+from study.analysis.cell_means import clip_intervals
 from study.analysis.factor_layout import FactorLayout, list_levels
 from study.reporting.figures.panels import add_legend, create_panels, label_axes, list_series, scatter_runs
 from study.reporting.figures.style import GRID, MUTED, PAPER, SURFACE, Mark, Style, apply_style
@@ -36,7 +35,7 @@ class CategoryAxis:
     levels: tuple[Level, ...]
 
     @classmethod
-    def of_table(cls, table: pd.DataFrame, factor: str) -> CategoryAxis:
+    def of_table(cls, table: pd.DataFrame, factor: str) -> Self:
         """The axis of the levels that occur in the table."""
         return cls(factor, tuple(list_levels(table, factor)))
 
@@ -60,9 +59,9 @@ class CategoryAxis:
 
 @apply_style
 def plot_accuracy_by_level(
-    table: pd.DataFrame, *, layout: FactorLayout, baseline: float | None = None, style: Style = PAPER
+    table: pd.DataFrame, cells: pd.DataFrame, *, layout: FactorLayout, baseline: float | None = None, style: Style = PAPER
 ) -> Figure:
-    """Mean accuracy with its t interval for each level along the axis and each series, all runs as points.
+    """Mean accuracy with its interval for each level along the axis and each series, all runs as points.
 
     `baseline` is the accuracy (a fraction) that every cell should exceed, drawn as a dotted line.
     """
@@ -70,7 +69,7 @@ def plot_accuracy_by_level(
     series = list_series(table, layout)
     axis = CategoryAxis.of_table(table, layout.along)
     for panel in panels:
-        summary = clip_intervals(summarize_cells(read_grid(panel.table, layout.factors)))
+        summary = clip_intervals(panel.select(cells))
         for side, one in zip(axis.spread_series(len(series)), series, strict=True):
             own, runs = one.select(summary), one.select(panel.table)
             _plot_means(panel.ax, axis.locate(own) + side, own, mark=one.mark)
@@ -115,21 +114,19 @@ def _draw_baseline(ax: Axes, baseline: float, *, style: Style) -> None:
         color=MUTED,
         va="bottom" if low else "top",
         fontsize=style.small,
+        bbox={"facecolor": SURFACE, "edgecolor": "none", "pad": 0.5},
     )
 
 
 @apply_style
-def plot_heat_map(table: pd.DataFrame, *, layout: FactorLayout, style: Style = PAPER) -> Figure:
+def plot_heat_map(table: pd.DataFrame, cells: pd.DataFrame, *, layout: FactorLayout, style: Style = PAPER) -> Figure:
     """Mean accuracy of every cell as a color with the number in percent; a cell without a run that is done shows a dash."""
     series, along = list_series(table, layout), list_levels(table, layout.along)
     figure, panels = create_panels(table, layout.panels, style=style, height=style.text * (len(series) * 2.6 + 5.5) / 72)
-    means = 100 * summarize_cells(read_grid(table, layout.factors))["mean"]
+    means = 100 * cells["mean"]
     for panel in panels:
-        summary = summarize_cells(read_grid(panel.table, layout.factors))
-        rows = [
-            dict(zip(read_cells(own, [layout.along]), own["mean"], strict=True))
-            for own in (one.select(summary) for one in series)
-        ]
+        owns = [one.select(panel.select(cells)) for one in series]
+        rows = [dict(zip(read_cells(own, [layout.along]), own["mean"], strict=True)) for own in owns]
         grid = 100 * np.array([[row.get((level,), np.nan) for level in along] for row in rows], dtype=float)
         _fill_heat_map(panel.ax, grid, limits=(float(means.min()), float(means.max())), style=style)
         panel.ax.set_xticks(np.arange(len(along)) + 0.5, [labels.format_level(level) for level in along])

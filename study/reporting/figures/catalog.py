@@ -3,8 +3,6 @@
 A figure is omitted where the study has no data for it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -21,11 +19,13 @@ from study.analysis.findings import Findings, StudyPart
 from study.analysis.study_results import Unavailable
 from study.reporting.figures.accuracy_plots import plot_accuracy_by_level, plot_heat_map
 from study.reporting.figures.budget_plots import MAC_COLUMNS, plot_budget_error, plot_macs_by_component
-from study.reporting.figures.contrast_plots import plot_contrasts, plot_variance_shares
+from study.reporting.figures.contrast_plots import plot_contrasts
 from study.reporting.figures.cost_plots import RESULT_LETTERS, plot_accuracy_by_cost, plot_published_results
 from study.reporting.figures.figure_spec import FigureSpec, describe_intervals, describe_means, describe_n, describe_range
 from study.reporting.figures.training_catalog import list_training_figures, list_trial_figures
 from study.reporting.published_results import find_published_results
+
+_PANELS = {"match_by": "way of matching", "study": "sweep"}
 
 
 def list_figures(findings: Findings) -> list[FigureSpec]:
@@ -50,13 +50,18 @@ def _compare_parts(findings: Findings) -> FigureSpec:
     """All parts in one figure, a panel each."""
     first = findings.parts[0].layout
     layout = FactorLayout(first.along, first.series, (*findings.splits, *first.panels))
+    owns = [part.cells.assign(**{name: part.table[name].iloc[0] for name in findings.splits}) for part in findings.parts]
     seeds = "; ".join(f"{part.title}: {describe_n(part)}" for part in findings.parts)
+    along, per = (
+        labels.format_option(layout.along),
+        labels.join_words(_PANELS.get(name, labels.format_option(name)) for name in layout.panels),
+    )
     return FigureSpec(
         "side-by-side",
         "Side by side",
-        f"Test accuracy by {labels.format_option(layout.along)}, one panel per study. Marks as in the figures below; {seeds}.",
+        f"Test accuracy by {along}, one panel for each {per}. Marks as in the figures below; {seeds}.",
         "; ".join(f"{part.title}: {describe_means(part)}" for part in findings.parts),
-        partial(plot_accuracy_by_level, findings.table, layout=layout),
+        partial(plot_accuracy_by_level, findings.table, pd.concat(owns, ignore_index=True), layout=layout),
     )
 
 
@@ -79,10 +84,10 @@ def _list_accuracy_figures(part: StudyPart) -> Iterator[FigureSpec]:
         f"Test accuracy by {along} and {series}. Large marks: mean over seeds; error bars: {intervals}; small points: "
         f"individual runs{crosses}; {n}.",
         describe_means(part),
-        partial(plot_accuracy_by_level, table, layout=layout, baseline=part.baseline),
+        partial(plot_accuracy_by_level, table, part.cells, layout=layout, baseline=part.baseline),
     )
     for cost in list_costs(table):
-        if is_matched(positive_values(table, cost)):
+        if is_matched(positive_values(table, cost)) or isinstance(front := part.front(cost), Unavailable):
             continue
         name = labels.format_option(cost)
         speed = ". Throughput as recorded during the runs, including the effect of other load on the machine"
@@ -92,44 +97,39 @@ def _list_accuracy_figures(part: StudyPart) -> Iterator[FigureSpec]:
             f"Test accuracy against {name} (log scale). Marks: cells, labeled with the {along}; error bars: {intervals}; small "
             f"points: individual runs; {n}. Step line: Pareto front of the means{speed if cost in RUN_SPEEDS else ''}.",
             f"Test accuracy of every cell against its {name}; the table “Accuracy and cost” has the values.",
-            partial(plot_accuracy_by_cost, table, cost, layout=layout),
+            partial(plot_accuracy_by_cost, table, front, cost, layout=layout),
         )
     yield FigureSpec(
         "heat-map",
         f"Mean test accuracy by {along} and {series}",
         f"Mean test accuracy in percent for every combination of {along} and {series}; –: no completed run; {n}.",
         f"The means of the figure “Test accuracy by {along}” as a heat map.",
-        partial(plot_heat_map, table, layout=layout),
+        partial(plot_heat_map, table, part.cells, layout=layout),
     )
 
 
 def _list_comparison_figures(part: StudyPart) -> Iterator[FigureSpec]:
-    """The planned contrasts, the shares of variance, and published results."""
-    contrasts, decomposition = part.contrasts, part.decomposition
+    """The planned contrasts, and published results."""
+    contrasts = part.contrasts
     if not isinstance(contrasts, Unavailable) and contrasts["difference"].notna().any():
-        significant = f"{contrasts['verdict'].isin(SIGNIFICANT).sum()} of {len(contrasts)}"
+        counts = [
+            f"{rows['verdict'].isin(SIGNIFICANT).sum()} of {len(rows)} {name}"
+            for name, rows in (("primary", contrasts[contrasts["primary"]]), ("exploratory", contrasts[~contrasts["primary"]]))
+            if len(rows)
+        ]
+        significant = labels.join_words(counts)
+        band = "; band: smallest effect of interest" if contrasts["margin"].nunique() == 1 else ""
         yield FigureSpec(
             "contrasts",
             "Planned contrasts",
-            "Differences in test accuracy, paired by seed, with simultaneous 95 % intervals. Filled: significantly different "
-            f"from zero ({significant}); n = {describe_range(contrasts['n'])} pairs each.",
-            f"Intervals of the differences, {significant} significant; the table “Planned contrasts” has the values.",
+            f"Differences in test accuracy with simultaneous 95 % intervals over {part.population}. Black: primary contrasts, "
+            f"one family; gray: exploratory, each heading a family{band}. Filled: significantly different from zero "
+            f"({significant}); n = {describe_range(contrasts['n'])} seeds.",
+            f"Intervals of the differences, significant in {significant}; the table “Planned contrasts” has the values.",
             partial(plot_contrasts, contrasts),
         )
-    if not isinstance(decomposition, Unavailable):
-        first = decomposition.iloc[0]
-        yield FigureSpec(
-            "decomposition",
-            "Sources of variance",
-            "Share of the variance in test accuracy explained by each term (the shares sum to 100 %), with 95 % intervals, at "
-            f"the levels studied; n = {first['n']} seeds, {first['runs']} runs.",
-            ", ".join(
-                f"{labels.format_term(term)} {labels.format_percent(share, digits=0)} %"
-                for term, share in zip(decomposition["term"], decomposition["share"], strict=True)
-            ),
-            partial(plot_variance_shares, decomposition),
-        )
-    if (published := find_published_results(part.table)) and "params" in part.table:
+    front = part.front("params")
+    if (published := find_published_results(part.table)) and isinstance(front, pd.DataFrame):
         listed = "; ".join(f"{letter}: {one.summary}" for letter, one in zip(RESULT_LETTERS, published, strict=False))
         yield FigureSpec(
             "published",
@@ -137,7 +137,7 @@ def _list_comparison_figures(part: StudyPart) -> Iterator[FigureSpec]:
             f"Cells of this study (filled, {describe_n(part)}) and published results (hollow), which were obtained with other "
             f"recipes and enter no number of this report. {listed}.",
             f"Published results by parameters: {listed}.",
-            partial(plot_published_results, part.table, published, layout=part.layout),
+            partial(plot_published_results, part.table, front, published, layout=part.layout),
         )
 
 

@@ -1,9 +1,4 @@
-"""The outcome of the comparison: planned contrasts with their intervals, and the shares of variance.
-
-Both plot the tables of `study.analysis` unchanged, so that figure and table always agree.
-"""
-
-from __future__ import annotations
+"""The outcome of the comparison: the table of planned contrasts with their intervals."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -19,7 +14,6 @@ from matplotlib.transforms import blended_transform_factory
 
 from study.analysis import labels
 from study.analysis.contrast_results import SIGNIFICANT
-from study.reporting.figures.panels import annotate_right
 from study.reporting.figures.style import GRID, INK, MUTED, PAPER, SURFACE, Style, apply_style
 
 
@@ -33,12 +27,13 @@ class ForestPlotLine:
 
 @apply_style
 def plot_contrasts(contrasts: pd.DataFrame, *, style: Style = PAPER) -> Figure:
-    """A forest plot: every planned contrast with its interval, in percentage points, family by family.
+    """A forest plot: every planned contrast with its simultaneous interval, in percentage points, family by family.
 
-    Filled: significantly different from zero (adjusted). Hollow: not significant. Without an
-    interval: too few seeds.
+    Primary contrasts come first, in black; exploratory ones are gray. Filled: significantly different from zero. Without an
+    interval: too few seeds. The band is the smallest effect of interest, where all contrasts have the same.
     """
-    lines = [line for name, rows in contrasts.groupby("family", sort=False) for line in _arrange_family(str(name), rows)]
+    ordered = contrasts.sort_values("primary", ascending=False, kind="stable")
+    lines = [line for name, rows in ordered.groupby("family", sort=False) for line in _arrange_family(str(name), rows)]
     wide = max(len(line.label) for line in lines if line.row is not None) > 30
     figure = Figure(figsize=(style.wide if wide else style.width, style.text * (1.6 * len(lines) + 4) / 72))
     ax = figure.subplots()
@@ -47,21 +42,19 @@ def plot_contrasts(contrasts: pd.DataFrame, *, style: Style = PAPER) -> Figure:
             _write_heading(ax, at, line.label, style=style)
         else:
             _plot_contrast(ax, at, row=line.row, style=style)
+    margins = 100 * contrasts["margin"].dropna().unique()
+    if len(margins) == 1:
+        ax.axvspan(-margins[0], margins[0], color=GRID, alpha=0.5, linewidth=0, zorder=0)
     ax.axvline(0, color=INK, linewidth=style.line * 0.6, zorder=1)
     ax.set_yticks(range(len(lines)), [line.label if line.row is not None else "" for line in lines])
     ax.set_ylim(len(lines) - 0.4, -0.6)
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 4, 5, 10]))
     ax.set_xlabel("difference (percentage points)", loc="right")
-    _keep_vertical_grid(ax)
-    return figure
-
-
-def _keep_vertical_grid(ax: Axes) -> None:
-    """The frame of a figure of horizontal bars: vertical grid lines only, no line or ticks on the left."""
     ax.tick_params(axis="y", length=0)
     ax.grid(True, axis="x", color=GRID)
     ax.grid(False, axis="y")
     sns.despine(ax=ax, left=True)
+    return figure
 
 
 def _write_heading(ax: Axes, at: float, text: str, *, style: Style) -> None:
@@ -77,17 +70,18 @@ def _write_heading(ax: Axes, at: float, text: str, *, style: Style) -> None:
 def _arrange_family(family: str, rows: pd.DataFrame) -> list[ForestPlotLine]:
     """A family's heading, then its contrasts, sorted so that the part they share is written once, on the first of them."""
     found = rows.to_dict("records")
+    ending = "" if rows["primary"].all() else " (exploratory)"
     if all(" at " in row["upper"] and " at " in row["lower"] for row in found):  # interactions
         start, end = (found[0][side].rpartition(" at ")[2] for side in ("lower", "upper"))
         change = f"{labels.format_term(family)}: {end} − {start.split()[-1]}"
         gaps = [labels.shorten_label(row["upper"].rpartition(" at ")[0].strip("()"), letters=46) for row in found]
-        return [ForestPlotLine(change), *map(ForestPlotLine, gaps, found)]
+        return [ForestPlotLine(change + ending), *map(ForestPlotLine, gaps, found)]
     pairs = [_describe_pair(row) for row in found]
     places = [_describe_place(row["where"]) for row in found]
     if len(set(places)) == 1:
-        return [ForestPlotLine(family), *map(ForestPlotLine, pairs, found)]
+        return [ForestPlotLine(family + ending), *map(ForestPlotLine, pairs, found)]
     shared, own = (pairs, places) if max(map(len, places)) <= max(map(len, pairs)) else (places, pairs)
-    lines, last = [ForestPlotLine(family)], ""
+    lines, last = [ForestPlotLine(family + ending)], ""
     for n in sorted(range(len(found)), key=lambda n: (shared.index(shared[n]), n)):
         lines.append(ForestPlotLine(own[n] if shared[n] == last else f"{shared[n]}, {own[n]}", found[n]))
         last = shared[n]
@@ -96,8 +90,8 @@ def _arrange_family(family: str, rows: pd.DataFrame) -> list[ForestPlotLine]:
 
 def _describe_pair(row: dict[Hashable, Any]) -> str:
     """The two sides of a contrast without the factor's name, which the heading has: "ViT − ConvMixer", "4 − 2"."""
-    name = f"{labels.format_option(row['subject'])} "
-    return " − ".join(labels.shorten_label(row[side].removeprefix(name), letters=22) for side in ("upper", "lower"))
+    sides = (labels.drop_option(row[side], row["subject"]) for side in ("upper", "lower"))
+    return " − ".join(labels.shorten_label(side, letters=22) for side in sides) + (" (control)" if row["control"] else "")
 
 
 def _describe_place(where: str) -> str:
@@ -110,38 +104,16 @@ def _plot_contrast(ax: Axes, at: float, *, row: dict[Hashable, Any], style: Styl
     difference, low, high = (100 * float(row[name]) for name in ("difference", "low", "high"))
     if np.isnan(difference):
         return
+    color = INK if row["primary"] else MUTED
     if not np.isnan(low):
-        ax.plot([low, high], [at, at], color=INK, zorder=2)
+        ax.plot([low, high], [at, at], color=color, zorder=2)
     ax.plot(
         [difference],
         [at],
         "o",
-        markerfacecolor=INK if row["verdict"] in SIGNIFICANT else SURFACE,
-        markeredgecolor=INK,
+        markerfacecolor=color if row["verdict"] in SIGNIFICANT else SURFACE,
+        markeredgecolor=color,
         markeredgewidth=style.line * 0.8,
         markersize=style.marker * 0.8,
         zorder=3,
     )
-
-
-@apply_style
-def plot_variance_shares(decomposition: pd.DataFrame, *, style: Style = PAPER) -> Figure:
-    """The share of the variance in accuracy that each term explains, in percent, with its interval; they sum to 100."""
-    figure = Figure(figsize=(style.width, (style.text * (2.2 * len(decomposition) + 4.5)) / 72))
-    ax = figure.subplots()
-    terms = [labels.shorten_label(labels.format_term(str(term)), letters=34) for term in decomposition["term"]]
-    share, low, high = (100 * decomposition[name].to_numpy(dtype=float) for name in ("share", "low", "high"))
-    ax.barh(range(len(terms)), share, height=0.62, color=MUTED, linewidth=0)
-    ax.set_yticks(range(len(terms)), terms)
-    known = ~np.isnan(low)
-    if known.any():
-        lengths = np.abs(np.stack([share - low, high - share]))[:, known]
-        ax.errorbar(share[known], np.flatnonzero(known), xerr=lengths, fmt="none", ecolor=INK, zorder=3)
-    for at, (value, end) in enumerate(zip(share, np.where(known, np.maximum(high, share), share), strict=True)):
-        annotate_right(ax, f"{value:.0f}", (end, at), style=style, color=INK, gap=style.text * 0.5)
-    ax.set_xlim(0, 108)
-    ax.set_ylim(len(terms) - 0.5, -0.5)
-    ax.set_xlabel("share of variance (%)", loc="right")
-    ax.set_xticks([0, 25, 50, 75, 100])
-    _keep_vertical_grid(ax)
-    return figure

@@ -1,11 +1,9 @@
 """Accuracy against a cost: parameters, MACs, time; on a log scale, since costs are compared as ratios.
 
-Each cell is a mark labeled with its level along the layout's axis (patch size 4: "4"), with its t interval over seeds;
-every run is a small point; the step line is the Pareto front of the means. Published results are hollow marks in a figure
-of their own, and no line connects them.
+Each cell is a mark labeled with its level along the layout's axis (patch size 4: "4"), with its interval; every run is a small
+point; the step line is the Pareto front of the means. Published results are hollow marks in a figure of their own, and no line
+connects them.
 """
-
-from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Sequence
@@ -18,14 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from study.analysis import labels
-from study.analysis.cell_grid import TEST_ACCURACY, FloatArray, Level, read_grid, to_level
-from study.analysis.cell_means import clip_intervals, summarize_cells
-from study.analysis.cost_columns import add_cost, is_matched, positive_values, to_column_units
-from study.analysis.factor_layout import FactorLayout, group_rows
-from study.analysis.pareto_front import compute_cell_costs, find_pareto_front
+from study.analysis.cell_grid import TEST_ACCURACY, FloatArray, Level, to_level
+from study.analysis.cell_means import clip_intervals
+from study.analysis.cost_columns import is_matched, positive_values, to_column_units
+from study.analysis.factor_layout import FactorLayout
+from study.analysis.pareto_front import COST_TOLERANCE
 from study.reporting.figures.panels import (
-    Panel,
-    Series,
     add_legend,
     annotate_right,
     create_panels,
@@ -48,22 +44,33 @@ RESULT_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @apply_style
-def plot_accuracy_by_cost(table: pd.DataFrame, cost: str, *, layout: FactorLayout, style: Style = PAPER) -> Figure:
+def plot_accuracy_by_cost(
+    table: pd.DataFrame, front: pd.DataFrame, cost: str, *, layout: FactorLayout, style: Style = PAPER
+) -> Figure:
     """Accuracy of every cell against a positive column of the table: "params", "macs", "train_seconds", ...
 
-    A cell is at the median of its runs' costs. Where all costs are equal within 10 % (a matched budget) the series are
-    drawn next to each other, and no line suggests a trend or a front.
+    `front`: the cells with their costs, as from `find_pareto_front`. Where all costs are equal within 10 % (a matched budget)
+    the series are drawn next to each other, and no line suggests a trend or a front.
     """
     figure, panels = create_panels(table, layout.panels, style=style)
     series = list_series(table, layout)
     costs = positive_values(table, cost)
-    matched = len(series) > 1 and is_matched(costs)
-    sides = np.linspace(-_SIDEWAYS, _SIDEWAYS, len(series)) if matched else np.zeros(len(series))
+    sides = np.linspace(-_SIDEWAYS, _SIDEWAYS, len(series)) if len(series) > 1 and is_matched(costs) else np.zeros(len(series))
     for panel in panels:
+        cells = clip_intervals(panel.select(front))
         for one, side in zip(series, sides, strict=True):
-            _plot_series(panel, one, cost=cost, side=float(side), layout=layout, style=style)
+            runs, own = one.select(panel.table), one.select(cells)
+            scatter_runs(panel.ax, np.exp(side) * read_done(runs, cost), runs, mark=one.mark, style=style)
+            at = np.exp(side) * to_column_units(own["cost"].to_numpy(dtype=float), cost)
+            if len(at) and not is_matched(at):
+                thin = style.line * 0.5
+                panel.ax.plot(
+                    at, 100 * own["mean"], color=one.mark.color, linestyle=one.mark.linestyle, linewidth=thin, zorder=1.5
+                )
+            for x, row in zip(at, own.to_dict("records"), strict=True):
+                _plot_cell(panel.ax, x, row=row, level=to_level(row[layout.along]), mark=one.mark, style=style)
         if len(costs) and not is_matched(costs):
-            _draw_pareto_front(panel, cost=cost, layout=layout, style=style)
+            _draw_pareto_front(panel.ax, cells, cost=cost, style=style)
     if len(costs):
         set_log_axis(panels[0].ax, costs)
     label_axes(panels, x=labels.format_axis_label(cost), y=labels.format_axis_label(TEST_ACCURACY))
@@ -71,31 +78,8 @@ def plot_accuracy_by_cost(table: pd.DataFrame, cost: str, *, layout: FactorLayou
     return figure
 
 
-def _plot_series(panel: Panel, one: Series, *, cost: str, side: float, layout: FactorLayout, style: Style) -> None:
-    runs, mark = one.select(panel.table), one.mark
-    if runs.empty:
-        return
-    scatter_runs(panel.ax, np.exp(side) * read_done(runs, cost), runs, mark=mark, style=style)
-    summary = clip_intervals(summarize_cells(read_grid(runs, layout.factors)))
-    at = [np.exp(side) * compute_median_cost(runs[group.rows], cost) for group in group_rows(runs, layout.factors)]
-    if not is_matched(np.array(at)):
-        mean = 100 * summary["mean"]
-        panel.ax.plot(at, mean, color=mark.color, linestyle=mark.linestyle, linewidth=style.line * 0.5, zorder=1.5)
-    for x, row in zip(at, summary.to_dict("records"), strict=True):
-        _plot_cell(panel.ax, x, row=row, level=to_level(row[layout.along]), mark=mark, style=style)
-
-
-def compute_median_cost(runs: pd.DataFrame, cost: str) -> float:
-    """The cost of a cell, as on its front: the median over its runs that are done; NaN where none is known."""
-    prices = read_done(add_cost(runs, cost), "cost")
-    known = prices[np.isfinite(prices)]
-    return float(to_column_units(np.array([np.median(known)]), cost)[0]) if len(known) else float("nan")
-
-
 def _plot_cell(ax: Axes, x: float, *, row: dict[Hashable, Any], level: Level, mark: Mark, style: Style) -> None:
     mean, low, high = (100 * float(row[name]) for name in ("mean", "low", "high"))
-    if not np.isfinite(mean * x):
-        return
     if np.isfinite(low):
         ax.errorbar([x], [mean], [[mean - low], [high - mean]], fmt="none", ecolor=mark.color, zorder=3)
     word = labels.format_level(level)
@@ -117,24 +101,21 @@ def _plot_cell(ax: Axes, x: float, *, row: dict[Hashable, Any], level: Level, ma
         )
 
 
-def _draw_pareto_front(panel: Panel, *, cost: str, layout: FactorLayout, style: Style) -> None:
-    """The Pareto front of the panel's means as a step line, from its cheapest cell to the highest cost."""
-    grid = read_grid(panel.table, layout.factors)
-    found = find_pareto_front(grid, compute_cell_costs(add_cost(panel.table, cost), grid, cost="cost"))
-    front = found[found["on_front"]]
-    if front.empty:
-        return
-    at = to_column_units(np.append(front["cost"], found["cost"].iloc[-1]), cost)
-    best = 100 * np.append(front["mean"], front["mean"].iloc[-1])
-    panel.ax.step(at, best, where="post", color=MUTED, linewidth=style.line * 0.8, alpha=0.7, zorder=1)
+def _draw_pareto_front(ax: Axes, cells: pd.DataFrame, *, cost: str, style: Style) -> None:
+    """The Pareto front of the panel's means as a step line from its cheapest cell; costs within 2 % count as equal."""
+    price, mean = (cells[name].to_numpy(dtype=float) for name in ("cost", "mean"))
+    order = np.argsort(price, kind="stable")
+    best = [100 * mean[price <= own * (1 + COST_TOLERANCE)].max() for own in price[order]]
+    at = to_column_units(price[order], cost)
+    ax.step(at, best, where="post", color=MUTED, linewidth=style.line * 0.8, alpha=0.7, zorder=1)
 
 
 @apply_style
 def plot_published_results(
-    table: pd.DataFrame, results: Sequence[PublishedResult], *, layout: FactorLayout, style: Style = PAPER
+    table: pd.DataFrame, front: pd.DataFrame, results: Sequence[PublishedResult], *, layout: FactorLayout, style: Style = PAPER
 ) -> Figure:
     """Accuracy against parameters, with published results as hollow marks, lettered in the order of `results`."""
-    figure = plot_accuracy_by_cost(table, "params", layout=layout, style=style)
+    figure = plot_accuracy_by_cost(table, front, "params", layout=layout, style=style)
     marks = assign_marks([(name,) for name in dict.fromkeys(result.backbone for result in results)])
     for ax in figure.axes:
         for letter, result in zip(RESULT_LETTERS, results, strict=False):

@@ -3,8 +3,6 @@
 Captions state n, so that a figure used outside the report still says how many runs it shows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -42,7 +40,7 @@ def describe_range(counts: pd.Series) -> str:
 def describe_intervals(part: StudyPart) -> str:
     """Which intervals a figure of cells draws."""
     ends = describe_clipping(part.cells)
-    text = f"95 % t interval over seeds{f', clipped at {ends}' if ends else ''}"
+    text = f"95 % interval over {part.population}{f', clipped at {ends}' if ends else ''}"
     return text if part.cells["low"].notna().all() else f"{text}, for cells with at least {MIN_SEEDS} seeds that differ"
 
 

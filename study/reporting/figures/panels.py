@@ -4,8 +4,6 @@ One panel for each combination of the layout's remaining factors, two or three i
 them. The single legend is above the panels, or in the cell that the last row leaves empty.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,8 +50,14 @@ class Panel:
 
     ax: Axes
     table: pd.DataFrame
+    factors: tuple[str, ...]
+    levels: CellLevels
     left: bool
     bottom: bool
+
+    def select(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of another table, such as that of cells, that belong to the panel."""
+        return table[[key == self.levels for key in read_cells(table, self.factors)]]
 
 
 def list_series(table: pd.DataFrame, layout: FactorLayout) -> list[Series]:
@@ -83,7 +87,7 @@ def create_panels(
     for ax in axes[len(groups) :]:
         ax.remove()
     panels = [
-        Panel(ax, table[group.rows], left=place % columns == 0, bottom=place + columns >= len(groups))
+        Panel(ax, table[group.rows], tuple(factors), group.levels, place % columns == 0, place + columns >= len(groups))
         for place, (ax, group) in enumerate(zip(axes, groups, strict=False))
     ]
     return figure, panels
