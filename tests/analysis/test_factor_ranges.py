@@ -1,4 +1,4 @@
-"""Ranges of factors: worked by hand on exact data, silent in null studies, found where one factor matters more."""
+"""Ranges of factors: worked by hand on exact data, found where one factor matters more; null studies: test_headlines."""
 
 import itertools
 
@@ -38,18 +38,10 @@ def exact(means: np.ndarray, *, seeds: int = 3, images: int = 100) -> np.ndarray
     return (np.arange(images) < counts[..., None]).astype(float)
 
 
-def simulate(
-    rng: np.random.Generator, *, rows: float, columns: float, seeds: int, images: int = 400, kind: str = "plain"
-) -> np.ndarray:
+def simulate(rng: np.random.Generator, *, rows: float, columns: float, seeds: int, images: int = 400) -> np.ndarray:
     """Correctness `cells n m`: additive effects of these ranges about 75 %, per-image difficulty, seeds of sd 1.5 points."""
     effects = np.array([rows * (i - 1) / 2 + columns * (j - 1) / 2 for i in range(3) for j in range(3)])[:, None, None]
-    seed = 0.015 * (rng.standard_t(3, size=(9, seeds, 1)) if kind == "heavy tails" else rng.normal(size=(9, seeds, 1)))
-    if kind == "one noisy mixer":
-        seed[::3] *= 5
-    if kind == "seed x mixer":
-        seed += 0.02 * np.tile(rng.normal(size=(3, seeds, 1)), (3, 1, 1))
-    if kind == "collapsed runs":
-        seed -= 0.3 * (rng.random((9, seeds, 1)) < 0.08)
+    seed = 0.015 * rng.normal(size=(9, seeds, 1))
     image = 0.3 * rng.normal(size=(1, 1, images)) + 0.15 * rng.normal(size=(9, 1, images))
     return (rng.random((9, seeds, images)) < 0.75 + effects + seed + image).astype(float)
 
@@ -113,19 +105,6 @@ def test_bounds_of_the_difference_are_those_of_all_pairs() -> None:
         ends = (estimate.mean + sign * critical * estimate.standard_error).reshape(6, 6)
         limits.append(ends.min(axis=1).max())
     assert (found.difference.low, found.difference.high) == pytest.approx(tuple(limits))
-
-
-@pytest.mark.parametrize("kind", ["plain", "heavy tails", "one noisy mixer", "seed x mixer", "collapsed runs"])
-@pytest.mark.parametrize("size", [0.0, 0.06])
-def test_equal_factors_are_not_ranked(kind: str, size: float) -> None:
-    """Whether both factors do nothing or both do the same, one is said to matter more in at most 5 % of studies."""
-    rng, studies = np.random.default_rng(21), 40
-    claims = [
-        compare(simulate(rng, rows=size, columns=size, seeds=seeds, kind=kind)).larger
-        for seeds in (3, 5, 10)
-        for _ in range(studies)
-    ]
-    assert sum(claim is not None for claim in claims) / len(claims) <= 0.05
 
 
 def test_a_factor_that_matters_more_is_named() -> None:
