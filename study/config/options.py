@@ -127,6 +127,10 @@ class TrainOptions(Options):
         return self
 
 
+MAX_TARGETS = {"params": 10_000_000_000, "macs": 100_000_000_000_000, "seconds": 1_000_000, "none": 0}
+"""A network above these is a typing error: it would fill the memory when it is built to be counted."""
+
+
 class MatchOptions(Options):
     """The budget that backbones are matched on. With `none` they keep the width and depth that the sweep gives them."""
 
@@ -146,8 +150,8 @@ class MatchOptions(Options):
             raise ValueError("a target in seconds is a number: training seconds per 1,000 images")
         if self.by != "seconds" and isinstance(self.target, float):
             raise ValueError(f"a target in {self.by} is an integer or a published variant")
-        if isinstance(self.target, int | float) and self.target <= 0:
-            raise ValueError("a target must be greater than 0")
+        if isinstance(self.target, int | float) and not 0 < self.target <= MAX_TARGETS[self.by]:
+            raise ValueError(f"a target in {self.by} is above 0 and at most {MAX_TARGETS[self.by]:,}")
         return self
 
 

@@ -8,6 +8,7 @@ its keys, then (`study.planning.resolver`) the options of every cell, then the m
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from study.config.sweep import (
 from study.config.yaml_source import OPTIONS, Places, read_options, unknown_rule
 from study.errors import Problem, UserError, and_more, sort_by_line
 
+MAX_RUNS = 200_000
+
 
 def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     """The sweep of a file with overrides applied.
@@ -49,6 +52,7 @@ def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     if not is_folder_name(sweep.name):
         rule = f"{NAME_RULE}; `name:` or name=... gives another than the file's"
         problems.append(Problem(rule, places.get(("name",), str(path)), "name", sweep.name))
+    problems += _check_size(sweep)
     problems += _check_axes(sweep)
     problems += [] if problems else _check_exclusions(sweep)  # an option that they name may be what is misspelt
     problems += _check_trials(sweep)
@@ -107,6 +111,18 @@ def _build_sweep(document: Document, places: Places, *, path: Path, text: str, o
         text=text,
         overrides=overrides,
     )
+
+
+def _check_size(sweep: Sweep) -> Iterator[Problem]:
+    """A sweep of more runs than any cluster trains, counted before its grid is expanded."""
+    groups = [*map(len, sweep.axes.values()), *(len(next(iter(group.values()), ())) for group in sweep.zipped)]
+    runs = len(sweep.seeds)
+    if (tuning := sweep.tuning) is not None:
+        runs += tuning.trials_per_choice * (1 if tuning.per == "cell" else len(sweep.seeds))
+    if math.prod(groups) * runs > MAX_RUNS:
+        levels = " x ".join(f"{count:,}" for count in groups) or "no"
+        rule = f"a sweep plans at most {MAX_RUNS:,} runs, trials included and exclude not counted"
+        yield Problem(f"{rule}: this one has {levels} levels, each with {runs:,} runs", sweep.path, "axes")
 
 
 def _check_axes(sweep: Sweep) -> Iterator[Problem]:

@@ -1,15 +1,21 @@
 """YAML 1.2, read strictly: plain values with their lines, `key=value` overrides, and pydantic's errors as problems."""
 
+import errno
 import io
+import os
+import re
+import stat
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event, ScalarEvent
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 from study.config.formats import current_name
@@ -26,6 +32,10 @@ OPTIONS: Mapping[str, type[BaseModel]] = {
 """The sections whose options are known before a backbone is."""
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
+MAX_BYTES, MAX_NODES, MAX_DEPTH, MAX_DIGITS = 200_000, 20_000, 40, 40
+"""Far above any file that a person writes."""
+NUMBER = re.compile(r"[-+]?(0x[0-9a-fA-F_]+|0[ob][0-7_]+|[0-9_]+)")
+
 UNKNOWN = "unknown key"
 MISSING = "this key is required and missing"
 KEY_MARK = "[key]"  # pydantic's, behind a key that is itself the mistake
@@ -43,7 +53,7 @@ def read_options(
     Raises UserError with all mistakes; where the file can't be read, with those of the first of `folders` that has any.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _read_bounded(path)
     except (OSError, UnicodeDecodeError) as error:
         choices = next((files for folder in folders if (files := sorted(map(str, folder.glob("[!.]*.yaml"))))), [])
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
@@ -59,10 +69,61 @@ def read_options(
     return options, places, text
 
 
+def _read_bounded(path: Path) -> str:
+    """A file's text. Raises OSError also for a pipe or device, which could be endless, and UserError for too large a file."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise UserError(Problem(f"a file of settings has at most {MAX_BYTES:,} bytes", value=str(path)))
+    return content.decode("utf-8")
+
+
+def _check_bounds(text: str, file: str) -> None:
+    """Raise UserError for a document that would grow without bounds: counted before an alias is expanded or a number read."""
+    anchors: dict[str, int] = {}  # nodes below each anchor, with its aliases expanded
+    open_nodes = [("", 0)]  # anchor, and nodes so far
+
+    def refuse(event: Event, rule: str) -> NoReturn:
+        raise UserError(Problem(rule, place=f"{file}:{event.start_mark.line + 1}"))
+
+    for event in YAML(typ="rt").parse(io.StringIO(text)):
+        nodes = 1
+        if isinstance(event, AliasEvent):
+            if any(anchor == event.anchor for anchor, _ in open_nodes):
+                refuse(event, f"the alias *{event.anchor} stands inside what it repeats")
+            nodes = anchors.get(event.anchor, 1)
+        elif isinstance(event, CollectionStartEvent):
+            open_nodes.append((event.anchor or "", 0))
+            if len(open_nodes) > MAX_DEPTH:
+                refuse(event, f"settings are nested at most {MAX_DEPTH} deep")
+            continue
+        elif isinstance(event, CollectionEndEvent):
+            anchor, nodes = open_nodes.pop()
+            nodes += 1
+            if anchor:
+                anchors[anchor] = nodes
+        elif isinstance(event, ScalarEvent):
+            if len(event.value) > MAX_DIGITS and NUMBER.fullmatch(event.value):
+                refuse(event, f"a number has at most {MAX_DIGITS} digits")
+        else:
+            continue
+        anchor, before = open_nodes[-1]
+        open_nodes[-1] = anchor, before + nodes
+        if sum(count for _, count in open_nodes) > MAX_NODES:
+            refuse(event, f"a file of settings has at most {MAX_NODES:,} values, those that aliases repeat included")
+
+
 def parse_yaml(text: str, file: str) -> tuple[dict[str, Any], Places]:
     """Plain values, and the line of each node. UserError with the line of duplicate keys, tabs and open brackets."""
     try:
-        loaded = YAML(typ="rt").load(io.StringIO(text))
+        _check_bounds(text, file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML lets an anchor be given anew
+            loaded = YAML(typ="rt").load(io.StringIO(text))
+    except ValueError as error:  # of a date that there isn't
+        raise UserError(Problem(f"not valid YAML: {error}", place=file)) from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         place = f"{file}:{mark.line + 1}" if mark else file

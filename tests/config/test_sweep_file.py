@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from study.config.sweep import format_seeds
 from study.config.sweep_file import read_sweep
 from study.errors import UserError, nearest
+from study.planning.sweep_plan import make_plan
 
 GOOD = """\
 question: which?
@@ -250,3 +252,77 @@ def test_names_may_be_of_any_language(tmp_path):
     path = tmp_path / "étude 2, größer.yaml"
     path.write_text(GOOD, encoding="utf-8")
     assert read_sweep(path).name == "étude 2, größer"
+
+
+BOMB = "a0: &a0 [x, x, x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+UNBOUNDED = {
+    "aliases": (BOMB, "aliases repeat"),
+    "itself": ("a: &x [*x]", "inside what it repeats"),
+    "deeper in itself": ("a: &x {b: [*x]}", "inside what it repeats"),
+    "brackets": ("a: " + "[" * 3000, "nested at most"),
+    "braces": ("a: " + "{a: " * 3000, "nested at most"),
+    "dashes": ("- " * 3000, "nested at most"),
+    "values": (f"a: [{'1, ' * 30_000}]", "values"),
+    "digits": ("a: " + "9" * 5000, "digits"),
+    "sign": ("a: -" + "9" * 5000, "digits"),
+    "hexadecimal": ("a: 0x" + "f" * 5000, "digits"),
+    "octal": ("a: 0o" + "7" * 5000, "digits"),
+    "tag": ("a: !!int '" + "9" * 5000 + "'", "digits"),
+    "date": ("a: 2026-13-45", "not valid YAML"),
+    "bytes": ("#" * 200_001, "bytes"),
+}
+
+
+@pytest.mark.parametrize("kind", UNBOUNDED)
+def test_a_document_is_counted_before_it_is_expanded(tmp_path, kind):
+    """What would fill the memory or end in a traceback is one problem with its file, whatever else is wrong."""
+    text, rule = UNBOUNDED[kind]
+    (problem,) = problems(tmp_path, text)
+    assert rule in problem.rule and "sweep.yaml" in str(problem)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "dead link"])
+def test_a_sweep_is_a_file(tmp_path, kind):
+    """What is no file, or endless, is refused at once."""
+    path = tmp_path / "sweep.yaml"
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case _:
+            path.symlink_to("/dev/zero" if kind == "device" else "nowhere")
+    with pytest.raises(UserError, match="cannot read this sweep"):
+        read_sweep(path)
+
+
+def test_aliases_and_merge_keys_of_usual_size_are_read(tmp_path):
+    """Anchors may be given anew, and a mapping merged into others."""
+    overlays = "backbones: {vit: {model: {<<: *m}}, convmixer: {model: *m}}\nexpected: &m none"
+    text = GOOD.replace("model: {depth: 2}", f"model: &m {{depth: 2}}\n{overlays}")
+    assert read_sweep(write(tmp_path, text)).overlays["vit"]["model.depth"].value == 2
+
+
+MANY = [n / 1e4 for n in range(1, 401)]
+TOO_MANY = {
+    "axes": GOOD.replace("[1, 2]", f"[1]\n  train.weight_decay: {MANY}\n  train.eps: {MANY}"),
+    "seeds": GOOD.replace("seeds: [0, 1]", "seeds: 100000"),
+    "zip": GOOD.replace("seeds: [0, 1]", f"seeds: 2\nzip:\n  - {{train.weight_decay: {MANY}}}\n  - {{train.eps: {MANY}}}"),
+    "trials": GOOD.replace("seeds: [0, 1]", "seeds: 2\ntune:\n  seeds: 50000\n  axes: {train.weight_decay: [0.1, 0.2]}"),
+}
+
+
+@pytest.mark.parametrize("kind", TOO_MANY)
+def test_a_grid_is_counted_before_it_is_expanded(tmp_path, kind):
+    """More runs than any cluster trains are a typing error: the count of levels is shown, and nothing is planned."""
+    assert any(
+        problem.key == "axes" and "at most 200,000 runs" in problem.rule for problem in problems(tmp_path, TOO_MANY[kind])
+    )
+
+
+@pytest.mark.parametrize("target", ["1e15", "1000000G", "0", "-5", str(10**15)])
+def test_a_budget_has_bounds(tmp_path, target):
+    """A target that no network could meet is refused before one is built."""
+    sweep = read_sweep(write(tmp_path, GOOD.replace("30k", target)))
+    with pytest.raises(UserError, match="target"):
+        make_plan(sweep)
