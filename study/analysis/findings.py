@@ -3,7 +3,7 @@
 Where a result is not available (too few seeds, empty cells, nothing measured), the reason takes its place.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,7 +29,7 @@ from study.analysis.protocol_check import check_protocol
 from study.analysis.report_tables import StudyTables
 from study.analysis.study_comparison import join_contrasts, summarize_studies
 from study.analysis.study_results import StudyResults, Unavailable
-from study.analysis.tuning_choices import summarize_choices
+from study.analysis.tuning_choices import has_own_choices, read_choice_variances, summarize_choices
 
 SPLITS = ("match_by", "study")
 """Factors that divide a report into parts, each answered on its own. Where every study has its own way of matching, the parts
@@ -43,6 +43,7 @@ class StudyPart(StudyResults):
     title: str  # "at equal parameters"; "" where the study has one part
     trials: pd.DataFrame  # of the tuned options of these runs; empty where nothing was tuned
     tuned: list[str]
+    choices: pd.DataFrame | Unavailable  # what tuning selected in every cell, as from `summarize_choices`
     layout: FactorLayout
 
     @property
@@ -75,18 +76,7 @@ class StudyPart(StudyResults):
     @cached_property
     def fairness(self) -> pd.DataFrame:
         """What was equal, what differed by design, what deviated, as from `check_protocol`."""
-        return check_protocol(self.table, list(self.levels))
-
-    @cached_property
-    def choices(self) -> pd.DataFrame | Unavailable:
-        """What tuning selected in every cell, as from `summarize_choices`."""
-        if not self.tuned:
-            return Unavailable("No option was tuned: every cell is trained as given in the sweep.")
-        known = self.trials["selected"].notna()
-        if not known.any():
-            ended = int((self.trials["status"] != "missing").sum())
-            return Unavailable(f"Nothing is selected yet: {ended} of {len(self.trials)} trials are recorded.")
-        return summarize_choices(self.trials[known], self.tuned, list(self.levels))
+        return check_protocol(self.table, list(self.levels), tuned_per_seed=self.tuned if has_own_choices(self.trials) else ())
 
     def front(self, cost: str) -> pd.DataFrame | Unavailable:
         """The Pareto front of accuracy over a cost column; less is better in its own column `cost` (see `add_cost`)."""
@@ -123,6 +113,18 @@ class StudyPart(StudyResults):
         return compute_cell_costs(add_cost(self.table, cost), self.grid, cost="cost")
 
 
+def _find_choices(
+    trials: pd.DataFrame, tuned: Sequence[str], factors: Sequence[str], *, correctness: pd.DataFrame
+) -> pd.DataFrame | Unavailable:
+    if not tuned:
+        return Unavailable("No option was tuned: every cell is trained as given in the sweep.")
+    known = trials["selected"].notna()
+    if not known.any():
+        ended = int((trials["status"] != "missing").sum())
+        return Unavailable(f"Nothing is selected yet: {ended} of {len(trials)} trials are recorded.")
+    return summarize_choices(trials[known], tuned, factors, correctness=correctness)
+
+
 @dataclass(frozen=True, eq=False)
 class Findings:
     """A study's tables with its parts; one part where there is one way of matching."""
@@ -155,6 +157,9 @@ class Findings:
         layout = arrange_factors(table, factors)
         named = dict(zip(self.splits, group.levels, strict=True))
         study = [f"in {named['study']}"] if "study" in named else []
+        tuned = [name for name in self.study.tuned if trials[name].notna().any()]
+        choices = _find_choices(trials, tuned, layout.factors, correctness=self.study.correctness)
+        variances = {} if isinstance(choices, Unavailable) else read_choice_variances(choices, layout.factors)
         return StudyPart(
             table=table,
             levels={name: list_levels(table, name) for name in layout.factors},
@@ -162,7 +167,9 @@ class Findings:
             correctness=self.study.correctness,
             margin=Margin.from_facts(self.study.facts.effect_of_interest),
             trials=trials,
-            tuned=[name for name in self.study.tuned if trials[name].notna().any()],
+            choice_variance=variances,
+            tuned=tuned,
+            choices=choices,
             layout=layout,
         )
 

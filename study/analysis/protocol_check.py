@@ -23,6 +23,7 @@ from study.config.options import AugmentOptions, TrainOptions
 
 AspectState = Literal["under study", "equal", "differs by design", "deviates", "not recorded"]
 _SEVERITY: tuple[AspectState, ...] = ("not recorded", "equal", "differs by design", "deviates")
+_OF_DESIGN: AspectState = "differs by design"
 _SHOWN_RUNS = 4
 _DIGEST = re.compile("[0-9a-f]{16,}")
 
@@ -55,12 +56,12 @@ _Row = tuple[str, AspectState, str]  # aspect, state, detail
 _Finding = tuple[AspectState, str]  # state of one column, detail
 
 
-def check_protocol(table: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
+def check_protocol(table: pd.DataFrame, factors: Sequence[str], *, tuned_per_seed: Sequence[str] = ()) -> pd.DataFrame:
     """One row per aspect of the protocol, with the columns `aspect`, `state` and `detail` (in words).
 
     Reads all columns of the run table; those that it lacks are "not recorded". `state` is one of `AspectState`. Population:
     none; a description of the done runs of this table. Budgets count as equal within the tolerance that the runs were
-    matched with, or 2 % in older tables without that column.
+    matched with, or 2 % in older tables without that column. Options that each seed tuned for itself differ by design.
     """
     done = select_done(table)
     elsewhere = {*factors, *_IDENTITY, *(column for columns in ASPECTS.values() for column in columns)}
@@ -78,7 +79,13 @@ def check_protocol(table: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
     ]
     for aspect, columns in {**ASPECTS, "model options": model_options}.items():
         present = [name for name in columns if name in table and name not in factors]
-        rows.append(_summarize_aspect(aspect, [_check_column(done, name, factors) for name in present]))
+        own = [
+            (_OF_DESIGN, f"{format_option(name)}: selected for each seed by itself")
+            for name in present
+            if name in tuned_per_seed
+        ]
+        others = [_check_column(done, name, factors) for name in present if name not in tuned_per_seed]
+        rows.append(_summarize_aspect(aspect, own + others))
     return pd.DataFrame(rows, columns=["aspect", "state", "detail"])
 
 

@@ -6,12 +6,18 @@ best of several is biased upward, so these accuracies rank candidates and are no
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from study.analysis.cell_grid import CellLevels, read_cells, read_numbers, to_level
+from study.analysis.cell_grid import BoolArray, CellLevels, read_cells, read_numbers, sort_key, to_level
+from study.analysis.choice_variance import CandidateTrials, estimate_choice_variances, resample_choices
+from study.records.correctness import unpack_correctness
 from study.records.selection import is_at_boundary
 
 VALIDATION_ACCURACY = "val_accuracy"
@@ -25,7 +31,7 @@ def summarize_candidates(trials: pd.DataFrame, tuned: Sequence[str]) -> pd.DataF
     those with an accuracy; `chosen`. The other columns are those of the candidate's first trial.
     """
     keys = read_cells(trials, ("cell", *tuned))
-    rows = []
+    rows: list[dict[Hashable, Any]] = []
     for key in dict.fromkeys(keys):
         own = trials[[found == key for found in keys]]
         accuracy = pd.Series(read_numbers(own, VALIDATION_ACCURACY)).dropna()
@@ -40,25 +46,119 @@ def summarize_candidates(trials: pd.DataFrame, tuned: Sequence[str]) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def summarize_choices(trials: pd.DataFrame, tuned: Sequence[str], factors: Sequence[str]) -> pd.DataFrame:
-    """One row per cell whose options have been selected. Population: none; a description of these trials.
+def summarize_choices(
+    trials: pd.DataFrame, tuned: Sequence[str], factors: Sequence[str], *, correctness: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """One row per cell whose options have been selected.
 
-    - the cell's levels of the `factors`, and the selected levels of the `tuned` options.
+    Population of `another` and `choice_variance`: new trials of the same candidates; the other columns describe these trials.
+    `correctness`: per validation image, as from `load_correctness`; without it, images are resampled as binomial.
+
+    - the cell's levels of the `factors`, and the selected levels of the `tuned` options; where each seed tunes for itself, the
+      levels with the number of seeds that selected them, and means over seeds in `accuracy`, `gap` and `another`.
     - `accuracy`: of the selected candidate; `gap`: its accuracy minus that of the second-best candidate (fraction; NaN where
       that has none, negative where the other candidate had more diverged trials).
+    - `another`: how often resampled trials choose another candidate (fraction); `choice_variance`: what the choice adds to the
+      variance of the cell's mean (fraction squared); NaN where each seed tunes for itself, since the seeds' spread has it.
     - `tied`: number of other candidates of the same accuracy; `edge`: the tuned options of which the selected level is the
       lowest or highest tried; `candidates`; `tried`, `diverged`: numbers of trials of all candidates.
     """
-    found = summarize_candidates(trials, tuned)
-    rows = [
-        {**{name: best[name] for name in (*factors, *tuned)}, **_compare_choice(best, own[~own["chosen"]], tuned=tuned)}
-        for _, own in found.groupby("cell", sort=False)
-        for best in own[own["chosen"]].to_dict("records")[:1]
+    found, read = summarize_candidates(trials, tuned), _TrialReader(trials, tuned, correctness)
+    rows: list[dict[Hashable, Any]] = []
+    resampled: list[CandidateTrials | None] = []
+    for name, own in found.groupby("cell", sort=False):
+        for best in own[own["chosen"]].to_dict("records")[:1]:
+            rows.append(best | _compare_choice(best, own[~own["chosen"]], tuned=tuned))
+            others = sorted(read_cells(own[~own["chosen"]], tuned), key=lambda levels: tuple(map(sort_key, levels)))
+            resampled.append(read.read(str(name), [*read_cells(own[own["chosen"]], tuned), *others]))
+    columns = [
+        *factors,
+        *tuned,
+        "accuracy",
+        "gap",
+        "another",
+        "choice_variance",
+        "edge",
+        "tied",
+        "candidates",
+        "diverged",
+        "tried",
     ]
-    return pd.DataFrame(rows, columns=[*factors, *tuned, "accuracy", "gap", "edge", "tied", "candidates", "diverged", "tried"])
+    known = [cell for cell in resampled if cell is not None]
+    variances = iter(estimate_choice_variances(known))
+    for row, cell in zip(rows, resampled, strict=True):
+        row["another"] = float("nan") if cell is None else float((resample_choices(cell) > 0).mean())
+        row["choice_variance"] = float("nan") if cell is None else float(next(variances))
+    choices = pd.DataFrame(rows, columns=[*columns, "for_seed"])
+    return choices[columns] if choices["for_seed"].isna().all() else _merge_seeds(choices[columns], tuned, factors)
 
 
-def _compare_choice(best: Mapping[Hashable, Any], others: pd.DataFrame, *, tuned: Sequence[str]) -> dict[str, object]:
+def read_choice_variances(choices: pd.DataFrame, factors: Sequence[str]) -> dict[CellLevels, float]:
+    """By cell, what the choice adds to the variance of its mean; cells where that is unknown are left out."""
+    pairs = zip(read_cells(choices, factors), choices["choice_variance"], strict=True)
+    return {cell: float(variance) for cell, variance in pairs if pd.notna(variance)}
+
+
+def has_own_choices(trials: pd.DataFrame) -> bool:
+    """Whether each final seed tuned for itself."""
+    return "for_seed" in trials and bool(trials["for_seed"].notna().any())
+
+
+def _merge_seeds(choices: pd.DataFrame, tuned: Sequence[str], factors: Sequence[str]) -> pd.DataFrame:
+    """One row per cell in place of one per cell and seed."""
+    rows: list[dict[Hashable, Any]] = []
+    for key in dict.fromkeys(keys := read_cells(choices, factors)):
+        own = choices[[found == key for found in keys]]
+        row: dict[Hashable, Any] = own.iloc[0].to_dict()
+        for name in tuned:
+            row[name] = ", ".join(f"{level} ({count})" for level, count in sorted(Counter(own[name]).items()))
+        row |= {name: own[name].mean() for name in ("accuracy", "gap", "another")}
+        row |= {name: own[name].sum() for name in ("tied", "diverged", "tried")}
+        row["edge"] = tuple(name for name in tuned if any(name in edges for edges in own["edge"]))
+        rows.append(row | {"choice_variance": np.nan})
+    return pd.DataFrame(rows, columns=choices.columns)
+
+
+@dataclass(frozen=True, eq=False)
+class _TrialReader:
+    """Reads the trials of one choice, with what is known of their validation images."""
+
+    trials: pd.DataFrame
+    tuned: Sequence[str]
+    correctness: pd.DataFrame | None
+
+    @cached_property
+    def _correct(self) -> Mapping[str, BoolArray]:
+        """By run id, which validation images a trial classified correctly."""
+        if self.correctness is None or not len(self.correctness):
+            return {}
+        own = self.correctness[self.correctness["split"] == "val"]
+        packed = zip(own["run_id"], own["correct"], own["images"], strict=True)
+        return {run_id: unpack_correctness(correct, int(images)) for run_id, correct, images in packed}
+
+    def read(self, name: str, candidates: Sequence[CellLevels]) -> CandidateTrials | None:
+        """The trials of these candidates; None where some are missing, or where each seed has another number of images."""
+        own = self.trials[(self.trials["cell"] == name).to_numpy(dtype=bool)]
+        levels, seeds = read_cells(own, self.tuned), [int(seed) for seed in own["seed"]]
+        places = {key: place for place, key in enumerate(zip(levels, seeds, strict=True))}
+        tried = sorted(set(seeds))
+        wanted = [(candidate, seed) for candidate in candidates for seed in tried]
+        images = set(read_numbers(own, "val_images"))
+        if not places.keys() >= set(wanted) or len(images) != 1 or not min(images) > 1:
+            return None
+        order, shape = [places[key] for key in wanted], (len(candidates), len(tried))
+        accuracy = read_numbers(own, VALIDATION_ACCURACY)[order]
+        run_ids = [str(own["run_id"].iloc[place]) for place in order]
+        # Before there was `data.split`, all seeds had the same validation images.
+        shared = "split" not in own or bool((own["split"].fillna("fixed") == "fixed").all())
+        correct = None
+        if all(run_id in self._correct or np.isnan(value) for run_id, value in zip(run_ids, accuracy, strict=True)):
+            none = np.zeros(int(min(images)), dtype=bool)
+            correct = np.stack([self._correct.get(run_id, none) for run_id in run_ids]).reshape(*shape, -1)
+        return CandidateTrials(name, accuracy.reshape(shape), int(min(images)), correct, shared)
+
+
+def _compare_choice(best: Mapping[Hashable, Any], others: pd.DataFrame, *, tuned: Sequence[str]) -> dict[Hashable, Any]:
     ranked = others.sort_values(["diverged", "accuracy"], ascending=[True, False], kind="stable", na_position="last")
     second = float(ranked["accuracy"].iloc[0]) if len(ranked) else float("nan")
     tied = (others["accuracy"] == best["accuracy"]) & (others["diverged"] == best["diverged"])

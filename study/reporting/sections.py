@@ -13,6 +13,7 @@ from study.analysis.factor_ranges import DesignRanges
 from study.analysis.findings import Findings, StudyPart
 from study.analysis.study_comparison import CONTRAST, compare_signs
 from study.analysis.study_results import Unavailable
+from study.analysis.tuning_choices import has_own_choices
 from study.reporting.cost_sections import build_cost_curves, build_costs
 from study.reporting.text_tables import (
     Column,
@@ -212,13 +213,17 @@ def _build_tuning(part: StudyPart) -> ReportSection:
     reading = (
         "Selected on validation images, from the same candidates in every cell. Validation accuracy: mean over the trials' "
         "seeds; as the best of several it is biased upward. Gap: to the second-best candidate, in percentage points; a small "
-        "gap means that the choice mattered little. At boundary: the lowest or highest level tried was selected, so a better "
-        "one may be outside the range. Ties: other candidates with the same accuracy; the validation loss decided."
+        "gap means that the choice mattered little. Another choice: how often resampled trial seeds and validation images "
+        "choose another candidate. SD of choice: by how much the cell's accuracy would vary with new trials (percentage "
+        "points), which is part of the standard errors. At boundary: the lowest or highest level tried was selected, so a "
+        "better one may be outside the range. Ties: other candidates with the same accuracy; the validation loss decided."
     )
     columns = [
         *factor_columns([*part.levels, *part.tuned]),
         percent_column("validation accuracy (%)", "accuracy", digits=2),
         percent_column("gap", "gap", digits=2, signed=True),
+        percent_column("another choice (%)", "another", digits=0),
+        Column("SD of choice", lambda row: labels.format_percent(row["choice_variance"] ** 0.5, digits=2)),
         Column("at boundary", lambda row: labels.join_words(map(labels.format_option, row["edge"])) or "no", numeric=False),
         text_column("ties", "tied", numeric=True),
         text_column("candidates", "candidates", numeric=True),
@@ -229,6 +234,11 @@ def _build_tuning(part: StudyPart) -> ReportSection:
     notes = [
         f"Seeds of the trials: {labels.join_words(seeds)}. No run of this report shares them, and no trial read a test image."
     ]
+    if has_own_choices(part.trials):
+        notes.append(
+            "Each seed tuned for itself: levels with the number of seeds that selected them. The spread over seeds has the "
+            "noise of the choices, so nothing is added to standard errors."
+        )
     if len(seeds) == 1:
         notes.append("With a single trial seed, how much the choices depend on the seed stays hidden.")
     if "fit_on" in part.table and (part.table["fit_on"] == "train+val").any():

@@ -101,17 +101,17 @@ def _set_error_scale(ax: Axes, *, resolution: float) -> None:
 
 def _circle_selected(panel: Panel, one: Series, *, tuned: str, style: Style) -> None:
     own = one.select(panel.table[panel.table["selected"].fillna(False).to_numpy(dtype=bool)])
-    if own.empty:
-        return
-    panel.ax.plot(
-        [float(own[tuned].iloc[0])],
-        [100 * read_numbers(own, VALIDATION_ACCURACY).mean()],
-        "o",
-        markerfacecolor="none",
-        markeredgecolor=one.mark.color,
-        markersize=style.marker * 2.2,
-        markeredgewidth=style.line,
-    )
+    levels, accuracy = read_numbers(own, tuned), 100 * read_numbers(own, VALIDATION_ACCURACY)
+    for level in np.unique(levels):  # several where each seed tuned for itself
+        panel.ax.plot(
+            [level],
+            [accuracy[levels == level].mean()],
+            "o",
+            markerfacecolor="none",
+            markeredgecolor=one.mark.color,
+            markersize=style.marker * 2.2,
+            markeredgewidth=style.line,
+        )
 
 
 def _plot_mean_and_range(panel: Panel, one: Series, *, measure: str, over: str) -> None:
