@@ -5,8 +5,6 @@ runs finished. Only runs with status `done` have an accuracy. A diverged run is 
 from means and bounded by `Grid.fill_diverged`. Failed and missing runs are gaps that a later launch fills.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -48,7 +46,7 @@ class Grid:
         place = self.factors.index(factor)
         return tuple(sorted({cell[place] for cell in self.cells}, key=sort_key))
 
-    def select(self, places: Sequence[int]) -> Grid:
+    def select(self, places: Sequence[int]) -> "Grid":
         """The grid of the cells at these indices, in the order given."""
         cells = tuple(self.cells[place] for place in places)
         chosen = list(places)

@@ -1,7 +1,5 @@
 """The compute that a study used, by backbone and device, from what its runs recorded."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from study.analysis.cell_grid import read_numbers, to_level
@@ -57,5 +55,5 @@ def _sum_usage(own: pd.DataFrame) -> dict[str, float | int]:
     }
 
 
-def _sum_hours(seconds: pd.Series[float]) -> float:
+def _sum_hours(seconds: "pd.Series[float]") -> float:
     return float(seconds.sum(min_count=min(len(seconds), 1))) / 3600

@@ -4,8 +4,6 @@ Runs of one seed share data order, augmentation and the initialization of the pa
 seeds. All primary contrasts are one family, each exploratory family is its own; within a family all intervals hold at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from fractions import Fraction
 from math import lcm

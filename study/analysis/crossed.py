@@ -10,8 +10,6 @@ replication); Satterthwaite, "An approximate distribution of estimates of varian
 bars to evals", arXiv 2411.00640, 2024.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -48,7 +46,7 @@ class Estimates:
     def standard_error(self) -> FloatArray:
         return np.sqrt(np.diag(self.covariance))
 
-    def select(self, places: Sequence[int] | pd.Index[int] | npt.NDArray[np.int_]) -> Estimates:
+    def select(self, places: "Sequence[int] | pd.Index[int] | npt.NDArray[np.int_]") -> "Estimates":
         """Some of the estimates, in the order given."""
         chosen = np.asarray(places, dtype=int)
         return replace(

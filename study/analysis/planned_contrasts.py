@@ -14,8 +14,6 @@ together for multiple testing. The others are exploratory, and each of their fam
 contrast does not mention are averaged over, with equal weights, over the combinations that were planned for both sides.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a study will compare and can find, stated before its runs: contrasts, critical value, seeds for a difference."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -8,8 +8,6 @@ seeds it may be twice or half of the truth, so the number of seeds has an interv
 Power of a two-sided t test by the noncentral t distribution: Cohen, Statistical Power Analysis, 1988, chapter 2.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The tables that are computed from one study, each once: cells, contrasts and shares of the variance."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property

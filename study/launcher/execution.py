@@ -5,8 +5,6 @@ in its ledger, and used by every later launch, whatever is left to train: a swee
 the bits of an undisturbed one. `--threads N` decides anew, and records from then on say that they aren't exact.
 """
 
-from __future__ import annotations
-
 import os
 
 from rich.console import Console
