@@ -2,8 +2,9 @@
 
     python -m benchmarks.time_limits
 
-Planning: CPU seconds to plan and verify 10,000 runs of 200 architectures, solved to a budget, with nothing cached. Requeue:
-wall seconds until a requeued job of the throwaway Slurm (slurm/README.md) runs again; not measured without Slurm.
+Planning: CPU seconds to plan and verify 10,000 runs of 200 architectures, solved to a budget, with nothing cached.
+Statistics: CPU seconds for cells, contrasts and front of 2,000 runs on 10,000 test images, with correctness per image.
+Requeue: wall seconds until a requeued job of the throwaway Slurm (slurm/README.md) runs again; not measured without Slurm.
 """
 
 from __future__ import annotations
@@ -19,8 +20,15 @@ from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.circumstances import circumstances
+from benchmarks.coverage import as_grid
 from benchmarks.tables import print_table, write_json
+from study.analysis.cell_means import summarize_cells
+from study.analysis.contrast_results import estimate_contrasts
+from study.analysis.pareto_front import find_pareto_front
+from study.analysis.planned_contrasts import plan_contrasts
 from study.config.sweep_file import read_sweep
 from study.planning.sweep_plan import make_plan
 from study.planning.traced_cost import verify_costs
@@ -62,6 +70,18 @@ def planning_seconds() -> float:
         return seconds
 
 
+def statistics_seconds() -> float:
+    """CPU seconds for the tables of 200 cells times 10 seeds and 407 contrasts, correctness per image in memory."""
+    levels = {"patch_size": range(1, 21), "backbone": [f"backbone {number}" for number in range(10)]}
+    correct = np.random.default_rng(0).random((200, 10, 10_000), dtype=np.float32) < 0.9
+    began = time.process_time()
+    grid, plan = as_grid(correct, levels), plan_contrasts(levels)
+    found = summarize_cells(grid), estimate_contrasts(grid, plan), find_pareto_front(grid, np.arange(200.0) + 1)
+    seconds = time.process_time() - began
+    assert [*map(len, found)] == [200, 407, 200]
+    return seconds
+
+
 def requeue_seconds() -> float | None:
     """Wall seconds from `scontrol requeue` until the job's script runs again; tests of requeues wait for it."""
     with tempfile.TemporaryDirectory(prefix="slurm-") as place:
@@ -93,6 +113,7 @@ def requeue_seconds() -> float | None:
 
 LIMITS = (
     TimeLimit("plan and verify 10,000 runs, CPU", 20.0, planning_seconds),
+    TimeLimit("statistics of 2,000 runs on 10,000 images, CPU", 20.0, statistics_seconds),
     TimeLimit("a requeued job runs again", 20.0, requeue_seconds),
 )
 

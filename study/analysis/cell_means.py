@@ -22,7 +22,7 @@ def summarize_cells(grid: Grid) -> pd.DataFrame:
       where none diverged.
     """
     found = estimate_weighted_means(grid, np.eye(len(grid.cells)))
-    low, high = found.interval() if found.images is None else _wilson_interval(found)
+    low, high = compute_cell_intervals(found)
     return pd.DataFrame(list(grid.cells), columns=list(grid.factors), index=range(len(grid.cells))).assign(
         planned=(grid.status != "").sum(axis=1),
         **{status: (grid.status == status).sum(axis=1) for status in ("done", "diverged", "failed", "missing")},
@@ -40,15 +40,15 @@ def summarize_cells(grid: Grid) -> pd.DataFrame:
     )
 
 
-def _wilson_interval(found: Estimates) -> tuple[FloatArray, FloatArray]:
-    """Wilson's interval with the effective number of images p (1 - p) / variance and the quantile of Student's t.
+def compute_cell_intervals(found: Estimates) -> tuple[FloatArray, FloatArray]:
+    """Lower and upper limits of mean accuracies: Student's t, or over seeds and images Wilson's interval.
 
-    Where no run errs at all, the effective number is that of the images.
-
-    Student's interval undercovers near the ceiling, where the standard error goes to 0 with the error. Miller 2024; Wilson,
-    "Probable inference, the law of succession, and statistical inference", 1927.
+    That has the effective number of images p (1 - p) / variance and the quantile of Student's t; where no run errs at all,
+    the effective number is that of the images. Student's own interval undercovers near the ceiling, where the standard error
+    goes to 0 with the error. Miller 2024; Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
     """
-    assert found.images is not None
+    if found.images is None:
+        return found.interval()
     p = found.mean
     certain = (found.n >= MIN_SEEDS) & ((p == 0) | (p == 1))
     effective = np.where(certain, found.images, p * (1 - p) / found.standard_error**2)
