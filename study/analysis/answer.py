@@ -201,12 +201,11 @@ def _flag_choices(choices: pd.DataFrame | None, factors: Sequence[str]) -> list[
     """The tuned cells whose best candidate is the lowest or highest tried, so that a better one may be outside."""
     if choices is None or not (at_edge := choices[choices["edge"].str.len() > 0])["edge"].size:
         return []
-    named = [
-        f"{format_cell(factors, cell)} ({join_words(map(format_option, edge))})"
-        for cell, edge in zip(read_cells(at_edge, factors), at_edge["edge"], strict=True)
-    ]
-    count = f"{len(at_edge)} of {len(choices)} tuned cells the best candidate is at the end of its range"
-    return [f"In {count}, so that these cells may do better than shown: {'; '.join(named)}."]
+    names = [format_cell(factors, cell) for cell in read_cells(at_edge, factors)]
+    options = join_words(dict.fromkeys(format_option(name) for edge in at_edge["edge"] for name in edge))
+    cells = f" ({'; '.join(names)})" if len(names) <= 3 else ""
+    count = f"{len(at_edge)} of {len(choices)} tuned cells{cells}"
+    return [f"In {count} the best {options} is the lowest or highest tried, so that they may do better than shown."]
 
 
 def _describe_divergence(cells: pd.DataFrame) -> list[str]:

@@ -130,7 +130,7 @@ def _list_run_columns(findings: Findings) -> list[RunColumn]:
     for name in names:
         entries = [_format_entry(name, entry) for entry in table[name]]
         filtered = name in ("status", *factors) and 1 < table[name].nunique(dropna=False) <= _MAX_LEVELS
-        ordered = sorted(set(entries), key=lambda entry: (entry.order is None, entry.order or 0.0, entry.text))
+        ordered = sorted(set(entries), key=lambda entry: (entry.order is None, entry.order or 0.0, entry.text.lower()))
         levels = [entry.text for entry in ordered] if filtered else []
         title = {"run_id": "run"}.get(name, labels.format_axis_label(name))
         columns.append(RunColumn(title, name in _MEASUREMENTS, entries, levels))

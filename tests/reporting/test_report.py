@@ -26,6 +26,7 @@ from study.reporting.figures.catalog import list_figures
 from study.reporting.figures.figure_spec import FigureSpec
 from study.reporting.figures.style import PAPER
 from study.reporting.html_explorer import build_explorer
+from study.reporting.html_page import render_page
 from study.reporting.markdown import write_markdown
 from study.reporting.report_folder import _name_files
 from study.reporting.sections import list_sections
@@ -370,7 +371,7 @@ def test_tuned_sweep_reports_the_choices_and_the_sensitivity(tmp_path: Path) -> 
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "computed from `runs.csv`, `trials.csv`, `curves.parquet` and `study.json`" in text
     assert "<code>runs.csv</code>, <code>trials.csv</code>, " in page
-    assert re.search(r"In \d of 4 tuned cells the best candidate is at the end of its range, .*\(learning rate\)", text)
+    assert re.search(r"In \d of 4 tuned cells \(.*\) the best learning rate is the lowest or highest tried", text)
     spent = Findings(back).spent
     assert spent["trials"].sum() == 32
     assert spent["trial_hours"].sum() == pytest.approx(sweep.trials["train_seconds"].sum() / 3600)
@@ -473,3 +474,21 @@ def test_links_lead_nowhere(tmp_path: Path) -> None:
     assert main([str(folder), "--formats", "svg"]) == 0
     assert file.read_text() == "mine" and not list(outside.iterdir())
     assert not any(path.is_symlink() for path in folder.rglob("*"))
+
+
+def test_filters_of_the_page_sort_levels_by_size(tmp_path: Path) -> None:
+    """Patch size 16 comes after 4, although its text sorts before."""
+    sweep = example_sweeps.patch_size(seeds=2, epochs=2)
+    table = sweep.table.assign(patch_size=sweep.table["patch_size"].replace(8, 16))
+    page = render_page(Findings(replace(sweep, table=table).tables), [], [], folder=tmp_path, formats=[])
+    assert re.findall(r"<option>(\d+)</option>", page) == ["1", "2", "4", "16"]
+
+
+def test_page_without_costs_has_no_empty_menu(tmp_path: Path) -> None:
+    """Where no cost is known there is nothing to put accuracy against; learning curves are still there."""
+    sweep = example_sweeps.patch_size(seeds=2, epochs=2)
+    for columns, there in (([], True), (["params", "macs", "images_per_second"], False)):
+        bare = replace(sweep, table=sweep.table.drop(columns=columns))
+        page = render_page(Findings(bare.tables), [], [], folder=tmp_path, formats=[])
+        assert ('<select id="scatter-choice">' in page) == there
+        assert '<select id="curves-choice">' in page
