@@ -193,4 +193,4 @@ def test_with_correctness_equal_architectures_are_rarely_called_different() -> N
 
 def test_a_contrast_needs_weights_that_sum_to_zero() -> None:
     with pytest.raises(AssertionError, match="do not sum to zero"):
-        Contrast("f", "lr", "a", "b", "", ("lr",), (((1,), 1.0),), primary=True)
+        Contrast("f", "lr", "a", "b", "", ("lr",), (((1,), 1.0),), primary=True, control=False)
