@@ -122,7 +122,8 @@ def escape_controls(text: str) -> str:
 def describe_refusal(error: OSError) -> str:
     """What the system refused, in one line: `cannot write runs/a/plans/1.json: No space left on device`."""
     operation = next(iter(getattr(error, "__notes__", ())), "open" if error.filename else "use")
-    return f"cannot {operation} {error.filename or 'a file or stream'}: {error.strerror or error}"
+    reason = error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
+    return f"cannot {operation} {error.filename or 'a file or stream'}: {reason[:300]}"
 
 
 def handle_user_errors(main: Callable[P, int]) -> Callable[P, int]:

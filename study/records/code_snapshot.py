@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.atomic_io import flush
+from study.atomic_io import flush, refusal
 from study.errors import Problem, UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -51,17 +51,21 @@ def take_snapshot(code: Path, package: Path = PACKAGE) -> str:
     place = code / name
     if code_hash(place / "study") == name:
         return name
-    code.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=code, prefix=".draft-"))
-    shutil.copytree(package, draft / "study", ignore=NOT_CODE)
-    draft.chmod(0o755)
-    with ThreadPoolExecutor(16) as pool:  # so that no file of a renamed folder is empty after a power failure
-        list(pool.map(flush, (draft, *draft.rglob("*"))))
-    if place.exists():
-        aside = place.rename(code / f"{draft.name[1:]}-{name}")
-        print(f"the copy of the code in {place} was damaged or edited: taken anew, the old one is now {aside}", file=sys.stderr)
-    draft.rename(place)
-    flush(code)
+    with refusal("copy the code to", place):
+        code.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=code, prefix=".draft-"))
+        try:
+            shutil.copytree(package, draft / "study", ignore=NOT_CODE)
+            draft.chmod(0o755)
+            with ThreadPoolExecutor(16) as pool:  # so that no file of a renamed folder is empty after a power failure
+                list(pool.map(flush, (draft, *draft.rglob("*"))))
+            if place.exists():
+                aside = place.rename(code / f"{draft.name[1:]}-{name}")
+                print(f"the code in {place} was damaged or edited: copied anew, what was there is now {aside}", file=sys.stderr)
+            draft.rename(place)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        flush(code)
     return name
 
 

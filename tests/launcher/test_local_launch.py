@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,10 +16,13 @@ from pathlib import Path
 import pytest
 from typed_commands import Command, start_command, wait_until, worker_processes
 
+from study.launch import main
 from study.launcher.liveness import check_liveness
-from study.launcher.local_launch import block_interrupts
+from study.launcher.local_launch import LocalWorkers, block_interrupts
 from study.records import load_curves, load_table
-from study.records.sweep_folder import SweepFolder
+from study.records.ledger import read_share
+from study.records.record import Record
+from study.records.sweep_folder import JsonLinesWriter, SweepFolder
 
 SWEEP = """\
 question: does a killed sweep end as an undisturbed one?
@@ -172,6 +176,24 @@ def test_what_the_disk_refuses_is_no_outcome(tmp_path, undisturbed):
         (sweep / place).unlink()
     finish(tmp_path)
     assert_same_as(tmp_path, undisturbed)
+
+
+def test_a_launch_whose_runs_failed_says_so(tmp_path, monkeypatch, capsys):
+    """With its status, the number of runs and the reason of one; a script that goes on after it would report nothing."""
+
+    def fail(workers: LocalWorkers, _update: object) -> list[str]:
+        records = JsonLinesWriter(workers.folder.records / f"{workers.launch.id}-0-0.jsonl")
+        for entry in read_share(workers.folder, (workers.launch.id, 0)):
+            planned = entry.planned
+            records.append(Record(entry.run_id, "failed", planned.run, planned.cost, planned.match, reason="no luck").to_json())
+        records.close()
+        return []
+
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(LocalWorkers, "run", fail)
+    assert main(["sweep.yaml", "--cluster", "local", "--workers", "1"]) == 1
+    assert re.search(r"4 of 4 runs failed, e\.g\. \S+: no luck", capsys.readouterr().out)
 
 
 def test_an_interrupt_while_a_worker_starts_is_heard_afterwards():
