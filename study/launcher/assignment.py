@@ -179,22 +179,15 @@ def describe_excluded_records(plan: Plan, folder: SweepFolder) -> list[str]:
 
 def find_unsaved_outputs(plan: Plan, folder: SweepFolder) -> dict[str, list[str]]:
     """By option, the finished runs that were trained without it and so lack its output. The option makes no other run."""
-    recorded = read_records(folder.records)
-    done = {run_id for run_id, attempts in recorded.items() if attempts.record.status == "done"}
-    finished = [planned for planned in plan.runs if planned.run_id in done]
-    correct = [
-        planned.run_id for planned in finished if planned.run.data.correctness and not recorded[planned.run_id].record.correct
-    ]
-    weights = [
-        planned.run_id
-        for planned in finished
-        if planned.run.train.keep == "last" and not (folder.weights / f"{planned.run_id}.safetensors").exists()
-    ]
-    predicting = [planned.run_id for planned in finished if planned.run.data.predictions and planned.run.train.read_test]
+    recorded = {run_id: attempts.record for run_id, attempts in read_records(folder.records).items()}
+    finished = [each for each in plan.runs if each.run_id in recorded and recorded[each.run_id].status == "done"]
+    weighted = [each for each in finished if each.run.train.keep == "last"]
+    judged = [each for each in finished if each.run.data.correctness]
+    predicting = [each for each in finished if each.run.data.predictions and each.run.train.read_test]
     predicted = read_predicted_runs(folder) if predicting else set()
     lacking = {
-        "train.keep": weights,
-        "data.correctness": correct,
-        "data.predictions": [run_id for run_id in predicting if run_id not in predicted],
+        "train.keep": [each for each in weighted if not (folder.weights / f"{each.run_id}.safetensors").exists()],
+        "data.correctness": [each for each in judged if not recorded[each.run_id].correct],
+        "data.predictions": [each for each in predicting if each.run_id not in predicted],
     }
-    return {option: run_ids for option, run_ids in lacking.items() if run_ids}
+    return {option: [each.run_id for each in runs] for option, runs in lacking.items() if runs}

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from study.records.ledger import WorkerId
 from study.records.record import pick
@@ -27,24 +26,17 @@ class WorkerProgress:
 
 
 def write_progress(folder: SweepFolder, writer: Writer, progress: WorkerProgress) -> None:
-    write_whole(_path(folder, writer), json.dumps(asdict(progress)))
+    write_whole(folder.progress / f"{writer}.json", json.dumps(asdict(progress)))
 
 
 def read_progress(folder: SweepFolder, writer: Writer) -> WorkerProgress | None:
     """The last progress of one worker process, None if it has written none."""
-    return _read(_path(folder, writer)) if _path(folder, writer).exists() else None
+    path = folder.progress / f"{writer}.json"
+    return pick(WorkerProgress, json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def read_latest_progress(folder: SweepFolder) -> dict[WorkerId, WorkerProgress]:
     """By worker, the last progress of its newest process."""
-    writers = [Writer.parse(path.stem) for path in folder.progress.glob("*.json")]
-    newest = {writer.worker: writer for writer in sorted(writers, key=lambda writer: writer.restart)}
-    return {worker: _read(_path(folder, writer)) for worker, writer in newest.items()}
-
-
-def _path(folder: SweepFolder, writer: Writer) -> Path:
-    return folder.progress / f"{writer}.json"
-
-
-def _read(path: Path) -> WorkerProgress:
-    return pick(WorkerProgress, json.loads(path.read_text(encoding="utf-8")))
+    writers = sorted((Writer.parse(path.stem) for path in folder.progress.glob("*.json")), key=lambda writer: writer.restart)
+    newest = {writer.worker: writer for writer in writers}
+    return {worker: progress for worker, writer in newest.items() if (progress := read_progress(folder, writer))}

@@ -85,13 +85,8 @@ def load_curves(folder: str | Path, *, stage: Stage = "final") -> pd.DataFrame:
 
     Columns: run_id, epoch, then train_loss, val_accuracy, val_loss, lr, ...; what wasn't measured is NaN.
     """
-    place = SweepFolder(Path(folder))
-    planned = {entry.run_id for entry in load_plan(place).of_stage(stage)}
-    frames = [
-        pd.DataFrame({"run_id": run_id, **attempts.record.curves})
-        for run_id, attempts in read_records(place.records).items()
-        if run_id in planned and attempts.record.curves
-    ]
+    recorded = _read_planned(folder, stage)
+    frames = [pd.DataFrame({"run_id": record.run_id, **record.curves}) for record in recorded if record.curves]
     if not frames:
         return pd.DataFrame({"run_id": [], "epoch": [], "train_loss": [], "val_accuracy": [], "val_loss": []})
     curves = pd.concat(frames, ignore_index=True).sort_values(["run_id", "epoch"], ignore_index=True)
@@ -104,14 +99,19 @@ def load_correctness(folder: str | Path, *, stage: Stage = "final") -> pd.DataFr
     Columns: run_id, split (test, val), images (their number), correct (bytes, for `unpack_correctness`). Trials have no
     test images. Old records have none, nor have runs with `data.correctness: false`.
     """
+    rows = []
+    for record in _read_planned(folder, stage):
+        for split, text in record.correct.items():
+            images = record.run["data"][f"{split}_images"]
+            rows.append((record.run_id, split, images, decode_correctness(text, images)))
+    return pd.DataFrame(rows, columns=["run_id", "split", "images", "correct"])
+
+
+def _read_planned(folder: str | Path, stage: Stage) -> list[Record]:
+    """The records of the newest plan's runs of a stage, sorted by run id."""
     place = SweepFolder(Path(folder))
     planned = {entry.run_id for entry in load_plan(place).of_stage(stage)}
-    rows = []
-    for run_id, attempts in sorted(read_records(place.records).items()):
-        for split, text in attempts.record.correct.items() if run_id in planned else ():
-            images = attempts.record.run["data"][f"{split}_images"]
-            rows.append((run_id, split, images, decode_correctness(text, images)))
-    return pd.DataFrame(rows, columns=["run_id", "split", "images", "correct"])
+    return [attempts.record for run_id, attempts in sorted(read_records(place.records).items()) if run_id in planned]
 
 
 def _make_table(plan: PlanFile, place: SweepFolder, stage: Stage) -> pd.DataFrame:
