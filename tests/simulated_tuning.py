@@ -14,13 +14,15 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
-from simulated_study import SPREADS, correctness_grid
+from simulated_study import correctness_grid
 
+from benchmarks.coverage import list_pairs
 from study.analysis.choice_variance import CandidateTrials, estimate_choice_variances
 from study.analysis.crossed import estimate_weighted_means
 from study.rng import stream
 
 LATENT = stats.norm.ppf((np.arange(500) + 0.5) / 500)
+SPREADS = {found.accuracy[0]: (found.shared_sd, found.own_sd, found.seed_sd) for found in list_pairs().values()}
 CANDIDATE_SPREAD = 0.5  # standard deviation, in log-odds, of an image's difficulty for one candidate
 
 
