@@ -6,7 +6,7 @@ Neither holds an image, and nothing here imports torch.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -68,18 +68,9 @@ def select_images(source: SourceInfo, options: DataOptions) -> DatasetInfo:
         problems.append(Problem(rule, key="data.val_fraction", value=options.val_fraction))
     if problems:
         raise UserError(*problems)
-    return DatasetInfo(
-        name=source.name,
-        digest=source.digest,
-        image_size=source.image_size,
-        channels=source.channels,
-        class_names=source.class_names,
-        train_images=options.train_images or available["train_images"],
-        val_images=val_images,
-        test_images=options.test_images or available["test_images"],
-        mean=source.mean,
-        std=source.std,
-    )
+    counts = {key: count or available[key] for key, count in chosen.items()}
+    shared = {field.name: getattr(source, field.name) for field in fields(_Info)}
+    return DatasetInfo(**shared | counts, val_images=val_images)
 
 
 def locate_splits(info: DatasetInfo) -> dict[str, tuple[str, slice]]:
