@@ -197,15 +197,29 @@ def _describe_change(row: _Row) -> str:
     return f"{gap.strip('()')}{control} changes by {_describe_estimate(row)} from {start} to {end}"
 
 
-def _flag_choices(choices: pd.DataFrame | None, factors: Sequence[str]) -> list[str]:
-    """The tuned cells whose best candidate is the lowest or highest tried, so that a better one may be outside."""
-    if choices is None or not (at_edge := choices[choices["edge"].str.len() > 0])["edge"].size:
-        return []
-    names = [format_cell(factors, cell) for cell in read_cells(at_edge, factors)]
-    options = join_words(dict.fromkeys(format_option(name) for edge in at_edge["edge"] for name in edge))
-    cells = f" ({'; '.join(names)})" if len(names) <= 3 else ""
-    count = f"{len(at_edge)} of {len(choices)} tuned cells{cells}"
-    return [f"In {count} the best {options} is the lowest or highest tried, so that they may do better than shown."]
+def _flag_choices(choices: pd.DataFrame | None, factors: Sequence[str]) -> Iterator[str]:
+    """The tuned cells whose best candidate is the lowest or highest tried, and those that new trials might choose anew."""
+    if choices is None:
+        return
+    at_edge = choices[choices["edge"].str.len() > 0]
+    if len(at_edge):
+        options = join_words(dict.fromkeys(format_option(name) for edge in at_edge["edge"] for name in edge))
+        yield (
+            f"In {_count_cells(at_edge, factors, total=len(choices))} the best {options} is the lowest or highest tried, so "
+            "that they may do better than shown."
+        )
+    uncertain = choices[choices["another"] > 0.5]
+    if len(uncertain):
+        yield (
+            f"In {_count_cells(uncertain, factors, total=len(choices))} resampled trials choose another candidate more often "
+            "than the same; the standard errors count what this choice adds."
+        )
+
+
+def _count_cells(rows: pd.DataFrame, factors: Sequence[str], *, total: int) -> str:
+    """How many of the tuned cells, named where they are few."""
+    names = [format_cell(factors, cell) for cell in read_cells(rows, factors)]
+    return f"{len(rows)} of {total} tuned cells" + (f" ({'; '.join(names)})" if len(names) <= 3 else "")
 
 
 def _describe_divergence(cells: pd.DataFrame) -> list[str]:

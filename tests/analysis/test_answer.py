@@ -146,6 +146,18 @@ def test_diverged_runs_overturn_a_claim_that_they_could_reverse() -> None:
     assert found.larger is None and "which the diverged runs could reverse" in found.text
 
 
+def test_doubtful_choices_of_tuning_are_flagged() -> None:
+    """Law: cells at the end of their range, and those that resampled trials choose anew, are counted, and named if few."""
+    study = StudyResults(run_table(patch_matters(), seeds=3), MIXERS)
+    cells = study.cells[["patch_size", "token_mixer"]]
+    edge = [("lr",) if size == 1 else () for size in cells["patch_size"]]
+    another = np.where((cells["patch_size"] == 2) & (cells["token_mixer"] == "mlp"), 0.6, 0.4)
+    sentences = answer_question(study, choices=cells.assign(edge=edge, another=another)).sentences
+    assert "In 4 of 12 tuned cells the best learning rate is the lowest or highest tried, so" in " ".join(sentences)
+    assert "In 1 of 12 tuned cells (patch size 2, MLP) resampled trials choose another candidate" in " ".join(sentences)
+    assert "tuned cells" not in answer_question(study).text
+
+
 def test_interactions_are_changes_of_a_difference() -> None:
     """Law: attention, worse at small patches and better at large ones, changes against depthwise convolution."""
     text = answer_mixers(seeds=10).text
