@@ -118,7 +118,7 @@ def test_answer_comes_first_and_all_figures_are_shown(visit: Visit) -> None:
     """The first section holds the answer; each figure is a picture with a description and a caption with n."""
     assert visit.page.locator("main > section").first.get_attribute("id") == "answer"
     figures = visit.page.locator("figure")
-    assert figures.count() >= 9
+    assert figures.count() >= 8
     for place in range(figures.count()):
         figure = figures.nth(place)
         assert figure.locator("svg").count() == 1
