@@ -28,7 +28,7 @@ from study.launcher.assignment import (
     find_unsaved_outputs,
     write_plan,
 )
-from study.launcher.environment import require_plain_path
+from study.launcher.environment import require_safe_folder
 from study.launcher.liveness import check_liveness
 from study.launcher.local_launch import launch_locally
 from study.launcher.run_filter import RunFilter, match_runs, parse_where
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_filter = RunFilter(parse_where(arguments.where), limit=arguments.limit, retry=frozenset(arguments.retry))
     profile = _choose_profile(arguments, console)
     folder = sweep_folder(arguments, sweep.name)
-    require_plain_path(folder.path)
+    require_safe_folder(folder.path)
     command = _Command(arguments, folder, run_filter, profile, console)
     plan = command.make_plan(sweep)
     if not arguments.dry_run:

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import shlex
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,8 +13,16 @@ LEAKING = ("SLURM_", "SLURMD_", "SBATCH_", "SQUEUE_", "SRUN_", "SCANCEL_", "SUBM
 NEEDED = ("SLURM_CONF",)
 
 
-def require_plain_path(folder: Path) -> None:
-    """Raise UserError where workers of a sweep's folder would import other code than launched, or find no log."""
+def require_safe_folder(folder: Path) -> None:
+    """Raise UserError where workers of a sweep's folder would execute others' files or other code, or find no log.
+
+    Jobs start from pickles in this folder, so what is written from here on can be written by no other user than its group's.
+    """
+    os.umask(os.umask(0) | stat.S_IWOTH)
+    for place in (folder, folder / "launches"):
+        if place.is_dir() and place.stat().st_mode & stat.S_IWOTH:
+            rule = f"anyone may write to this folder, and jobs execute files in it: chmod o-w {shlex.quote(str(place))}"
+            raise UserError(Problem(rule, place=str(place)))
     path = str(folder.resolve())
     if not path.isprintable() or set(path) & set(":%"):
         rule = "nothing can be launched here: Python's path is split at ':', and Slurm replaces '%' in the names of logs"

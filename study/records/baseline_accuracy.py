@@ -1,10 +1,12 @@
 """Test accuracies of a linear classifier on a sweep's images, the floor that its cells are compared with."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from study.config.options import ResolvedData
+from study.errors import Problem, UserError
 from study.records.sweep_folder import write_new
 
 
@@ -15,13 +17,28 @@ def baseline_name(data: ResolvedData) -> str:
 
 
 def write_baseline(folder: Path, data: ResolvedData, *, fit: Callable[[], object]) -> None:
-    """Write the baseline for a run's images; `fit` is called only if the file doesn't exist yet."""
+    """Write the baseline for a run's images; `fit` is called only where there is no such file, or a damaged one."""
     path = folder / baseline_name(data)
+    if path.exists() and _read_accuracy(path) is None:
+        print(f"{path} is damaged: the baseline is fitted again", file=sys.stderr)
+        path.unlink()
     if not path.exists():
         write_new(path, vars(fit()))
 
 
 def read_baselines(folder: Path) -> dict[str, float]:
-    """The baselines' test accuracies (fractions) by file name."""
-    documents = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
-    return {name: document["baseline_accuracy"] for name, document in documents.items()}
+    """The baselines' test accuracies (fractions) by file name. Raises UserError naming those that are damaged."""
+    found = {path: _read_accuracy(path) for path in sorted(folder.glob("*.json"))}
+    rule = "this baseline is damaged: launch again, which fits it anew, or remove it"
+    if problems := [Problem(rule, place=str(path)) for path, accuracy in found.items() if accuracy is None]:
+        raise UserError(*problems)
+    return {path.name: accuracy for path, accuracy in found.items() if accuracy is not None}
+
+
+def _read_accuracy(path: Path) -> float | None:
+    """The accuracy in a file; None if it holds none."""
+    try:
+        accuracy = json.loads(path.read_bytes())["baseline_accuracy"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return accuracy if isinstance(accuracy, float | int) and 0 <= accuracy <= 1 else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -10,6 +12,7 @@ from study.config.sweep_file import read_sweep
 from study.data import describe_dataset
 from study.data.linear_baseline import fit_linear_baseline
 from study.data.splits import load_splits
+from study.errors import UserError
 from study.planning.resolver import collect_data_options
 from study.planning.sweep_plan import make_plan
 from study.records.baseline_accuracy import baseline_name, read_baselines, write_baseline
@@ -50,3 +53,20 @@ def test_it_is_recorded_once_per_data_set(tmp_path):
     write_baseline(folder, data, fit=lambda: fit_linear_baseline(data))
     assert read_baselines(folder) == {name: fit_linear_baseline(data).baseline_accuracy}
     write_baseline(folder, data, fit=lambda: pytest.fail("fitted twice"))
+
+
+DAMAGED = ("", "null", "[]", "{", '{"baseline_accuracy": null}', '{"baseline_accuracy": 5}', "[" * 100_000)
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_baseline_is_named_and_fitted_again(tmp_path, content, capsys):
+    """A report names the file; the next launch replaces it, and says so."""
+    data = make_plan(write_sweep(tmp_path)).runs[0].run.data
+    folder = tmp_path / "baselines"
+    write_baseline(folder, data, fit=lambda: SimpleNamespace(baseline_accuracy=0.5))
+    (path,) = folder.iterdir()
+    path.write_text(content)
+    with pytest.raises(UserError, match=path.name):
+        read_baselines(folder)
+    write_baseline(folder, data, fit=lambda: SimpleNamespace(baseline_accuracy=0.5))
+    assert read_baselines(folder) == {path.name: 0.5} and path.name in capsys.readouterr().err

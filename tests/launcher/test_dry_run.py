@@ -74,6 +74,19 @@ def test_a_wrong_filter_is_reported_before_anything_is_done(prepared, capsys, wo
     assert [path.name for path in Path.cwd().iterdir()] == ["sweep.yaml"]
 
 
+@pytest.mark.parametrize("place", ["runs/sweep", "runs/sweep/launches"])
+def test_a_folder_that_anyone_may_write_to_starts_no_job(prepared, capsys, place):
+    """Jobs execute files in it; the command that corrects it is shown."""
+    Path(place).mkdir(parents=True)
+    Path(place).chmod(0o777)
+    assert main(["sweep.yaml", "--cluster", "local", "--dry-run"]) == 2
+    assert f"chmod o-w {place}" in capsys.readouterr().err
+    Path(place).chmod(0o775)
+    assert main(["sweep.yaml", "--cluster", "local", "--dry-run"]) == 0
+    (Path(place) / "new").mkdir()
+    assert not (Path(place) / "new").stat().st_mode & 0o002
+
+
 @pytest.mark.parametrize("runs", ["a:b", "50%augment", "a\nb"])
 def test_a_place_that_workers_could_not_import_from_is_refused(prepared, capsys, runs):
     """Before anything is done: Python's path would be split there, or Slurm would write the logs elsewhere."""
