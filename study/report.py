@@ -27,7 +27,16 @@ from study.reporting.sections import build_cells
 from study.reporting.text_tables import TextTable
 
 
-def parser() -> argparse.ArgumentParser:
+def _parse_formats(word: str) -> tuple[str, ...]:
+    formats = tuple(word.split(","))
+    for name in formats:
+        if name not in FIGURE_FORMATS:
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(FIGURE_FORMATS)}")
+    return formats
+
+
+@handle_user_errors
+def main(argv: Sequence[str] | None = None) -> int:
     parser = sweep_parser("report", __doc__)
     parser.add_argument(
         "--compare",
@@ -47,20 +56,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="LIST",
         help=f"formats of the figures, separated by commas (default: {','.join(FIGURE_FORMATS)}); SVG is always written",
     )
-    return parser
-
-
-def _parse_formats(word: str) -> tuple[str, ...]:
-    formats = tuple(word.split(","))
-    for name in formats:
-        if name not in FIGURE_FORMATS:
-            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(FIGURE_FORMATS)}")
-    return formats
-
-
-@handle_user_errors
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = parser().parse_intermixed_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     folder = _prepare_folder(arguments)
     _print_summary(draw_report(folder, style=STYLES[arguments.style], formats=arguments.formats), open_console())
     return 0
