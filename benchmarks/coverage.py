@@ -1,6 +1,6 @@
 """What the intervals and verdicts of a report are worth: simulated studies with known truth, as tables for docs/statistics.md.
 
-    python -m benchmarks.coverage            # all tables as Markdown, in about ten minutes on one core
+    python -m benchmarks.coverage            # all tables as Markdown, in about five minutes on one core
     python -m benchmarks.coverage --quick    # the same tables from few studies: checks the logic, measures nothing
 
 Correctness is drawn with new seeds and new test images in every study: the log-odds of a correct answer are an intercept, an
