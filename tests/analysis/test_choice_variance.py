@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from simulated_tuning import TunedStudy
 
+from benchmarks.tuned_pairs import TunedStudy
 from study.analysis.choice_variance import CandidateTrials, estimate_choice_variances, resample_choices
 from study.rng import stream
 
@@ -19,9 +19,7 @@ def drawn(*accuracies: float, images: int = 180, seeds: int = 2, key: str = "") 
     return CandidateTrials(key, correct[order].mean(axis=2), images, correct[order])
 
 
-@pytest.mark.parametrize(
-    "study", [TunedStudy(), TunedStudy(seeds=5, test_images=360), TunedStudy((0.0, 1.0, 2.5), 0.7)], ids=str
-)
+@pytest.mark.parametrize("study", [TunedStudy(), TunedStudy((0.0, 1.0, 2.5), 0.7)], ids=["98.5 %", "70 %"])
 def test_tuned_equals_are_rarely_called_different(study):
     """Law: at most 10 % false differences with one choice per cell, fewer than where the choice is ignored.
 
@@ -33,7 +31,7 @@ def test_tuned_equals_are_rarely_called_different(study):
 
 def test_seeds_that_tune_for_themselves_need_no_correction():
     """Law: at most 6 % false differences, within three Monte Carlo standard errors, since the choices differ over the seeds."""
-    assert TunedStudy(per_seed=True, seeds=5).false_rates(300)[0] <= 0.06 + 3 * 0.014
+    assert TunedStudy(per_seed=True, seeds=5).false_rates(200)[0] <= 0.06 + 3 * 0.015
 
 
 def test_resampled_choices_have_the_probabilities_of_a_normal_difference():

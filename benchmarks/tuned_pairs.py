@@ -1,12 +1,15 @@
-"""Studies in which equal architectures are tuned before they are compared; run as a script, the table of docs/tuning.md.
+"""What standard errors are worth where options were tuned: equal architectures, as the table of docs/tuning.md.
+
+    python -m benchmarks.tuned_pairs            # as Markdown, in about ten minutes on one core
+    python -m benchmarks.tuned_pairs --quick    # the same table from few studies: checks the logic, measures nothing
 
 Architectures are equal in all but their names, so every difference that a study calls significant is a false one. Seeds and
-images are drawn: the log-odds of a correct answer are the sum of an intercept, an image's difficulty, its difficulty for this
-architecture and for this candidate, and a seed's skill.
+images are drawn: the log-odds of a correct answer are an intercept, an image's difficulty, that for one architecture and that
+for one candidate, and a run's skill. Intercepts give every candidate its stated expected accuracy.
 """
 
+import argparse
 import itertools
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,15 +17,16 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
-from simulated_study import correctness_grid
 
-from benchmarks.coverage import list_pairs
+from benchmarks.coverage import as_grid
 from study.analysis.choice_variance import CandidateTrials, estimate_choice_variances
 from study.analysis.crossed import estimate_weighted_means
 from study.rng import stream
 
 LATENT = stats.norm.ppf((np.arange(500) + 0.5) / 500)
-SPREADS = {found.accuracy[0]: (found.shared_sd, found.own_sd, found.seed_sd) for found in list_pairs().values()}
+SPREADS = {0.985: (4.0, 2.0, 0.05), 0.7: (2.0, 1.0, 0.1)}
+"""By accuracy, standard deviations in log-odds: of images' difficulty, of that for one architecture, of runs' skill."""
+
 CANDIDATE_SPREAD = 0.5  # standard deviation, in log-odds, of an image's difficulty for one candidate
 
 
@@ -74,7 +78,7 @@ class TunedStudy:
         for _ in range(self.seeds):
             own = self.tune(rng)[0] if self.per_seed else chosen
             runs.append(self.train(rng, test[[0, 1], own]))
-        grid, contrast = correctness_grid(np.stack(runs, axis=1)), np.array([[1.0, -1.0]])
+        grid, contrast = as_grid(np.stack(runs, axis=1), {"backbone": ("one", "other")}), np.array([[1.0, -1.0]])
         added = np.zeros(2)
         if not self.per_seed:
             order = [np.argsort(np.arange(len(self.deficits)) != one, kind="stable") for one in chosen]
@@ -89,8 +93,11 @@ class TunedStudy:
         return np.asarray((np.array([self.compare(key) for key in range(studies)]) < 0.05).mean(axis=0))
 
 
-def main(studies: int) -> None:
+def main() -> None:
     """Print the rates of false differences, in percent, as rows of a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few studies")
+    studies = 4 if parser.parse_args().quick else 1000
     print(f"{studies:,} studies in each row; Monte Carlo standard error of a rate of 5 %: {np.sqrt(475 / studies):.1f} points")
     print(
         "| accuracy | candidates below the best | val images | test images | seeds | choice ignored | per: cell | per: seed |"
@@ -107,4 +114,4 @@ def main(studies: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+    main()
