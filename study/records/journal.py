@@ -9,8 +9,9 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Literal
 
+from study.errors import Problem, UserError
 from study.records.ledger import WorkerId
-from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer, read_json_lines
+from study.records.sweep_folder import JsonLine, JsonLinesWriter, SweepFolder, Writer, find_writers, read_json_lines
 
 Event = Literal["start", "begin", "end", "stop", "exit", "refused", "halt"]
 """`begin` and `end` or `stop` are of a run, the others of the process; a refusing worker has touched no run, and one that
@@ -64,13 +65,21 @@ class JournalLine:
 def read_journals(folder: SweepFolder, *, workers: Set[WorkerId] | None = None) -> list[JournalLine]:
     """The entries of all or some workers, sorted by time."""
     entries: list[JournalLine] = []
-    for path in sorted(folder.journals.glob("*.jsonl")):
-        writer = Writer.parse(path.stem)
+    for writer, path in find_writers(folder.journals, ".jsonl"):
         if workers is None or writer.worker in workers:
-            documents = [line.document for line in read_json_lines(path)]
-            log = documents[0].get("log", "") if documents else ""  # only a process's first entry names its log
-            entries += [JournalLine(writer=writer, **{**document, "log": log}) for document in documents]
+            lines = list(read_json_lines(path))
+            log = lines[0].document.get("log", "") if lines else ""  # only a process's first entry names its log
+            entries += [_parse(line, writer, log) for line in lines]
     return sorted(entries, key=lambda entry: (entry.time, str(entry.writer)))
+
+
+def _parse(line: JsonLine, writer: Writer, log: str) -> JournalLine:
+    document = line.document
+    kinds = {"event": str, "run_id": str, "step": int, "time": float | int, "reason": str}
+    if not all(isinstance(document.get(name), kind) for name, kind in kinds.items()):
+        rule = "this is no entry of a worker's journal: restore the file, or move it away when its worker has ended"
+        raise UserError(Problem(rule, place=line.place))
+    return JournalLine(writer=writer, **{**{name: document[name] for name in kinds}, "log": str(log)})
 
 
 @dataclass(frozen=True)

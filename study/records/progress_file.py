@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from study.records.ledger import WorkerId
 from study.records.record import pick
-from study.records.sweep_folder import SweepFolder, Writer, write_whole
+from study.records.sweep_folder import SweepFolder, Writer, find_writers, write_whole
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,18 @@ def write_progress(folder: SweepFolder, writer: Writer, progress: WorkerProgress
 
 
 def read_progress(folder: SweepFolder, writer: Writer) -> WorkerProgress | None:
-    """The last progress of one worker process, None if it has written none."""
+    """The last progress of one worker process, None if it has written none, or a damaged one: it is only shown."""
     path = folder.progress / f"{writer}.json"
-    return pick(WorkerProgress, json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    try:
+        progress = pick(WorkerProgress, json.loads(path.read_bytes())) if path.is_file() else None
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return None
+    figures = (each for name, each in vars(progress).items() if name not in ("run_id", "device")) if progress else ()
+    return progress if all(each is None or isinstance(each, int | float) for each in figures) else None
 
 
 def read_latest_progress(folder: SweepFolder) -> dict[WorkerId, WorkerProgress]:
     """By worker, the last progress of its newest process."""
-    writers = sorted((Writer.parse(path.stem) for path in folder.progress.glob("*.json")), key=lambda writer: writer.restart)
+    writers = sorted((writer for writer, _ in find_writers(folder.progress, ".json")), key=lambda writer: writer.restart)
     newest = {writer.worker: writer for writer in writers}
     return {worker: progress for worker, writer in newest.items() if (progress := read_progress(folder, writer))}

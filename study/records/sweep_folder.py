@@ -97,6 +97,12 @@ class Writer:
         return Writer(launch, int(task), int(restart))
 
 
+def find_writers(folder: Path, ending: str) -> list[tuple[Writer, Path]]:
+    """The files in a folder that are named after their writers; what else is there counts for nothing."""
+    found = ((path.stem.rsplit("-", 2), path) for path in sorted(folder.glob(f"*{ending}")))
+    return [(Writer.parse(path.stem), path) for parts, path in found if len(parts) == 3 and all(map(str.isdecimal, parts[1:]))]
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text file atomically; it is durable on disk when this returns."""
     with whole_file(path) as draft:
@@ -175,12 +181,16 @@ class JsonLine:
 
 def read_json_lines(path: Path) -> Iterator[JsonLine]:
     """The documents of a JSON-lines file. Raises UserError, with file and line number, for a complete line that is no JSON."""
+    if not path.is_file():
+        raise UserError(Problem("this is not a file: move it away", place=str(path)))
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):  # a killed writer leaves an incomplete last line: ignore it
         place = f"{path}:{number}"
         try:
             document = json.loads(line)
-        except ValueError as error:
+            if not isinstance(document, dict):
+                raise ValueError("no JSON object")
+        except (ValueError, RecursionError) as error:
             rule = f"this line is damaged ({error}): restore the file, or delete the line and launch again"
             raise UserError(Problem(rule, place=place)) from None
         yield JsonLine(document, place)
