@@ -9,7 +9,7 @@ from study.analysis import labels
 from study.analysis.findings import Findings
 from study.analysis.study_results import Unavailable
 from study.reporting.figures.figure_spec import FigureSpec
-from study.reporting.provenance import describe_progress, list_data_files, list_facts, list_incomplete_runs
+from study.reporting.provenance import describe_progress, list_data_files, list_facts
 from study.reporting.text_tables import ReportSection, escape_markdown
 
 _MAX_RUNS = 50
@@ -82,11 +82,17 @@ def _write_section(section: ReportSection) -> Iterator[str]:
 
 
 def _write_incomplete_runs(findings: Findings) -> Iterator[str]:
-    runs = list_incomplete_runs(findings.table)
-    if not runs:
+    """Status and reason of every run without an accuracy."""
+    table = findings.table
+    rows = table if table.empty else table[table["status"] != "done"]
+    if rows.empty:
         return
     yield "## Runs without an accuracy"
-    lines = [f"`{run}`: {status}{f' ({escape_markdown(reason)})' if reason else ''}" for run, status, reason in runs]
+    reasons = rows["reason"].fillna("") if "reason" in rows else [""] * len(rows)
+    lines = [
+        f"`{run}`: {status}{f' ({escape_markdown(str(reason))})' if reason else ''}"
+        for run, status, reason in zip(rows["run_id"], rows["status"], reasons, strict=True)
+    ]
     more = [f"and {len(lines) - _MAX_RUNS} more, all in `runs.csv`"] if len(lines) > _MAX_RUNS else []
     yield _write_list([*lines[:_MAX_RUNS], *more])
 

@@ -32,18 +32,6 @@ def describe_progress(findings: Findings) -> str:
     return f"Provisional: shows {shown} of {len(table)} runs; {'; '.join(lacking)}."
 
 
-def list_incomplete_runs(table: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Run, status and reason of every run without an accuracy."""
-    if table.empty:
-        return []
-    rows = table[table["status"] != "done"]
-    reasons = rows["reason"].fillna("") if "reason" in rows else [""] * len(rows)
-    return [
-        (str(run), str(status), str(reason))
-        for run, status, reason in zip(rows["run_id"], rows["status"], reasons, strict=True)
-    ]
-
-
 def list_facts(findings: Findings) -> dict[str, str]:
     """The lines of the provenance, without those that the table has no data for."""
     table, study = findings.table, findings.study.facts

@@ -35,19 +35,23 @@ def list_figures(findings: Findings) -> list[FigureSpec]:
     same_layout = len({part.layout for part in findings.parts}) == 1
     found = [_compare_parts(findings)] if len(findings.parts) > 1 and same_layout else []
     for part in findings.parts:
-        found += [_add_part_title(spec, part) for spec in _list_part_figures(part, findings)]
+        own = (
+            *_list_accuracy_figures(part),
+            *_list_comparison_figures(part),
+            *list_training_figures(part, findings.study.curves),
+            *_list_budget_figures(part, findings),
+        )
+        found += [_add_part_title(spec, part) for spec in own]
     return found
 
 
 def _add_part_title(spec: FigureSpec, part: StudyPart) -> FigureSpec:
-    """The figure with its part's title, where the study has several."""
     if not part.title:
         return spec
     return replace(spec, name=f"{spec.name}{part.ending}", title=f"{spec.title}, {part.title}")
 
 
 def _compare_parts(findings: Findings) -> FigureSpec:
-    """All parts in one figure, a panel each."""
     first = findings.parts[0].layout
     layout = FactorLayout(first.along, first.series, (*findings.splits, *first.panels))
     owns = [part.cells.assign(**{name: part.table[name].iloc[0] for name in findings.splits}) for part in findings.parts]
@@ -65,15 +69,7 @@ def _compare_parts(findings: Findings) -> FigureSpec:
     )
 
 
-def _list_part_figures(part: StudyPart, findings: Findings) -> Iterator[FigureSpec]:
-    yield from _list_accuracy_figures(part)
-    yield from _list_comparison_figures(part)
-    yield from list_training_figures(part, findings.study.curves)
-    yield from _list_budget_figures(part, findings)
-
-
 def _list_accuracy_figures(part: StudyPart) -> Iterator[FigureSpec]:
-    """Accuracy over the levels along the axis, against each cost, and as a heat map."""
     table, layout, n, intervals = part.table, part.layout, describe_n(part), describe_intervals(part)
     along, series = labels.format_option(layout.along), labels.format_option(layout.series[0])
     diverged = int(part.cells["diverged"].sum())
@@ -109,7 +105,6 @@ def _list_accuracy_figures(part: StudyPart) -> Iterator[FigureSpec]:
 
 
 def _list_comparison_figures(part: StudyPart) -> Iterator[FigureSpec]:
-    """The planned contrasts, and published results."""
     contrasts = part.contrasts
     if not isinstance(contrasts, Unavailable) and contrasts["difference"].notna().any():
         counts = [
@@ -142,7 +137,6 @@ def _list_comparison_figures(part: StudyPart) -> Iterator[FigureSpec]:
 
 
 def _list_budget_figures(part: StudyPart, findings: Findings) -> Iterator[FigureSpec]:
-    """How closely networks were matched, and where they spend their MACs."""
     table, layout = part.table, part.layout
     errors = read_numbers(table, "match_residual")
     if not np.isnan(errors).all():

@@ -40,7 +40,9 @@ def plot_learning_curves(
             _plot_mean_and_range(panel, one, measure=measure, over="epoch")
         panel.ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if measure in ACCURACY_CURVES:
-        _set_error_scale(panels[0].ax, resolution=_find_resolution(table))
+        most = np.nanmax(read_numbers(table, "val_images"), initial=0.0)
+        # Half a validation image in percent replaces an error of zero, which has no logarithm.
+        _set_error_scale(panels[0].ax, resolution=50 / most if most > 0 else 0.05)
     label_axes(panels, x="epoch", y=labels.format_axis_label(measure))
     add_legend(figure, series, style=style)
     return figure
@@ -68,13 +70,6 @@ def plot_sensitivity(trials: pd.DataFrame, tuned: str, *, layout: FactorLayout, 
     label_axes(panels, x=labels.format_axis_label(tuned), y=labels.format_axis_label(VALIDATION_ACCURACY))
     add_legend(figure, series, style=style)
     return figure
-
-
-def _find_resolution(table: pd.DataFrame) -> float:
-    """Half a validation image in percent: it replaces an error of zero, which has no logarithm."""
-    images = read_numbers(table, "val_images")
-    most = float(np.max(images, initial=0.0, where=images > 0))
-    return 50 / most if most else 0.05
 
 
 def _set_error_scale(ax: Axes, *, resolution: float) -> None:
