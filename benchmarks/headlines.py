@@ -1,7 +1,7 @@
 """How often the answer of a report is wrong where there is nothing to find: simulated studies, for docs/statistics.md.
 
-    python -m benchmarks.headlines            # the whole table, in about half an hour on one core
-    python -m benchmarks.headlines --quick    # few studies: checks the logic, measures nothing
+    python -m benchmarks.headlines                  # 400 studies of each kind, in about half an hour on one core
+    python -m benchmarks.headlines --studies 3      # checks the logic, measures nothing
 
 Nine cells, three patch sizes by three backbones, either alike or with effects of the same size for both factors. An answer is
 wrong if it calls a difference significant that is none or has the other sign, or says that one factor matters more.
@@ -68,8 +68,10 @@ def measure_headlines(*, studies: int, images: int, seeds: Sequence[int] = SEEDS
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the table as Markdown."""
     parser = argparse.ArgumentParser(prog="benchmarks.headlines", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--quick", action="store_true", help="few studies: checks the logic")
-    rows = measure_headlines(studies=3 if parser.parse_args(argv).quick else 400, images=360)
+    parser.add_argument(
+        "--studies", type=int, default=400, metavar="N", help="of each population and number of seeds (default: 400)"
+    )
+    rows = measure_headlines(studies=parser.parse_args(argv).studies, images=360)
     print(f"Percent of studies ± Monte Carlo standard error, 360 images\n\n{pd.DataFrame(rows).to_markdown(index=False)}")
     return 0
 
