@@ -10,6 +10,7 @@ for one candidate, and a run's skill. Intercepts give every candidate its stated
 
 import argparse
 import itertools
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -93,11 +94,11 @@ class TunedStudy:
         return np.asarray((np.array([self.compare(key) for key in range(studies)]) < 0.05).mean(axis=0))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the rates of false differences, in percent, as rows of a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="benchmarks.tuned_pairs", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="few studies")
-    studies = 4 if parser.parse_args().quick else 1000
+    studies = 4 if parser.parse_args(argv).quick else 1000
     print(f"{studies:,} studies in each row; Monte Carlo standard error of a rate of 5 %: {np.sqrt(475 / studies):.1f} points")
     print(
         "| accuracy | candidates below the best | val images | test images | seeds | choice ignored | per: cell | per: seed |"
@@ -111,7 +112,8 @@ def main() -> None:
         shown = " | ".join(f"{100 * rate:.1f}" for rate in rates)
         sizes = f"{study.val_images:,} | {study.test_images:,} | {study.seeds}"
         print(f"| {100 * study.accuracy:g} % | {below} | {sizes} | {shown} |", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
