@@ -9,6 +9,8 @@ import base64
 import numpy as np
 import numpy.typing as npt
 
+from study.errors import Problem, UserError
+
 
 def pack_correctness(correct: npt.NDArray[np.bool_]) -> str:
     """The text of a record for `correct` `images`; 10,000 images are 1,668 characters."""
@@ -16,9 +18,10 @@ def pack_correctness(correct: npt.NDArray[np.bool_]) -> str:
 
 
 def decode_correctness(text: str, images: int) -> bytes:
-    """The bytes of a record's text. Asserts that they are of so many images."""
+    """The bytes of a record's text. UserError unless they are of so many images."""
     packed = base64.b64decode(text)
-    assert len(packed) == -(-images // 8), f"{len(packed)} bytes are not the correctness of {images} images"
+    if len(packed) != -(-images // 8):
+        raise UserError(Problem(f"{len(packed)} bytes are not the correctness of {images} images: restore the records' file"))
     return packed
 
 

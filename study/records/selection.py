@@ -126,7 +126,7 @@ def is_at_boundary(chosen: JsonValue, tried: Sequence[JsonValue]) -> bool:
 
 
 def write_selection(folder: SweepFolder, selection: Selection) -> None:
-    """Write the selection. Asserts that an existing one is equal."""
+    """Write the selection. UserError if there is another one."""
     write_new(folder.selection, selection.model_dump(mode="json"))
 
 

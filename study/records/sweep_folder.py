@@ -110,10 +110,12 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_new(path: Path, document: Any) -> None:
-    """Write an immutable JSON file atomically. Asserts that an existing file has the same content."""
+    """Write an immutable JSON file atomically. Raises UserError if a file with other content has its name."""
     text = format_json(document)
     if path.exists():
-        assert path.read_text(encoding="utf-8") == text, f"{path} exists with other content"
+        if path.read_bytes() != text.encode():
+            rule = "this file is never changed, but has other content than it was written with: restore it, or move it away"
+            raise UserError(Problem(rule, place=str(path)))
         return
     write_whole(path, text)
 

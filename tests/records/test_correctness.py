@@ -55,8 +55,8 @@ def test_a_comparison_keeps_each_studys_correctness() -> None:
 
 
 def test_other_numbers_of_images_are_refused() -> None:
-    """A record whose bits are not of the images that its run names is a broken invariant."""
-    with pytest.raises(AssertionError, match="16 images"):
+    """A record whose bits are not of the images that its run names is damaged."""
+    with pytest.raises(UserError, match="16 images"):
         decode_correctness(pack_correctness(np.ones(17, bool)), 16)
 
 

@@ -92,10 +92,10 @@ def test_nan_is_not_written(tmp_path):
 
 
 def test_an_immutable_file_stays(tmp_path):
-    """Writing the same content again does nothing; other content is a broken invariant."""
+    """Writing the same content again does nothing; other content is refused, by the file's name."""
     write_new(tmp_path / "x.json", {"a": 1})
     write_new(tmp_path / "x.json", {"a": 1})
-    with pytest.raises(AssertionError):
+    with pytest.raises(UserError, match=r"x\.json"):
         write_new(tmp_path / "x.json", {"a": 2})
 
 
