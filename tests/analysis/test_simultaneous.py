@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scipy import stats
 from simulated_study import correctness_grid, estimate_values
 
 from study.analysis.crossed import Estimates, estimate_weighted_means
-from study.analysis.simultaneous import SimultaneousIntervals, simultaneous_intervals
+from study.analysis.simultaneous import SimultaneousIntervals, share_df, simultaneous_intervals
 
 CELLS = list(itertools.product(range(3), range(3)))
 
@@ -84,3 +85,19 @@ def test_familywise_error_is_at_most_nominal(seeds: int, seed_sd: float) -> None
         found = simultaneous_intervals(estimate_weighted_means(correctness_grid(values), weights), draws=4000)
         wrong += bool((found.p < 0.05).any())
     assert wrong / studies <= 0.05 + 2 * 0.0155
+
+
+def test_contrasts_with_fewer_seeds_have_wider_intervals_of_the_same_tail() -> None:
+    """Two independent contrasts of 3 and 10 seeds: equal tails, between a single test's and Bonferroni's."""
+    two = estimate([0.0, 0.0], np.eye(2).tolist(), 1.0)
+    found = simultaneous_intervals(replace(two, df=np.array([2.0, 9.0]), n=np.array([3.0, 10.0])))
+    tails = 2 * stats.t.sf(found.high, [2, 9])
+    assert tails[0] == pytest.approx(tails[1])
+    assert 0.025 <= tails[0] < 0.035
+    assert found.p == pytest.approx([1.0, 1.0])
+
+
+def test_few_seeds_never_lend_their_contrast_more_degrees_of_freedom_than_many_have() -> None:
+    """A contrast of 3 seeds that happen to agree counts with the smallest degrees of freedom of all with as many or more."""
+    two = replace(estimate([0.0] * 3, np.eye(3).tolist(), 1.0), df=np.array([300.0, 9.0, 40.0]), n=np.array([3.0, 10.0, 10.0]))
+    assert share_df(two).tolist() == [9.0, 9.0, 9.0]
