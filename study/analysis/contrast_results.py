@@ -112,12 +112,12 @@ def _flip_signs(grid: Grid, weights: FloatArray) -> FloatArray:
     """Two-sided p of the sign-flip test of each contrast over its seeds; NaN below three seeds.
 
     In integers, so that sums that are equal count as equal: accuracies as numbers of test images, weights over their common
-    denominator. Accuracies that are no such numbers are taken in steps of 2^-40.
+    denominator. NaN where accuracies are no such numbers.
     """
-    counts = np.rint(grid.values * (grid.test_images or 1))
-    whole = grid.test_images and np.allclose(counts, grid.values * grid.test_images, rtol=0, atol=1e-4, equal_nan=True)
-    if not whole:
-        counts = np.rint(grid.values * 2.0**40)
+    images = grid.test_images or 0
+    counts = np.rint(grid.values * images)
+    if not images or not np.allclose(counts, grid.values * images, rtol=0, atol=1e-4, equal_nan=True):
+        return np.full(len(weights), np.nan)
     found = []
     for row in weights:
         cells = np.flatnonzero(row)

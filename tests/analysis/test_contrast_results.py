@@ -98,11 +98,24 @@ def test_sign_flips_count_every_pattern_exactly(seeds: int) -> None:
 
 
 def test_sums_that_are_equal_count_as_equal() -> None:
-    """Law: differences of 3, 3, −1, −3 and 1 test images are tied in many patterns, whatever floats make of them."""
-    table = run_table(Truth(PAIR, np.zeros(2)), seeds=5)
-    table["test_accuracy"] = np.array([341, 342, 338, 336, 340, 338, 339, 339, 339, 339]) / 360
-    row = estimate_contrasts(read_grid(table, list(PAIR)), plan_contrasts(PAIR)).iloc[0]
-    assert row["sign_flip_p"] == 0.8125
+    """Law: p is that of fractions also where weights are thirds and accuracies three hundred sixtieths, and NaN else."""
+    axes = {"patch_size": [1, 2, 4], **PAIR}
+    table = run_table(Truth(axes, np.zeros((3, 2))), seeds=5)
+    hits = stream(0, "ties").integers(335, 343, (20, 6, 5))
+    for study in hits:
+        table["test_accuracy"] = study.ravel() / 360
+        found = estimate_contrasts(read_grid(table, AXES), plan_contrasts(axes)).set_index("contrast")
+        gaps = (study[0::2] - study[1::2]).sum(axis=0)  # attention minus convolution, over the three patch sizes
+        sums = [abs(np.dot(signs, gaps)) for signs in product((-1, 1), repeat=5)]
+        row = found.loc["attention − depthwise conv, averaged over patch size"]
+        assert row["sign_flip_p"] == np.mean(np.array(sums) >= abs(gaps.sum()))
+    table["test_accuracy"] += 0.1 / 360
+    assert estimate_contrasts(read_grid(table, AXES), plan_contrasts(axes))["sign_flip_p"].isna().all()
+
+
+def test_differences_with_ties_as_floats_have_them_as_numbers_of_images() -> None:
+    """Law: of 3, 3, −1, −3 and 1 images, floats of which give 0.625, 26 of 32 patterns are as extreme."""
+    assert compute_sign_flip_p(np.array([3, 3, -1, -3, 1])) == 0.8125
 
 
 def test_a_sign_flip_test_of_many_seeds_is_exact_too() -> None:
