@@ -23,6 +23,7 @@ from study.rng import stream
 
 RESAMPLINGS = 2_000
 POSTERIOR_DRAWS = 8_000
+CONTENDER_RATE = 0.01  # how often a resampling must choose a candidate for it to count
 NOISE_SHARES = (np.arange(200) + 0.5) / 200  # of the prior: validation noise by the total variance of candidates' accuracies
 
 
@@ -72,7 +73,7 @@ def _resample_accuracies(trials: CandidateTrials, seeds: Sequence[int], draws: i
 def estimate_choice_variances(cells: Sequence[CandidateTrials]) -> FloatArray:
     """What the choice adds to the variance of each cell's mean (fraction squared; `cells`), as the module's docstring says.
 
-    0 where no resampling chooses another candidate. Candidates that are never chosen, or have a diverged trial, are left out.
+    Candidates that resamplings choose in less than 1 % of cases, or with a diverged trial, are left out: 0 where one is left.
     """
     found = np.zeros(len(cells))
     contenders = [_find_contenders(cell) for cell in cells]
@@ -97,9 +98,9 @@ def estimate_choice_variances(cells: Sequence[CandidateTrials]) -> FloatArray:
 
 
 def _find_contenders(trials: CandidateTrials) -> CandidateTrials:
-    """The candidates that some resampling chooses, if all of their trials have an accuracy."""
-    chosen = np.bincount(resample_choices(trials), minlength=len(trials.accuracy)) > 0
-    kept = chosen & ~np.isnan(trials.accuracy).any(axis=1)
+    """The candidates that resamplings choose more than rarely, if all of their trials have an accuracy."""
+    counts = np.bincount(resample_choices(trials), minlength=len(trials.accuracy))
+    kept = (counts >= CONTENDER_RATE * RESAMPLINGS) & ~np.isnan(trials.accuracy).any(axis=1)
     return replace(trials, accuracy=trials.accuracy[kept], correct=None if trials.correct is None else trials.correct[kept])
 
 

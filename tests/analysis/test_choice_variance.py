@@ -85,6 +85,8 @@ def test_a_clear_choice_adds_nothing_and_a_close_one_less_than_the_noise():
     assert found[0] == 0 and 0 < found[1] < noise / 2 and found[2] < found[1] / 20
     assert estimate_choice_variances([clear, close, large]).tolist() == found.tolist()  # a fixed random stream
     assert estimate_choice_variances([]).tolist() == []
+    rarely = drawn(0.90, 0.86, images=400, key="rarely1")
+    assert 0 < (resample_choices(rarely) > 0).mean() < 0.01 and estimate_choice_variances([rarely, close])[0] == 0
 
 
 @pytest.mark.parametrize("kept", [True, False])
