@@ -98,31 +98,30 @@ def answer_question(study: StudyResults, *, baseline: float | None = None, choic
 
 
 def _write_headline(study: StudyResults, primary: pd.DataFrame) -> str:
-    """How many primary contrasts are significant, and the largest averaged difference; a control's is never the one."""
+    """The largest averaged difference if significant (a control's is never the one), and how many primary contrasts are."""
     own = primary[~primary["control"]] if not primary["control"].all() else primary
     significant = own[own["verdict"].isin(SIGNIFICANT)]
     averaged = ~own["subject"].str.contains(" x ")
     main, interactions = (significant[part.loc[significant.index]] for part in (averaged, ~averaged))
     largest = _find_largest(next(rows for rows in (main, interactions, own[averaged], own) if len(rows)))
-    if len(main):
-        sign = "higher" if largest["difference"] > 0 else "lower"
-        where, size = f"{largest['where']}, " if largest["where"] else "", format_points(largest["difference"])
-        limits = format_interval(largest["low"], largest["high"], digits=2, signed=True)
-        claim = f"{where}{largest['upper']} is {size} {sign} than {largest['lower']} (95 % interval {limits})"
-        claim += ", and the factors interact" if len(interactions) else ""
-    elif len(interactions):
-        claim = f"the factors interact: {_describe_change(largest)}"
-    else:
-        claim = f"the largest averaged estimate is {_name_contrast(largest)}, {_describe_estimate(largest)}"
     count, total = int(primary["verdict"].isin(SIGNIFICANT).sum()), len(primary)
     counts = f"{count or 'none'} of {total} primary contrasts {'are' if count > 1 else 'is'} significant"
     if total == 1:
         counts = f"the primary contrast is {'' if count else 'not '}significant"
     if equivalent := int((primary["verdict"] == "equivalent").sum()):
         counts += f", {equivalent} equivalent within the margin"
+    if len(main):
+        sign = "higher" if largest["difference"] > 0 else "lower"
+        where, size = f"{largest['where']}, " if largest["where"] else "", format_points(largest["difference"])
+        limits = format_interval(largest["low"], largest["high"], digits=2, signed=True)
+        claim = f"{where}{largest['upper']} is {size} {sign} than {largest['lower']} (95 % interval {limits})"
+        claim += f"{', and the factors interact' if len(interactions) else ''}; {counts}"
+    elif len(interactions):
+        claim = f"the factors interact: {_describe_change(largest)}; {counts}"
+    else:
+        claim = f"{counts}; the largest averaged estimate is {_name_contrast(largest)}, {_describe_estimate(largest)}"
     levels = [f"{format_option(factor)} {', '.join(map(format_level, study.levels[factor]))}" for factor in study.varied]
-    setting = f"{_describe_setting(study)} ({'; '.join([*levels, _describe_sample(study, primary['n'])])})"
-    return f"On {setting}, {counts}; {claim}."
+    return f"On {_describe_setting(study)}, {claim} ({'; '.join([*levels, _describe_sample(study, primary['n'])])})."
 
 
 def _find_largest(rows: pd.DataFrame) -> _Row:
@@ -210,9 +209,11 @@ def _flag_choices(choices: pd.DataFrame | None, factors: Sequence[str]) -> Itera
         )
     uncertain = choices[choices["another"] > 0.5]
     if len(uncertain):
+        counted = bool(uncertain["choice_variance"].notna().any())  # where each seed tunes for itself, the spread has it
         yield (
             f"In {_count_cells(uncertain, factors, total=len(choices))} resampled trials choose another candidate more often "
-            "than the same; the standard errors count what this choice adds."
+            f"than the same; {'the standard errors' if counted else 'the spread over seeds'} count{'' if counted else 's'} "
+            "what this choice adds."
         )
 
 

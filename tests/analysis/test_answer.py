@@ -47,9 +47,10 @@ def test_the_first_sentence_stands_alone() -> None:
     assert isinstance(contrasts, pd.DataFrame)
     primary = contrasts[contrasts["primary"]]
     count = primary["verdict"].isin(["higher", "lower"]).sum()
-    assert head.startswith(
-        "On digits at equal parameters (patch size 1, 2, 4; token mixer attention, depthwise conv, MLP, identity; n = 5 seeds, "
-        f"2000 test images), {count} of {len(primary)} primary contrasts are significant; averaged over token mixer, "
+    assert head.startswith("On digits at equal parameters, averaged over token mixer, ")
+    assert head.endswith(
+        f"; {count} of {len(primary)} primary contrasts are significant (patch size 1, 2, 4; token mixer attention, depthwise "
+        "conv, MLP, identity; n = 5 seeds, 2000 test images)."
     )
     row = primary[primary["contrast"] == "patch size 4 − patch size 2, averaged over token mixer"].iloc[0]
     limits = f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}".replace("-", "−")
@@ -67,7 +68,7 @@ def test_without_correctness_the_first_sentence_speaks_of_these_test_images() ->
     assert "these" not in answer_question(StudyResults(table, levels, correctness)).sentences[0]
     for own, kept in ((table, correctness[:0]), (table, correctness[1:]), (changed_digest(table), correctness)):
         found = answer_question(StudyResults(own, levels, kept))
-        assert "n = 5 seeds, on these 2000 test images), " in found.sentences[0]
+        assert "n = 5 seeds, on these 2000 test images)." in found.sentences[0]
         assert re.search(r"over new training seeds on these test images \(.*(kept|test images)", found.sentences[-1])
 
 
@@ -79,7 +80,7 @@ def test_nothing_significant_is_the_first_thing_said() -> None:
     """Law: without a significant primary contrast the headline says so, with the largest estimate, and claims no factor."""
     truth = Truth(MIXERS, np.full((3, 4), 0.9), 0.004, 0.01)
     found = answer_table(run_table(truth, seeds=3), MIXERS)
-    assert "), none of 8 primary contrasts is significant; " in found.sentences[0]
+    assert found.sentences[0].startswith("On digits at equal parameters, none of 8 primary contrasts is significant; ")
     assert "the largest averaged estimate is" in found.sentences[0]
     assert found.larger is None and "matters more than" not in found.text
 
@@ -245,7 +246,8 @@ def test_one_factor_is_answered_by_its_differences() -> None:
     """Law: without a second factor there are no shares, only differences."""
     truth = Truth({"lr": [0.001, 0.01]}, np.array([0.8, 0.9]))
     found = answer_table(run_table(truth, backbone="vit"), truth.axes)
-    assert "), the primary contrast is significant; learning rate 0.01 is 10." in found.sentences[0]
+    assert "parameters, learning rate 0.01 is 10." in found.sentences[0]
+    assert "; the primary contrast is significant (" in found.sentences[0]
     assert found.sentences[1].startswith("Learning rate: 0.01 − 0.001 +10.")
     assert "interact" not in found.text
 
