@@ -153,9 +153,13 @@ def test_doubtful_choices_of_tuning_are_flagged() -> None:
     cells = study.cells[["patch_size", "token_mixer"]]
     edge = [("lr",) if size == 1 else () for size in cells["patch_size"]]
     another = np.where((cells["patch_size"] == 2) & (cells["token_mixer"] == "mlp"), 0.6, 0.4)
-    sentences = answer_question(study, choices=cells.assign(edge=edge, another=another)).sentences
+    choices = cells.assign(edge=edge, another=another, choice_variance=1e-5)
+    sentences = answer_question(study, choices=choices).sentences
     assert "In 4 of 12 tuned cells the best learning rate is the lowest or highest tried, so" in " ".join(sentences)
     assert "In 1 of 12 tuned cells (patch size 2, MLP) resampled trials choose another candidate" in " ".join(sentences)
+    assert "the standard errors count what this choice adds" in " ".join(sentences)
+    own = answer_question(study, choices=choices.assign(choice_variance=np.nan))  # each seed tuned for itself
+    assert "the spread over seeds counts what this choice adds" in own.text
     assert "tuned cells" not in answer_question(study).text
 
 

@@ -313,7 +313,7 @@ def test_the_path_of_the_benchmark_is_no_part_of_a_runs_identity(of_seconds):
         (["match.benchmark=sweep.yaml"], ["not a benchmark of this version"]),
         (["match.target=fast"], ["a target in seconds is a number"]),
         (["match.by=params"], ["benchmark names the file of measurements: required by `by: seconds`"]),
-        (["match.target=-1"], ["greater than 0"]),
+        (["match.target=-1"], ["a target in seconds is above 0"]),
         (["model.dim=32"], ["the budget solves the width"]),
     ],
 )

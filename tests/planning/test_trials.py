@@ -193,7 +193,7 @@ def test_a_selection_is_kept_as_it_was_made(tmp_path):
     write_selection(folder, selection)
     write_selection(folder, selection)
     assert read_selection(folder) == selection
-    with pytest.raises(AssertionError, match="other content"):
+    with pytest.raises(UserError, match="other content"):
         write_selection(folder, invented(plan, level=1e-4))
     assert planned(tmp_path, "backbone=[vit]", "seeds=[0,1,2]", selection=selection).finals
     for changed in ("train.lr=[1e-4,1e-2]", "train.epochs=3", "tune.seeds=[101]", "model.depth=2"):

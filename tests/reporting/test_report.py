@@ -318,7 +318,7 @@ def test_a_study_matched_in_several_ways_is_answered_for_each() -> None:
     titles = [part.title for part in findings.parts]
     assert titles == ["at equal parameters", "at equal MACs", "at given width and depth"]
     assert [len(part.table) for part in findings.parts] == [36, 36, 36]
-    assert all(part.sentences[0].startswith(f"On digits {part.title} (patch size 1, 2, 4, 8; ") for part in findings.parts)
+    assert all(part.sentences[0].startswith(f"On digits {part.title}, ") for part in findings.parts)
     assert len({spec.name for spec in list_figures(findings)}) == len(list_figures(findings))
 
 
