@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from study.cli.arguments import cost_cache, format_command, positive_int, sweep_folder, sweep_parser
+from study.cli.arguments import format_command, positive_int, sweep_folder, sweep_parser
 from study.cli.console import open_console
 from study.config.sweep import Sweep
 from study.config.sweep_file import read_sweep
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = _Command(arguments, folder, run_filter, profile, console)
     plan = command.make_plan(sweep)
     if not arguments.dry_run:
-        verify_costs((planned.run.model for planned in plan.runs), cache=cost_cache(arguments))
+        verify_costs(planned.run.model for planned in plan.runs)
         command.fit_baselines(plan)
         if arguments.after_trials:
             await_trials(plan, command.folder, console)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from study.cli.arguments import cost_cache, sweep_folder, sweep_parser
+from study.cli.arguments import sweep_folder, sweep_parser
 from study.cli.console import open_console, pluralize
 from study.config.sweep import Tuning
 from study.config.sweep_file import read_sweep
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_trackers(sweep.track, place=sweep.path)
     folder = sweep_folder(arguments, sweep.name)
     plan = make_plan_so_far(sweep, folder)
-    verify_costs((planned.run.model for planned in plan.runs), cache=cost_cache(arguments))
+    verify_costs(planned.run.model for planned in plan.runs)
     benchmark = newest_benchmark(folder.benchmarks)
     show_plan(plan, console, rows=len(plan.runs) if arguments.all else SHOWN_ROWS, benchmark=benchmark)
     for line in (*_describe_comparison(plan, folder, arguments), *describe_execution(folder)):

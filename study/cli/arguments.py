@@ -69,8 +69,3 @@ def suggest_launch(sweep: Sweep, *, runs: str) -> Iterator[None]:
     except NotLaunched as error:
         command = format_command("launch", sweep, sweep.overrides, runs=runs)
         raise UserError(*(replace(one, rule=f"{one.rule}; next: {command}") for one in error.problems)) from None
-
-
-def cost_cache(arguments: argparse.Namespace) -> Path:
-    """The folder, shared by all sweeps, that lists the architectures whose costs were verified."""
-    return Path(arguments.runs) / ".costs"

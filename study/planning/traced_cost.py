@@ -7,16 +7,10 @@ or is in `FREE` because it multiplies and sums nothing, or is an error that name
 recognized in a trace.)
 """
 
-import contextlib
-import hashlib
-import json
 import math
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +20,6 @@ from study import backbones
 from study.backbones.closed_form import MODEL_PARTS, Cost, PartCost
 from study.backbones.specification import BackboneSpec
 from study.errors import Problem, UserError
-from study.records.sweep_folder import write_whole
 
 Value = Any  # torch._C.Value, which has no stubs
 Handler = Callable[[Sequence[Value], Sequence[Value]], Counter[str]]
@@ -69,50 +62,24 @@ def count_cost(model: nn.Module, *, image_size: int, in_channels: int) -> Cost:
     return cost
 
 
-def verify_costs(specs: Iterable[BackboneSpec], *, cache: Path) -> int:
-    """Trace every architecture that the folder `cache` doesn't list as verified; the number traced is returned.
+def verify_costs(specs: Iterable[BackboneSpec]) -> int:
+    """Trace every architecture, each once; the number traced is returned.
 
     Depth only repeats a block, so an architecture is traced with at most two and represents all of its depths. Raises
     AssertionError naming the specification whose closed form is not what fvcore counts.
     """
-    path = cache / f"costs-{_fingerprint()}.json"
-    known = _read_verified(path)
     shallow = {spec.with_options({"depth": min(spec.depth, 2)}) for spec in set(specs)}
-    new = {key: spec for spec in shallow if (key := spec.backbone + spec.model_dump_json()) not in known}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on a busy machine, threads for one image mostly wait (25 s, not 5, for 200 models)
     try:
-        for spec in new.values():
+        for spec in shallow:
             with torch.random.fork_rng(devices=[]):
                 model = backbones.BACKBONES[spec.backbone].construct(spec)
             traced = count_cost(model, image_size=spec.image_size, in_channels=spec.in_channels)
             assert traced == spec.closed_form(), f"the closed form of {spec.backbone} is wrong for {spec!r}: {traced}"
     finally:
         torch.set_num_threads(threads)
-    if new:
-        with contextlib.suppress(OSError):  # on a disk that can only be read they are traced again next time
-            write_whole(path, json.dumps(sorted(known | new.keys()), indent=0) + "\n")
-    return len(new)
-
-
-def _read_verified(path: Path) -> set[str]:
-    """The architectures that a file lists, which all sweeps share; none where it is missing or damaged."""
-    if not path.exists():
-        return set()
-    document = None
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        document = json.loads(path.read_bytes()) if path.is_file() else None
-    if isinstance(document, list) and all(isinstance(key, str) for key in document):
-        return set(document)
-    print(f"{path} is damaged or can't be read: all architectures are traced again", file=sys.stderr)
-    return set()
-
-
-def _fingerprint() -> str:
-    """16 hex digits of the code that decides a count: the backbones, this file, torch and fvcore."""
-    sources = [*sorted(Path(backbones.__file__).parent.glob("*.py")), Path(__file__)]
-    versions = f"{version('torch')} {version('fvcore')}".encode()
-    return hashlib.sha256(versions + b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    return len(shallow)
 
 
 def _part(parameters: Sequence[nn.Parameter], counts: Counter[str]) -> PartCost:
