@@ -119,7 +119,7 @@ def train_once(run: Run, splits: Splits, choice: DeviceChoice, *, stop: Callable
     """Train with checkpoints in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), run.run_id, "benchmark")
-        return train(run, splits, device=choice, checkpoints=checkpoints, stop=stop, report=lambda _: None)
+        return train(run, splits, device=choice, checkpoints=checkpoints, stop=stop, report=lambda *_: None)
 
 
 def run_and_images(request: Request, name: str) -> tuple[Run, Splits]:

@@ -97,7 +97,7 @@ def first_step(run: Run, splits: Splits, choice: DeviceChoice, *, folder: Path) 
 
     clock, cpu = time.perf_counter(), time.process_time()
     checkpoints = Checkpoints(folder, run.run_id, "benchmark")
-    train(run, splits, device=choice, checkpoints=checkpoints, stop=stop, report=lambda _: None)
+    train(run, splits, device=choice, checkpoints=checkpoints, stop=stop, report=lambda *_: None)
     return Lap(ends[0][0] - clock, ends[0][1] - cpu)
 
 

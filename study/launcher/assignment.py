@@ -16,16 +16,7 @@ from study.planning.runtime_estimate import estimate_costs
 from study.planning.sweep_plan import Plan
 from study.records.benchmark_file import newest_benchmark
 from study.records.code_snapshot import PACKAGE, code_hash, find_origin, take_snapshot
-from study.records.ledger import (
-    Cluster,
-    Execution,
-    Launch,
-    MeasuredVariant,
-    ShareEntry,
-    new_launch_id,
-    read_launches,
-    write_launch,
-)
+from study.records.ledger import Cluster, Execution, Launch, ShareEntry, new_launch_id, read_launches, write_launch
 from study.records.predictions import read_predicted_runs
 from study.records.record import OUTCOMES, RunOptions, read_records
 from study.records.sweep_folder import SweepFolder, format_json, write_whole
@@ -143,8 +134,8 @@ def assign_runs(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequenc
     entries = {}
     for planned in runs:
         variant = benchmark.best_variant(planned.entry.options) if benchmark else None
-        measured = MeasuredVariant(benchmark.device_name, variant) if benchmark and variant else None
-        entries[planned.run_id] = ShareEntry(planned.entry, retry=planned.run_id in failed, measured=measured)
+        measured_on = benchmark.device_name if benchmark and variant else ""
+        entries[planned.run_id] = ShareEntry(planned.entry, planned.run_id in failed, variant, device_name=measured_on)
     shares = [[entries[run_id] for run_id in share] for share in balance_load(loads, draft.tasks)]
     write_plan(plan, folder)
     launch = replace(draft, code=take_snapshot(folder.code), tasks=len(shares))

@@ -16,14 +16,15 @@ def baseline_name(data: ResolvedData) -> str:
     return f"{data.name}-{data.digest[:16]}-{sizes}.json"
 
 
-def write_baseline(folder: Path, data: ResolvedData, *, fit: Callable[[], object]) -> None:
-    """Write the baseline for a run's images; `fit` is called only where there is no such file, or a damaged one."""
+def write_baseline(folder: Path, data: ResolvedData, *, fit: Callable[[], float]) -> None:
+    """Write the accuracy that `fit` returns for a run's images; where there is an undamaged file, nothing is fitted."""
     path = folder / baseline_name(data)
     if path.exists() and _read_accuracy(path) is None:
         print(f"{path} is damaged: the baseline is fitted again", file=sys.stderr)
         path.unlink()
     if not path.exists():
-        write_new(path, vars(fit()))
+        images = data.model_dump(include={"digest", "image_size", "train_images", "test_images"})
+        write_new(path, {**images, "baseline_accuracy": fit()})
 
 
 def read_baselines(folder: Path) -> dict[str, float]:

@@ -87,36 +87,31 @@ class Launch:
 
 
 @dataclass(frozen=True)
-class MeasuredVariant:
-    """The fastest variant of a run's architecture, as benchmarked on one model of device."""
-
-    device_name: str
-    variant: Variant
-
-
-@dataclass(frozen=True)
 class ShareEntry:
-    """A run in a worker's share. `retry` says to train it although an earlier launch recorded it as failed."""
+    """A run in a worker's share. `retry` says to train it although an earlier launch recorded it as failed.
+
+    `variant` is the fastest one of its architecture, as benchmarked on one model of device, `device_name`.
+    """
 
     planned: PlannedEntry
     retry: bool = False
-    measured: MeasuredVariant | None = None
+    variant: Variant | None = None
+    device_name: str = ""
 
     @property
     def run_id(self) -> str:
         return self.planned.run_id
 
     def to_json(self) -> dict[str, Any]:
-        found = self.measured
-        variant = {"device_name": found.device_name, **found.variant.model_dump()} if found else None
+        variant = {"device_name": self.device_name, **self.variant.model_dump()} if self.variant else None
         return {**self.planned.to_json(), "retry": self.retry, "variant": variant}
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> "ShareEntry":
-        variant = dict(document.get("variant") or {})
-        device_name = variant.pop("device_name", "")
-        measured = MeasuredVariant(device_name, Variant.model_validate(variant)) if variant else None
-        return ShareEntry(PlannedEntry.from_json(document), retry=document.get("retry", False), measured=measured)
+        found = dict(document.get("variant") or {})
+        device_name = found.pop("device_name", "")
+        variant = Variant.model_validate(found) if found else None
+        return ShareEntry(PlannedEntry.from_json(document), document.get("retry", False), variant, device_name)
 
 
 def new_launch_id(folder: SweepFolder) -> str:

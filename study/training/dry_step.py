@@ -34,7 +34,7 @@ def run_dry_step(run: Run, splits: Splits, *, device: DeviceChoice) -> str | Non
                 device=device,
                 checkpoints=checkpoints,
                 stop=lambda: False,
-                report=lambda _: None,
+                report=lambda *_: None,
             )
         except Exception as error:  # any exception: the run would have ended with it
             return f"{type(error).__name__}: {error}".splitlines()[0]

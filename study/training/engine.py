@@ -13,6 +13,7 @@ from functools import partial
 from study.config.options import Variant
 from study.config.run import Run
 from study.data.splits import Splits
+from study.records.progress_file import WorkerProgress
 from study.training.batches import EvaluationBatches, TrainingBatches
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice, autocast, execution_mode, read_peak_mib, reset_peak_memory
@@ -23,7 +24,7 @@ from study.training.memory_fallback import find_micro_batches, is_out_of_memory,
 from study.training.memory_layout import LAYOUT_NAMES
 from study.training.model_setup import eager_mode, prepare_model
 from study.training.optimizer import learning_rate, set_learning_rate
-from study.training.outcome import Curves, Interrupted, Outcome, Progress
+from study.training.outcome import Curves, Interrupted, Outcome, ProgressReport
 from study.training.state import TrainingState, clone_views, initial_state
 from study.training.step import optimizer_step, sees_whole_batch
 
@@ -44,7 +45,7 @@ class Session:
         *,
         choice: DeviceChoice,
         checkpoints: Checkpoints,
-        report: Callable[[Progress], None],
+        report: ProgressReport,
         variant: Variant | None,
         ranks: Ranks,
         micro_batches: int,
@@ -81,7 +82,7 @@ def train(
     device: DeviceChoice,
     checkpoints: Checkpoints,
     stop: Callable[[], bool],
-    report: Callable[[Progress], None],
+    report: ProgressReport,
     variant: Variant | None = None,
     ranks: Ranks = SINGLE_RANK,
 ) -> Outcome | Interrupted:
@@ -172,8 +173,10 @@ def report_progress(state: TrainingState, session: Session, *, epoch: int, lap_s
     steps = run.train.epochs * epoch_steps
     step_seconds = (state.train_seconds + lap_seconds) / state.step
     session.report(
-        Progress(
+        WorkerProgress(
             run_id=run.run_id,
+            time=time.time(),
+            device=session.device.type,
             epoch=epoch + 1,
             epochs=run.train.epochs,
             step=state.step,
@@ -182,8 +185,8 @@ def report_progress(state: TrainingState, session: Session, *, epoch: int, lap_s
             val_accuracy=state.curves["val_accuracy"][-1] if epoch else None,
             images_per_second=run.train.batch_size / step_seconds,
             eta_seconds=(steps - state.step) * step_seconds,
-            curves=state.curves,
-        )
+        ),
+        state.curves,
     )
 
 

@@ -1,9 +1,9 @@
-"""What a training returns (an outcome to record, or the step of an interruption) and the progress that it reports.
+"""What a training returns: an outcome to record, or the step of an interruption.
 
 `done` and `diverged` are outcomes, both functions of the run alone. A failure is an exception.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from study.records.progress_file import WorkerProgress
 from study.training.evaluation import Predictions
 from study.training.fingerprint import Fingerprint
 
@@ -19,6 +20,9 @@ CURVE_NAMES = ("epoch", "train_loss", "train_accuracy", "val_accuracy", "val_los
 Curves = dict[str, list[float | None]]
 """One list per name of `CURVE_NAMES`, one entry per finished epoch, counted from 1. `train_accuracy` is None where labels are
 mixed; `lr` is the rate of the epoch's last step."""
+
+ProgressReport = Callable[[WorkerProgress, Curves], None]
+"""Called with the curves of all finished epochs, to which the training keeps appending."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +74,3 @@ class Interrupted:
     """The training stopped on request; its state after `step` steps is saved."""
 
     step: int
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The progress of a training; `train_loss` is the current epoch's mean so far, `eta_seconds` excludes evaluation."""
-
-    run_id: str
-    epoch: int  # counted from 1
-    epochs: int
-    step: int  # finished optimizer steps
-    steps: int
-    train_loss: float
-    val_accuracy: float | None  # of the epoch before
-    images_per_second: float
-    eta_seconds: float
-    curves: Curves  # of all finished epochs; the training keeps appending to them

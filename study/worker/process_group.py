@@ -22,7 +22,7 @@ import torch
 from torch import distributed
 
 from study.errors import Problem, UserError
-from study.records.ledger import ShareEntry
+from study.records.ledger import ShareEntry, WorkerId
 from study.records.rank_failures import RankFailure, write_rank_failure
 from study.records.sweep_folder import SweepFolder, Writer
 from study.training.device import DeviceChoice
@@ -166,26 +166,25 @@ class MultiProcess(ProcessGroup):
         return MultipleRanks(self.info.rank, self.info.size, device=self._device, host_group=self._host_group)
 
 
-def create_group(
-    folder: SweepFolder, writer: Writer, *, share: Sequence[ShareEntry], environment: Mapping[str, str], log: str, stop: Stop
-) -> MultiProcess:
-    """On rank 0: wait for the other ranks and send them the share."""
-    info, store = _rendezvous(writer.worker, environment)
-    store.set("share", json.dumps([str(writer), [entry.to_json() for entry in share]]))
-    return MultiProcess(info, store=store, folder=folder, log=log, stop=stop, writer=writer, share=share)
-
-
 def join_group(
-    folder: SweepFolder, worker: tuple[str, int], *, environment: Mapping[str, str], log: str, stop: Stop
+    folder: SweepFolder,
+    worker: WorkerId,
+    *,
+    environment: Mapping[str, str],
+    log: str,
+    stop: Stop,
+    sent: tuple[Writer, Sequence[ShareEntry]] | None = None,
 ) -> MultiProcess:
-    """On a nonzero rank: wait for the other ranks and receive the share."""
+    """Wait for the other ranks. Rank 0 sends them itself and its share."""
     info, store = _rendezvous(worker, environment)
+    if sent is not None:
+        store.set("share", json.dumps([str(sent[0]), [entry.to_json() for entry in sent[1]]]))
     name, documents = json.loads(store.get("share"))
     writer, share = Writer.parse(name), [ShareEntry.from_json(document) for document in documents]
     return MultiProcess(info, store=store, folder=folder, log=log, stop=stop, writer=writer, share=share)
 
 
-def _rendezvous(worker: tuple[str, int], environment: Mapping[str, str]) -> tuple[RankInfo, Any]:
+def _rendezvous(worker: WorkerId, environment: Mapping[str, str]) -> tuple[RankInfo, Any]:
     """Wait at the store that rank 0 serves until all ranks are there. From here on, this process sees its own GPU alone."""
     os.environ.update(select_own_gpu(environment))
     launch, task = worker

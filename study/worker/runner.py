@@ -32,7 +32,7 @@ from study.training.device import DeviceChoice, choose_device
 from study.training.engine import train
 from study.training.fingerprint import device_name
 from study.training.model_setup import with_cpu_kernels
-from study.training.outcome import Interrupted, Outcome, Progress
+from study.training.outcome import Curves, Interrupted, Outcome, ProgressReport
 from study.training.saved_weights import save_weights
 from study.worker.process_group import ProcessGroup
 
@@ -103,10 +103,10 @@ class Trainer:
 
     def assist(self, entry: ShareEntry, *, stop: Callable[[], bool]) -> None:
         """Train a run as a nonzero rank; rank 0 records its outcome."""
-        self._train(entry, stop=stop, report=lambda _: None)
+        self._train(entry, stop=stop, report=lambda *_: None)
 
     def _train(
-        self, entry: ShareEntry, *, stop: Callable[[], bool], report: Callable[[Progress], None]
+        self, entry: ShareEntry, *, stop: Callable[[], bool], report: ProgressReport
     ) -> tuple[Run, Outcome | Interrupted]:
         run = Run.from_json(entry.planned.run)
         assert run.run_id == entry.run_id, "the code that plans and the code that trains differ in identities"
@@ -123,21 +123,20 @@ class Trainer:
             )
         return run, outcome
 
-    def _report(self, progress: Progress) -> None:
-        self.tracking.log_curves(progress.run_id, progress.curves)
+    def _report(self, progress: WorkerProgress, curves: Curves) -> None:
+        self.tracking.log_curves(progress.run_id, curves)
         if time.monotonic() >= self._next_progress:
             self._next_progress = time.monotonic() + PROGRESS_INTERVAL_S[self.launch.cluster]
-            document = pick(WorkerProgress, {**vars(progress), "time": time.time(), "device": self.device.kind})
             try:
-                write_progress(self.folder, self.writer, document)
+                write_progress(self.folder, self.writer, progress)
             except OSError as error:  # only a display: status shows an older state
                 print(describe_refusal(error), file=sys.stderr, flush=True)
 
     def _choose_variant(self, entry: ShareEntry, run: Run) -> Variant | None:
         """The fastest variant, if it was measured on a device like this one."""
-        if entry.measured is None or entry.measured.device_name != device_name(self.device):
+        variant = entry.variant
+        if variant is None or entry.device_name != device_name(self.device):
             return None
-        variant = entry.measured.variant
         architecture = run.backbone + run.model.model_dump_json()
         if variant.compiled and architecture not in self._compiled:
             if len(self._compiled) == MAX_COMPILED:  # at its limit, torch would silently stop compiling

@@ -64,13 +64,12 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None, thre
         require_launched_code(launch.code)
         share = _claim_share(folder, launch, writer)
         worker = make_worker(folder, writer, journal, share=share, log=log, stop=stop)
-        from study.worker.process_group import ProcessGroup, create_group
+        from study.worker.process_group import ProcessGroup, join_group
         from study.worker.runner import Trainer
 
-        if launch.ranks == 1:
-            group = ProcessGroup()
-        else:
-            group = create_group(folder, writer, share=share, environment=environment, log=log, stop=stop)
+        group = ProcessGroup()
+        if launch.ranks > 1:
+            group = join_group(folder, writer.worker, environment=environment, log=log, stop=stop, sent=(writer, share))
         # Chooses the device and checks the data before any run is touched.
         trainer = Trainer.open(folder, writer, launch, share=share, threads=threads, environment=environment, group=group)
     except UserError as error:

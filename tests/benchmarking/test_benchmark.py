@@ -30,7 +30,7 @@ from study.records.benchmark_file import (
     newest_benchmark,
     read_benchmark,
 )
-from study.records.ledger import MeasuredVariant, read_share
+from study.records.ledger import read_share
 from study.records.record import RunOptions
 from study.records.sweep_folder import SweepFolder, write_new, write_whole
 from study.training.augmentation import Target
@@ -249,7 +249,7 @@ def test_the_fastest_variant_is_handed_out(plan, monkeypatch):
     draft = draft_launch(plan, folder, cluster="local", workers=1, execution=execution)
     launch = assign_runs(draft, plan, folder, runs=plan.runs)
     for entry in read_share(folder, (launch.id, 0)):
-        assert entry.measured == MeasuredVariant(found.device_name, fast)
+        assert (entry.device_name, entry.variant) == (found.device_name, fast)
 
 
 def test_one_variant_alone_decides_nothing(plan):

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -60,7 +59,7 @@ def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], i
     Path("sweep.yaml").write_text(SWEEP, encoding="utf-8")
     monkeypatch.setattr(LocalWorkers, "run", lambda *_: [])
     monkeypatch.setattr(study.launch, "verify_costs", lambda _: 0)
-    monkeypatch.setattr(study.launch, "fit_linear_baseline", lambda _: SimpleNamespace(baseline_accuracy=0.5))
+    monkeypatch.setattr(study.launch, "fit_linear_baseline", lambda _: 0.5)
     monkeypatch.setattr(code_snapshot, "PACKAGE", Path(study.launch.__file__).parent / "tracking")  # a small one
     monkeypatch.setattr(code_snapshot.take_snapshot, "__defaults__", (code_snapshot.PACKAGE,))
     return lambda runs: study.launch.main(["sweep.yaml", "--cluster", "local", "--runs", runs])

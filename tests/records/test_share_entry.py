@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from study.config.options import Variant
 from study.records.journal import Journal, find_last_states, read_journals
-from study.records.ledger import Launch, MeasuredVariant, ShareEntry, read_share, write_launch
+from study.records.ledger import Launch, ShareEntry, read_share, write_launch
 from study.records.plan_file import PlannedEntry
 from study.records.progress_file import WorkerProgress, read_latest_progress, write_progress
 from study.records.sweep_folder import SweepFolder, Writer
@@ -30,8 +30,11 @@ PROGRESS = WorkerProgress(
 
 def test_a_share_survives_its_file(tmp_path):
     """Reading gives what was written, the variant included."""
-    measured = MeasuredVariant("some GPU", Variant(memory_layout="channels_last", compiled="default"))
-    share = [ShareEntry(PLANNED, retry=True, measured=measured), ShareEntry(replace(PLANNED, run_id="vit-s1"))]
+    variant = Variant(memory_layout="channels_last", compiled="default")
+    share = [
+        ShareEntry(PLANNED, retry=True, variant=variant, device_name="some GPU"),
+        ShareEntry(replace(PLANNED, run_id="vit-s1")),
+    ]
     launch = Launch("launch", "slurm", plan="p", code="c", tasks=1, tasks_per_job=1, device="cpu", provenance={})
     write_launch(SweepFolder(tmp_path), launch, [share])
     assert read_share(SweepFolder(tmp_path), ("launch", 0)) == share

@@ -26,7 +26,7 @@ def attempt_of_rank(ranks, run, folder, *, every=1000, restart=0, stop=lambda: F
         device=CPU,
         checkpoints=EveryNthStep(folder, run, every=every, restart=restart),
         stop=stop,
-        report=lambda progress: None,
+        report=lambda *_: None,
         ranks=ranks,
     )
 

@@ -232,7 +232,7 @@ def test_progress_is_told_at_most_once_a_second(tmp_path, monkeypatch):
     for interval, expected in ((1000.0, 1), (0.0, 9)):
         told.clear()
         monkeypatch.setattr("study.training.engine.REPORT_INTERVAL_SECONDS", interval)
-        assert isinstance(attempt(toy_run(), tmp_path, report=told.append), Outcome)
+        assert isinstance(attempt(toy_run(), tmp_path, report=lambda progress, _: told.append(progress)), Outcome)
         assert len(told) == expected
     last = told[-1]
     assert (last.epoch, last.epochs, last.step, last.steps, last.eta_seconds) == (3, 3, 9, 9, 0.0)

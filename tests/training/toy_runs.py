@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from study.rng import stream
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice
 from study.training.engine import train
-from study.training.outcome import Interrupted, Outcome, Progress
+from study.training.outcome import Interrupted, Outcome, ProgressReport
 
 CLASSES, CHANNELS, SIZE = 6, 3, 8
 MODELS: dict[str, dict[str, Any]] = {
@@ -125,7 +124,7 @@ def attempt(
     fate: Fate | None = None,
     every: int = 1000,
     restart: int = 0,
-    report: Callable[[Progress], None] = lambda _: None,
+    report: ProgressReport = lambda *_: None,
     device: DeviceChoice = CPU,
     variant: Variant | None = None,
 ) -> Outcome | Interrupted:
