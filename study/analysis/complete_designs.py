@@ -6,7 +6,7 @@ a claim has to hold in each.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -81,22 +81,22 @@ def select_seeds(grid: Grid, kept: BoolArray) -> Grid:
     return replace(grid, seeds=seeds, values=grid.values[:, kept], status=grid.status[:, kept], correct=correct)
 
 
-def largest_complete_designs(runs: npt.NDArray[np.int_], *, fewest_levels: int = 2) -> list[tuple[Levels, ...]]:
+def largest_complete_designs(runs: npt.NDArray[np.int_]) -> list[tuple[Levels, ...]]:
     """All choices of levels, one tuple per axis, whose cells all have runs and that together keep the most.
 
-    `runs` counts the measured runs of every cell, one axis per factor; 0 is a hole. Each axis keeps `fewest_levels` at least,
-    or all of a shorter one. Empty where no such choice is complete. Exponential in the number of levels: about 2**16 choices in
-    a second.
+    `runs` counts the measured runs of every cell, one axis per factor; 0 is a hole. Each axis keeps two levels at
+    least, or its only one. Empty where no such choice is complete. Exponential in the number of levels: about 2**16 choices
+    in a second.
     """
     best: list[tuple[Levels, ...]] = []
     most = 0
-    for choice in itertools.product(*(_subsets(size, min(fewest_levels, size)) for size in runs.shape)):
+    subsets = (
+        [kept for count in range(min(2, size), size + 1) for kept in itertools.combinations(range(size), count)]
+        for size in runs.shape
+    )
+    for choice in itertools.product(*subsets):
         kept = runs[np.ix_(*choice)]
         if kept.all() and kept.sum() >= most:
             best = [*(best if kept.sum() == most else []), choice]
             most = int(kept.sum())
     return best
-
-
-def _subsets(size: int, fewest: int) -> Sequence[Levels]:
-    return [levels for count in range(fewest, size + 1) for levels in itertools.combinations(range(size), count)]

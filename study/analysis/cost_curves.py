@@ -136,16 +136,13 @@ def build_curves(grid: Grid, costs: FloatArray, *, along: str) -> list[CostCurve
     usable = is_measured(costs + average_measured(grid.values))
     factors = [factor for factor in grid.factors if factor != along]
     curves = []
-    for group in sorted({group for group, known in zip(groups, usable, strict=True) if known}, key=_sort_group):
+    known = {group for group, measured in zip(groups, usable, strict=True) if measured}
+    for group in sorted(known, key=lambda levels: tuple(map(sort_key, levels))):
         own = usable & np.array([other == group for other in groups])
         sizes = np.unique(costs[own])
         equal = (own & (costs == sizes[:, None])).astype(float)
         curves.append(CostCurve(dict(zip(factors, group, strict=True)), sizes, equal / equal.sum(axis=1, keepdims=True)))
     return curves
-
-
-def _sort_group(levels: Sequence[Level]) -> tuple[tuple[int, float, str], ...]:
-    return tuple(map(sort_key, levels))
 
 
 def _find_common_range(curves: Sequence[CostCurve]) -> tuple[float, float]:

@@ -21,8 +21,6 @@ from scipy import stats
 from study.analysis.cell_grid import BoolArray, FloatArray, Grid, is_measured
 from study.analysis.intervals import CONFIDENCE, MIN_SEEDS, ZERO
 
-Array = FloatArray
-
 _NO_VARIANCE = 1e-12
 """Variances of an image's contrast below this are rounding errors: a single run that differs in one image has more."""
 
@@ -188,22 +186,3 @@ def _explain_missing_interval(n: int, varies: bool) -> str:
     if not varies:
         return f"no interval: all {n} seeds gave the same value, so the spread is below one test image"
     return ""
-
-
-def crossed_estimate(values: FloatArray) -> Estimates:
-    """As `estimate_weighted_means`, of differences of correctness `k n m` themselves (seeds by images)."""
-    k, n, m = values.shape
-    if n < 2 or m < 2:
-        raise ValueError(f"a crossed standard error needs two seeds and two images at least, not {n} and {m}")
-    mean = values.mean(axis=(1, 2))
-    by_seed, by_image = values.mean(axis=2) - mean[:, None], values.mean(axis=1) - mean[:, None]
-    centered = (values - mean[:, None, None]).reshape(k, n * m)
-    sums = {"seed": by_seed @ by_seed.T, "image": n * by_image @ by_image.T / m, "all": centered @ centered.T / m}
-    seed, image = sums["seed"] / (n - 1), sums["image"] / (m - 1)
-    residual = (sums["all"] - sums["seed"] - sums["image"]) / ((n - 1) * (m - 1))
-    seeds = np.full(k, float(n))
-    found = _cross_variances((seed + image - residual) / n, *map(np.diag, (seed, image, residual)), n=seeds, m=m)
-    allowed = m * n * found.variance > _NO_VARIANCE
-    covariance = _complete_covariance(found.covariance, found.variance, allowed)
-    share = np.divide(found.over_seeds, found.variance, out=np.zeros(k), where=allowed)
-    return Estimates(mean, covariance, found.df, seeds, np.sqrt(np.diag(seed)), share, m)

@@ -3,7 +3,7 @@
 Where a result is not available (too few seeds, empty cells, nothing measured), the reason takes its place.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,11 +25,10 @@ from study.analysis.factor_layout import (
 )
 from study.analysis.margin import Margin
 from study.analysis.pareto_front import compute_cell_costs, find_pareto_front
-from study.analysis.protocol_check import check_protocol
 from study.analysis.report_tables import StudyTables
 from study.analysis.study_comparison import join_contrasts, summarize_studies
 from study.analysis.study_results import StudyResults, Unavailable
-from study.analysis.tuning_choices import has_own_choices, read_choice_variances, summarize_choices
+from study.analysis.tuning_choices import read_choice_variances, summarize_choices
 
 SPLITS = ("match_by", "study")
 """Factors that divide a report into parts, each answered on its own. Where every study has its own way of matching, the parts
@@ -73,11 +72,6 @@ class StudyPart(StudyResults):
         """The answer without the number of missing runs, which every report gives in its first line."""
         return [text for text in self.answer.sentences if not text.startswith("Provisional:")]
 
-    @cached_property
-    def fairness(self) -> pd.DataFrame:
-        """What was equal, what differed by design, what deviated, as from `check_protocol`."""
-        return check_protocol(self.table, list(self.levels), tuned_per_seed=self.tuned if has_own_choices(self.trials) else ())
-
     def front(self, cost: str) -> pd.DataFrame | Unavailable:
         """The Pareto front of accuracy over a cost column; less is better in its own column `cost` (see `add_cost`)."""
         if cost not in self.table or not self.cells["n"].sum():
@@ -87,7 +81,9 @@ class StudyPart(StudyResults):
 
     def area(self, cost: str) -> pd.DataFrame | Unavailable:
         """Mean accuracy over log cost, for the curves along the layout's axis."""
-        return self._compute_curves(average_over_costs, cost, (2, "Curves of accuracy over cost need cells of different cost."))
+        if len(self.levels[self.layout.along]) < 2 or cost not in self.table or not self.cells["n"].sum():
+            return Unavailable("Curves of accuracy over cost need cells of different cost.")
+        return average_over_costs(self.grid, self._cell_costs(cost), along=self.layout.along)
 
     def at_budget(self, cost: str) -> pd.DataFrame:
         """Accuracies at equal cost, for the curves along the layout's axis; empty where they have no common range."""
@@ -95,18 +91,9 @@ class StudyPart(StudyResults):
         budgets = choose_budgets(self.grid, costs, along=along)
         return interpolate_at_budgets(self.grid, costs, along=along, budgets=budgets)
 
-    def power_law(self, cost: str) -> pd.DataFrame | Unavailable:
+    def power_law(self, cost: str) -> pd.DataFrame:
         """The scaling fit, for the curves along the layout's axis."""
-        return self._compute_curves(fit_power_law, cost, (4, "A scaling fit needs at least four sizes."))
-
-    def _compute_curves(
-        self, compute: Callable[..., pd.DataFrame], cost: str, needed: tuple[int, str]
-    ) -> pd.DataFrame | Unavailable:
-        sizes, reason = needed
-        along = self.layout.along
-        if len(self.levels[along]) < sizes or cost not in self.table or not self.cells["n"].sum():
-            return Unavailable(reason)
-        return compute(self.grid, self._cell_costs(cost), along=along)
+        return fit_power_law(self.grid, self._cell_costs(cost), along=self.layout.along)
 
     def _cell_costs(self, cost: str) -> FloatArray:
         """The grid's cells' costs by a column, of which less is better (`cells`)."""

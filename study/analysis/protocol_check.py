@@ -5,8 +5,6 @@ done runs, each aspect is equal, differs by design (as a function of the factors
 no design explains; the deviating runs are named).
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -52,8 +52,8 @@ def find_spreads(estimates: Estimates) -> list[Spread | None]:
     ]
 
 
-def seeds_needed(difference: float, spread: Spread, *, alpha: float = 0.05, power: float = POWER) -> SeedsNeeded:
-    """The fewest seeds with which a two-sided test at `alpha` finds a true `difference` with the given power.
+def seeds_needed(difference: float, spread: Spread, *, alpha: float = 0.05) -> SeedsNeeded:
+    """The fewest seeds with which a two-sided test at `alpha` finds a true `difference` with 80 % power, three at least.
 
     `alpha` is the level of a single test: divide it by the number of primary contrasts for a safe family.
     """
@@ -62,29 +62,18 @@ def seeds_needed(difference: float, spread: Spread, *, alpha: float = 0.05, powe
     if spread.seed_df is not None:
         low, high = stats.chi2.ppf([0.975, 0.025], spread.seed_df)
         factors = (1.0, float(np.sqrt(spread.seed_df / low)), float(np.sqrt(spread.seed_df / high)))
-    seeds, low, high = (_fewest(difference, spread.seed_sd * factor, spread, alpha=alpha, power=power) for factor in factors)
-    limit = (stats.norm.isf(alpha / 2) + stats.norm.isf(1 - power)) * spread.image_error
+    seeds, low, high = (_fewest(difference, spread.seed_sd * factor, spread, alpha=alpha) for factor in factors)
+    limit = (stats.norm.isf(alpha / 2) + stats.norm.isf(1 - POWER)) * spread.image_error
     return SeedsNeeded(seeds, low, high, float(limit))
 
 
-def _fewest(difference: float, sd: float, spread: Spread, *, alpha: float, power: float) -> int | None:
-    """By bisection, since power grows with the number of seeds; at least the three that a verdict needs."""
-    low, high = MIN_SEEDS - 1, MIN_SEEDS
-    while high <= MOST_SEEDS and _power(difference, high, sd, spread, alpha=alpha) < power:
-        low, high = high, 2 * high
-    if high > MOST_SEEDS:
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _power(difference, middle, sd, spread, alpha=alpha) >= power else (middle, high)
-    return high
-
-
-def _power(difference: float, seeds: int, sd: float, spread: Spread, *, alpha: float) -> float:
+def _fewest(difference: float, sd: float, spread: Spread, *, alpha: float) -> int | None:
+    seeds = np.arange(MIN_SEEDS, MOST_SEEDS + 1)
     over_seeds, over_images = sd**2 / seeds, spread.image_error**2
     variance = over_seeds + over_images
-    if variance == 0:
-        return 1.0
+    if not variance.any():
+        return MIN_SEEDS
     df = variance**2 / (over_seeds**2 / (seeds - 1) + over_images**2 / ((spread.images or np.inf) - 1))
     critical, shift = stats.t.isf(alpha / 2, df), difference / np.sqrt(variance)
-    return float(stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift))
+    enough = seeds[stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift) >= POWER]
+    return int(enough[0]) if len(enough) else None

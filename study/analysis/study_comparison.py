@@ -15,9 +15,6 @@ from study.analysis.factor_ranges import DesignRanges
 from study.analysis.factor_ranking import format_bounds
 from study.analysis.labels import format_interval, format_option, format_points, join_words
 
-CONTRAST = ["upper", "lower", "where"]
-"""The columns that identify a contrast in all studies."""
-
 
 def join_contrasts(contrasts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The contrasts of several studies in one table, with the column `study` in front.
@@ -31,20 +28,19 @@ def join_contrasts(contrasts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def compare_signs(joined: pd.DataFrame) -> pd.DataFrame:
-    """One row per contrast of `join_contrasts` that several studies have: `CONTRAST`, `primary`, `sign_change`.
+    """One row per contrast of `join_contrasts` that several studies have: `contrast`, `primary`, `sign_change`.
 
     `sign_change`: "significant" where two studies have significant differences of opposite signs, "possible" where one of the
     opposite signs is not significant, "none" where all signs agree, "not significant" where no study has a significant
     difference.
     """
     rows = [
-        {**dict(zip(CONTRAST, key, strict=True)), "primary": own["primary"].iloc[0], "sign_change": _classify_signs(own)}
-        for key, own in joined.groupby(CONTRAST, sort=False)
+        {"contrast": name, "primary": own["primary"].iloc[0], "sign_change": _classify_signs(own)}
+        for name, own in joined.groupby("contrast", sort=False)
         if own["difference"].notna().sum() > 1
     ]
-    return pd.DataFrame(rows, columns=[*CONTRAST, "primary", "sign_change"]).sort_values(
-        "primary", ascending=False, kind="stable", ignore_index=True
-    )
+    signs = pd.DataFrame(rows, columns=["contrast", "primary", "sign_change"])
+    return signs.sort_values("primary", ascending=False, kind="stable", ignore_index=True)
 
 
 def _classify_signs(own: pd.DataFrame) -> str:
@@ -69,7 +65,10 @@ def summarize_studies(
         *_count_sign_changes(signs, held=held, seeds=primary["n"]),
         *_list_ranges(ranges),
         *compare_factors(larger, held=held),
-        *(_describe_signs(row, primary, held=held) for row in signs.to_dict("records")),
+        *(
+            _describe_signs(primary[primary["contrast"] == name].to_dict("records"), change, held=held)
+            for name, change in zip(signs["contrast"], signs["sign_change"], strict=True)
+        ),
     ]
 
 
@@ -118,12 +117,11 @@ def _count_sign_changes(signs: pd.DataFrame, *, held: str, seeds: pd.Series) -> 
     return [f"{join_words([head, *doubtful])}{'; ' if rest else ''}{join_words(rest)}; {n}."]
 
 
-def _describe_signs(row: Mapping[Hashable, Any], joined: pd.DataFrame, *, held: str) -> str:
-    own = joined[(joined[CONTRAST] == [row[name] for name in CONTRAST]).all(axis=1)]
-    sizes = join_words(_describe_difference(one) for one in own.to_dict("records"))
+def _describe_signs(rows: Sequence[Mapping[Hashable, Any]], sign_change: str, *, held: str) -> str:
+    row, sizes = rows[0], join_words(map(_describe_difference, rows))
     where = f"{row['where'][0].upper()}{row['where'][1:]}, " if row["where"] else ""
     ends = {"significant": f": the sign changes with {held}", "possible": f": the sign may change with {held}"}
-    return f"{where}{row['upper']} − {row['lower']} is {sizes}{ends.get(row['sign_change'], '')}."
+    return f"{where}{row['upper']} − {row['lower']} is {sizes}{ends.get(sign_change, '')}."
 
 
 def _describe_difference(row: Mapping[Hashable, Any]) -> str:

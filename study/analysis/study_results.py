@@ -1,6 +1,6 @@
 """The tables that are computed from one study, each once: cells, contrasts and shares of the variance."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -87,13 +87,7 @@ class StudyResults:
         """The shares of the variance, as from `decompose_variance`."""
         if len(self.varied) < 2:
             return Unavailable("Shares of the variance need at least two factors.")
-        return compute_or_explain(lambda: decompose_variance(self.grid))
-
-
-def compute_or_explain(compute: Callable[[], pd.DataFrame]) -> pd.DataFrame | Unavailable:
-    """The table, or the reason that the statistics give for not having it."""
-    try:
-        return compute()
-    except UserError as error:
-        problem = error.problems[0]
-        return Unavailable(f"The study's {problem.key} {problem.rule}." if problem.key else f"The study {problem.rule}.")
+        try:
+            return decompose_variance(self.grid)
+        except UserError as error:
+            return Unavailable(f"The study's {error.problems[0].key} {error.problems[0].rule}.")

@@ -4,12 +4,8 @@ A candidate is one combination of tuned levels; its accuracy is the mean over th
 best of several is biased upward, so these accuracies rank candidates and are no estimates.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -63,27 +59,17 @@ def summarize_choices(
     - `tied`: number of other candidates of the same accuracy; `edge`: the tuned options of which the selected level is the
       lowest or highest tried; `candidates`; `tried`, `diverged`: numbers of trials of all candidates.
     """
-    found, read = summarize_candidates(trials, tuned), _TrialReader(trials, tuned, correctness)
+    found, correct = summarize_candidates(trials, tuned), _unpack_correctness(correctness)
     rows: list[dict[Hashable, Any]] = []
     resampled: list[CandidateTrials | None] = []
     for name, own in found.groupby("cell", sort=False):
         for best in own[own["chosen"]].to_dict("records")[:1]:
             rows.append(best | _compare_choice(best, own[~own["chosen"]], tuned=tuned))
             others = sorted(read_cells(own[~own["chosen"]], tuned), key=lambda levels: tuple(map(sort_key, levels)))
-            resampled.append(read.read(str(name), [*read_cells(own[own["chosen"]], tuned), *others]))
-    columns = [
-        *factors,
-        *tuned,
-        "accuracy",
-        "gap",
-        "another",
-        "choice_variance",
-        "edge",
-        "tied",
-        "candidates",
-        "diverged",
-        "tried",
-    ]
+            candidates = [*read_cells(own[own["chosen"]], tuned), *others]
+            resampled.append(_read_trials(trials, str(name), tuned=tuned, candidates=candidates, correct=correct))
+    measured = ("accuracy", "gap", "another", "choice_variance", "edge", "tied", "candidates", "diverged", "tried")
+    columns = [*factors, *tuned, *measured]
     known = [cell for cell in resampled if cell is not None]
     variances = iter(estimate_choice_variances(known))
     for row, cell in zip(rows, resampled, strict=True):
@@ -119,43 +105,37 @@ def _merge_seeds(choices: pd.DataFrame, tuned: Sequence[str], factors: Sequence[
     return pd.DataFrame(rows, columns=choices.columns)
 
 
-@dataclass(frozen=True, eq=False)
-class _TrialReader:
-    """Reads the trials of one choice, with what is known of their validation images."""
+def _unpack_correctness(correctness: pd.DataFrame | None) -> dict[str, BoolArray]:
+    """By run id, which validation images a trial classified correctly."""
+    if correctness is None or not len(correctness):
+        return {}
+    own = correctness[correctness["split"] == "val"]
+    packed = zip(own["run_id"], own["correct"], own["images"], strict=True)
+    return {run_id: unpack_correctness(correct, int(images)) for run_id, correct, images in packed}
 
-    trials: pd.DataFrame
-    tuned: Sequence[str]
-    correctness: pd.DataFrame | None
 
-    @cached_property
-    def _correct(self) -> Mapping[str, BoolArray]:
-        """By run id, which validation images a trial classified correctly."""
-        if self.correctness is None or not len(self.correctness):
-            return {}
-        own = self.correctness[self.correctness["split"] == "val"]
-        packed = zip(own["run_id"], own["correct"], own["images"], strict=True)
-        return {run_id: unpack_correctness(correct, int(images)) for run_id, correct, images in packed}
-
-    def read(self, name: str, candidates: Sequence[CellLevels]) -> CandidateTrials | None:
-        """The trials of these candidates; None where some are missing, or where each seed has another number of images."""
-        own = self.trials[(self.trials["cell"] == name).to_numpy(dtype=bool)]
-        levels, seeds = read_cells(own, self.tuned), [int(seed) for seed in own["seed"]]
-        places = {key: place for place, key in enumerate(zip(levels, seeds, strict=True))}
-        tried = sorted(set(seeds))
-        wanted = [(candidate, seed) for candidate in candidates for seed in tried]
-        images = set(read_numbers(own, "val_images"))
-        if not places.keys() >= set(wanted) or len(images) != 1 or not min(images) > 1:
-            return None
-        order, shape = [places[key] for key in wanted], (len(candidates), len(tried))
-        accuracy = read_numbers(own, VALIDATION_ACCURACY)[order]
-        run_ids = [str(own["run_id"].iloc[place]) for place in order]
-        # Before there was `data.split`, all seeds had the same validation images.
-        shared = "split" not in own or bool((own["split"].fillna("fixed") == "fixed").all())
-        correct = None
-        if all(run_id in self._correct or np.isnan(value) for run_id, value in zip(run_ids, accuracy, strict=True)):
-            none = np.zeros(int(min(images)), dtype=bool)
-            correct = np.stack([self._correct.get(run_id, none) for run_id in run_ids]).reshape(*shape, -1)
-        return CandidateTrials(name, accuracy.reshape(shape), int(min(images)), correct, shared)
+def _read_trials(
+    trials: pd.DataFrame, name: str, *, tuned: Sequence[str], candidates: Sequence[CellLevels], correct: Mapping[str, BoolArray]
+) -> CandidateTrials | None:
+    """The trials of these candidates; None where some are missing, or where each seed has another number of images."""
+    own = trials[(trials["cell"] == name).to_numpy(dtype=bool)]
+    levels, seeds = read_cells(own, tuned), [int(seed) for seed in own["seed"]]
+    places = {key: place for place, key in enumerate(zip(levels, seeds, strict=True))}
+    tried = sorted(set(seeds))
+    wanted = [(candidate, seed) for candidate in candidates for seed in tried]
+    images = set(read_numbers(own, "val_images"))
+    if not places.keys() >= set(wanted) or len(images) != 1 or not min(images) > 1:
+        return None
+    order, shape = [places[key] for key in wanted], (len(candidates), len(tried))
+    accuracy = read_numbers(own, VALIDATION_ACCURACY)[order]
+    run_ids = [str(own["run_id"].iloc[place]) for place in order]
+    # Before there was `data.split`, all seeds had the same validation images.
+    shared = "split" not in own or bool((own["split"].fillna("fixed") == "fixed").all())
+    kept = None
+    if all(run_id in correct or np.isnan(value) for run_id, value in zip(run_ids, accuracy, strict=True)):
+        none = np.zeros(int(min(images)), dtype=bool)
+        kept = np.stack([correct.get(run_id, none) for run_id in run_ids]).reshape(*shape, -1)
+    return CandidateTrials(name, accuracy.reshape(shape), int(min(images)), kept, shared)
 
 
 def _compare_choice(best: Mapping[Hashable, Any], others: pd.DataFrame, *, tuned: Sequence[str]) -> dict[Hashable, Any]:

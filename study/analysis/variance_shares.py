@@ -14,9 +14,6 @@ found is 87 %, for the share of a factor whose effect depends on the seed (5 see
 (3 seeds).
 """
 
-from dataclasses import replace
-from typing import Literal
-
 import numpy as np
 import pandas as pd
 from scipy import special, stats
@@ -31,7 +28,6 @@ from study.rng import stream
 
 SHARE_DRAWS = 4000
 _TAIL = (1 - CONFIDENCE) / 2
-_CASES: tuple[Literal["worst", "best"], ...] = ("worst", "best")
 
 
 def decompose_variance(grid: Grid, *, draws: int = SHARE_DRAWS) -> pd.DataFrame:
@@ -45,7 +41,6 @@ def decompose_variance(grid: Grid, *, draws: int = SHARE_DRAWS) -> pd.DataFrame:
       drawn from all training seeds, on these test images.
     - `with_controls`: the share where controls are levels like others; NaN where there are none.
     - `component`: unbiased variance (fraction squared); `sum_squares`, `df`.
-    - `worst`, `best`: the shares with every diverged run at chance, or as well as it could have done.
     - `n` seeds and `runs` were decomposed; `note`: the cells and runs that were excluded.
     """
     everything = merge_partial_options(grid)
@@ -61,10 +56,9 @@ def decompose_variance(grid: Grid, *, draws: int = SHARE_DRAWS) -> pd.DataFrame:
     low, high = np.full((2, len(components)), np.nan)
     if len(part.seeds) >= MIN_SEEDS and sums.residual[0] > 0:
         (low,), (high,) = estimate_share_limits(sums, draws=draws)
-    bounds = {case: _compute_shares(_find_design(replace(study, values=study.fill_diverged(case)))) for case in _CASES}
     with_controls = np.full(len(components), np.nan)
     if len(study.cells) < len(everything.cells):
-        with_controls = _compute_shares(_find_design(everything))
+        with_controls = normalize_shares(_decompose(_find_design(everything)).components()[0])
     return pd.DataFrame({"term": [*sums.terms, RESIDUAL]}).assign(
         share=normalize_shares(components),
         low=low,
@@ -74,7 +68,6 @@ def decompose_variance(grid: Grid, *, draws: int = SHARE_DRAWS) -> pd.DataFrame:
         sum_squares=np.append(sums.squares[0], sums.residual[0]),
         df=np.append(sums.df, sums.residual_df).astype(int),
         levels=[_describe_levels(term, part) for term in (*sums.terms, RESIDUAL)],
-        **bounds,
         n=len(part.seeds),
         runs=int(is_measured(part.values).sum()),
         note=_describe_excluded(study, part),
@@ -96,10 +89,6 @@ def _decompose(design: Grid) -> SumsOfSquares:
         key = ", ".join(design.factors)
         raise UserError(Problem("cannot be separated from chance with fewer than two finished seeds per cell", key=key))
     return sums
-
-
-def _compute_shares(design: Grid) -> FloatArray:
-    return normalize_shares(_decompose(design).components()[0])
 
 
 def _describe_excluded(grid: Grid, part: Grid) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 from study.analysis import labels
 from study.analysis.cell_means import clip_intervals
 from study.analysis.cost_columns import list_costs, to_column_units
+from study.analysis.cost_curves import MIN_SIZES
 from study.analysis.findings import StudyPart
 from study.analysis.study_results import Unavailable
 from study.reporting.text_tables import (
@@ -98,8 +99,8 @@ def _build_curve_means(part: StudyPart, cost: str, area: pd.DataFrame) -> Report
         percent_column("difference", "difference", digits=2, signed=True),
         interval_column(low="difference_low", high="difference_high", digits=2, signed=True),
     ]
-    if not isinstance(fit := part.power_law(cost), Unavailable):
-        columns += _list_power_law_columns(fit, others)
+    if len(part.levels[part.layout.along]) >= MIN_SIZES:
+        columns += _list_power_law_columns(part.power_law(cost), others)
         reading += (
             " Exponent: of the error as a power of the cost, fitted to four sizes or more; misfit: the largest deviation of a "
             "size from the fit."

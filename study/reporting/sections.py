@@ -11,7 +11,8 @@ from study.analysis.cell_means import clip_intervals
 from study.analysis.contrast_results import SIGNIFICANT
 from study.analysis.factor_ranges import DesignRanges
 from study.analysis.findings import Findings, StudyPart
-from study.analysis.study_comparison import CONTRAST, compare_signs
+from study.analysis.protocol_check import check_protocol
+from study.analysis.study_comparison import compare_signs
 from study.analysis.study_results import Unavailable
 from study.analysis.tuning_choices import has_own_choices
 from study.reporting.cost_sections import build_cost_curves, build_costs
@@ -58,9 +59,9 @@ def _list_part_sections(part: StudyPart) -> Iterator[ReportSection]:
 
 
 def _build_comparison(findings: Findings, compared: pd.DataFrame) -> ReportSection:
-    columns = [Column("contrast", _describe_contrast, numeric=False), _role_column()]
+    columns = [text_column("contrast", "contrast"), _role_column()]
     for part in findings.parts:
-        find = index_rows(compared[compared["study"] == part.title], CONTRAST)
+        find = index_rows(compared[compared["study"] == part.title], ["contrast"])
         columns.append(Column(part.title, partial(_format_difference, find)))
     signs = {"significant": "reverses", "possible": "may reverse", "none": "same", "not significant": "not significant"}
     columns.append(Column("sign", lambda row: signs[row["sign_change"]], numeric=False))
@@ -74,10 +75,6 @@ def _build_comparison(findings: Findings, compared: pd.DataFrame) -> ReportSecti
 
 def _role_column() -> Column:
     return Column("role", lambda row: "primary" if row["primary"] else "exploratory", numeric=False)
-
-
-def _describe_contrast(row: TableRow) -> str:
-    return ", ".join(filter(None, (f"{row['upper']} − {row['lower']}", row["where"])))
 
 
 def _format_difference(find: Callable[[TableRow], TableRow], contrast: TableRow) -> str:
@@ -251,7 +248,8 @@ def _build_tuning(part: StudyPart) -> ReportSection:
 def _build_fairness(part: StudyPart) -> ReportSection:
     columns = [text_column("aspect", "aspect"), text_column("state", "state"), text_column("details", "detail")]
     reading = "From the records of the completed runs, not from the sweep file."
-    return ReportSection("fairness", "Fairness checks", build_table(part.fairness, columns), reading)
+    found = check_protocol(part.table, list(part.levels), tuned_per_seed=part.tuned if has_own_choices(part.trials) else ())
+    return ReportSection("fairness", "Fairness checks", build_table(found, columns), reading)
 
 
 def _build_compute(findings: Findings) -> ReportSection:

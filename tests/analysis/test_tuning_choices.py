@@ -11,6 +11,7 @@ import pytest
 
 from study.analysis.crossed import estimate_weighted_means
 from study.analysis.findings import Findings
+from study.analysis.protocol_check import check_protocol
 from study.analysis.tuning_choices import read_choice_variances, select_best_candidates, summarize_candidates, summarize_choices
 from study.rng import stream
 
@@ -132,5 +133,5 @@ def test_seeds_that_tune_for_themselves_are_shown_per_cell() -> None:
     }
     own = one.table.assign(lr=[0.001 if seed == 2 else lr for seed, lr in zip(one.table["seed"], one.table["lr"], strict=True)])
     (part,) = Findings(replace(one.tables, table=own, trials=table)).parts
-    state = part.fairness.set_index("aspect").loc["recipe"]
+    state = check_protocol(part.table, FACTORS, tuned_per_seed=part.tuned).set_index("aspect").loc["recipe"]
     assert state["state"] == "differs by design" and "learning rate: selected for each seed by itself" in state["detail"]

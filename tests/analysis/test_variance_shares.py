@@ -136,13 +136,11 @@ def test_components_of_a_complete_table_are_those_of_the_textbook() -> None:
 
 
 def test_shares_sum_to_one_and_are_within_their_limits() -> None:
-    """Law: shares are at least 0 and sum to 1, also where components are negative, and also at the bounds."""
+    """Law: shares are at least 0 and sum to 1, also where components are negative."""
     table = run_table(Truth(balanced().axes, np.full((3, 3), 0.8), 0.0, 0.01), seeds=5)
     table.loc[7, "status"] = "diverged"
     found = decompose_variance(read_grid(table, AXES))
-    for column in ("share", "worst", "best"):
-        assert found[column].sum() == pytest.approx(1)
-        assert (found[column] >= 0).all()
+    assert found["share"].sum() == pytest.approx(1) and (found["share"] >= 0).all()
     assert ((found["low"] <= found["share"] + 1e-12) & (found["share"] <= found["high"] + 1e-12)).all()
 
 
@@ -166,14 +164,12 @@ def test_an_empty_cell_leaves_the_largest_complete_part_and_says_so() -> None:
     assert found["runs"].iloc[0] == 24
 
 
-def test_diverged_runs_are_excluded_by_name_and_bounded() -> None:
-    """Law: the note counts them; the worst case attributes their variation to the residual, the best case hardly changes."""
+def test_diverged_runs_are_excluded_by_name() -> None:
+    """Law: the note counts them."""
     table = run_table(metaformer(), seeds=5)
     table.loc[3, "status"] = "diverged"
     found = decompose_variance(read_grid(table, AXES)).set_index("term")
     assert "1 diverged run" in found["note"].iloc[0]
-    assert found.loc["residual", "worst"] > 0.5
-    np.testing.assert_allclose(found["best"], found["share"], atol=0.02)
 
 
 def test_an_option_that_some_levels_lack_is_merged_into_its_factor() -> None:
