@@ -190,13 +190,14 @@ def is_reversed_by_divergence(grid: Grid, factors: tuple[str, str], *, sign: flo
     """Whether diverged runs, those of each cell at chance or at their best, could reverse the difference of two ranges.
 
     Tried in every largest complete design of the study that has these runs, over all levels, without any one, in log-odds.
+    True also where too many cells have such runs to try, or where a design lacks all but two levels of a factor.
     """
     study = drop_controls(grid)
     bounds = [replace(study, values=study.fill_diverged(case), correct=None) for case in ("worst", "best")]
     for worst, best in zip(*(find_complete_designs(bound, fewest_seeds=1) for bound in bounds), strict=True):
         open_cells = np.flatnonzero((worst.status == "diverged").any(axis=1))
-        if len(open_cells) > _MOST_FILLED:
-            return True
+        if len(open_cells) > _MOST_FILLED or any(len(worst.levels(name)) < 3 for name in factors):
+            return True  # with two levels left, no range remains without one of them
         lowest, highest = (np.nanmean(bound.values, axis=1) for bound in (worst, best))
         for choice in itertools.product((False, True), repeat=len(open_cells)):
             means = lowest.copy()

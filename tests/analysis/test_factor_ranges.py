@@ -164,3 +164,14 @@ def test_a_cell_that_diverged_in_all_seeds_counts_in_its_worst_and_best_case() -
     correct = exact(0.5 + np.add.outer([-0.15, 0, 0.15], [-0.01, 0, 0.01]), seeds=5, images=1000)
     grid = mark(as_grid(correct), "diverged", *((8, seed) for seed in range(5)))
     assert is_reversed_by_divergence(grid, FACTORS, sign=1)
+
+
+def test_diverged_runs_that_leave_two_levels_of_a_factor_could_reverse_anything() -> None:
+    """Law: with bounds in place of diverged runs, a part of two levels may be the largest; nothing is claimed from it."""
+    cells = tuple(itertools.product((1, 2, 4), "abcdef"))
+    means = 0.6 + np.array([0.2, 0.0, -0.2])[:, None] + np.array([0.01, 0.0, -0.01, 0.0, 0.0, 0.0])
+    grid = as_grid(exact(means, images=1000), cells=cells)
+    mark(grid, "failed", *((place, seed) for place in (15, 16, 17) for seed in range(3)))
+    mark(grid, "diverged", *((place, seed) for place in (3, 4, 5, 9, 10, 11) for seed in range(3)))
+    assert estimate_one(grid).comparison is not None  # three levels of each were measured
+    assert is_reversed_by_divergence(grid, FACTORS, sign=1)
