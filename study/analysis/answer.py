@@ -52,8 +52,8 @@ class Answer:
         return " ".join(self.sentences)
 
 
-def answer_question(study: StudyResults, *, baseline: float | None = None, choices: pd.DataFrame | None = None) -> Answer:
-    """The answer that the study's runs give about its factors; every cell but controls has to exceed the `baseline` (fraction).
+def answer_question(study: StudyResults, *, choices: pd.DataFrame | None = None) -> Answer:
+    """The answer that the study's runs give about its factors; every cell but controls has to exceed its baseline.
 
     `choices`: what tuning selected in every cell, as from `summarize_choices`.
 
@@ -67,9 +67,9 @@ def answer_question(study: StudyResults, *, baseline: float | None = None, choic
     done: Literal["provisional", "answered"] = "provisional" if progress else "answered"
     if not factors:
         return Answer(done, (*progress, _describe_single_cell(study)))
-    tested = cells[~cells[factors].isin(dict(CONTROLS)).any(axis=1)]
-    if baseline is not None and len(low := tested[tested["mean"] <= baseline]):
-        return Answer("undertrained", (*progress, *_explain_undertrained(low, factors, baseline)))
+    tested = cells.assign(baseline=study.baselines)[~cells[factors].isin(dict(CONTROLS)).any(axis=1)]
+    if len(low := tested[tested["mean"] <= tested["baseline"]]):
+        return Answer("undertrained", (*progress, *_explain_undertrained(low, factors)))
     contrasts = study.contrasts
     if isinstance(contrasts, Unavailable):
         return Answer("too few cells", (*progress, f"No answer: {contrasts.reason[0].lower()}{contrasts.reason[1:]}"))
@@ -87,13 +87,9 @@ def answer_question(study: StudyResults, *, baseline: float | None = None, choic
         *describe_balance(study.table, list(study.levels)),
         *_flag_choices(choices, factors),
         *_describe_divergence(cells),
+        *_describe_baselines(tested),
+        _describe_population(study),
     ]
-    if baseline is not None:
-        lowest = f"{format_percent(tested['mean'].min())} %"
-        sentences.append(
-            f"All non-control cells exceed the linear baseline of {format_percent(baseline)} % (lowest mean {lowest})."
-        )
-    sentences.append(_describe_population(study))
     return Answer(done, (*progress, *sentences), larger)
 
 
@@ -236,6 +232,22 @@ def _describe_divergence(cells: pd.DataFrame) -> list[str]:
     ]
 
 
+def _describe_baselines(tested: pd.DataFrame) -> Iterator[str]:
+    """That the measured cells exceed their baselines, where these are known."""
+    measured = tested[tested["n"] > 0]
+    if measured.empty or measured["baseline"].isna().any():
+        return
+    which = f"{'measured ' if len(measured) < len(tested) else ''}non-control"
+    baselines = measured["baseline"]
+    if baselines.nunique() == 1:
+        floor, lowest = format_percent(baselines.iloc[0]), format_percent(measured["mean"].min())
+        exceeded = f"the linear baseline of {floor} % (lowest mean {lowest} %)"
+    else:
+        least = format_points((measured["mean"] - baselines).min())
+        exceeded = f"the linear baselines of their images, by {least} at least"
+    yield f"All {which} cells exceed {exceeded}."
+
+
 def _describe_population(study: StudyResults) -> str:
     """Whether parts or whole backbones were compared, and of what the intervals speak."""
     metaformer_only = bool((study.table["backbone"] == "metaformer").all())
@@ -248,12 +260,15 @@ def _describe_population(study: StudyResults) -> str:
     )
 
 
-def _explain_undertrained(low: pd.DataFrame, factors: Sequence[str], baseline: float) -> tuple[str, str]:
+def _explain_undertrained(low: pd.DataFrame, factors: Sequence[str]) -> tuple[str, str]:
     count = f"{len(low)} cell{'s do' if len(low) > 1 else ' does'} not exceed"
-    cells = zip(read_cells(low, factors), low["mean"], strict=True)
-    named = "; ".join(f"{format_cell(factors, cell)} ({format_percent(mean)} %)" for cell, mean in cells)
+    rows = zip(read_cells(low, factors), low["mean"], low["baseline"], strict=True)
+    named = "; ".join(
+        f"{format_cell(factors, cell)} ({format_percent(mean)} %, baseline {format_percent(baseline)} %)"
+        for cell, mean, baseline in rows
+    )
     return (
-        f"Undertrained: no answer. {count} the linear baseline of {format_percent(baseline)} % {_ACCURACY}: {named}.",
+        f"Undertrained: no answer. {count} the {_ACCURACY} of a linear baseline: {named}.",
         "Accuracies at or below a linear model on pixels show how far training went, not what the factors contribute.",
     )
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 
 from study.analysis import labels
 from study.analysis.answer import Answer, answer_question
-from study.analysis.cell_grid import FloatArray, read_cells, read_numbers
+from study.analysis.cell_grid import FloatArray, read_cells
 from study.analysis.compute_usage import summarize_compute
 from study.analysis.cost_columns import add_cost
 from study.analysis.cost_curves import average_over_costs, choose_budgets, fit_power_law, interpolate_at_budgets
@@ -47,9 +48,9 @@ class StudyPart(StudyResults):
 
     @property
     def baseline(self) -> float | None:
-        """The accuracy (fraction) of a linear model on pixels, where the table has it."""
-        known = pd.Series(read_numbers(self.table, "baseline_accuracy")).dropna()
-        return float(known.iloc[0]) if len(known) else None
+        """The accuracy (fraction) of a linear model on pixels, where the table has it and it is the same for all cells."""
+        known = set(self.baselines)
+        return float(known.pop()) if len(known) == 1 and not np.isnan(self.baselines).any() else None
 
     @property
     def ending(self) -> str:
@@ -65,7 +66,7 @@ class StudyPart(StudyResults):
     def answer(self) -> Answer:
         """The answer to the sweep's question."""
         choices = self.choices if isinstance(self.choices, pd.DataFrame) else None
-        return answer_question(self, baseline=self.baseline, choices=choices)
+        return answer_question(self, choices=choices)
 
     @property
     def sentences(self) -> list[str]:

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from study.analysis.cell_grid import CellLevels, Grid, Level, read_grid
+from study.analysis.cell_grid import CellLevels, FloatArray, Grid, Level, read_cells, read_grid, read_numbers
 from study.analysis.cell_means import summarize_cells
 from study.analysis.complete_designs import merge_partial_options
 from study.analysis.contrast_results import estimate_contrasts
@@ -58,6 +58,14 @@ class StudyResults:
     def cells(self) -> pd.DataFrame:
         """Accuracy of every cell, as from `summarize_cells`."""
         return summarize_cells(self.grid)
+
+    @cached_property
+    def baselines(self) -> FloatArray:
+        """The accuracy (fraction) of a linear model on pixels, for the images of each cell (`cells`); NaN where unknown."""
+        own = read_numbers(self.table, "baseline_accuracy")
+        pairs = zip(read_cells(self.table, list(self.levels)), own, strict=True)
+        found = {cell: accuracy for cell, accuracy in pairs if not np.isnan(accuracy)}
+        return np.array([found.get(cell, np.nan) for cell in self.grid.cells])
 
     @cached_property
     def planned(self) -> list[Contrast]:

@@ -20,7 +20,8 @@ MIXERS = {"patch_size": [1, 2, 4], "token_mixer": ["attention", "depthwise_conv"
 
 
 def answer_table(table: pd.DataFrame, levels: Mapping[str, Sequence[Level]], *, baseline: float | None = None) -> Answer:
-    return answer_question(StudyResults(table, levels, margin=Margin(points=0.5)), baseline=baseline)
+    table = table.assign(baseline_accuracy=np.nan if baseline is None else baseline)
+    return answer_question(StudyResults(table, levels, margin=Margin(points=0.5)))
 
 
 def answer_mixers(*, seeds: int = 5, baseline: float | None = None) -> Answer:
@@ -188,8 +189,8 @@ def test_below_the_baseline_there_is_no_answer() -> None:
     """Law: a cell that does not exceed the baseline makes the study undertrained, and is named."""
     found = answer_mixers(baseline=0.85)
     assert found.state == "undertrained"
-    assert found.sentences[0].startswith("Undertrained: no answer. 2 cells do not exceed the linear baseline of 85.0 %")
-    assert "patch size 4, attention (83.0 %)" in found.text
+    assert found.sentences[0].startswith("Undertrained: no answer. 2 cells do not exceed the test accuracy of a linear")
+    assert "patch size 4, attention (83.0 %, baseline 85.0 %)" in found.text
     assert "points" not in found.text
 
 
@@ -210,6 +211,29 @@ def test_the_mean_of_a_cell_has_to_exceed_the_baseline() -> None:
     lowest = float(found[found["token_mixer"] != "identity"]["mean"].min())
     assert answer_mixers(baseline=lowest).state == "undertrained"
     assert answer_mixers(baseline=lowest - 0.0001).state == "answered"
+
+
+def test_each_cell_is_compared_with_the_baseline_of_its_images() -> None:
+    """Law: 52 % exceeds a baseline of 30 % on fewer images; 80 % does not exceed the 85 % of more."""
+    axes = {"patch_size": [1, 2], "train_images": [100, 1000]}
+    for lowest, state in ((0.9, "answered"), (0.8, "undertrained")):
+        table = run_table(Truth(axes, np.array([[0.55, 0.95], [0.52, lowest]]), 0.0, 0.001))
+        baselines = table["train_images"].map({100: 0.3, 1000: 0.85})
+        found = answer_question(StudyResults(table.assign(baseline_accuracy=baselines), axes))
+        assert found.state == state
+    assert "1 cell does not exceed" in found.text and "baseline 85.0 %" in found.text
+
+
+def test_cells_without_runs_are_not_said_to_exceed_the_baseline() -> None:
+    """Law: the sentence speaks of all cells only if all were measured."""
+    table = run_table(metaformer(), seeds=5).assign(baseline_accuracy=0.2)
+    assert (
+        "All non-control cells exceed the linear baseline of 20.0 %"
+        in answer_question(StudyResults(table, metaformer().axes)).text
+    )
+    gone = (table["patch_size"] == 4) & (table["token_mixer"] == "attention")
+    table["status"] = table["status"].mask(gone, "missing")
+    assert "All measured non-control cells exceed" in answer_question(StudyResults(table, metaformer().axes)).text
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
