@@ -3,7 +3,7 @@
 All of it happens under the sweep's lock, so that two concurrent launches, also from two hosts, never assign a run twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from study.errors import Problem, UserError
@@ -21,29 +21,26 @@ from study.records.predictions import read_predicted_runs
 from study.records.record import OUTCOMES, RunOptions, read_records
 from study.records.sweep_folder import SweepFolder, format_json, write_whole
 
+SKIPPED = {
+    "recorded": "recorded",
+    "failed": "failed (--retry failed trains them again)",
+    "owned": "owned by live workers",
+    "settling": "settling (their worker ended less than two minutes ago, and its files may not be visible yet; --settled takes "
+    "them now)",
+    "deselected": "not selected",  # by --where or --limit
+}
+
 
 @dataclass(frozen=True)
 class RemainingRuns:
     """The runs of a plan that a launch has to train, and how many others there are, by the reason to skip them."""
 
     runs: tuple[PlannedRun, ...]
-    recorded: int
-    failed: int  # recorded as failed, without --retry
-    owned: int  # by live workers
-    settling: int  # owned by workers that have just ended
-    deselected: int  # by --where or --limit
+    others: Mapping[str, int]  # by the keys of SKIPPED
 
     def summary(self) -> str:
-        parts = {
-            f"{len(self.runs)} to train": True,
-            f"{self.recorded} recorded": True,
-            f"{self.failed} failed (--retry failed trains them again)": self.failed,
-            f"{self.owned} owned by live workers": self.owned,
-            f"{self.settling} settling (their worker ended less than two minutes ago, and its files may not be visible yet; "
-            "--settled takes them now)": self.settling,
-            f"{self.deselected} not selected": self.deselected,
-        }
-        return ", ".join(part for part, shown in parts.items() if shown)
+        skipped = (f"{count} {SKIPPED[why]}" for why, count in self.others.items() if count or why == "recorded")
+        return ", ".join([f"{len(self.runs)} to train", *skipped])
 
 
 def find_remaining(plan: Plan, folder: SweepFolder, *, liveness: Liveness, run_filter: RunFilter) -> RemainingRuns:
@@ -51,7 +48,7 @@ def find_remaining(plan: Plan, folder: SweepFolder, *, liveness: Liveness, run_f
     recorded, owners = read_records(folder.records), liveness.owners(folder)
     wanted = match_runs((planned.entry for planned in plan.runs), run_filter.where)
     remaining: list[PlannedRun] = []
-    counts = {"recorded": 0, "failed": 0, "owned": 0, "settling": 0, "deselected": 0}
+    counts = dict.fromkeys(SKIPPED, 0)
     for planned in plan.runs:
         attempts = recorded.get(planned.run_id)
         if planned.run_id not in wanted:
@@ -67,7 +64,7 @@ def find_remaining(plan: Plan, folder: SweepFolder, *, liveness: Liveness, run_f
     if run_filter.limit is not None:
         counts["deselected"] += len(remaining[run_filter.limit :])
         remaining = remaining[: run_filter.limit]
-    return RemainingRuns(runs=tuple(remaining), **counts)
+    return RemainingRuns(tuple(remaining), counts)
 
 
 def check_batch_sizes(runs: Sequence[PlannedRun], ranks: int) -> None:

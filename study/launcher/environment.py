@@ -32,12 +32,15 @@ def require_safe_folder(folder: Path) -> None:
 @contextlib.contextmanager
 def process_environment(changes: Mapping[str, str | None]) -> Iterator[None]:
     """Set environment variables for processes started inside; None unsets one."""
-    before = {name: os.environ.get(name) for name in changes}
-    _apply(changes)
+    before = {name: os.environ.pop(name, None) for name in changes}
+    os.environ.update({name: value for name, value in changes.items() if value is not None})
     try:
         yield
     finally:
-        _apply(before)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager
@@ -50,11 +53,3 @@ def clean_slurm_environment() -> Iterator[None]:
     leaking = [name for name in os.environ if name.startswith(LEAKING) and name not in NEEDED]
     with process_environment({**dict.fromkeys(leaking), "SLURM_TIME_FORMAT": "%s"}):
         yield
-
-
-def _apply(changes: Mapping[str, str | None]) -> None:
-    for name, value in changes.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value

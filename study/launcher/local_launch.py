@@ -55,7 +55,7 @@ def launch_locally(
     console.print(f"launch {launch.id}: {size}, {execution[0]}")
     print_changes(launch, console)
     with LaunchView(folder, {launch.id}, frozenset(planned.run_id for planned in remaining.runs), console) as view:
-        failures = LocalWorkers(folder, launch, threads=execution[0].threads, gpus=gpus).run(view.update)
+        failures = LocalWorkers(folder, launch, gpus=gpus).run(view.update)
     for failure in failures:
         console.print(f"worker failed: {failure}")
     recorded, run_ids = read_records(folder.records), [planned.run_id for planned in remaining.runs]
@@ -76,7 +76,6 @@ class LocalWorkers:
 
     folder: SweepFolder
     launch: Launch
-    threads: int  # per worker
     gpus: tuple[int, ...]
     _jobs: dict[int, tuple[LocalJob[str], int]] = field(default_factory=dict)  # by task, with the restart count
 
@@ -126,9 +125,9 @@ class LocalWorkers:
         executor = LocalExecutor(self.folder.launches / self.launch.id / "jobs")
         gpus = self.gpus[task % len(self.gpus) :][:1] if self.gpus else ()
         executor.update_parameters(timeout_min=TIME_LIMIT_MIN, visible_gpus=gpus, gpus_per_node=len(gpus))
-        payload = Task(str(self.folder.path.resolve()), self.launch.id, task, restart, self.threads)
+        payload = Task(str(self.folder.path.resolve()), self.launch.id, task, restart)
         code = str((self.folder.code / self.launch.code).resolve())  # first on the path, whatever the working directory holds
-        environment = {"PYTHONPATH": code, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": str(self.threads)}
+        environment = {"PYTHONPATH": code, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": str(self.launch.threads)}
         with process_environment(environment), block_interrupts():
             job = executor.submit(payload)
             assert isinstance(job, LocalJob)

@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from typing import Any
 
@@ -23,7 +23,7 @@ from study.records.columns import planned_columns
 from study.records.correctness import pack_correctness
 from study.records.ledger import Launch, ShareEntry
 from study.records.progress_file import WorkerProgress, write_progress
-from study.records.record import Measurements, Record, Result, pick
+from study.records.record import Measurements, Record, Result, Status, pick
 from study.records.sweep_folder import SweepFolder, Writer
 from study.tracking.libraries import select_trackers
 from study.tracking.tracking_thread import Tracking
@@ -62,12 +62,11 @@ class Trainer:
         launch: Launch,
         *,
         share: Sequence[ShareEntry],
-        threads: int,
         environment: Mapping[str, str],
         group: ProcessGroup,
     ) -> "Trainer":
         """Choose the device and load the data of the whole share. Raises UserError if either is unavailable."""
-        torch.set_num_threads(threads)
+        torch.set_num_threads(launch.threads)
         with group.setup():
             device = with_cpu_kernels(
                 choose_device(launch.device, environment, deterministic=launch.deterministic),
@@ -173,16 +172,7 @@ class Trainer:
     def make_failure(self, entry: ShareEntry, *, reason: str, log: str | None) -> Record:
         """The record of a run that could not be trained."""
         notes = self.tracking.end_run(entry.run_id, "failed", metrics={})
-        return Record(
-            run_id=entry.run_id,
-            status="failed",
-            run=entry.planned.run,
-            cost=entry.planned.cost,
-            match=entry.planned.match,
-            provenance=self._provenance() | {"notes": notes},
-            reason=reason,
-            log=log,
-        )
+        return replace(self._draft_record(entry, "failed", {"notes": notes}), reason=reason, log=log)
 
     def _make_record(self, entry: ShareEntry, outcome: Outcome, log: str | None) -> Record:
         figures = {name: _finite(value) for name, value in vars(outcome).items() if isinstance(value, int | float)}
@@ -192,18 +182,13 @@ class Trainer:
         changes = self._changes()
         notes = (*outcome.notes, *untracked, *(f"executed otherwise than the sweep's first runs: {each}" for each in changes))
         provenance = {"exact": outcome.exact and not changes, "resumes": resumes, "notes": notes}
-        return Record(
-            run_id=entry.run_id,
-            status=outcome.status,
-            run=entry.planned.run,
-            cost=entry.planned.cost,
-            match=entry.planned.match,
+        return replace(
+            self._draft_record(entry, outcome.status, provenance),
             result=result,
             curves={name: [_finite(value) for value in values] for name, values in outcome.curves.items()},
             correct={split: pack_correctness(images) for split, images in outcome.correct.items()},
             measured=measured,
             fingerprint=outcome.fingerprint,
-            provenance=self._provenance() | provenance,
             reason=f"the loss diverged at step {outcome.diverged_step}" if outcome.status == "diverged" else None,
             log=log,
         )
@@ -214,9 +199,11 @@ class Trainer:
         lost = decided is not None and decided.kernels and cannot
         return (*self.launch.changes, *(["kernels: compiled -> plain"] if lost else []))
 
-    def _provenance(self) -> dict[str, Any]:
+    def _draft_record(self, entry: ShareEntry, status: Status, provenance: Mapping[str, Any]) -> Record:
+        """What the records of finished and failed runs have in common."""
+        planned = entry.planned
         versions = {f"{name}_version": metadata.version(name) for name in VERSIONS}
-        return {
+        whole = {
             **self.launch.provenance,
             **versions,
             "python_version": ".".join(map(str, sys.version_info[:3])),
@@ -225,7 +212,9 @@ class Trainer:
             "task": self.writer.task,
             "restart": self.writer.restart,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **provenance,
         }
+        return Record(entry.run_id, status, run=planned.run, cost=planned.cost, match=planned.match, provenance=whole)
 
 
 def _finite(value: float | None) -> float | None:

@@ -15,10 +15,9 @@ class Task:
     launch: str
     job: int
     restart: int | None
-    threads: int
 
     def __call__(self) -> str:
-        return run_worker(self.folder, self.launch, job=self.job, restart=self.restart, threads=self.threads)
+        return run_worker(self.folder, self.launch, job=self.job, restart=self.restart)
 
     def checkpoint(self) -> DelayedSubmission:
         """What submitit requeues if a signal comes before the worker has installed its own handlers."""

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from study.worker.runner import Trainer
 
 
-def run_worker(path: str, launch_id: str, *, job: int, restart: int | None, threads: int) -> str:
+def run_worker(path: str, launch_id: str, *, job: int, restart: int | None) -> str:
     """Train the share of this process, whose sweep folder is at `path`; the returned words are for submitit's log only."""
     stop = Stop()
     stop.listen()  # first: what takes long to import is imported below
@@ -52,7 +52,7 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None, thre
     environment = dict(os.environ)
     log = _log_path(environment)
     if launch.ranks > 1 and environment["SLURM_PROCID"] != "0":
-        _run_nonzero_rank(folder, launch, job=job, threads=threads, stop=stop, environment=environment, log=log)
+        _run_nonzero_rank(folder, launch, job=job, stop=stop, environment=environment, log=log)
         return FINISHED
     task, count = job, restart
     if count is None:  # on Slurm, where the workers of one job are consecutive
@@ -71,7 +71,7 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None, thre
         if launch.ranks > 1:
             group = join_group(folder, writer.worker, environment=environment, log=log, stop=stop, sent=(writer, share))
         # Chooses the device and checks the data before any run is touched.
-        trainer = Trainer.open(folder, writer, launch, share=share, threads=threads, environment=environment, group=group)
+        trainer = Trainer.open(folder, writer, launch, share=share, environment=environment, group=group)
     except UserError as error:
         journal.write("refused", reason=error.summary())
         print(error.summary(), file=sys.stderr, flush=True)
@@ -220,7 +220,7 @@ def make_worker(
 
 
 def _run_nonzero_rank(
-    folder: SweepFolder, launch: Launch, *, job: int, threads: int, stop: Stop, environment: Mapping[str, str], log: str
+    folder: SweepFolder, launch: Launch, *, job: int, stop: Stop, environment: Mapping[str, str], log: str
 ) -> None:
     """Train what rank 0 trains, and write nothing but the log. After a signal this rank stays as long as rank 0 does."""
     from study.worker.process_group import join_group
@@ -230,9 +230,7 @@ def _run_nonzero_rank(
         require_launched_code(launch.code)
         group = join_group(folder, (launch.id, job), environment=environment, log=log, stop=stop)
         untracked = replace(launch, track=())  # only rank 0 logs to the trackers
-        trainer = Trainer.open(
-            folder, group.writer, untracked, share=group.share, threads=threads, environment=environment, group=group
-        )
+        trainer = Trainer.open(folder, group.writer, untracked, share=group.share, environment=environment, group=group)
     except UserError as error:
         print(error.summary(), file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED)

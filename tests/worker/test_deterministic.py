@@ -13,7 +13,7 @@ from study.launcher.assignment import draft_launch
 from study.planning.sweep_plan import Plan, make_plan
 from study.records.code_snapshot import code_hash
 from study.records.journal import FINISHED, open_journal
-from study.records.ledger import Launch, write_launch
+from study.records.ledger import Execution, Launch, write_launch
 from study.records.sweep_folder import SweepFolder
 from study.training import device
 from study.worker import runner, worker_process
@@ -82,9 +82,10 @@ def run_worker(folder, *, deterministic: bool) -> str:
         device="cuda",
         provenance={},
         deterministic=deterministic,
+        execution=Execution("cuda", torch.get_num_threads(), None),
     )
     write_launch(SweepFolder(folder), made, [[]])
-    return Task(str(folder), "launch", job=0, restart=0, threads=torch.get_num_threads())()
+    return Task(str(folder), "launch", job=0, restart=0)()
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
@@ -118,7 +119,7 @@ def test_a_worker_waits_for_files_that_another_host_has_written(tmp_path, chosen
 
     folder.path.mkdir()
     monkeypatch.setattr("study.records.sweep_folder.time.sleep", sleep)
-    assert Task(str(folder.path), "launch", job=0, restart=0, threads=torch.get_num_threads())() == FINISHED
+    assert Task(str(folder.path), "launch", job=0, restart=0)() == FINISHED
     assert late == ["launch.json", "runs.json", "shares/0.json"]
 
 
@@ -126,4 +127,4 @@ def test_a_worker_whose_launch_never_comes_says_so(tmp_path, chosen, monkeypatch
     """After a while the missing file is named."""
     monkeypatch.setattr("study.records.sweep_folder.LATE_FILES_S", 0.0)
     with pytest.raises(UserError, match=r"launch\.json: this file is missing"):
-        Task(str(tmp_path), "launch", job=0, restart=0, threads=1)()
+        Task(str(tmp_path), "launch", job=0, restart=0)()

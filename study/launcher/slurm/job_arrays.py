@@ -79,7 +79,7 @@ def submit_arrays(
 
 
 def _submit_array(folder: SweepFolder, launch: Launch, executor: SlurmExecutor, *, first: int, jobs: int) -> JobArray:
-    tasks = [Task(str(folder.path.resolve()), launch.id, first + n, None, launch.threads) for n in range(jobs)]
+    tasks = [Task(str(folder.path.resolve()), launch.id, first + n, None) for n in range(jobs)]
     try:
         with clean_slurm_environment(), contextlib.redirect_stderr(io.StringIO()), executor.batch():  # one array
             submitted = [executor.submit(task) for task in tasks]
