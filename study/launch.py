@@ -21,6 +21,7 @@ from study.data import NotPrepared
 from study.data.linear_baseline import fit_linear_baseline
 from study.errors import Problem, UserError, handle_user_errors
 from study.launcher.assignment import (
+    LaunchRequest,
     assign_runs,
     describe_excluded_records,
     draft_launch,
@@ -221,34 +222,18 @@ class _Command:
                 "give the sweep another name (name=...)"
             )
         earlier = self.folder.launch_ids()
+        given = self.arguments
+        shared = (plan, self.folder, self.run_filter, self.console, given.workers, given.threads)
         if self.profile is not None:
             request = SlurmRequest(
-                plan=plan,
-                folder=self.folder,
-                run_filter=self.run_filter,
-                profile=self.profile,
-                workers=self.arguments.workers or self.profile.workers,
-                rebalance=self.arguments.rebalance,
-                settled=self.arguments.settled,
-                report=self.arguments.report,
-                wait=self.arguments.wait,
-                threads=self.arguments.threads,
+                *shared, self.profile, rebalance=given.rebalance, settled=given.settled, report=given.report, wait=given.wait
             )
-            status = (print_scripts if self.arguments.dry_run else launch_on_slurm)(request, self.console)
-        elif self.arguments.dry_run:
-            liveness = check_liveness(self.folder)
-            remaining = find_remaining(plan, self.folder, liveness=liveness, run_filter=self.run_filter)
-            self.console.print(f"{plan.sweep.name}: {remaining.summary()}")
+            status = (print_scripts if given.dry_run else launch_on_slurm)(request)
+        elif given.dry_run:
+            find_remaining(LaunchRequest(*shared), check_liveness(self.folder))
             status = 0
         else:
-            status = launch_locally(
-                plan,
-                self.folder,
-                run_filter=self.run_filter,
-                workers=self.arguments.workers,
-                threads=self.arguments.threads,
-                console=self.console,
-            )
+            status = launch_locally(LaunchRequest(*shared))
         if not self.arguments.dry_run:
             record_plan(plan, self.folder, earlier=earlier)
         return status

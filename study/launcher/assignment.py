@@ -6,6 +6,8 @@ All of it happens under the sweep's lock, so that two concurrent launches, also 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from rich.console import Console
+
 from study.errors import Problem, UserError
 from study.launcher.execution import kept_benchmark
 from study.launcher.liveness import Liveness
@@ -43,8 +45,21 @@ class RemainingRuns:
         return ", ".join([f"{len(self.runs)} to train", *skipped])
 
 
-def find_remaining(plan: Plan, folder: SweepFolder, *, liveness: Liveness, run_filter: RunFilter) -> RemainingRuns:
-    """Sort every planned run into exactly one group."""
+@dataclass(frozen=True)
+class LaunchRequest:
+    """A launch as requested on the command line; None where the resources decide."""
+
+    plan: Plan
+    folder: SweepFolder
+    run_filter: RunFilter
+    console: Console
+    workers: int | None
+    threads: int | None  # decides the execution anew
+
+
+def find_remaining(request: LaunchRequest, liveness: Liveness) -> RemainingRuns:
+    """Sort every planned run into exactly one group, and print their sizes."""
+    plan, folder, run_filter = request.plan, request.folder, request.run_filter
     recorded, owners = read_records(folder.records), liveness.owners(folder)
     wanted = match_runs((planned.entry for planned in plan.runs), run_filter.where)
     remaining: list[PlannedRun] = []
@@ -64,7 +79,9 @@ def find_remaining(plan: Plan, folder: SweepFolder, *, liveness: Liveness, run_f
     if run_filter.limit is not None:
         counts["deselected"] += len(remaining[run_filter.limit :])
         remaining = remaining[: run_filter.limit]
-    return RemainingRuns(tuple(remaining), counts)
+    found = RemainingRuns(tuple(remaining), counts)
+    request.console.print(f"{plan.sweep.name}: {found.summary()}")
+    return found
 
 
 def check_batch_sizes(runs: Sequence[PlannedRun], ranks: int) -> None:

@@ -8,16 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
-from rich.console import Console
 from submitit import LocalExecutor, LocalJob
 
-from study.launcher.assignment import assign_runs, draft_launch, find_remaining
+from study.launcher.assignment import LaunchRequest, assign_runs, draft_launch, find_remaining
 from study.launcher.environment import process_environment
 from study.launcher.execution import decide_execution, print_changes
 from study.launcher.liveness import check_liveness
 from study.launcher.progress_view import LaunchView
-from study.launcher.run_filter import RunFilter
-from study.planning.sweep_plan import Plan
 from study.records.journal import FINISHED, read_journals
 from study.records.ledger import Launch
 from study.records.locks import launcher_lock, sweep_lock
@@ -30,23 +27,21 @@ POLL_S = 0.25
 MAX_FAILED_STARTS = 2  # in a row, of a worker that crashes before it begins a run: it would crash again
 
 
-def launch_locally(
-    plan: Plan, folder: SweepFolder, *, run_filter: RunFilter, workers: int | None, threads: int | None, console: Console
-) -> int:
+def launch_locally(request: LaunchRequest) -> int:
     """Train the remaining runs and wait for them; the exit status.
 
-    `workers` overrides one per GPU, or as many as the CPU's cores have room for; `threads` decides the execution anew.
+    There is a worker per GPU, or as many as the CPU's cores have room for, unless a number is requested.
     """
+    plan, folder, console, workers = request.plan, request.folder, request.console, request.workers
     with sweep_lock(folder):
-        remaining = find_remaining(plan, folder, liveness=check_liveness(folder), run_filter=run_filter)
-        console.print(f"{plan.sweep.name}: {remaining.summary()}")
+        remaining = find_remaining(request, check_liveness(folder))
         if not remaining.runs:
             console.print("Nothing is left to start.")
             return 0
         cores, device = len(os.sched_getaffinity(0)), plan.sweep.device
         gpus = () if device == "cpu" or not torch.cuda.is_available() else tuple(range(torch.cuda.device_count()))
         room = max(1, cores // min(workers or len(gpus) or cores, len(plan.whole)))  # of a launch of all runs
-        execution = decide_execution(folder, "cuda" if gpus else "cpu", threads=room, asked=threads, here=True)
+        execution = decide_execution(folder, "cuda" if gpus else "cpu", threads=room, asked=request.threads, here=True)
         count = min(workers or len(gpus) or max(1, cores // execution[0].threads), len(remaining.runs))
         draft = draft_launch(plan, folder, cluster="local", workers=count, execution=execution)
         launcher_lock(folder, draft.id).acquire()

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from study.errors import Problem, UserError
-from study.launcher.assignment import RemainingRuns, assign_runs, check_batch_sizes, draft_launch, find_remaining
+from study.launcher.assignment import LaunchRequest, RemainingRuns, assign_runs, check_batch_sizes, draft_launch, find_remaining
 from study.launcher.execution import decide_execution, print_changes
 from study.launcher.liveness import Liveness, check_liveness
 from study.launcher.progress_view import LaunchView
-from study.launcher.run_filter import RunFilter
 from study.launcher.slurm import client as slurm
 from study.launcher.slurm.dependent_jobs import make_final_stage_job, make_report_job, submit_dependent_job
 from study.launcher.slurm.job_arrays import JobArray, Submission, format_script, make_executor, submit_arrays
@@ -36,19 +35,18 @@ CANCEL_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
-class SlurmRequest:
-    """A launch as requested on the command line."""
+class SlurmRequest(LaunchRequest):
+    """A launch with what can be requested on Slurm alone."""
 
-    plan: Plan
-    folder: SweepFolder
-    run_filter: RunFilter
     profile: Profile
-    workers: int
-    rebalance: bool = False
-    settled: bool = False
-    report: bool = False
-    wait: bool = False
-    threads: int | None = None  # decides the execution anew
+    rebalance: bool
+    settled: bool
+    report: bool
+    wait: bool
+
+    @property
+    def worker_count(self) -> int:
+        return self.workers or self.profile.workers
 
     @property
     def device(self) -> DeviceKind:
@@ -62,47 +60,41 @@ class SlurmRequest:
         check_batch_sizes(self.plan.whole, self.profile.ranks)
 
 
-def launch_on_slurm(request: SlurmRequest, console: Console) -> int:
+def launch_on_slurm(request: SlurmRequest) -> int:
     """Submit the remaining runs, and wait for them if requested; the exit status."""
     request.check()
     limits = slurm.read_limits()
     with sweep_lock(request.folder):
         liveness = check_liveness(request.folder, query_slurm=True)
         if request.rebalance:
-            liveness = _cancel_queued_jobs(request.folder, liveness, console)
+            liveness = _cancel_queued_jobs(request.folder, liveness, request.console)
         if request.settled:
             liveness = replace(liveness, settling=frozenset())  # the file system shows files at once
-        remaining = _print_remaining(request, liveness, console)
-        submitted = _submit_all(request, remaining, limits, liveness, console=console) if remaining.runs else []
+        remaining = find_remaining(request, liveness)
+        submitted = _submit_all(request, remaining, limits, liveness) if remaining.runs else []
     if not submitted:
-        console.print("Nothing is left to start.")
-    _submit_dependent_job(request, submitted, liveness, console)
+        request.console.print("Nothing is left to start.")
+    _submit_dependent_job(request, submitted, liveness)
     if request.wait and submitted:
         launch_ids = {each.launch.id for each in submitted}
-        return _wait(request.folder, launch_ids, [planned.run_id for planned in remaining.runs], console)
+        return _wait(request.folder, launch_ids, [planned.run_id for planned in remaining.runs], request.console)
     return 0
 
 
-def print_scripts(request: SlurmRequest, console: Console) -> int:
+def print_scripts(request: SlurmRequest) -> int:
     """Print what a launch would submit; writes and submits nothing."""
     request.check()
     limits = slurm.read_limits()
     liveness = check_liveness(request.folder, query_slurm=True)
-    remaining = _print_remaining(request, liveness, console)
+    remaining = find_remaining(request, liveness)
     for ranks, runs in _group_by_ranks(remaining.runs, request.profile.ranks):
         draft = _draft(request, runs, _subtract_queue(limits, liveness), ranks=ranks)
         arrays = -(-draft.jobs // limits.array_size)
         workers = f"{draft.tasks} workers" + (f" of {ranks} ranks" if ranks > 1 else "")
-        console.print(f"{draft.jobs} jobs, {workers}, {arrays} sbatch calls; the script of the first:\n")
+        request.console.print(f"{draft.jobs} jobs, {workers}, {arrays} sbatch calls; the script of the first:\n")
         executor = make_executor(request.folder, draft, request.profile, first=0, arrays=arrays)
-        console.print(format_script(executor, min(draft.jobs, limits.array_size)))
+        request.console.print(format_script(executor, min(draft.jobs, limits.array_size)))
     return 0
-
-
-def _print_remaining(request: SlurmRequest, liveness: Liveness, console: Console) -> RemainingRuns:
-    remaining = find_remaining(request.plan, request.folder, liveness=liveness, run_filter=request.run_filter)
-    console.print(f"{request.plan.sweep.name}: {remaining.summary()}")
-    return remaining
 
 
 def _group_by_ranks(runs: Sequence[PlannedRun], ranks: int) -> list[tuple[int, tuple[PlannedRun, ...]]]:
@@ -123,7 +115,7 @@ def _subtract_queue(limits: slurm.ClusterLimits, liveness: Liveness) -> slurm.Cl
 
 def _draft(request: SlurmRequest, runs: Sequence[PlannedRun], limits: slurm.ClusterLimits, *, ranks: int) -> Launch:
     per_job = request.profile.workers_per_gpu if ranks == 1 else 1
-    workers = min(request.workers, len(runs), limits.job_count * per_job)
+    workers = min(request.worker_count, len(runs), limits.job_count * per_job)
     threads = request.profile.cpus_per_task
     return draft_launch(
         request.plan,
@@ -137,25 +129,24 @@ def _draft(request: SlurmRequest, runs: Sequence[PlannedRun], limits: slurm.Clus
 
 
 def _submit_all(
-    request: SlurmRequest, remaining: RemainingRuns, limits: slurm.ClusterLimits, liveness: Liveness, *, console: Console
+    request: SlurmRequest, remaining: RemainingRuns, limits: slurm.ClusterLimits, liveness: Liveness
 ) -> list[Submission]:
     """Submit one launch for each number of ranks, until Slurm rejects jobs."""
     submitted: list[Submission] = []
     limits = _subtract_queue(limits, liveness)
     for ranks, runs in _group_by_ranks(remaining.runs, request.profile.ranks):
         if limits.job_count < 1 or any(each.rejected for each in submitted):
-            console.print(f"{len(runs)} runs of {ranks} ranks are left for the next launch")
+            request.console.print(f"{len(runs)} runs of {ranks} ranks are left for the next launch")
             break
-        submitted.append(_submit(request, runs, ranks=ranks, limits=limits, console=console))
+        submitted.append(_submit(request, runs, ranks=ranks, limits=limits))
         limits = replace(limits, job_count=limits.job_count - submitted[-1].launch.jobs)
     return submitted
 
 
-def _submit(
-    request: SlurmRequest, runs: Sequence[PlannedRun], *, ranks: int, limits: slurm.ClusterLimits, console: Console
-) -> Submission:
+def _submit(request: SlurmRequest, runs: Sequence[PlannedRun], *, ranks: int, limits: slurm.ClusterLimits) -> Submission:
+    console = request.console
     draft = _draft(request, runs, limits, ranks=ranks)
-    if draft.jobs == limits.job_count and draft.tasks < min(request.workers, len(runs)):
+    if draft.jobs == limits.job_count and draft.tasks < min(request.worker_count, len(runs)):
         console.print(f"Slurm accepts {limits.job_count:,} more jobs (MaxJobCount): launching {draft.tasks:,} workers.")
     launch = assign_runs(draft, request.plan, request.folder, runs=runs)
     print_changes(launch, console)
@@ -188,7 +179,7 @@ def _cancel_queued_jobs(folder: SweepFolder, liveness: Liveness, console: Consol
         time.sleep(1)
 
 
-def _submit_dependent_job(request: SlurmRequest, submitted: Sequence[Submission], liveness: Liveness, console: Console) -> None:
+def _submit_dependent_job(request: SlurmRequest, submitted: Sequence[Submission], liveness: Liveness) -> None:
     """Submit the final stage or the report, if requested, after the jobs of this launch and those alive before it."""
     own_job = os.environ.get("SLURM_JOB_NAME")  # this launch may be such a job, which must not cancel itself
     waiting = {name for name in liveness.dependent_jobs if name.endswith(".final") and name != own_job}
@@ -201,21 +192,23 @@ def _submit_dependent_job(request: SlurmRequest, submitted: Sequence[Submission]
     if not after:  # then a final stage has no trials to wait for: one has failed, or was not selected
         if not final:
             words = " ".join(make_report_job(request.folder).words)
-            console.print(f"no jobs are active, so the report need not wait: python {words}")
+            request.console.print(f"no jobs are active, so the report need not wait: python {words}")
         return
     newest = submitted[-1].launch if submitted else read_launches(request.folder)[-1]
     job = make_report_job(request.folder)
     if final:  # the final stage submits the report
         plan, profile = request.plan, request.profile
-        job = make_final_stage_job(request.folder, newest, plan.sweep, profile, workers=request.workers, report=request.report)
+        job = make_final_stage_job(
+            request.folder, newest, plan.sweep, profile, workers=request.worker_count, report=request.report
+        )
         slurm.cancel_jobs_named(sorted(waiting))  # an earlier one, which doesn't wait for the new arrays
     try:
         job_id = submit_dependent_job(request.folder, newest, request.profile, job, after=after)
     except UserError as error:  # the workers have been submitted all the same
-        console.print(f"{error.summary()}\nrun the launch again later")
+        request.console.print(f"{error.summary()}\nrun the launch again later")
         return
     what = f"the {len(request.plan.pending)} final runs" if final else "the report"
-    console.print(f"submitted {job_id}: {what}, after these jobs have ended: {', '.join(after)}")
+    request.console.print(f"submitted {job_id}: {what}, after these jobs have ended: {', '.join(after)}")
 
 
 def await_trials(plan: Plan, folder: SweepFolder, console: Console) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from study.config.sweep_file import read_sweep
 from study.errors import UserError
 from study.launch import main as launch
+from study.launcher.assignment import LaunchRequest
 from study.plan import main as show_plan
 from study.planning.planned_run import PlannedRun
 from study.planning.search_ranges import MAX_ROUNDS, extend_range
@@ -235,8 +236,8 @@ def test_one_local_command_goes_through_all_rounds(tmp_path, monkeypatch, capsys
     Path("sweep.yaml").write_text(SWEEP, encoding="utf-8")
     trained: list[int] = []
 
-    def train(plan: Plan, folder: SweepFolder, **_: object) -> int:
-        trained.append(len(site.record(plan, accuracy)))
+    def train(request: LaunchRequest) -> int:
+        trained.append(len(site.record(request.plan, accuracy)))
         return 0
 
     monkeypatch.setattr("study.launch.launch_locally", train)
