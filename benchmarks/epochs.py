@@ -58,7 +58,7 @@ def our_epoch(run: Run, splits: Splits, choice: DeviceChoice) -> float:
     for count in (LONG, SHORT):
         train_options = run.train.model_copy(update={"epochs": count})
         outcome = train_once(dataclasses.replace(run, train=train_options), splits, choice, stop=lambda: False)
-        assert isinstance(outcome, Outcome)
+        assert isinstance(outcome, Outcome) and outcome.train_seconds is not None
         seconds[count] = outcome.train_seconds
     return (seconds[LONG] - seconds[SHORT]) / (LONG - SHORT)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from study.errors import Problem, UserError
 from study.launcher.execution import kept_benchmark
 from study.launcher.liveness import Liveness
-from study.launcher.load_balance import Load, balance_load
+from study.launcher.load_balance import balance_load
 from study.launcher.run_filter import RunFilter, match_runs
 from study.planning.planned_run import PlannedRun
 from study.planning.runtime_estimate import estimate_costs
@@ -144,13 +144,13 @@ def assign_runs(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequenc
     failed = {run_id for run_id, each in read_records(folder.records).items() if each.record.status == "failed"}
     costs = estimate_costs(runs, newest_benchmark(folder.benchmarks))
     benchmark = kept_benchmark(folder, draft.execution) if draft.execution else None
-    loads = [Load(each.run_id, each.run.seed, each.architecture, costs[each.run_id]) for each in runs]
-    entries = {}
-    for planned in runs:
+
+    def make_entry(planned: PlannedRun) -> ShareEntry:
         variant = benchmark.best_variant(planned.entry.options) if benchmark else None
         measured_on = benchmark.device_name if benchmark and variant else ""
-        entries[planned.run_id] = ShareEntry(planned.entry, planned.run_id in failed, variant, device_name=measured_on)
-    shares = [[entries[run_id] for run_id in share] for share in balance_load(loads, draft.tasks)]
+        return ShareEntry(planned.entry, planned.run_id in failed, variant, device_name=measured_on)
+
+    shares = [list(map(make_entry, share)) for share in balance_load(runs, costs, workers=draft.tasks)]
     write_plan(plan, folder)
     launch = replace(draft, code=take_snapshot(folder.code), tasks=len(shares))
     write_launch(folder, launch, shares)

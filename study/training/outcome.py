@@ -12,6 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from study.records.progress_file import WorkerProgress
+from study.records.record import Measurements, Result
 from study.training.evaluation import Predictions
 from study.training.fingerprint import Fingerprint
 
@@ -33,12 +34,13 @@ class Resume:
     changes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Outcome:
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Result, Measurements):
     """The outcome of a training. Accuracies are fractions, of the weights that `train.evaluate` names.
 
     What is of the test images is missing where `train.read_test` is off, what is of validation images where the run was
-    fitted on those too. Of a diverged training only curves (of its finished epochs), `diverged_step` and timings are known.
+    fitted on those too, and `test_top5` with five classes or fewer, where it is always 1. Of a diverged training only curves
+    (of its finished epochs), timings and `diverged_step`, counted from 1, the step whose loss violated the rule, are known.
     `train_seconds` is time spent on training steps, over all attempts, without evaluation and checkpoints; steps that a
     killed attempt had not saved are in none of the figures. `peak_memory_mib` is the allocator's peak on a GPU, the
     process's resident peak on a CPU (torch itself included); None where the system doesn't report it.
@@ -47,15 +49,6 @@ class Outcome:
     status: Literal["done", "diverged"]
     curves: Curves
     fingerprint: Fingerprint
-    train_seconds: float
-    images_per_second: float | None
-    peak_memory_mib: float | None
-    val_accuracy: float | None = None
-    val_loss: float | None = None
-    test_accuracy: float | None = None
-    test_top5: float | None = None  # None with five classes or fewer, where it is always 1
-    test_loss: float | None = None
-    diverged_step: int | None = None  # counted from 1: the step whose loss violated the rule
     resumes: tuple[Resume, ...] = ()
     notes: tuple[str, ...] = ()
     weights: Mapping[str, Tensor] = field(default_factory=dict)  # on the CPU
