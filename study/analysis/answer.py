@@ -134,8 +134,8 @@ def _describe_setting(study: StudyResults) -> str:
 
 def _describe_sample(study: StudyResults, n: pd.Series) -> str:
     seeds = f"n = {n.min()} seeds" if n.nunique() == 1 else f"n = {n.min()} to {n.max()} seeds"
-    images = study.grid.test_images
-    number = f"{images} test images" if images else "test images"
+    several = "test_images" in study.table and study.table["test_images"].nunique() > 1
+    number = "test images" if several or not study.grid.test_images else f"{study.grid.test_images} test images"
     return f"{seeds}, {number}" if study.grid.correct is not None else f"{seeds}, on these {number}"
 
 
@@ -165,15 +165,15 @@ def _describe_effect(study: StudyResults, factor: str, rows: pd.DataFrame) -> st
     ]
     effects = [
         f"{drop_option(row['upper'], factor)} − {drop_option(row['lower'], factor)}{' (control)' if row['control'] else ''} "
-        f"{_describe_estimate(row)}, {row['verdict']}"
+        f"{_describe_estimate(row)}{'' if np.isnan(row['difference']) else ', ' + row['verdict']}"
         for row in rows.to_dict("records")
     ]
     return f"{name[0].upper()}{name[1:]}{f' ({where})' if where else ''}: {'; '.join([*ranges, *effects])}."
 
 
 def _describe_range(study: StudyResults, design: DesignRanges, found: FactorRange) -> str:
-    place = f" without {join_words(name_left_out(design))}" if len(study.ranges) > 1 else ""
-    return f"range{place} {format_bounds(found.bounds)}, best {format_level(found.best)}, worst {format_level(found.worst)}"
+    place = f", without {join_words(name_left_out(design))}" if len(study.ranges) > 1 else ""
+    return f"range {format_bounds(found.bounds)}{place}, best {format_level(found.best)}, worst {format_level(found.worst)}"
 
 
 def _describe_interaction(rows: pd.DataFrame) -> Iterator[str]:

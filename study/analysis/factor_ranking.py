@@ -1,11 +1,13 @@
 """Which of two factors matters more here: the claim that the answer makes last, and all conditions that it has to meet."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 
 from study.analysis.complete_designs import merge_partial_options
 from study.analysis.contrast_results import SIGNIFICANT
 from study.analysis.factor_ranges import Bounds, DesignRanges, is_reversed_by_divergence
-from study.analysis.labels import format_interval, format_option, format_points, format_setting, join_words
+from study.analysis.labels import format_interval, format_level, format_option, format_points, format_setting, join_words
 from study.analysis.study_results import StudyResults
 
 
@@ -16,13 +18,8 @@ def rank_factors(study: StudyResults) -> tuple[str | None, list[str]]:
     level left out, in log-odds, and whatever the diverged runs might have shown.
     """
     found = [design.comparison for design in study.ranges if design.comparison]
-    if not found or len(found) < len(study.ranges):
-        return None, [
-            f"The {format_option(own.factor)} has two levels here: its effect is that of these two alone, and is not compared "
-            "with the range of another factor."
-            for own in (study.ranges[0].ranges if study.ranges and len(study.varied) > 1 else ())
-            if len(own.levels) == 2
-        ]
+    if len(found) < len(study.ranges) or len({own.factors for own in found}) != 1:
+        return None, list(_name_two_levels(study))
     factors = found[0].factors
     one, two = map(format_option, factors)
     sizes = join_words(format_bounds(comparison.difference, signed=True) for comparison in found)
@@ -52,6 +49,21 @@ def rank_factors(study: StudyResults) -> tuple[str | None, list[str]]:
     ]
 
 
+def _name_two_levels(study: StudyResults) -> Iterator[str]:
+    """The factors that no range is compared with, since they have two levels, or two are left in some complete part."""
+    for factor in study.varied if len(study.varied) > 1 else ():
+        pairs = {
+            own.levels for design in study.ranges for own in design.ranges if own.factor == factor and len(own.levels) == 2
+        }
+        for pair in sorted(pairs, key=str):
+            whole = len(set(study.levels[factor])) == 2
+            which = "has two levels here" if whole else f"is compared at {join_words(map(format_level, pair))} only"
+            yield (
+                f"The {format_option(factor)} {which}: its effect is that of these two alone, and is not compared "
+                "with the range of another factor."
+            )
+
+
 def format_bounds(bounds: Bounds, *, signed: bool = False) -> str:
     """A range or a difference of ranges with its bounds: "0.58 points (0.27 to 1.12)"."""
     size = format_points(bounds.value, signed=signed)
@@ -65,9 +77,11 @@ def describe_designs(study: StudyResults) -> list[str]:
     if designs:
         ways = [f"without {join_words(name_left_out(design))}" for design in designs]
         either = "in each of the largest complete parts" if len(ways) > 1 else "in the largest complete part"
-        return [f"Cells lack runs: the ranges are those {either} of the study, {' and '.join(ways)}."]
+        return [
+            f"Not all combinations of levels have three runs: the ranges are those {either} of the study, {' and '.join(ways)}."
+        ]
     if not study.ranges:
-        return ["There are no ranges: no two levels of each factor have three seeds in common in all cells."]
+        return ["There are no ranges: the largest complete part of the study has fewer than three seeds in common."]
     return []
 
 

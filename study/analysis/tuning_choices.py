@@ -13,6 +13,7 @@ import pandas as pd
 
 from study.analysis.cell_grid import BoolArray, CellLevels, read_cells, read_numbers, sort_key, to_level
 from study.analysis.choice_variance import CandidateTrials, estimate_choice_variances, resample_choices
+from study.analysis.labels import format_level
 from study.records.correctness import unpack_correctness
 from study.records.selection import is_at_boundary
 
@@ -97,7 +98,8 @@ def _merge_seeds(choices: pd.DataFrame, tuned: Sequence[str], factors: Sequence[
         own = choices[[found == key for found in keys]]
         row: dict[Hashable, Any] = own.iloc[0].to_dict()
         for name in tuned:
-            row[name] = ", ".join(f"{level} ({count})" for level, count in sorted(Counter(own[name]).items()))
+            counts = Counter(map(to_level, own[name]))
+            row[name] = ", ".join(f"{format_level(level)} ({counts[level]})" for level in sorted(counts, key=sort_key))
         row |= {name: own[name].mean() for name in ("accuracy", "gap", "another")}
         row |= {name: own[name].sum() for name in ("tied", "diverged", "tried")}
         row["edge"] = tuple(name for name in tuned if any(name in edges for edges in own["edge"]))

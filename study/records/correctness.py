@@ -19,7 +19,10 @@ def pack_correctness(correct: npt.NDArray[np.bool_]) -> str:
 
 def decode_correctness(text: str, images: int) -> bytes:
     """The bytes of a record's text. UserError unless they are of so many images."""
-    packed = base64.b64decode(text)
+    try:
+        packed = base64.b64decode(text, validate=True)
+    except ValueError:
+        packed = b""
     if len(packed) != -(-images // 8):
         raise UserError(Problem(f"{len(packed)} bytes are not the correctness of {images} images: restore the records' file"))
     return packed

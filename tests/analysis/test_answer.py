@@ -138,6 +138,43 @@ def test_an_empty_cell_is_named_and_both_ways_around_it_are_shown() -> None:
     )
 
 
+def test_every_factor_of_which_two_levels_are_left_is_named() -> None:
+    """Law: around a hole, one part lacks a patch size and the other a mixer; a control isn't compared either."""
+    axes = {"patch_size": [1, 2, 4], "token_mixer": ["attention", "depthwise_conv", "mlp"]}
+    table = run_table(Truth(axes, 0.7 + np.add.outer([0.1, 0.0, -0.1], [0.01, 0.0, -0.01]), 0.003, 0.003))
+    found = answer_table(table[(table["patch_size"] != 4) | (table["token_mixer"] != "attention")].reset_index(drop=True), axes)
+    assert found.state == "answered"  # not planned, so nothing is missing
+    assert "The patch size is compared at 1 and 2 only: its effect is that of these two alone" in found.text
+    assert "The token mixer is compared at depthwise conv and MLP only" in found.text
+    assert "Not all combinations of levels have three runs" in found.text
+    assert re.search(r"range \S+ points \(\S+ to \S+\), without attention, best 1", found.text)
+    controls = answer_mixers()
+    assert "The token mixer is compared at attention and depthwise conv only" in controls.text
+
+
+def test_a_contrast_without_runs_has_no_verdict() -> None:
+    """Law: what no seed has is said, in place of a difference and its verdict."""
+    table = run_table(metaformer(), seeds=5)
+    gone = (table["patch_size"] == 4) & (table["token_mixer"] == "attention")
+    found = answer_table(table.assign(status=table["status"].mask(gone, "diverged")), metaformer().axes)
+    assert "attention − depthwise conv no seed has all the runs that it needs; identity" in found.text
+
+
+def test_few_common_seeds_give_no_ranges() -> None:
+    """Law: three runs that failed with three of five seeds leave two seeds in common, and the reason is that."""
+    axes = {"patch_size": [1, 2, 4], "token_mixer": ["attention", "depthwise_conv", "mlp"]}
+    table = run_table(Truth(axes, 0.7 + np.add.outer([0.1, 0.0, -0.1], [0.01, 0.0, -0.01]), 0.003, 0.003))
+    table.loc[[0, 6, 12], "status"] = "failed"
+    assert "the largest complete part of the study has fewer than three seeds in common" in answer_table(table, axes).text
+
+
+def test_several_test_sets_have_no_single_number_of_images() -> None:
+    """Law: the number of one data set isn't given as that of all."""
+    table, levels, _ = patch_study()
+    table["test_images"] = np.where(table["patch_size"] == 1, 360, 2000)
+    assert "n = 5 seeds, on these test images)." in answer_question(StudyResults(table, levels)).sentences[0]
+
+
 def test_diverged_runs_overturn_a_claim_that_they_could_reverse() -> None:
     """Law: one run of five at chance makes patch sizes as far apart as mixers; far larger ranges stay a claim."""
     table = run_table(patch_matters(), seeds=5)

@@ -135,3 +135,27 @@ def test_seeds_that_tune_for_themselves_are_shown_per_cell() -> None:
     (part,) = Findings(replace(one.tables, table=own, trials=table)).parts
     state = check_protocol(part.table, FACTORS, tuned_per_seed=part.tuned).set_index("aspect").loc["recipe"]
     assert state["state"] == "differs by design" and "learning rate: selected for each seed by itself" in state["detail"]
+
+
+def test_seeds_that_tuned_an_option_away_are_shown() -> None:
+    """Law: clipping that one seed selected and the other turned off is "1 (1), none (1)"."""
+    rows = [
+        {
+            "run_id": f"{seed}-{clip}-{trial}",
+            "cell": f"vit-s{seed}",
+            "patch_size": 4,
+            "backbone": "vit",
+            "for_seed": seed,
+            "grad_clip": clip,
+            "seed": trial,
+            "val_accuracy": 0.9 + 0.01 * ((clip is None) == bool(seed)),
+            "val_images": 100,
+            "status": "done",
+            "selected": (clip is None) == bool(seed),
+        }
+        for seed in (0, 1)
+        for clip in (None, 1.0)
+        for trial in (100, 101)
+    ]
+    found = summarize_choices(pd.DataFrame(rows).convert_dtypes(), ["grad_clip"], FACTORS)
+    assert list(found["grad_clip"]) == ["1 (1), none (1)"]

@@ -58,6 +58,8 @@ def test_other_numbers_of_images_are_refused() -> None:
     """A record whose bits are not of the images that its run names is damaged."""
     with pytest.raises(UserError, match="16 images"):
         decode_correctness(pack_correctness(np.ones(17, bool)), 16)
+    with pytest.raises(UserError, match="16 images"):
+        decode_correctness("AAA", 16)  # cut off
 
 
 def test_equal_accuracy_with_other_images_correct_is_a_contradiction(tmp_path) -> None:
