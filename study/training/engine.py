@@ -24,7 +24,7 @@ from study.training.memory_fallback import find_micro_batches, is_out_of_memory,
 from study.training.memory_layout import LAYOUT_NAMES
 from study.training.model_setup import eager_mode, prepare_model
 from study.training.optimizer import learning_rate, set_learning_rate
-from study.training.outcome import Curves, Interrupted, Outcome, ProgressReport
+from study.training.outcome import Curves, Outcome, ProgressReport
 from study.training.state import TrainingState, clone_views, initial_state
 from study.training.step import optimizer_step, sees_whole_batch
 
@@ -85,12 +85,13 @@ def train(
     report: ProgressReport,
     variant: Variant | None = None,
     ranks: Ranks = SINGLE_RANK,
-) -> Outcome | Interrupted:
-    """Train `run` from its newest checkpoint, or from the start, to its outcome, or until `stop()`, called after each step.
+) -> Outcome | None:
+    """Train `run` from its newest checkpoint, or from the start, to its outcome; None where `stop()` has interrupted it.
 
-    An interrupted training has saved its state. A single process that runs out of memory tries once more with smaller
-    micro-batches; several ranks don't, as the others would wait in the middle of a step. Raises UserError where the images
-    don't fill one batch, OutOfMemory where no micro-batch fits, PeerLost where another rank ended, and what torch raises.
+    `stop()` is called after each step; an interrupted training has saved its state. A single process that runs out of memory
+    tries once more with smaller micro-batches; several ranks don't, as the others would wait in the middle of a step. Raises
+    UserError where the images don't fill one batch, OutOfMemory where no micro-batch fits, PeerLost where another rank ended,
+    and what torch raises.
     """
     session = partial(Session, run, splits, choice=device, checkpoints=checkpoints, report=report, variant=variant, ranks=ranks)
     with execution_mode(device):
@@ -106,7 +107,7 @@ def train(
         return run_session(session(micro_batches=micro_batches, notes=(note,)), stop)
 
 
-def run_session(session: Session, stop: Callable[[], bool]) -> Outcome | Interrupted:
+def run_session(session: Session, stop: Callable[[], bool]) -> Outcome | None:
     run, ranks = session.run, session.ranks
     epoch_steps = session.train.epoch_steps
     state = initial_state(session.prepared.model, run, device=session.device, epoch_steps=epoch_steps, ranks=ranks)
@@ -119,7 +120,7 @@ def run_session(session: Session, stop: Callable[[], bool]) -> Outcome | Interru
     validation = None
     for epoch in range(state.epochs_done, run.train.epochs):  # the last epoch at least: nothing is saved after its validation
         if not train_epoch(state, session, epoch=epoch, stop=stop):
-            return Interrupted(state.step)
+            return None
         validation, diverged_step = validate(state, session, epoch=epoch)
         if diverged_step is not None:
             return make_outcome(state, session, diverged_step=diverged_step)

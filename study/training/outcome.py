@@ -1,4 +1,4 @@
-"""What a training returns: an outcome to record, or the step of an interruption.
+"""What a training returns, an outcome to record.
 
 `done` and `diverged` are outcomes, both functions of the run alone. A failure is an exception.
 """
@@ -60,10 +60,3 @@ class Outcome(Result, Measurements):
     def exact(self) -> bool:
         """Whether the bits are those of an uninterrupted training at the same fingerprint."""
         return not any(resume.changes for resume in self.resumes)
-
-
-@dataclass(frozen=True)
-class Interrupted:
-    """The training stopped on request; its state after `step` steps is saved."""
-
-    step: int

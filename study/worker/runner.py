@@ -32,7 +32,7 @@ from study.training.device import DeviceChoice, choose_device
 from study.training.engine import train
 from study.training.fingerprint import device_name
 from study.training.model_setup import with_cpu_kernels
-from study.training.outcome import Curves, Interrupted, Outcome, ProgressReport
+from study.training.outcome import Curves, Outcome, ProgressReport
 from study.training.saved_weights import save_weights
 from study.worker.process_group import ProcessGroup
 
@@ -85,7 +85,7 @@ class Trainer:
         self.tracking.begin_run(entry.run_id, planned_columns(entry.planned))
         self._next_progress = float("-inf")
         run, outcome = self._train(entry, stop=stop, report=self._report)
-        if isinstance(outcome, Interrupted):
+        if outcome is None:
             self.tracking.end_run(entry.run_id, "stopped", metrics={})
             return None
         self.tracking.log_curves(entry.run_id, outcome.curves)
@@ -104,9 +104,7 @@ class Trainer:
         """Train a run as a nonzero rank; rank 0 records its outcome."""
         self._train(entry, stop=stop, report=lambda *_: None)
 
-    def _train(
-        self, entry: ShareEntry, *, stop: Callable[[], bool], report: ProgressReport
-    ) -> tuple[Run, Outcome | Interrupted]:
+    def _train(self, entry: ShareEntry, *, stop: Callable[[], bool], report: ProgressReport) -> tuple[Run, Outcome | None]:
         run = Run.from_json(entry.planned.run)
         assert run.run_id == entry.run_id, "the code that plans and the code that trains differ in identities"
         with self.group.training(entry, describe=self.describe) as ranks:

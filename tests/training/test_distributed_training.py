@@ -13,7 +13,7 @@ from toy_runs import CPU, EveryNthStep, Fate, Killed, assert_same_bits, finished
 
 from study.training import batches, distributed, engine
 from study.training.distributed import MultipleRanks, PeerLost, require_peers
-from study.training.outcome import Interrupted, Outcome
+from study.training.outcome import Outcome
 
 AUGMENT = {"flip": True, "crop": 2, "randaugment_n": 2, "erasing": 0.5, "mixup": 0.3, "cutmix": 0.5}
 BACKBONES = {"convmixer": {"augment": {"flip": True, "crop": 1}}, "vit": {"augment": AUGMENT, "stochastic_depth": 0.3}}
@@ -90,7 +90,7 @@ def test_an_interruption_changes_no_bit(tmp_path, backbone, options):
     extra = BACKBONES[backbone] | ({"stochastic_depth": 0.0} if options else {})
     run = toy_run(backbone, batch_size=15, **extra, **options)
     for whole, *attempts in run_on_ranks(train_with_and_without_interruptions, tmp_path, run, tmp_path, ranks=3):
-        assert attempts[::2] == [Interrupted(2), Interrupted(3), Interrupted(6)]
+        assert attempts[::2] == [None, None, None]
         for outcome, step in zip(attempts[1::2], (2, 3, 6), strict=True):
             assert_same_bits(outcome, whole)
             assert outcome.exact and outcome.resumes[0].step == step

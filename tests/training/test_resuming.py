@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_runs import EveryNthStep, Fate, Killed, assert_same_bits, attempt, finished, toy_run
 
-from study.training.outcome import Interrupted, Outcome
+from study.training.outcome import Outcome
 
 STEPS = 9
 CHECKPOINT_ENTRIES = (
@@ -89,7 +89,7 @@ def test_the_whole_state_is_that_of_the_twin(tmp_path):
         for restart, steps in enumerate(kills):
             with pytest.raises(Killed):
                 attempt(run, tmp_path / name, fate=Fate(kill_after=steps), every=1, restart=restart)
-        assert isinstance(attempt(run, tmp_path / name, fate=Fate(interrupt_after=6 - 4 * bool(kills)), restart=9), Interrupted)
+        assert attempt(run, tmp_path / name, fate=Fate(interrupt_after=6 - 4 * bool(kills)), restart=9) is None
         last.append(newest(EveryNthStep(tmp_path / name, run, every=1, restart=10)))
     twin, killed = last
     assert twin["step"] == killed["step"] == 6
@@ -121,9 +121,9 @@ def test_a_kill_between_outcome_and_record_repeats_the_outcome(tmp_path):
 def test_a_kill_between_the_last_step_of_an_epoch_and_its_validation(tmp_path):
     """A state saved at the very end of an epoch has it trained but not validated; the validation is made up for."""
     run = toy_run()
-    assert attempt(run, tmp_path, fate=Fate(interrupt_after=3)) == Interrupted(3)
+    assert attempt(run, tmp_path, fate=Fate(interrupt_after=3)) is None
     survivor = attempt(run, tmp_path, restart=1)
-    assert survivor.curves["epoch"] == [1, 2, 3]
+    assert survivor.resumes[0].step == 3 and survivor.curves["epoch"] == [1, 2, 3]
     assert_same_bits(survivor, finished(run, tmp_path / "twin"))
 
 

@@ -16,7 +16,7 @@ from study.rng import stream
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice
 from study.training.engine import train
-from study.training.outcome import Interrupted, Outcome, ProgressReport
+from study.training.outcome import Outcome, ProgressReport
 
 CLASSES, CHANNELS, SIZE = 6, 3, 8
 MODELS: dict[str, dict[str, Any]] = {
@@ -127,7 +127,7 @@ def attempt(
     report: ProgressReport = lambda *_: None,
     device: DeviceChoice = CPU,
     variant: Variant | None = None,
-) -> Outcome | Interrupted:
+) -> Outcome | None:
     """One attempt at `run` on the toy images."""
     return train(
         run,
