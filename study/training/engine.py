@@ -102,7 +102,7 @@ def train(
                 raise
         # Outside the except block, where the error's traceback would still hold the tensors that didn't fit.
         release_memory(device.device)
-        micro_batches = find_micro_batches(run, device=device.device)
+        micro_batches = find_micro_batches(run, device)
         note = f"a batch of {run.train.batch_size} didn't fit into memory: trained as {micro_batches} micro-batches"
         return run_session(session(micro_batches=micro_batches, notes=(note,)), stop)
 

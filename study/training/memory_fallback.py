@@ -13,8 +13,8 @@ import torch
 from study.backbones import build_backbone
 from study.config.run import Run
 from study.training.augmentation import Target
-from study.training.device import autocast
-from study.training.memory_layout import choose_memory_format
+from study.training.device import DeviceChoice, autocast
+from study.training.model_setup import prepare_model
 from study.training.optimizer import set_learning_rate
 from study.training.state import initial_state
 from study.training.step import optimizer_step, sees_whole_batch
@@ -29,12 +29,12 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
-def find_micro_batches(run: Run, *, device: torch.device) -> int:
+def find_micro_batches(run: Run, choice: DeviceChoice) -> int:
     """The number of equal micro-batches that a batch of `run` must be cut into to fit; raises OutOfMemory where no number
     suffices or where the model has BatchNorm."""
     batch_size = run.train.batch_size
     sizes = halve_sizes(batch_size, batch_size // run.train.accumulate)
-    size = next((size for size in sizes if can_fit(run, size, device=device)), None)
+    size = next((size for size in sizes if can_fit(run, size, choice=choice)), None)
     if size is None:
         raise OutOfMemory(f"a batch of {batch_size} doesn't fit into memory, and not even one image does")
     if sees_whole_batch(build_backbone(run.model, seed=run.seed)):
@@ -50,30 +50,28 @@ def halve_sizes(batch_size: int, part: int) -> Iterator[int]:
         yield part
 
 
-def can_fit(run: Run, size: int, *, device: torch.device) -> bool:
+def can_fit(run: Run, size: int, *, choice: DeviceChoice) -> bool:
     try:
-        take_trial_step(run, size, device=device)
+        take_trial_step(run, size, choice=choice)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         return False
     finally:
-        release_memory(device)
+        release_memory(choice.device)
     return True
 
 
-def take_trial_step(run: Run, size: int, *, device: torch.device) -> None:
+def take_trial_step(run: Run, size: int, *, choice: DeviceChoice) -> None:
     """Take one step as the run would, on `size` black images, with tensors that are gone when this returns."""
-    model = build_backbone(run.model, seed=run.seed)
-    layout = choose_memory_format(model)
-    model.to(device=device).to(memory_format=layout)  # type: ignore[call-overload]
-    state = initial_state(model, run, device=device, epoch_steps=1)
+    prepared, device = prepare_model(run, choice), choice.device
+    state = initial_state(prepared.model, run, device=device, epoch_steps=1)
     set_learning_rate(state.optimizer, 0.0)
     images = torch.zeros(size, run.data.channels, run.data.image_size, run.data.image_size, device=device)
     target = Target(torch.zeros(size, dtype=torch.int64, device=device))
     optimizer_step(
         state,
-        images.to(memory_format=layout),
+        images.to(memory_format=prepared.layout),
         target,
         options=run.train,
         micro_batches=1,
