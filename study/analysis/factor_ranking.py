@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from study.analysis.complete_designs import merge_partial_options
+from study.analysis.complete_designs import drop_controls, find_complete_designs, merge_partial_options
 from study.analysis.contrast_results import SIGNIFICANT
 from study.analysis.factor_ranges import Bounds, DesignRanges, is_reversed_by_divergence
+from study.analysis.intervals import MIN_SEEDS
 from study.analysis.labels import format_interval, format_level, format_option, format_points, format_setting, join_words
 from study.analysis.study_results import StudyResults
 
@@ -80,9 +81,12 @@ def describe_designs(study: StudyResults) -> list[str]:
         return [
             f"Not all combinations of levels have three runs: the ranges are those {either} of the study, {' and '.join(ways)}."
         ]
-    if not study.ranges:
+    tested = drop_controls(merge_partial_options(study.grid))
+    if study.ranges or len(tested.cells) < 2:  # without controls, nothing is left to compare
+        return []
+    if find_complete_designs(tested, fewest_seeds=MIN_SEEDS):
         return ["There are no ranges: the largest complete part of the study has fewer than three seeds in common."]
-    return []
+    return ["There are no ranges: no two levels of each factor have three runs in all combinations."]
 
 
 def name_left_out(design: DesignRanges) -> list[str]:

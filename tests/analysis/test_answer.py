@@ -166,6 +166,10 @@ def test_few_common_seeds_give_no_ranges() -> None:
     table = run_table(Truth(axes, 0.7 + np.add.outer([0.1, 0.0, -0.1], [0.01, 0.0, -0.01]), 0.003, 0.003))
     table.loc[[0, 6, 12], "status"] = "failed"
     assert "the largest complete part of the study has fewer than three seeds in common" in answer_table(table, axes).text
+    cross = table[(table["token_mixer"] == "attention") | (table["patch_size"] == 1)].reset_index(drop=True)
+    assert "no two levels of each factor have three runs in all combinations" in answer_table(cross, axes).text
+    control = {"token_mixer": ["attention", "identity"]}
+    assert "ranges:" not in answer_table(run_table(Truth(control, np.array([0.9, 0.5]))), control).text
 
 
 def test_several_test_sets_have_no_single_number_of_images() -> None:
