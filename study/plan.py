@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--detect", type=_points, metavar="POINTS", help="the seeds that find this difference of accuracy")
     parser.add_argument("--sd", type=_points, metavar="POINTS", help="standard deviation over seeds, instead of a pilot's")
     help_accuracy = "expected accuracy, to bound the test images' part beside --sd"
-    parser.add_argument("--accuracy", type=_points, metavar="PERCENT", help=help_accuracy)
+    parser.add_argument("--accuracy", type=_percent, metavar="PERCENT", help=help_accuracy)
     return parser
 
 
@@ -61,9 +61,20 @@ def _points(word: str) -> float:
     raise argparse.ArgumentTypeError(f"{word!r} is not a number above 0 and below 100")
 
 
+def _percent(word: str) -> float:
+    """An accuracy in percent as a fraction; one written as a fraction would be taken for chance or less."""
+    if (accuracy := _points(word)) < 0.01:
+        raise argparse.ArgumentTypeError(f"{word!r} is below 1 percent: 0.98 is written 98")
+    return accuracy
+
+
 @handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
+    if arguments.detect is None and (arguments.sd or arguments.accuracy):
+        raise UserError(Problem("needs --detect", "command line", "--sd" if arguments.sd else "--accuracy"))
+    if arguments.accuracy and arguments.sd is None:
+        raise UserError(Problem("needs --sd: a pilot has its own accuracy", "command line", "--accuracy"))
     console = open_console()
     sweep = read_sweep(arguments.sweep, arguments.overrides)
     require_trackers(sweep.track, place=sweep.path)
@@ -90,14 +101,10 @@ def _describe_comparison(plan: Plan, folder: SweepFolder, arguments: argparse.Na
     planned = planned_study.read_planned_study(plan.file)
     lines = planned_study.describe_planned_contrasts(planned, shown=len(plan.finals) if arguments.all else SHOWN_CONTRASTS)
     if arguments.detect is None:
-        if arguments.sd or arguments.accuracy:
-            raise UserError(Problem("needs --detect", "command line", "--sd" if arguments.sd else "--accuracy"))
         return lines
     if not lines:
         raise UserError(Problem("this sweep plans no contrast", plan.sweep.path, "--detect"))
     if arguments.sd is None:
-        if arguments.accuracy:
-            raise UserError(Problem("needs --sd: a pilot has its own accuracy", "command line", "--accuracy"))
         return lines + planned_study.describe_pilot_seeds(folder.path, arguments.detect)
     return lines + planned_study.describe_stated_seeds(planned, arguments.detect, sd=arguments.sd, accuracy=arguments.accuracy)
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from study.analysis.report_tables import StudyTables, combine_studies, read_report_folder, read_run_folder, write_tables
 from study.cli.arguments import suggest_launch, sweep_folder, sweep_parser
-from study.cli.console import open_console
+from study.cli.console import open_console, pluralize
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, handle_user_errors
 from study.reporting.figures.figure_files import FIGURE_FORMATS
@@ -37,7 +37,7 @@ def _parse_formats(word: str) -> tuple[str, ...]:
 
 @handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = sweep_parser("report", __doc__)
+    parser = sweep_parser("report", __doc__, sweep="a sweep's YAML file, a folder of runs, or the folder of a report")
     parser.add_argument(
         "--compare",
         action="append",
@@ -89,7 +89,7 @@ def _read_study(word: str, arguments: argparse.Namespace) -> tuple[StudyTables, 
         runs = sweep_folder(arguments, sweep.name).path
         with suggest_launch(sweep, runs=arguments.runs):
             return read_run_folder(runs), runs / "report"
-    choices = sorted(str(path) for place in ("sweeps/*.yaml", "runs/*", "reports/*") for path in Path().glob(place))
+    choices = sorted(str(path) for place in ("sweeps/*.yaml", "runs/[!.]*", "reports/*") for path in Path().glob(place))
     raise UserError(Problem("neither a sweep's YAML file, nor a folder of runs or of a report", value=word, choices=choices))
 
 
@@ -99,7 +99,7 @@ def _print_summary(report: DrawnReport, console: Console) -> None:
         content = build_cells(part).content
         console.print(_format_table(content) if isinstance(content, TextTable) else content.reason)
         lines.append(f"{part.heading}: {part.sentences[0]}" if part.title else part.sentences[0])
-    lines.append(f"{len(report.figures)} figures, {report.folder / 'report.md'}")
+    lines.append(f"{pluralize(len(report.figures), 'figure')}, {report.folder / 'report.md'}")
     for line in filter(None, lines):
         console.print(line, style="bold" if line.startswith("Provisional:") else None)
 

@@ -25,10 +25,13 @@ def command_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def sweep_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
-    """A command's parser with SWEEP, overrides and --runs."""
+SWEEP_FILE = "a sweep's YAML file, e.g. sweeps/patch_size.yaml"
+
+
+def sweep_parser(name: str, doc: str | None, *, sweep: str = SWEEP_FILE) -> argparse.ArgumentParser:
+    """A command's parser with SWEEP (`sweep` says what it may be), overrides and --runs."""
     parser = command_parser(name, doc)
-    parser.add_argument("sweep", metavar="SWEEP", help="a sweep's YAML file, e.g. sweeps/patch_size.yaml")
+    parser.add_argument("sweep", metavar="SWEEP", help=sweep)
     parser.add_argument(
         "overrides",
         nargs="*",

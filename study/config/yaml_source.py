@@ -242,7 +242,7 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], *, place: str, key: s
         choices = [word.strip(" '") for word in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
         return Problem("not one of the valid choices", place=place, key=key, value=value, choices=choices)
     rule = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    rule = rule.replace("a valid dictionary", "a mapping of keys to values")
+    rule = rule.replace("a valid dictionary", "a mapping of keys to values").replace("a valid boolean", "true or false")
     if value is None:
         rule += "; the value is empty"
     shown = value if isinstance(value, (str, int, float, bool, list)) else None

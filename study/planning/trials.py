@@ -90,7 +90,7 @@ def describe_round(tuning: Tuning) -> str:
         for key, levels in tuning.added[-1].items()
     ]
     count = f"round {len(tuning.added)} of at most {MAX_ROUNDS}"
-    return f"a best candidate is at the end of its range; widened {', '.join(new)} for all cells ({count})"
+    return f"a best candidate was at the end of its range: widened {', '.join(new)} for all cells ({count})"
 
 
 def describe_selection(selection: Selection) -> list[str]:

@@ -123,6 +123,7 @@ def test_overrides_are_part_of_the_document(tmp_path):
         ("question.deep=3", "holds no further keys"),
         ("question=", "string"),
         ("device=gpu", "valid: auto, cuda, cpu"),
+        ("deterministic=no", "should be true or false"),
         ("effect_of_interest=0", "in points (above 0, below 100), or {error_ratio: R}"),
         ("effect_of_interest=true", "in points"),
         ("effect_of_interest={error_ratio: 0.9}", "R above 1"),

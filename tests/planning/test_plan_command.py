@@ -186,6 +186,12 @@ def test_a_difference_is_a_number_of_points(capsys, word):
     assert "is not a number above 0 and below 100" in capsys.readouterr().err
 
 
+def test_a_fraction_is_no_accuracy_in_percent(capsys):
+    with pytest.raises(SystemExit):
+        main(["sweep.yaml", "--detect=1", "--sd=0.4", "--accuracy=0.98"])
+    assert "'0.98' is below 1 percent: 0.98 is written 98" in capsys.readouterr().err
+
+
 def test_check_trains_every_architecture_for_one_step(capsys):
     """On the real digits, and nothing is left behind."""
     output = screen(capsys, "--check", "augment.mixup=0.2", "train.evaluate=ema", "train.warmup_epochs=2")
