@@ -8,7 +8,6 @@ as a fraction of the median.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,17 +83,6 @@ class Benchmark(Options):
     left_out: tuple[str, ...] = ()  # architectures that could not be measured, each with the reason
     format: int = FORMAT
 
-    @cached_property
-    def _speeds(self) -> dict[tuple[str, str], list[Speed]]:
-        found: dict[tuple[str, str], list[Speed]] = {}
-        for speed in self.architectures:
-            found.setdefault((architecture_key(speed.backbone, speed.model), speed.precision), []).append(speed)
-        return found
-
-    @cached_property
-    def _inputs(self) -> dict[str, InputSpeed]:
-        return {_input_key(speed.augment, channels=speed.channels, image_size=speed.image_size): speed for speed in self.inputs}
-
     def speed(self, run: RunOptions) -> Speed | None:
         """The speed of a run's architecture at its precision, in the fastest variant; None if it was not measured.
 
@@ -109,7 +97,8 @@ class Benchmark(Options):
         return speed.variant if speed is not None and several else None
 
     def _measured(self, run: RunOptions) -> list[Speed]:
-        return self._speeds.get((architecture_key(run.backbone, run.model), run.train.precision), [])
+        wanted = run.backbone, dict(run.model), run.train.precision
+        return [speed for speed in self.architectures if (speed.backbone, speed.model, speed.precision) == wanted]
 
     def run_seconds(self, run: RunOptions) -> float | None:
         """Device-seconds of a run's training, with augmentation, validation and test; None if not measured.
@@ -118,14 +107,15 @@ class Benchmark(Options):
         """
         data, train, augment = run.data, run.train, run.augment.model_dump(mode="json", warnings=False)
         speed = self.speed(run)
-        source = self._inputs.get(_input_key(augment, channels=data.channels, image_size=data.image_size))
-        if speed is None or source is None:
+        wanted = augment, data.channels, data.image_size
+        sources = [each for each in self.inputs if (each.augment, each.channels, each.image_size) == wanted]
+        if speed is None or not sources:
             return None
         refit = train.fit_on == "train+val"
         trained = train.epochs * (data.train_images + (data.val_images if refit else 0))
         tested = data.test_images if train.read_test else 0
         evaluated = tested + (0 if refit else train.epochs * data.val_images)
-        training = trained / speed.train_images_per_second + trained / median(source.images_per_second)
+        training = trained / speed.train_images_per_second + trained / median(sources[-1].images_per_second)
         return training + evaluated / speed.inference_images_per_second
 
 
@@ -140,10 +130,6 @@ def select_speed(measured: Sequence[Speed], batch_size: int) -> Speed | None:
 def architecture_key(backbone: str, model: Mapping[str, Any]) -> str:
     """A key that is equal for equal architectures."""
     return json.dumps([backbone, dict(model)], sort_keys=True)
-
-
-def _input_key(augment: Mapping[str, Any], *, channels: int, image_size: int) -> str:
-    return json.dumps([dict(augment), channels, image_size], sort_keys=True)
 
 
 def median(rounds: Sequence[float]) -> float:

@@ -110,28 +110,25 @@ def load_plan(folder: SweepFolder) -> PlanFile:
 
 def read_plan(path: Path, *, hint: str) -> PlanFile:
     with add_location(str(path)):
-        return _parse_plan(read_json(path, hint=hint))
-
-
-def _parse_plan(document: Any) -> PlanFile:
-    study = document["study"]
-    tuning = study.get("tuning") or {"axes": {}, "trials_per_cell": 0}
-    runs = tuple(map(PlannedEntry.from_json, document["runs"]))
-    pending = tuple(map(PlannedEntry.from_json, document.get("pending", ())))
-    facts = StudyFacts(
-        name=study["name"],
-        question=study["question"],
-        expected=study["expected"],
-        factors=study["factors"],
-        seeds=tuple(study["seeds"]),
-        match=study["match"],
-        planned_runs=sum(entry.stage == "final" for entry in (*runs, *pending)),
-        sweep_yaml=study["sweep_yaml"],
-        overrides=tuple(map(upgrade_override, study["overrides"])),
-        recipe=study.get("recipe"),
-        tuned={key.rpartition(".")[2]: levels for key, levels in tuning["axes"].items()},
-        trials_per_cell=tuning["trials_per_cell"],
-        times_widened=tuning.get("times_widened", 0),
-        effect_of_interest=study.get("effect_of_interest"),
-    )
-    return PlanFile(facts, runs, pending)
+        document = read_json(path, hint=hint)
+        study = document["study"]
+        tuning = study.get("tuning") or {"axes": {}, "trials_per_cell": 0}
+        runs = tuple(map(PlannedEntry.from_json, document["runs"]))
+        pending = tuple(map(PlannedEntry.from_json, document.get("pending", ())))
+        facts = StudyFacts(
+            name=study["name"],
+            question=study["question"],
+            expected=study["expected"],
+            factors=study["factors"],
+            seeds=tuple(study["seeds"]),
+            match=study["match"],
+            planned_runs=sum(entry.stage == "final" for entry in (*runs, *pending)),
+            sweep_yaml=study["sweep_yaml"],
+            overrides=tuple(map(upgrade_override, study["overrides"])),
+            recipe=study.get("recipe"),
+            tuned={key.rpartition(".")[2]: levels for key, levels in tuning["axes"].items()},
+            trials_per_cell=tuning["trials_per_cell"],
+            times_widened=tuning.get("times_widened", 0),
+            effect_of_interest=study.get("effect_of_interest"),
+        )
+        return PlanFile(facts, runs, pending)

@@ -11,6 +11,7 @@ from study.analysis.cell_grid import read_numbers, to_level
 from study.analysis.findings import Findings
 
 _STATUSES = ("done", "diverged", "failed", "missing")
+_RECIPE = ("epochs", "batch_size", "lr", "weight_decay", "schedule", "precision")
 _NAMED_RUNS = 8
 """The first line names this many runs of each status and counts the rest."""
 
@@ -38,15 +39,18 @@ def list_facts(findings: Findings) -> dict[str, str]:
     if table.empty:
         return {}
     counts = ", ".join(f"{findings.count(status)} {status}" for status in _STATUSES if findings.count(status))
+    versions = [str(name) for name in table.columns if str(name).endswith("_version")]
     facts = {
         "runs": f"{len(table)} planned: {counts}",
         "seeds": ", ".join(str(seed) for seed in sorted({int(seed) for seed in table["seed"]})),
         "data": _describe_data(table),
-        "recipe": _describe_recipe(table),
+        "recipe": ", ".join(
+            f"{labels.format_option(name)} {found}" for name in _RECIPE if (found := _join_values(table, name))
+        ),
         "budget": _describe_budget(table),
         "device": _join_values(table, "device_name") or _join_values(table, "device"),
         "training time": _describe_training_time(table),
-        "versions": _describe_versions(table),
+        "versions": ", ".join(f"{name[:-8]} {values}" for name in versions if (values := _join_values(table, name))),
         "commit": _describe_commits(table),
         "overrides": " ".join(study.overrides),
     }
@@ -78,11 +82,6 @@ def _describe_data(table: pd.DataFrame) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
-def _describe_recipe(table: pd.DataFrame) -> str:
-    names = ("epochs", "batch_size", "lr", "weight_decay", "schedule", "precision")
-    return ", ".join(f"{labels.format_option(name)} {found}" for name in names if (found := _join_values(table, name)))
-
-
 def _describe_budget(table: pd.DataFrame) -> str:
     ways = _list_values(table, "match_by")
     if not ways or ways == ["none"]:
@@ -96,12 +95,6 @@ def _describe_training_time(table: pd.DataFrame) -> str:
     seconds = read_numbers(table, "train_seconds")
     known = np.count_nonzero(~np.isnan(seconds))
     return f"{labels.format_duration(float(np.nansum(seconds)))} in {known} runs" if known else ""
-
-
-def _describe_versions(table: pd.DataFrame) -> str:
-    names = [str(name) for name in table.columns if str(name).endswith("_version")]
-    found = [f"{name.removesuffix('_version')} {values}" for name in names if (values := _join_values(table, name))]
-    return ", ".join(found)
 
 
 def _describe_commits(table: pd.DataFrame) -> str:

@@ -5,7 +5,6 @@ a small point. A diverged run has no accuracy: it is a cross on the axis and ent
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -32,12 +31,7 @@ class CategoryAxis:
     """The levels along an axis, evenly spaced whatever their size: patch sizes are categories."""
 
     factor: str
-    levels: tuple[Level, ...]
-
-    @classmethod
-    def of_table(cls, table: pd.DataFrame, factor: str) -> Self:
-        """The axis of the levels that occur in the table."""
-        return cls(factor, tuple(list_levels(table, factor)))
+    levels: list[Level]
 
     def locate(self, table: pd.DataFrame) -> FloatArray:
         """The position of each row."""
@@ -67,7 +61,7 @@ def plot_accuracy_by_level(
     """
     figure, panels = create_panels(table, layout.panels, style=style)
     series = list_series(table, layout)
-    axis = CategoryAxis.of_table(table, layout.along)
+    axis = CategoryAxis(layout.along, list_levels(table, layout.along))
     for panel in panels:
         summary = clip_intervals(panel.select(cells))
         for side, one in zip(axis.spread_series(len(series)), series, strict=True):

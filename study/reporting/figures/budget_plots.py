@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from study.analysis import labels
 from study.analysis.cell_grid import read_numbers
-from study.analysis.factor_layout import FactorLayout, group_rows
+from study.analysis.factor_layout import FactorLayout, group_rows, list_levels
 from study.reporting.figures.accuracy_plots import CategoryAxis
 from study.reporting.figures.panels import add_legend, annotate_right, create_panels, label_axes, list_series
 from study.reporting.figures.style import GRID, INK, MUTED, PAPER, SURFACE, Style, apply_style
@@ -25,7 +25,7 @@ def plot_budget_error(table: pd.DataFrame, *, layout: FactorLayout, tolerance: f
     """The distance of each cell's network from its budget, in percent of it; the band is the tolerance (a fraction)."""
     figure, panels = create_panels(table, layout.panels, style=style)
     series = list_series(table, layout)
-    axis = CategoryAxis.of_table(table, layout.along)
+    axis = CategoryAxis(layout.along, list_levels(table, layout.along))
     for panel in panels:
         if tolerance is not None:
             panel.ax.axhspan(-100 * tolerance, 100 * tolerance, color=GRID, alpha=0.5, zorder=0)

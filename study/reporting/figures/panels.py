@@ -155,6 +155,5 @@ def read_done(runs: pd.DataFrame, column: str) -> FloatArray:
 def scatter_runs(ax: Axes, at: FloatArray, runs: pd.DataFrame, *, mark: Mark, style: Style) -> None:
     """Every run that is done as a small pale point at its test accuracy in percent."""
     frame = pd.DataFrame({"x": at, "y": 100 * read_done(runs, TEST_ACCURACY)}).dropna().sort_values(["x", "y"])
-    sns.scatterplot(
-        frame, x="x", y="y", color=mark.color, alpha=0.5, s=style.point_area, linewidth=0, ax=ax, legend=False, zorder=2
-    )
+    area = (style.marker * 0.4) ** 2  # square points
+    sns.scatterplot(frame, x="x", y="y", color=mark.color, alpha=0.5, s=area, linewidth=0, ax=ax, legend=False, zorder=2)

@@ -97,11 +97,6 @@ class Style:
         """Points, of ticks and legends."""
         return self.text - (1 if self.text < 12 else 3)
 
-    @property
-    def point_area(self) -> float:
-        """Square points, of the small point of a single run."""
-        return (self.marker * 0.4) ** 2
-
     def rc_params(self) -> dict[Any, Any]:
         """matplotlib's settings. The fonts are those that matplotlib ships, so that files are equal on all machines."""
         ticks = {"major.width": self.line * 0.6, "major.size": self.text * 0.35, "minor.size": 0, "major.pad": self.text * 0.35}
