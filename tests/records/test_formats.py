@@ -129,7 +129,7 @@ def test_a_recorded_run_is_trained_again_as_it_was(upgraded: Path, tmp_path: Pat
     run, record = Run.from_json(attempt.record.run), attempt.record
     images = load_splits(run.data, describe_dataset(run.data))
     checkpoints = Checkpoints(tmp_path / "checkpoints", run.run_id, "writer")
-    quiet = {"stop": lambda: False, "report": lambda _: None}
+    quiet = {"stop": lambda: False, "report": lambda *_: None}
     outcome = train(run, images, device=DeviceChoice("cpu"), checkpoints=checkpoints, **quiet)
     assert isinstance(outcome, Outcome) and run.run_id == record.run_id
     assert outcome.test_accuracy == pytest.approx(record.result.test_accuracy, abs=1.1 / 360)
