@@ -87,7 +87,7 @@ def answer_question(study: StudyResults, *, choices: pd.DataFrame | None = None)
         *describe_balance(study.table, list(study.levels)),
         *_flag_choices(choices, factors),
         *_describe_divergence(cells),
-        *_describe_baselines(tested),
+        *_describe_baselines(cells, tested),
         _describe_population(study),
     ]
     return Answer(done, (*progress, *sentences), larger)
@@ -164,7 +164,7 @@ def _describe_effect(study: StudyResults, factor: str, rows: pd.DataFrame) -> st
         if own.factor == factor and len(own.levels) > 2
     ]
     effects = [
-        f"{drop_option(row['upper'], factor)} − {drop_option(row['lower'], factor)}{' (control)' if row['control'] else ''} "
+        f"{drop_option(row['upper'], factor)} − {drop_option(row['lower'], factor)}{' (control)' if row['control'] else ''}: "
         f"{_describe_estimate(row)}{'' if np.isnan(row['difference']) else ', ' + row['verdict']}"
         for row in rows.to_dict("records")
     ]
@@ -232,12 +232,12 @@ def _describe_divergence(cells: pd.DataFrame) -> list[str]:
     ]
 
 
-def _describe_baselines(tested: pd.DataFrame) -> Iterator[str]:
+def _describe_baselines(cells: pd.DataFrame, tested: pd.DataFrame) -> Iterator[str]:
     """That the measured cells exceed their baselines, where these are known."""
     measured = tested[tested["n"] > 0]
     if measured.empty or measured["baseline"].isna().any():
         return
-    which = f"{'measured ' if len(measured) < len(tested) else ''}non-control"
+    which = f"{'measured ' if len(measured) < len(tested) else ''}{'non-control ' if len(tested) < len(cells) else ''}"
     baselines = measured["baseline"]
     if baselines.nunique() == 1:
         floor, lowest = format_percent(baselines.iloc[0]), format_percent(measured["mean"].min())
@@ -245,7 +245,7 @@ def _describe_baselines(tested: pd.DataFrame) -> Iterator[str]:
     else:
         least = format_points((measured["mean"] - baselines).min())
         exceeded = f"the linear baselines of their images, by {least} at least"
-    yield f"All {which} cells exceed {exceeded}."
+    yield f"All {which}cells exceed {exceeded}."
 
 
 def _describe_population(study: StudyResults) -> str:

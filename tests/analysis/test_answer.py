@@ -91,13 +91,13 @@ def test_each_factor_has_its_range_and_its_contrasts() -> None:
     sentences = answer_question(StudyResults(*patch_study())).sentences
     assert re.match(
         r"Patch size \(averaged over token mixer\): range 1\d\.\d\d points \(.*\), best 1, worst 4; "
-        r"2 − 1 −\S+ points \(.*\), lower; 4 − 2 ",
+        r"2 − 1: −\S+ points \(.*\), lower; 4 − 2 ",
         sentences[1],
     )
     assert re.match(
         r"Token mixer \(averaged over patch size\): range \d\.\d\d points .*, best attention, worst MLP;", sentences[2]
     )
-    assert re.search(r"identity − depthwise conv \(control\) −\S+ points \(.*\), lower", sentences[2])
+    assert re.search(r"identity − depthwise conv \(control\): −\S+ points \(.*\), lower", sentences[2])
 
 
 def test_a_factor_matters_more_where_its_range_is_larger_throughout() -> None:
@@ -157,7 +157,7 @@ def test_a_contrast_without_runs_has_no_verdict() -> None:
     table = run_table(metaformer(), seeds=5)
     gone = (table["patch_size"] == 4) & (table["token_mixer"] == "attention")
     found = answer_table(table.assign(status=table["status"].mask(gone, "diverged")), metaformer().axes)
-    assert "attention − depthwise conv no seed has all the runs that it needs; identity" in found.text
+    assert "attention − depthwise conv: no seed has all the runs that it needs; identity" in found.text
 
 
 def test_few_common_seeds_give_no_ranges() -> None:
@@ -317,7 +317,7 @@ def test_one_factor_is_answered_by_its_differences() -> None:
     found = answer_table(run_table(truth, backbone="vit"), truth.axes)
     assert "parameters, learning rate 0.01 is 10." in found.sentences[0]
     assert "; the primary contrast is significant (" in found.sentences[0]
-    assert found.sentences[1].startswith("Learning rate: 0.01 − 0.001 +10.")
+    assert found.sentences[1].startswith("Learning rate: 0.01 − 0.001: +10.")
     assert "interact" not in found.text
 
 
