@@ -91,7 +91,7 @@ def test_each_factor_has_its_range_and_its_contrasts() -> None:
     sentences = answer_question(StudyResults(*patch_study())).sentences
     assert re.match(
         r"Patch size \(averaged over token mixer\): range 1\d\.\d\d points \(.*\), best 1, worst 4; "
-        r"2 − 1: −\S+ points \(.*\), lower; 4 − 2 ",
+        r"2 − 1: −\S+ points \(.*\), lower; 4 − 2: ",
         sentences[1],
     )
     assert re.match(
