@@ -98,7 +98,7 @@ def build_cells(part: StudyPart) -> ReportSection:
     reading = f"Test accuracy in percent. 95 % interval: {part.population}. SD: over seeds, on these test images."
     if cells["seed_share"].notna().any():
         columns.append(percent_column("variance from seeds (%)", "seed_share", digits=0))
-        reading += " Variance from seeds: the share of the mean's variance that more seeds would reduce; the rest is of the test images."
+        reading += " Variance from seeds: the share of it that more seeds would reduce; the rest is of the test images."
     if cells["diverged"].any():
         columns.append(text_column("diverged", "diverged", numeric=True))
         columns.append(interval_column("bounds with diverged runs", low="worst", high="best"))
@@ -140,7 +140,7 @@ def _build_contrasts(part: StudyPart) -> ReportSection:
     ]
     if found["seed_share"].notna().any():
         columns.insert(8, percent_column("variance from seeds (%)", "seed_share", digits=0))
-        reading += " Variance from seeds: the share of the variance that more seeds would reduce."
+        reading += " Variance from seeds: the share of it that more seeds would reduce."
     if found["margin"].notna().any():
         columns.insert(5, percent_column("margin", "margin", digits=2))
         reading += " Margin: the smallest effect of interest that the sweep states; equivalent: the interval is within it."
