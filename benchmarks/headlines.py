@@ -8,6 +8,7 @@ wrong if it calls a difference significant that is none or has the other sign, o
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from study.analysis.contrast_results import SIGNIFICANT, build_weights
 from study.analysis.planned_contrasts import plan_contrasts
 from study.analysis.study_results import StudyResults
 
-TABLE = pd.DataFrame({"data_name": ["simulated"], "match_by": ["params"], "backbone": ["vit"]})
+TABLE = pd.DataFrame(itertools.product(*LEVELS.values()), columns=list(LEVELS)).assign(data_name="simulated", match_by="params")
 EQUAL = tuple(0.7 + 0.03 * patch + 0.03 * backbone for patch in range(3) for backbone in range(3))
 
 

@@ -144,7 +144,7 @@ def test_saved_weights_give_the_recorded_accuracy(image_folder, tmp_path, capsys
         device=DeviceChoice("cpu"),
         checkpoints=Checkpoints(tmp_path, "run", "1-0-0"),
         stop=lambda: False,
-        report=lambda _: None,
+        report=lambda *_: None,
     )
     assert isinstance(outcome, Outcome) and outcome.status == "done"
     weights = tmp_path / "weights" / "run.safetensors"

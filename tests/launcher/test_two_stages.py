@@ -94,7 +94,7 @@ def test_a_worker_divides_the_images_by_the_runs_seed(study, tmp_path):
     run = Run.from_json(record.run)
     images = load_splits(run.data, describe_dataset(run.data), seed=100)
     checkpoints = Checkpoints(tmp_path, run.run_id, "writer")
-    device, quiet = DeviceChoice("cpu"), {"stop": lambda: False, "report": lambda _: None}
+    device, quiet = DeviceChoice("cpu"), {"stop": lambda: False, "report": lambda *_: None}
     outcome = train(run, images, device=device, checkpoints=checkpoints, **quiet)
     assert outcome.val_loss == pytest.approx(record.result.val_loss, rel=1e-4)
 

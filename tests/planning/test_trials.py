@@ -226,7 +226,7 @@ def test_a_trial_cannot_read_the_test_set(tmp_path):
 
     def attempt(run, name):
         checkpoints, device = Checkpoints(tmp_path / name, run.run_id, "writer"), DeviceChoice("cpu")
-        return train(run, sealed, device=device, checkpoints=checkpoints, stop=lambda: False, report=lambda _: None)
+        return train(run, sealed, device=device, checkpoints=checkpoints, stop=lambda: False, report=lambda *_: None)
 
     outcome = attempt(trial, "trial")
     assert isinstance(outcome, Outcome) and outcome.status == "done"
