@@ -133,7 +133,8 @@ def _cross_variances(
     df = np.divide(unbiased**2, scatter, out=np.ones_like(n), where=scatter > 0)
     df = np.maximum(np.where(raised, np.where(seed >= image, n - 1, m - 1.0), df), 1)
     variance = np.where(raised, floor, unbiased) / np.maximum(n, 1)
-    return _Variances(covariance, variance, df, np.maximum(seed - residual, 0.0) / np.maximum(n, 1))
+    # What no seed reduces is the images' component; the mean square of seeds contains the residual, which falls with n too.
+    return _Variances(covariance, variance, df, seed / np.maximum(n, 1))
 
 
 def _multiply_deviations(deviations: FloatArray, used: BoolArray) -> tuple[FloatArray, FloatArray]:
