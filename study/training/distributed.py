@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import torch
@@ -108,10 +109,19 @@ class MultipleRanks(Ranks):
         return items[len(items) * self.rank // self.size : len(items) * (self.rank + 1) // self.size]
 
     def gather(self, parts: Sequence[Tensor]) -> Tensor:
-        found: list[Tensor | None] = [None] * self.size
+        # Logits of a large test set stay on the devices: pickled through the hosts they would slow down every evaluation.
+        own = torch.cat(list(parts)) if parts else None
+        found: list[tuple[torch.Size, torch.dtype] | None] = [None] * self.size
         with require_peers():
-            distributed.all_gather_object(found, torch.cat(list(parts)).cpu() if parts else None, group=self.host_group)
-        return torch.cat([each for each in found if each is not None]).to(self.device)
+            distributed.all_gather_object(found, None if own is None else (own.shape, own.dtype), group=self.host_group)
+        shape, dtype = next(each for each in found if each is not None)
+        ends = list(accumulate((each[0][0] if each else 0 for each in found), initial=0))
+        whole = torch.zeros(ends[-1], *shape[1:], dtype=dtype, device=self.device)
+        if own is not None:
+            whole[ends[self.rank] : ends[self.rank + 1]] = own
+        with require_peers():
+            distributed.all_reduce(whole)  # each row is nonzero on one rank only, so nothing is rounded
+        return whole
 
     def any_rank(self, *requests: bool) -> tuple[bool, ...]:
         """A step late, as the exchange runs during the next step. A request that is under way is not made again."""
