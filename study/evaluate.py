@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -25,11 +26,13 @@ from study.cli.arguments import command_parser, positive_int
 from study.cli.console import open_console
 from study.config.yaml_source import parse_override
 from study.data.evaluation_folder import EvaluationFolder, FolderBatches, scan_evaluation_folder
+from study.data.permutation import permute_positions
 from study.data.preprocessing import PUBLISHED_PREPROCESSING, Preprocessing
 from study.errors import Problem, UserError, handle_user_errors
+from study.training.batches import find_input_permutation
 from study.training.device import DeviceChoice, autocast, choose_device, execution_mode
 from study.training.evaluation import Evaluation, evaluate
-from study.training.memory_layout import choose_memory_format
+from study.training.memory_layout import choose_memory_format, to_memory_format
 from study.training.saved_weights import read_saved_weights
 
 _COLOR_CHANNELS = 3
@@ -42,6 +45,7 @@ class EvaluatedModel:
     name: str
     spec: BackboneSpec
     preprocessing: Preprocessing
+    permutation: Tensor | None  # of the pixels, as in training
 
 
 def parser() -> argparse.ArgumentParser:
@@ -106,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def resolve_model(path: Path, arguments: argparse.Namespace) -> EvaluatedModel:
     """The model that the arguments name, or else the metadata of the weights; raises UserError if neither does."""
-    saved = read_saved_weights(path)
+    saved, permutation = read_saved_weights(path), None
     if arguments.backbone:
         name, published = arguments.backbone, PUBLISHED_PREPROCESSING.get(arguments.backbone)
         spec = specify(name, {"in_channels": _COLOR_CHANNELS, **dict(map(parse_override, arguments.settings))})
@@ -115,6 +119,7 @@ def resolve_model(path: Path, arguments: argparse.Namespace) -> EvaluatedModel:
         raise UserError(Problem(rule, place=str(path), key="--backbone", choices=[*variants(), *names()]))
     else:
         spec, name, published = saved.run.model, saved.run.run_id, None
+        permutation = find_input_permutation(saved.run, torch.device("cpu"))
     if published is not None:
         preprocessing = published
     elif saved is not None:
@@ -125,7 +130,7 @@ def resolve_model(path: Path, arguments: argparse.Namespace) -> EvaluatedModel:
         raise UserError(Problem("the normalization of its images is unknown: give --mean and --std", key=str(name)))
     given = {option: getattr(arguments, option) for option in ("mean", "std", "crop", "interpolation")}
     changes = {option: value for option, value in given.items() if value is not None}
-    return EvaluatedModel(name, spec, replace(preprocessing, **changes))
+    return EvaluatedModel(name, spec, replace(preprocessing, **changes), permutation)
 
 
 def _check_model_fits_folder(model: EvaluatedModel, folder: EvaluationFolder) -> None:
@@ -157,8 +162,10 @@ def evaluate_on_folder(
     batches = FolderBatches(folder, model.preprocessing, size, batch_size, device.device, layout, arguments.workers)
     count = -(-len(folder.files) // batch_size)
     tracked = track(batches, "evaluating", total=count, transient=True, console=Console(stderr=True))
+    source = None if model.permutation is None else model.permutation.to(device.device)
+    inputs = ((to_memory_format(permute_positions(images, source), layout), labels) for images, labels in tracked)
     with execution_mode(device):
-        return evaluate(backbone, tracked, autocast=autocast(arguments.precision, device.device))
+        return evaluate(backbone, inputs, autocast=autocast(arguments.precision, device.device))
 
 
 def _parse_triple(word: str) -> tuple[float, ...]:

@@ -14,7 +14,11 @@ import numpy.typing as npt
 
 from study.analysis.cell_grid import BoolArray, Grid, Level, is_measured
 
-CONTROLS: Mapping[str, tuple[Level, ...]] = {"token_mixer": ("identity", "random")}
+CONTROLS: Mapping[str, tuple[Level, ...]] = {
+    "token_mixer": ("identity", "random"),
+    "permute_pixels": (True,),
+    "permute_patches": (True,),
+}
 """Levels that are in a study to be poor: they are shown and compared, but belong to no range or share."""
 
 Levels = tuple[int, ...]

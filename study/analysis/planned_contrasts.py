@@ -22,7 +22,13 @@ from study.analysis.cell_grid import CellLevels, Level
 from study.analysis.complete_designs import is_control
 from study.analysis.labels import format_option, format_setting, join_words
 
-REFERENCES: tuple[tuple[str, Level], ...] = (("token_mixer", "depthwise_conv"), ("backbone", "convmixer"), ("stem", "patchify"))
+REFERENCES: tuple[tuple[str, Level], ...] = (
+    ("token_mixer", "depthwise_conv"),
+    ("backbone", "convmixer"),
+    ("stem", "patchify"),
+    ("permute_pixels", False),
+    ("permute_patches", False),
+)
 
 Weights = tuple[tuple[CellLevels, float], ...]
 

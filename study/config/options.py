@@ -58,8 +58,16 @@ class DataOptions(Options):
     test_images: Count | None = Field(None, ge=1)
     val_fraction: Fraction = Field(0.1, gt=0, lt=0.5)  # cut from the images that are not test images, stratified
     split: Literal["by_seed", "fixed"] = Field("fixed", json_schema_extra=neutral("fixed"))  # how these are divided
+    permute_pixels: bool = Field(False, json_schema_extra=neutral(False))  # controls: one permutation for all images,
+    permute_patches: bool = Field(False, json_schema_extra=neutral(False))  # after augmentation
     correctness: bool = Field(True, json_schema_extra=OUTSIDE_IDENTITY)  # record which images were correct, a bit each
     predictions: bool = Field(False, json_schema_extra=OUTSIDE_IDENTITY)  # save the predicted label of each test image
+
+    @model_validator(mode="after")
+    def _check_permutations(self) -> Self:
+        if self.permute_pixels and self.permute_patches:
+            raise ValueError("permuted pixels leave no patches to permute: permute_pixels or permute_patches, not both")
+        return self
 
 
 class ResolvedData(DataOptions):

@@ -84,6 +84,9 @@ class Resolver:
             key = "match.benchmark" if match.by == "seconds" else "match.target"
             self.model_problems += [problem.at(self._place(settings, key), key) for problem in error.problems]
             return None
+        if data.permute_patches and spec.grid == 1:
+            rule = f"an image that is one patch has none to permute: a patch_size below {spec.image_size}"
+            self._add_model_problem(rule, settings, "data.permute_patches", True)
         if train.accumulate > 1 and spec.norm == "batch":
             rule = f"{spec.backbone} has BatchNorm, which sees the micro-batch: no accumulation with it"
             self._add_model_problem(rule, settings, "train.accumulate", train.accumulate)

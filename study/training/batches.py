@@ -8,6 +8,7 @@ from torch import Tensor
 from study.config.run import Run
 from study.data import DatasetInfo
 from study.data.batch_loader import BatchLoader, can_fit_on_device
+from study.data.permutation import find_permutation, permute_positions
 from study.data.splits import Split, Splits
 from study.rng import stream
 from study.training.augmentation import Augmentation, Normalization, Target
@@ -40,6 +41,7 @@ class TrainingBatches:
         self._group = max(1, AUGMENTATION_PIXELS[device.type] // pixels)
         self._loader = BatchLoader(split, device, resident=can_fit_on_device(split, device))
         self._augmentation = Augmentation(run.augment, splits.info, seed=run.seed, images=self._images)
+        self._permutation = find_input_permutation(run, device)
         self.mixes_labels = bool(run.augment.mixup or run.augment.cutmix)
 
     def epoch(self, epoch: int, *, first: int = 0) -> Iterator[tuple[Tensor, Target]]:
@@ -55,7 +57,7 @@ class TrainingBatches:
         fed = self._loader.load_batches(map(augment.rows, groups))
         for group, (pixels, labels) in zip(groups, fed, strict=True):
             augmented, target = augment(pixels, labels, group)
-            images = to_memory_format(augmented, self._layout)
+            images = to_memory_format(permute_positions(augmented, self._permutation), self._layout)
             parts = len(group) // size
             yield from zip(images.chunk(parts), target.chunk(parts), strict=True)
 
@@ -67,16 +69,30 @@ class EvaluationBatches:
     """
 
     def __init__(
-        self, split: Split, *, facts: DatasetInfo, device: torch.device, layout: torch.memory_format, ranks: Ranks = SINGLE_RANK
+        self,
+        split: Split,
+        *,
+        facts: DatasetInfo,
+        device: torch.device,
+        layout: torch.memory_format,
+        ranks: Ranks = SINGLE_RANK,
+        permutation: Tensor | None = None,
     ):
         self._normalize = Normalization(facts, device=device, layout=layout)
+        self._permutation = permutation
         self._loader = BatchLoader(split, device, resident=can_fit_on_device(split, device))
         positions = torch.split(torch.arange(len(split)), max(1, EVALUATION_PIXELS // facts.image_size**2))
         self._positions = ranks.split_items(positions)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for pixels, labels in self._loader.load_batches(self._positions):
-            yield self._normalize(pixels), labels
+            yield self._normalize(permute_positions(pixels, self._permutation)), labels
+
+
+def find_input_permutation(run: Run, device: torch.device) -> Tensor | None:
+    """The permutation of the run's images (`study.data.permutation`), on its device."""
+    found = find_permutation(run.data, image_size=run.data.image_size, patch_size=run.model.patch_size)
+    return None if found is None else found.to(device)
 
 
 def shuffle_images(seed: int, epoch: int, *, images: int) -> Tensor:

@@ -14,7 +14,7 @@ from study.config.options import Variant
 from study.config.run import Run
 from study.data.splits import Splits
 from study.records.progress_file import WorkerProgress
-from study.training.batches import EvaluationBatches, TrainingBatches
+from study.training.batches import EvaluationBatches, TrainingBatches, find_input_permutation
 from study.training.checkpoint import Checkpoints
 from study.training.device import DeviceChoice, autocast, execution_mode, read_peak_mib, reset_peak_memory
 from study.training.distributed import SINGLE_RANK, Ranks
@@ -62,7 +62,10 @@ class Session:
         assert micro_batches == 1 or not sees_whole_batch(self.prepared.model), "the plan refuses micro-batches with BatchNorm"
         layout = self.prepared.layout
         self.train = TrainingBatches(run, splits, device=device, layout=layout, ranks=ranks)
-        evaluation = partial(EvaluationBatches, facts=splits.info, device=device, layout=layout, ranks=ranks)
+        permutation = find_input_permutation(run, device)
+        evaluation = partial(
+            EvaluationBatches, facts=splits.info, device=device, layout=layout, ranks=ranks, permutation=permutation
+        )
         self.val = None if run.train.fit_on == "train+val" else evaluation(splits.val)
         self.test = evaluation(splits.test) if run.train.read_test else None
         self.fingerprint = make_fingerprint(

@@ -123,6 +123,8 @@ def test_the_order_of_axes_changes_no_identity(tmp_path):
         (["match.by=flops"], ["valid: params, macs"]),
         (["train.precision=fp8"], ["valid: fp32, bf16, fp16"]),
         (["model.image_size=16"], ["the data decides this option"]),
+        (["data.permute_pixels=true", "data.permute_patches=true"], ["permute_pixels or permute_patches, not both"]),
+        (["data.permute_patches=true", "model.patch_size=[8]", "match.tolerance=50%"], ["an image that is one patch"]),
         (["train.warmup_epochs=3"], ["must be smaller than epochs"]),
     ],
 )
