@@ -129,7 +129,15 @@ def format_interval(low: float, high: float, *, digits: int = 1, signed: bool = 
     """An interval of fractions in percent: "96.1 to 97.0"; "–" where there is none."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "–"
-    return f"{format_percent(low, digits=digits, signed=signed)} to {format_percent(high, digits=digits, signed=signed)}"
+    low_digits, high_digits = ((_count_digits(bound, digits) if signed else digits) for bound in (low, high))
+    return (
+        f"{format_percent(low, digits=low_digits, signed=signed)} to {format_percent(high, digits=high_digits, signed=signed)}"
+    )
+
+
+def _count_digits(bound: float, digits: int) -> int:
+    """As many digits, at most three more, as show on which side of zero a bound is: a verdict may depend on it."""
+    return next((more for more in range(digits, digits + 3) if round(100 * bound, more)), digits + 3 if bound else digits)
 
 
 def format_amount(value: float | None, *, digits: int = 3) -> str:
