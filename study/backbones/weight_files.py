@@ -1,56 +1,150 @@
 """Weights in files: read whole or not at all, in our names or timm's, for exactly the model that is expected.
 
-Only tensors are read: safetensors, or torch files with `weights_only`, which refuses all other pickled objects.
+Only tensors are read: safetensors, or torch files with `weights_only`, which refuses all pickled objects but a few inert
+types that checkpoints hold beside their weights. Where in a checkpoint the weights are, and which prefix a wrapper gave
+their names, is not asked: every set of names that is the model's is found, at any depth.
 """
 
+import argparse
+import math
+import pathlib
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from study.backbones.registry import get_architecture
 from study.backbones.specification import BackboneSpec
 from study.errors import Problem, UserError, and_more
 
-_WRAPPERS = ("state_dict", "model")  # keys under which published checkpoints keep their weights
+_SCALAR: Any = np.float64().__reduce__()[0]  # rebuilds NumPy's scalars; NumPy 1 pickled it under another name
+_INERT: tuple[Any, ...] = (
+    argparse.Namespace,
+    pathlib.PosixPath,
+    np.dtype,
+    np.dtypes.Float64DType,
+    _SCALAR,
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+)
+"""Types that training scripts keep beside the weights: timm's arguments, paths, best accuracies as NumPy scalars."""
 _LISTED = 4  # names per problem
+_DEPTH = 20
+_POSITIONS = re.compile(r"stem\.positions\.(inner\.)?table")
 
 StateDict = Mapping[str, Tensor]
 
 
-def load_weights(path: Path, spec: BackboneSpec) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class LoadedWeights:
+    """A state dict in our names, where in its file it was, and the grid from which its positions were resampled, if any."""
+
+    state: dict[str, Tensor]
+    key: str  # "state_dict_ema", or "" where the file is the state dict
+    resampled_from: int | None = None  # tokens along one side
+
+
+def load_weights(path: Path, spec: BackboneSpec, *, key: str | None = None, resample: bool = False) -> LoadedWeights:
     """The state dict in a file, in our names, with exactly the names and shapes of the specification's model.
 
-    Raises UserError for a file that can't be read or holds pickled objects, and for weights of another model; weights are
-    never loaded in part.
+    `key` chooses among several, such as `state_dict` and `state_dict_ema`. With `resample`, learned positions of another image
+    size are resampled to the specification's.
+
+    Raises UserError for a file that can't be read or holds pickled objects, for weights of another model, for values that
+    aren't finite, and where several state dicts fit; weights are never loaded in part.
     """
-    state, expected = _read_tensors(path), make_meta_state(spec)
+    expected = make_meta_state(spec)
+    groups = _list_groups(_read_tensors(path))
+    found = {name: _in_our_names(group, expected, spec.backbone) for name, group in groups.items()}
+    whole = [name for name, state in found.items() if state.keys() == expected.keys() and len(state) == len(groups[name])]
+    chosen = [name for name in whole if key is None or f"{name}.".startswith(f"{key}.")]
+    if len(chosen) > 1 or (whole and not chosen):
+        rule = "the file holds several sets of weights" if len(whole) > 1 else "no weights of this model are there"
+        raise UserError(Problem(f"{rule}: --key names those to read", str(path), "--key", key, choices=whole))
+    name = chosen[0] if chosen else max(found, key=lambda name: (len(found[name]), -len(name)))
+    loaded = LoadedWeights(found[name] if chosen else _convert(groups[name], found[name], path, spec), name)
+    loaded = _resample_positions(loaded, spec) if resample else loaded
+    if differences := _list_differences(loaded.state, expected):
+        raise UserError(_other_model(path, spec), *differences)
+    if unusable := sorted(name for name, tensor in loaded.state.items() if not tensor.isfinite().all()):
+        raise UserError(Problem(f"NaN or infinite values in {', '.join(and_more(unusable, _LISTED))}", str(path)))
+    return loaded
+
+
+def _other_model(path: Path, spec: BackboneSpec) -> Problem:
     sizes = f"image_size {spec.image_size}, patch_size {spec.patch_size}, dim {spec.dim}, depth {spec.depth}"
-    other_model = Problem(f"not the weights of {spec.backbone} with {sizes}, {spec.num_classes} classes", place=str(path))
-    if not state.keys() & expected.keys() and get_architecture(spec.backbone).timm_names:
-        try:
-            state = convert_from_timm(state, spec.backbone)
-        except UserError as error:
-            raise UserError(other_model, *error.problems) from None
-    reshaped = [
-        f"{name} is {_format_shape(state[name])} instead of {_format_shape(tensor)}"
-        for name, tensor in expected.items()
-        if name in state and state[name].shape != tensor.shape
+    return Problem(f"not the weights of {spec.backbone} with {sizes}, {spec.num_classes} classes", place=str(path))
+
+
+def _convert(group: StateDict, found: StateDict, path: Path, spec: BackboneSpec) -> dict[str, Tensor]:
+    """Weights that aren't the model's, in our names as far as they have one; for the list of what differs."""
+    if group.keys() & found.keys() or not get_architecture(spec.backbone).timm_names:
+        return dict(group)
+    try:
+        return convert_from_timm(group, spec.backbone)
+    except UserError as error:
+        raise UserError(_other_model(path, spec), *error.problems) from None
+
+
+def _list_differences(state: StateDict, expected: StateDict) -> list[Problem]:
+    common = [(name, state[name], tensor) for name, tensor in expected.items() if name in state]
+    differences = {
+        "missing": sorted(expected.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - expected.keys()),
+        "of another shape": [
+            f"{name} is {_format_shape(own)} instead of {_format_shape(tensor)}"
+            for name, own, tensor in common
+            if own.shape != tensor.shape
+        ],
+        "of another type": [
+            f"{name} is {str(own.dtype).removeprefix('torch.')}, {str(own.layout).removeprefix('torch.')}"
+            for name, own, tensor in common
+            if own.is_floating_point() != tensor.is_floating_point() or own.layout != torch.strided
+        ],
+    }
+    return [
+        Problem(f"{len(names)} {kind}: {', '.join(and_more(names, _LISTED))}") for kind, names in differences.items() if names
     ]
-    differences = [
-        ("missing", sorted(expected.keys() - state.keys())),
-        ("unexpected", sorted(state.keys() - expected.keys())),
-        ("of another shape", reshaped),
-    ]
-    problems = [Problem(f"{len(names)} {kind}: {', '.join(and_more(names, _LISTED))}") for kind, names in differences if names]
-    if problems:
-        raise UserError(other_model, *problems)
-    return state
+
+
+def _list_groups(tensors: StateDict) -> dict[str, dict[str, Tensor]]:
+    """Every set of tensors below one place: for `a.b.weight` below "", "a" and "a.b". Marks of compiled modules are dropped."""
+    groups: dict[str, dict[str, Tensor]] = {"": {}}
+    for name, tensor in tensors.items():
+        parts = [part for part in name.split(".") if part != "_orig_mod"]
+        for depth in range(len(parts)):
+            groups.setdefault(".".join(parts[:depth]), {})[".".join(parts[depth:])] = tensor
+    return groups
+
+
+def _in_our_names(group: StateDict, expected: StateDict, backbone: str) -> dict[str, Tensor]:
+    """Those tensors of a group that the model has, in our names; where none is in them, from timm's."""
+    own = {name: tensor for name, tensor in group.items() if name in expected}
+    if own or len(group) > 2 * len(expected):
+        return own
+    renamed = {name: _rename_from_timm(name, backbone) for name in group}
+    return {ours: group[name] for name, ours in renamed.items() if ours is not None and ours in expected}
+
+
+def _resample_positions(loaded: LoadedWeights, spec: BackboneSpec) -> LoadedWeights:
+    """Learned positions at the specification's grid, by bicubic interpolation with antialiasing, as timm does it."""
+    for name, table in loaded.state.items():
+        extra = spec.sequence - spec.tokens  # class token
+        grid = math.isqrt(max(0, table.shape[1] - extra)) if _POSITIONS.fullmatch(name) and table.ndim == 3 else spec.grid
+        if grid != spec.grid and grid**2 + extra == table.shape[1]:
+            image = table[:, extra:].float().reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
+            image = F.interpolate(image, size=(spec.grid, spec.grid), mode="bicubic", antialias=True)
+            resampled = torch.cat([table[:, :extra], image.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)], dim=1)
+            return LoadedWeights({**loaded.state, name: resampled}, loaded.key, grid)
+    return loaded
 
 
 def convert_from_timm(state: StateDict, backbone: str) -> dict[str, Tensor]:
@@ -58,21 +152,18 @@ def convert_from_timm(state: StateDict, backbone: str) -> dict[str, Tensor]:
 
     Shapes and values are unchanged: the models compute the same, so only the names differ.
     """
-    patterns = [
-        (re.compile(re.escape(theirs).replace(r"\*", r"(\d+)") + r"(\.\w+)?"), ours.replace("*", r"\1"), "*" in theirs)
-        for ours, theirs in get_architecture(backbone).timm_names
-    ]  # a name is a module's path, in which `*` is a block's number, and perhaps a parameter's
-    renamed, unknown = {}, []
-    for name, tensor in state.items():
-        for pattern, ours, numbered in patterns:
-            if match := pattern.fullmatch(name):
-                renamed[match.expand(ours) + (match[2 if numbered else 1] or "")] = tensor
-                break
-        else:
-            unknown.append(name)
-    if unknown:
-        raise UserError(Problem(f"{backbone} has no counterpart of timm's {', '.join(and_more(sorted(unknown), _LISTED))}"))
-    return renamed
+    names = {name: _rename_from_timm(name, backbone) for name in state}
+    if unknown := sorted(name for name, ours in names.items() if ours is None):
+        raise UserError(Problem(f"{backbone} has no counterpart of timm's {', '.join(and_more(unknown, _LISTED))}"))
+    return {ours: state[name] for name, ours in names.items() if ours is not None}
+
+
+def _rename_from_timm(name: str, backbone: str) -> str | None:
+    """Our name of a tensor; a name is a module's path, in which `*` is a block's number, and perhaps a parameter's."""
+    for ours, theirs in get_architecture(backbone).timm_names:
+        if match := re.fullmatch(re.escape(theirs).replace(r"\*", r"(?P<block>\d+)") + r"(?P<parameter>\.\w+)?", name):
+            return ours.replace("*", match.groupdict().get("block") or "") + (match["parameter"] or "")
+    return None
 
 
 def make_meta_state(spec: BackboneSpec) -> dict[str, Tensor]:
@@ -82,25 +173,36 @@ def make_meta_state(spec: BackboneSpec) -> dict[str, Tensor]:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors or torch file, on the CPU."""
+    """All tensors of a safetensors or torch file by their dotted paths, on the CPU. Which of both it is, its content says."""
     if not path.is_file():
         raise UserError(Problem("no such weights file", place=str(path)))
+    with open(path, "rb") as file:
+        start = file.read(9)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals([*_INERT]):
             warnings.simplefilter("ignore")  # about pickles that torch did not write, which it then refuses
-            content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        rule = "this file holds pickled objects other than tensors, or is no torch file; pickles are never executed"
-        raise UserError(Problem(f"{rule}: convert it to safetensors", place=str(path))) from None
+            is_safetensors = start[8:] == b"{" or path.suffix == ".safetensors"
+            content = load_file(path) if is_safetensors else torch.load(path, "cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        rule = f"this file holds pickled objects other than tensors{f' ({named[1]})' if named else ''}, or is no torch file"
+        raise UserError(Problem(f"{rule}; pickles are never executed: convert it to safetensors", place=str(path))) from None
     except Exception as error:  # for foreign bytes the readers raise many types
         reason = str(error).splitlines()[0] if str(error) else "it ends early"
         raise UserError(Problem(f"not a readable weights file: {reason}", place=str(path))) from None
-    for wrapper in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    tensors = dict(_flatten(content))
+    if not tensors:
         raise UserError(Problem("a weights file maps names to tensors; this one holds something else", place=str(path)))
-    return dict(content)
+    return tensors
+
+
+def _flatten(content: object, *, above: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors in nested mappings."""
+    for key, value in content.items() if isinstance(content, Mapping) else ():
+        if isinstance(value, Tensor):
+            yield f"{above}{key}", value.detach()
+        elif above.count(".") < _DEPTH:  # a pickle may hold itself
+            yield from _flatten(value, above=f"{above}{key}.")
 
 
 def _format_shape(tensor: Tensor) -> str:

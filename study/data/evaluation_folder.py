@@ -16,6 +16,7 @@ from study.data.preprocessing import Preprocessing
 from study.errors import Problem, UserError
 
 _AHEAD = 2  # batches that are decoded while one is used
+_PARTS = frozenset("train training val valid validation test testing dev eval".split())
 
 
 @dataclass(frozen=True)
@@ -29,18 +30,44 @@ class EvaluationFolder:
 
 
 def scan_evaluation_folder(root: Path) -> EvaluationFolder:
-    """The images of `root/<class>/*`, or of its `test/` or `val/` where it has one; raises UserError if there are none."""
+    """The images of `root/<class>/*`, or of its `test/` or `val/` where it has one; raises UserError if there are none.
+
+    A folder of other parts (`train/` and `valid/`) is refused: their names would be taken for classes.
+    """
     part = next((root / name for name in ("test", "val") if (root / name).is_dir()), root)
     names = list_subfolders(part) if part.is_dir() else []
     found = sorted((label, path) for label, name in enumerate(names) for path, _ in find_images(part, name))
     empty = sorted(set(range(len(names))) - {label for label, _ in found})
     problems = [Problem(f"class {names[label]!r} has no images", place=str(part), key="--data") for label in empty]
     if not names:
-        rule = "a folder of class folders is expected, or one that holds them in test/ or val/"
-        problems = [Problem(rule, place=str(root), key="--data")]
+        rule = f"{part.name}/ has no class folders" if part != root else "a folder of class folders is expected"
+        others = [str(root / name) for name in list_subfolders(root) if name != part.name] if root.is_dir() else []
+        rule = f"{rule}; or one that holds them in test/ or val/; --data may name another part itself"
+        problems = [Problem(rule, place=str(root), key="--data", choices=others)]
+    elif len(parts := sorted({name.lower() for name in names} & _PARTS)) > 1:
+        rule = f"{', '.join(parts)} are parts of a data set, not classes: name the one to evaluate on"
+        problems = [Problem(rule, place=str(root), key="--data", choices=[str(root / name) for name in names])]
     if problems:
         raise UserError(*problems)
     return EvaluationFolder(part, tuple(names), tuple(path for _, path in found), tuple(label for label, _ in found))
+
+
+def match_classes(folder: EvaluationFolder, class_names: tuple[str, ...] | None, *, outputs: int) -> tuple[int, ...]:
+    """The model's output for each class of the folder, by name; for weights without names (None), in sorted order.
+
+    Raises UserError for a class that the model doesn't have, and where names are needed to know which classes there are.
+    """
+    if class_names is None:
+        if len(folder.class_names) == outputs:
+            return tuple(range(outputs))
+        rule = f"the model has {outputs:,} classes, and the folder has {len(folder.class_names):,}"
+        rule += "; --classes FILE, with the class of each output on a line, evaluates on some of them"
+        raise UserError(Problem(rule, str(folder.root), "--data"))
+    output_of = {name: output for output, name in enumerate(class_names)}
+    unknown = [name for name in folder.class_names if name not in output_of]
+    if unknown:
+        raise UserError(*(Problem("no class of the model", str(folder.root), "--data", name, class_names) for name in unknown))
+    return tuple(output_of[name] for name in folder.class_names)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from timm_weights import to_timm
-from torch import Tensor
+from torch import Tensor, nn
 
 from study.backbones import build_backbone, names, specify
 from study.backbones.weight_files import load_weights
@@ -40,7 +42,7 @@ def test_saved_weights_are_loaded(name: str, suffix: str, tmp_path: Path) -> Non
     saved = build_backbone(spec, seed=5).state_dict()
     path = tmp_path / f"weights.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)(saved, path)
-    loaded = load_weights(path, spec)
+    loaded = load_weights(path, spec).state
     assert loaded.keys() == saved.keys()
     assert all(torch.equal(loaded[key], saved[key]) for key in saved)
     build_backbone(spec).load_state_dict(loaded)
@@ -54,8 +56,81 @@ def test_timms_names_are_converted(name: str, wrapper: str | None, tmp_path: Pat
     saved = build_backbone(spec, seed=5).state_dict()
     content = to_timm(saved, name)
     torch.save(content if wrapper is None else {wrapper: content, "epoch": 3}, tmp_path / "timm.pth")
-    loaded = load_weights(tmp_path / "timm.pth", spec)
+    loaded = load_weights(tmp_path / "timm.pth", spec).state
     assert all(torch.equal(loaded[key], saved[key]) for key in saved)
+
+
+def prefixed(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in weights.items()}
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+@pytest.mark.parametrize("form", ["ddp", "compiled", "timm", "lightning", "ema", "optimizer", "safetensors as bin"])
+def test_weights_are_found_in_the_forms_that_training_scripts_save(form: str, theirs: bool, tmp_path: Path) -> None:
+    """Prefixes of DDP, compiled models and Lightning, wrappers, what stands beside them, a wrong suffix: the same bits."""
+    ours = state()
+    content = to_timm(ours, "vit") if theirs else ours
+    other = {"epoch": 3, "args": argparse.Namespace(lr=0.1, out=Path("a")), "best": np.float64(0.5)}
+    average = nn.Module()
+    average.register_buffer("n_averaged", torch.tensor(3))
+    forms = {
+        "ddp": prefixed("module.", content),
+        "compiled": {name.replace("blocks.", "blocks._orig_mod."): tensor for name, tensor in content.items()},
+        "timm": {"state_dict": content, "arch": "vit", "version": 2, **other},
+        "lightning": {"state_dict": {**prefixed("model.", content), "criterion.weight": torch.ones(5)}, "hyper_parameters": {}},
+        "ema": {"model_ema": {**prefixed("module.", content), **average.state_dict()}, **other},
+        "optimizer": {
+            "model": prefixed("_orig_mod.module.", content),
+            "optimizer": {"state": {n: {"exp_avg": tensor} for n, tensor in enumerate(content.values())}},
+        },
+    }
+    if form in forms:
+        torch.save(forms[form], tmp_path / "w.bin")
+    else:
+        save_file(content, tmp_path / "w.bin")
+    loaded = load_weights(tmp_path / "w.bin", VIT).state
+    assert loaded.keys() == ours.keys() and all(torch.equal(loaded[name], ours[name]) for name in ours)
+
+
+def test_of_several_sets_of_weights_one_is_named(tmp_path: Path) -> None:
+    """Averaged weights beside the others: none is read without being named, and the name chooses between them."""
+    content = {"state_dict": state(), "state_dict_ema": prefixed("module.", {name: w + 1 for name, w in state().items()})}
+    torch.save(content, tmp_path / "w.pth")
+    assert "several sets of weights: --key" in refusal(tmp_path / "w.pth")
+    assert "valid: state_dict, state_dict_ema.module" in refusal(tmp_path / "w.pth")
+    for key, more in (("state_dict", 0), ("state_dict_ema", 1)):
+        loaded = load_weights(tmp_path / "w.pth", VIT, key=key)
+        assert torch.equal(loaded.state["head.norm.weight"], state()["head.norm.weight"] + more) and key in loaded.key
+    with pytest.raises(UserError, match="valid: state_dict"):
+        load_weights(tmp_path / "w.pth", VIT, key="state")
+
+
+def test_values_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    """NaN and infinities would be scored as some class; integers and sparse tensors are no weights either."""
+    weights = state()
+    weights["head.norm.weight"][3], weights["head.norm.bias"][0] = torch.nan, torch.inf
+    save_file(weights, tmp_path / "w.safetensors")
+    assert "NaN or infinite values in head.norm.bias, head.norm.weight" in refusal(tmp_path / "w.safetensors")
+    weights = state() | {"head.norm.weight": torch.ones(32, dtype=torch.int32), "head.norm.bias": torch.zeros(32).to_sparse()}
+    torch.save(weights, tmp_path / "w.pt")
+    message = refusal(tmp_path / "w.pt")
+    assert "2 of another type" in message
+    assert "head.norm.weight is int32, strided" in message and "head.norm.bias is float32, sparse_coo" in message
+
+
+@pytest.mark.parametrize("image_size", [6, 16])
+def test_positions_are_resampled_as_timm_does_it(image_size: int, tmp_path: Path) -> None:
+    """From 4 x 4 to fewer and to more tokens, the class token's kept; all other weights are the file's."""
+    import timm.layers
+
+    spec = VIT.with_options({"image_size": image_size})
+    weights = build_backbone(VIT, seed=5).state_dict()
+    weights["stem.positions.table"].normal_()
+    save_file(weights, tmp_path / "w.safetensors")
+    loaded = load_weights(tmp_path / "w.safetensors", spec, resample=True)
+    expected = timm.layers.resample_abs_pos_embed(weights["stem.positions.table"], [spec.grid, spec.grid], num_prefix_tokens=1)
+    assert loaded.resampled_from == 4 and torch.allclose(loaded.state["stem.positions.table"], expected, atol=1e-6)
+    assert all(torch.equal(loaded.state[name], weights[name]) for name in weights if name != "stem.positions.table")
 
 
 def test_another_models_weights_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +86,8 @@ def test_predictions_are_those_of_timms_transform_and_model(variant, image_folde
     words = ["--weights", str(weights), "--data", str(image_folder), "--backbone", variant, "--batch-size", "5"]
     arguments = parser().parse_args([*words, "num_classes=3", *SETTINGS[variant]])
     found, folder = resolve_model(weights, arguments), scan_evaluation_folder(image_folder)
-    state = load_weights(weights, found.spec)
-    result = evaluate_on_folder(found, state, folder=folder, device=DeviceChoice("cpu"), arguments=arguments)
+    state, outputs = load_weights(weights, found.spec).state, range(3)
+    result = evaluate_on_folder(found, state, folder=folder, outputs=outputs, device=DeviceChoice("cpu"), arguments=arguments)
     config = timm.get_pretrained_cfg(TIMM_NAMES[variant]).to_dict()
     transform = create_transform(**resolve_data_config(pretrained_cfg=config), is_training=False)
     inputs = torch.stack([transform(Image.open(folder.root / file).convert("RGB")) for file in folder.files])
@@ -153,7 +154,12 @@ def test_saved_weights_give_the_recorded_accuracy(image_folder, tmp_path, capsys
     output = json.loads(capsys.readouterr().out)
     assert output["top1"] == outcome.test_accuracy
     assert output["loss"] == pytest.approx(outcome.test_loss, rel=1e-5)
-    assert output["images"] == len(scan_folder(image_folder).labels["test"])
+    assert output["images"] == len(scan_folder(image_folder).labels["test"]) and output["classes_by_name"]
+    for name, other in zip(CLASSES, ("ape", "bee", "cat"), strict=True):  # as many, but in sorted order cats would be apes
+        shutil.copytree(image_folder / "val" / name, tmp_path / "others" / other)
+    assert main(["--weights", str(weights), "--data", str(tmp_path / "others")]) == 2
+    error = capsys.readouterr().err
+    assert "no class of the model (got 'ape')" in error and "valid: cat, dog, eel" in error
 
 
 def test_the_output_describes_the_evaluation(image_folder, tmp_path, capsys):
@@ -183,6 +189,72 @@ def test_the_output_describes_the_evaluation(image_folder, tmp_path, capsys):
 
 def _random_state(spec) -> dict[str, torch.Tensor]:
     return {name: tensor.contiguous() for name, tensor in build_backbone(spec).state_dict().items()}
+
+
+def evaluate_tiny(path: Path, data: Path, capsys, *words: str, num_classes: int = 3) -> dict:
+    """What `--json` gives for weights of a small ViT."""
+    tiny = ["--backbone", "vit_tiny_patch16", f"num_classes={num_classes}", "depth=1", "image_size=32", "--device", "cpu"]
+    assert main(["--weights", str(path), "--data", str(data), *tiny, *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_classes_are_matched_by_name(image_folder, tmp_path, capsys):
+    """Outputs in another order than the folder's: the same figures as with the classifier's rows put in the sorted order."""
+    state = _random_state(specify("vit_tiny_patch16", {"num_classes": 3, "depth": 1, "image_size": 32}))
+    state["head.classifier.weight"].normal_()  # which is zero at first
+    save_file(state, tmp_path / "w.safetensors")
+    (tmp_path / "names.txt").write_text("eel\ncat\ndog\n")
+    by_name = evaluate_tiny(tmp_path / "w.safetensors", image_folder, capsys, "--classes", str(tmp_path / "names.txt"))
+    ordered = {**state, **{name: state[name][[1, 2, 0]].contiguous() for name in state if name.startswith("head.classifier")}}
+    save_file(ordered, tmp_path / "sorted.safetensors")
+    by_order = evaluate_tiny(tmp_path / "sorted.safetensors", image_folder, capsys)
+    assert (by_name["top1"], by_name["loss"]) == (by_order["top1"], by_order["loss"])
+    assert by_name["classes_by_name"] and not by_order["classes_by_name"]
+    assert evaluate_tiny(tmp_path / "w.safetensors", image_folder, capsys)["loss"] != by_name["loss"]
+
+
+def test_some_of_the_classes_are_classified_among_themselves(image_folder, tmp_path, capsys):
+    """A folder without eels: the figures of a model that has the outputs of cats and dogs only; other names are refused."""
+    state = _random_state(specify("vit_tiny_patch16", {"num_classes": 3, "depth": 1, "image_size": 32}))
+    state["head.classifier.weight"].normal_()
+    save_file(state, tmp_path / "w.safetensors")
+    (tmp_path / "names.txt").write_text("dog\neel\ncat\n")
+    for name in ("cat", "dog"):
+        shutil.copytree(image_folder / "val" / name, tmp_path / "some" / name)
+    words = ["--classes", str(tmp_path / "names.txt")]
+    some = evaluate_tiny(tmp_path / "w.safetensors", tmp_path / "some", capsys, *words)
+    two = {**state, **{name: state[name][[2, 0]].contiguous() for name in state if name.startswith("head.classifier")}}
+    save_file(two, tmp_path / "two.safetensors")
+    both = evaluate_tiny(tmp_path / "two.safetensors", tmp_path / "some", capsys, num_classes=2)
+    assert (some["top1"], some["loss"]) == (both["top1"], both["loss"])
+    assert (some["classes"], some["classes_of_model"]) == (2, 3)
+    (tmp_path / "some" / "dog").rename(tmp_path / "some" / "dgo")
+    line = ["--weights", str(tmp_path / "w.safetensors"), "--data", str(tmp_path / "some"), "--backbone", "vit_tiny_patch16"]
+    assert main([*line, *TINY, *words]) == 2
+    assert "no class of the model (got 'dgo')\n    did you mean 'dog'?" in capsys.readouterr().err
+
+
+def test_parts_are_no_classes(image_folder, tmp_path, capsys):
+    """train/ and valid/ beside each other would be two classes; an unlabelled test/ hides no val/ beside it."""
+    save_file({"w": torch.zeros(1)}, tmp_path / "w.safetensors")
+    words = ["--weights", str(tmp_path / "w.safetensors"), "--backbone", "vit_tiny_patch16", "num_classes=2", "--data"]
+    for name in ("train", "valid"):
+        shutil.copytree(image_folder / "val", tmp_path / "parts" / name)
+    assert main([*words, str(tmp_path / "parts")]) == 2
+    assert f"valid: {tmp_path}/parts/train, {tmp_path}/parts/valid" in capsys.readouterr().err
+    (tmp_path / "parts" / "valid").rename(tmp_path / "parts" / "val")
+    (tmp_path / "parts" / "test").mkdir()
+    assert main([*words, str(tmp_path / "parts")]) == 2
+    assert "test/ has no class folders" in (error := capsys.readouterr().err) and f"{tmp_path}/parts/val" in error
+
+
+@pytest.mark.parametrize("option", ["--mean=127.5,127.5,127.5", "--std=0,0,0", "--std=nan,1,1", "--mean=a,b,c", "--crop=x"])
+def test_normalization_outside_its_range_is_refused(option, capsys):
+    """Means of bytes, deviations of zero and words: the option is named with its range."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--weights", "w", "--data", "d", option])
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and option.split("=")[0] in error and ("to 1" in error or "at most 1" in error)
 
 
 TINY = ["num_classes=3", "depth=1", "image_size=32"]
