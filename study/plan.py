@@ -29,6 +29,7 @@ from study.planning.sweep_plan import Plan
 from study.planning.traced_cost import verify_costs
 from study.planning.trials import describe_round, make_plan_so_far
 from study.records.benchmark_file import Benchmark, newest_benchmark
+from study.records.columns import spell_level
 from study.records.record import read_records
 from study.records.sweep_folder import SweepFolder
 from study.tracking.libraries import require_trackers
@@ -200,7 +201,7 @@ def _make_cell_table(cells: Sequence[PlannedRun]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for cell in cells:
         model, residual = cell.run.model, cell.match.residual
-        levels = ["selected" if key in cell.pending else str(cell.levels.get(key, "")) for key in varied]
+        levels = ["selected" if key in cell.pending else str(spell_level(cell.levels.get(key, ""))) for key in varied]
         hidden = str(getattr(model, model.fine_width_option)) if model.fine_width_option else "-"
         row = [
             ("backbone", model.backbone),

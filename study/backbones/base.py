@@ -102,27 +102,28 @@ def head_cost(spec: BackboneSpec, *, normed: bool) -> PartCost:
     return (norm_cost(spec.dim) if normed else PartCost()) + linear_cost(1, spec.dim, spec.num_classes)
 
 
-def build_pre_norm_backbone(spec: BackboneSpec, *, build_token_mixer: Callable[[], nn.Module], mlp_dim: int) -> Backbone:
-    """The body of ViT, MLP-Mixer and MetaFormer, which differ in their token mixer only: images b c h w -> logits b k.
+def build_pre_norm_backbone(spec: BackboneSpec, *, token_mixers: Sequence[nn.Module], mlp_dim: int) -> Backbone:
+    """The body of ViT, MLP-Mixer and MetaFormer, which differ in their token mixers only: images b c h w -> logits b k.
 
-    The token mixer maps b n d -> b n d, and the channel mixer is an MLP of `mlp_dim` hidden features.
+    There is a token mixer for each block, which maps b n d -> b n d; the channel mixer is an MLP of `mlp_dim` hidden features.
     """
+    assert len(token_mixers) == spec.depth
     blocks = [
         build_block(
-            token_mixing=PreNormResidual(spec, build_token_mixer()),
+            token_mixing=PreNormResidual(spec, mixer),
             channel_mixing=PreNormResidual(spec, Mlp(spec.dim, mlp_dim, activation=spec.activation)),
         )
-        for _ in range(spec.depth)
+        for mixer in token_mixers
     ]
     return Backbone(spec, stem=SequenceStem(spec), blocks=blocks, head=SequenceHead(spec))
 
 
-def pre_norm_cost(spec: BackboneSpec, *, token_mixer: PartCost, mlp_dim: int) -> Cost:
-    """The exact cost of `build_pre_norm_backbone`, by arithmetic, from that of one token mixer."""
+def pre_norm_cost(spec: BackboneSpec, *, token_mixers: PartCost, mlp_dim: int) -> Cost:
+    """The exact cost of `build_pre_norm_backbone`, by arithmetic, from that of all token mixers."""
     return Cost(
         {
             "stem": stem_cost(spec, normed=False),
-            "token_mixing": spec.depth * (norm_cost(spec.dim) + token_mixer),
+            "token_mixing": spec.depth * norm_cost(spec.dim) + token_mixers,
             "channel_mixing": spec.depth * (norm_cost(spec.dim) + mlp_cost(spec.sequence, spec.dim, mlp_dim)),
             "head": head_cost(spec, normed=True),
         }

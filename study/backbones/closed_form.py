@@ -2,11 +2,14 @@
 
 The convention, everywhere in the project: one multiply-accumulate (MAC) is one multiplication whose product is summed.
 Convolutions, linear layers and the two products of attention have MACs; norms, activations, pooling, biases and
-residual additions are not counted. A convolution is counted with its whole kernel, also where it covers padding.
+residual additions are not counted. A convolution is counted with its whole kernel, also where it covers padding. A Fourier
+transform of N real numbers has 5/4 N log2 N, half the FLOPs that it has by the convention of benchFFT (Frigo and Johnson,
+"The design and implementation of FFTW3", 2005, section VI); the product of two complex numbers has four.
 All numbers are for one image. FLOPs are 2 x MACs, a training step is 3 x the forward pass (one pass forward, two of
 the same size backward: Kaplan et al., "Scaling laws for neural language models", 2020, section 2.1).
 """
 
+import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -111,6 +114,11 @@ def attention_cost(tokens: int, dim: int, heads: int) -> PartCost:
 def mlp_cost(positions: int, dim: int, hidden: int) -> PartCost:
     """Two linear layers, `dim` -> `hidden` -> `dim`, at each of `positions`."""
     return linear_cost(positions, dim, hidden) + linear_cost(positions, hidden, dim)
+
+
+def fft_macs(points: int) -> int:
+    """A Fourier transform between `points` real numbers (of all transformed dimensions) and complex ones, rounded up."""
+    return math.ceil(1.25 * points * math.log2(points))
 
 
 def norm_cost(dim: int) -> PartCost:

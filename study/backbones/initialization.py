@@ -26,6 +26,7 @@ from study.rng import stream
 
 LAYER_SCALE = 1e-6  # Liu et al., "A ConvNet for the 2020s", 2022, table 5
 _MATCHED_POSITIONS_STD = 1.0
+_CLOSED_GATE_STD = 1e-6
 _PAPER_POSITIONS_STD = 0.02  # Dosovitskiy et al., "An image is worth 16x16 words", 2021, their code
 _UNIT_TRUNCATED_STD = 0.87962566103423978  # the standard deviation of a standard normal that is truncated at -2 and 2
 
@@ -79,8 +80,12 @@ def matched_distribution(module: nn.Module, name: str, parameter: nn.Parameter) 
         return Distribution("stochastic_rows")
     if kind == "table":
         return Distribution("normal", _MATCHED_POSITIONS_STD)
-    if kind in ("bias", "class_token"):
+    if ".spatial_gate." in name:  # Liu et al., "Pay attention to MLPs", 2021, section 2.1
+        return Distribution("constant", 1.0) if kind == "bias" else Distribution("normal", _CLOSED_GATE_STD)
+    if kind in ("bias", "class_token", "relative_bias"):
         return Distribution("constant", 0.0)
+    if kind == "frequency_filter":  # a complex variance of 1 is that of a convolution with variance 1 / fan-in
+        return Distribution("normal", math.sqrt(1 / 2))
     if kind == "layer_scale":
         return Distribution("constant", LAYER_SCALE)
     assert kind == "weight", f"no rule to initialize {name}"

@@ -9,22 +9,27 @@ resolution throughout:
     logit = linear(mean over tokens of norm(z_depth))
 
 With attention it is ViT; with `identity` tokens never mix before the head: patches only. Statements about attention
-rest on this backbone. An option of another mixer than the chosen one is None, whatever value was given, so that a study
-over mixers may set them all, and a run's identity does not depend on options that it does not have.
+rest on this backbone. The blocks may have different mixers, first to last: `[depthwise_conv, depthwise_conv, attention]` or
+`{depthwise_conv: 2, attention: 1}`. An option of other mixers than the chosen ones is None, whatever value was given, so that
+a study over mixers may set them all, and a run's identity does not depend on options that it does not have.
 """
 
-from typing import ClassVar
+from collections import Counter
+from typing import ClassVar, Self
 
 from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from study.backbones.base import Architecture, Backbone, build_pre_norm_backbone, pre_norm_cost
-from study.backbones.closed_form import Cost
+from study.backbones.closed_form import Cost, PartCost
 from study.backbones.kernel_size import default_kernel_size, validate_kernel_pixels, validate_kernel_size
 from study.backbones.layers import MLP_RATIO, default_mlp_dim
 from study.backbones.mlp_mixer import default_token_dim
 from study.backbones.specification import BackboneSpec, PositionEmbedding, explain_unreached_class_token, neutral_option
 from study.backbones.token_mixers import TOKEN_MIXERS, TokenMixerName
 from study.backbones.vit import default_heads, validate_heads
+
+_MOST_BLOCKS = 1_000  # of one mixer
 
 
 class MetaFormerSpec(BackboneSpec):
@@ -34,7 +39,7 @@ class MetaFormerSpec(BackboneSpec):
     fine_width_option: ClassVar[str | None] = "mlp_dim"
 
     position_embedding: PositionEmbedding = neutral_option("learned")
-    token_mixer: TokenMixerName = "attention"
+    token_mixer: TokenMixerName | tuple[TokenMixerName, ...] = "attention"  # of all blocks, or of each
     mlp_dim: int = Field(default_factory=default_mlp_dim, ge=1)
     heads: int | None = Field(default_factory=default_heads, ge=1)
     token_dim: int | None = Field(default_factory=default_token_dim, ge=1)
@@ -48,29 +53,50 @@ class MetaFormerSpec(BackboneSpec):
             raise ValueError("this body is no published model: only matched initialization")
         return initialization
 
-    @field_validator("token_mixer")
+    @field_validator("token_mixer", mode="before")
     @classmethod
-    def _validate_token_mixer(cls, token_mixer: TokenMixerName, info: ValidationInfo) -> TokenMixerName:
-        if info.data.get("pooling") == "class_token" and not TOKEN_MIXERS[token_mixer].is_global:
-            raise ValueError(explain_unreached_class_token(token_mixer))
-        return token_mixer
+    def _validate_token_mixer(cls, token_mixer: object, info: ValidationInfo) -> object:
+        mixers = list_mixers(token_mixer)
+        if isinstance(token_mixer, str):
+            mixers *= info.data.get("depth", 1)
+        elif len(mixers) != (depth := info.data.get("depth", len(mixers))):
+            raise ValueError(f"depth is {depth}, and token_mixer names the mixers of {len(mixers)} blocks")
+        if info.data.get("pooling") == "class_token":
+            for mixer in mixers:
+                if not TOKEN_MIXERS[mixer].is_global:
+                    raise ValueError(explain_unreached_class_token(mixer))
+        return mixers[0] if len(set(mixers)) == 1 else tuple(mixers)
 
     @field_validator("heads", "token_dim", "kernel_pixels", "kernel_size")
     @classmethod
     def _validate_mixer_option(cls, value: int | None, info: ValidationInfo) -> int | None:
         assert info.field_name is not None
-        if "token_mixer" not in info.data or info.field_name not in TOKEN_MIXERS[info.data["token_mixer"]].options:
+        mixers = list_mixers(info.data["token_mixer"]) if "token_mixer" in info.data else []
+        users = [mixer for mixer in mixers if info.field_name in TOKEN_MIXERS[mixer].options]
+        if not users:
             return None
         if info.field_name == "kernel_pixels":
             return validate_kernel_pixels(value, info)
         if value is None:
-            raise ValueError(f"{info.data['token_mixer']} needs a number here")
+            raise ValueError(f"{users[0]} needs a number here")
         if info.field_name == "heads":
             return validate_heads(value, info)
         return validate_kernel_size(value, info) if info.field_name == "kernel_size" else value
 
+    @property
+    def mixers(self) -> list[TokenMixerName]:
+        """The token mixer of each block."""
+        return list_mixers(self.token_mixer) * (self.depth if isinstance(self.token_mixer, str) else 1)
+
     def closed_form(self) -> Cost:
-        return pre_norm_cost(self, token_mixer=TOKEN_MIXERS[self.token_mixer].cost(self), mlp_dim=self.mlp_dim)
+        mixing = sum((count * TOKEN_MIXERS[mixer].cost(self) for mixer, count in Counter(self.mixers).items()), PartCost())
+        return pre_norm_cost(self, token_mixers=mixing, mlp_dim=self.mlp_dim)
+
+    def at_depth_of_trace(self) -> Self:
+        if isinstance(self.token_mixer, str):
+            return super().at_depth_of_trace()
+        mixers = tuple(dict.fromkeys(self.token_mixer))
+        return self.with_options({"depth": len(mixers), "token_mixer": mixers})
 
     @classmethod
     def width_options(cls, dim: int, head_dim: int) -> dict[str, int]:
@@ -80,8 +106,25 @@ class MetaFormerSpec(BackboneSpec):
 
 
 def build_metaformer(spec: MetaFormerSpec) -> Backbone:
-    mixer = TOKEN_MIXERS[spec.token_mixer]
-    return build_pre_norm_backbone(spec, build_token_mixer=lambda: mixer.construct(spec), mlp_dim=spec.mlp_dim)
+    mixers = [TOKEN_MIXERS[mixer].construct(spec) for mixer in spec.mixers]
+    return build_pre_norm_backbone(spec, token_mixers=mixers, mlp_dim=spec.mlp_dim)
+
+
+def list_mixers(token_mixer: object) -> list[TokenMixerName]:
+    """The mixers that a value of `token_mixer` names, in order; raises ValueError for anything else."""
+    if isinstance(token_mixer, dict):
+        counts = token_mixer.values()
+        if not token_mixer or not all(type(count) is int and 1 <= count <= _MOST_BLOCKS for count in counts):
+            rule = f"mixers by depth have a number of blocks each, 1 to {_MOST_BLOCKS:,}"
+            raise ValueError(f"{rule}: {{depthwise_conv: 4, attention: 2}}")
+        given: list[object] = [mixer for mixer, count in token_mixer.items() for _ in range(count)]
+    else:
+        given = list(token_mixer) if isinstance(token_mixer, list | tuple) else [token_mixer]
+    names = [name for name in TOKEN_MIXERS if name in given]
+    if not given or any(mixer not in names for mixer in given):
+        expected = " or ".join(map(repr, TOKEN_MIXERS))
+        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+    return [names[names.index(mixer)] for mixer in given]  # type: ignore[arg-type]
 
 
 METAFORMER = Architecture(specification=MetaFormerSpec, construct=build_metaformer)

@@ -40,7 +40,8 @@ class MlpMixerSpec(BackboneSpec):
 
     def closed_form(self) -> Cost:
         """The exact cost, by arithmetic; each of the d features is a position of the token MLP."""
-        return pre_norm_cost(self, token_mixer=mlp_cost(self.dim, self.sequence, self.token_dim), mlp_dim=self.channel_dim)
+        mixers = self.depth * mlp_cost(self.dim, self.sequence, self.token_dim)
+        return pre_norm_cost(self, token_mixers=mixers, mlp_dim=self.channel_dim)
 
     @classmethod
     def width_options(cls, dim: int, head_dim: int) -> dict[str, int]:
@@ -55,11 +56,8 @@ _VARIANTS: Mapping[str, Settings] = {  # table 1; weights: timm's mixer_<size><p
 
 
 def build_mlp_mixer(spec: MlpMixerSpec) -> Backbone:
-    return build_pre_norm_backbone(
-        spec,
-        build_token_mixer=lambda: TokenMlp(spec.sequence, spec.token_dim, activation=spec.activation),
-        mlp_dim=spec.channel_dim,
-    )
+    mixers = [TokenMlp(spec.sequence, spec.token_dim, activation=spec.activation) for _ in range(spec.depth)]
+    return build_pre_norm_backbone(spec, token_mixers=mixers, mlp_dim=spec.channel_dim)
 
 
 def _paper_distribution(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:

@@ -136,6 +136,10 @@ class BackboneSpec(BaseModel):
         """The same backbone with some options changed, validated again."""
         return type(self).model_validate({**self.model_dump(), **changes})
 
+    def at_depth_of_trace(self) -> Self:
+        """With as few blocks as have all that its blocks have: one is repeated, and two show that it is."""
+        return self.with_options({"depth": min(self.depth, 2)})
+
     def get_int(self, option: str) -> int:
         """An option that may be None, where it must be a number."""
         value = getattr(self, option)

@@ -13,32 +13,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.backbones.closed_form import PartCost, attention_cost, depthwise_cost, mlp_cost
-from study.backbones.layers import Mlp
+from study.backbones.attention import LocalAttention, SelfAttention, local_attention_cost, self_attention_cost
+from study.backbones.closed_form import PartCost, convolution_cost, depthwise_cost, linear_cost, mlp_cost, norm_cost
+from study.backbones.fourier import FourierMixing, GlobalFilter, fourier_cost, global_filter_cost
+from study.backbones.layers import Mlp, build_activation, build_sequence_norm
 from study.backbones.specification import Activation, BackboneSpec
 
-TokenMixerName = Literal["attention", "depthwise_conv", "mlp", "pooling", "identity", "random"]
-
-
-class SelfAttention(nn.Module):
-    """Every token sums the values of all tokens, weighted by query-key agreement: b n d -> b n d.
-
-    Vaswani et al., "Attention is all you need", 2017, section 3.2. `heads` must divide `dim`. One linear layer makes
-    queries, keys and values, in this order, each as h heads of d/h features; torch picks the fused kernel.
-    """
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        b, n, d = tokens.shape
-        # With chunks along the features, the three gradients are concatenated in the layout that the linear layer reads.
-        q, k, v = (part.view(b, n, self.heads, d // self.heads).transpose(1, 2) for part in self.qkv(tokens).chunk(3, dim=2))
-        attended = functional.scaled_dot_product_attention(q, k, v)  # b h n d/h
-        return self.out(attended.transpose(1, 2).reshape(b, n, d))
+TokenMixerName = Literal[
+    "attention",
+    "relative_attention",
+    "local_attention",
+    "depthwise_conv",
+    "grouped_conv",
+    "conv",
+    "mlp",
+    "linear",
+    "gating",
+    "fourier",
+    "global_filter",
+    "pooling",
+    "identity",
+    "random",
+]
 
 
 class TokenMlp(nn.Module):
@@ -50,6 +46,46 @@ class TokenMlp(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.mlp(tokens.transpose(1, 2)).transpose(1, 2)
+
+
+class TokenLinear(nn.Module):
+    """One linear layer over `sequence` positions, the same for every feature: b n d -> b n d.
+
+    Touvron et al., "ResMLP: feedforward networks for image classification with data-efficient training", 2021, equation 2.
+    """
+
+    def __init__(self, sequence: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(sequence, sequence)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.linear(tokens.transpose(1, 2)).transpose(1, 2)
+
+
+class SpatialGating(nn.Module):
+    """Half of 2d features, mixed over positions, multiply the other half: b n d -> b n d.
+
+    Liu et al., "Pay attention to MLPs" (gMLP), NeurIPS 2021, equations 1 to 3. The layer over positions begins as they say
+    it must, with weights near zero and a bias of one, so that the gate is open.
+    """
+
+    def __init__(self, spec: BackboneSpec) -> None:
+        super().__init__()
+        self.expand = nn.Linear(spec.dim, 2 * spec.dim)
+        self.activation = build_activation(spec.activation)
+        self.norm = build_sequence_norm(spec.norm, spec.dim)
+        self.spatial_gate = nn.Linear(spec.sequence, spec.sequence)
+        self.reduce = nn.Linear(spec.dim, spec.dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        kept, gate = self.activation(self.expand(tokens)).chunk(2, dim=2)
+        mixed = self.spatial_gate(self.norm(gate).transpose(1, 2)).transpose(1, 2)
+        return self.reduce(kept * mixed)
+
+
+def _gating_cost(spec: BackboneSpec) -> PartCost:
+    n, d = spec.sequence, spec.dim
+    return linear_cost(n, d, 2 * d) + norm_cost(d) + linear_cost(d, n, n) + linear_cost(n, d, d)
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -113,6 +149,24 @@ class RandomMixing(nn.Module):
         return self.mixing @ tokens
 
 
+def _random_cost(spec: BackboneSpec) -> PartCost:
+    n, d = spec.sequence, spec.dim
+    return PartCost(frozen_params=n * n, macs=n * n * d, activation_elements=n * d)
+
+
+def _build_convolution(spec: BackboneSpec, *, groups: int) -> nn.Module:
+    """Each group of features is convolved with dense k x k kernels of its own, zeros around the grid: b n d -> b n d."""
+    convolution = nn.Conv2d(spec.dim, spec.dim, spec.get_int("kernel_size"), padding="same", groups=groups)
+    return OnSequence(convolution, grid=spec.grid)
+
+
+def _convolution_cost(spec: BackboneSpec, *, groups: int) -> PartCost:
+    d, kernel_size = spec.dim, spec.get_int("kernel_size")
+    if groups == d > 1:
+        return depthwise_cost(spec.grid, d, kernel_size)
+    return convolution_cost(spec.tokens, d // groups, d, kernel_size)
+
+
 @dataclass(frozen=True)
 class TokenMixer:
     """How to build a mixer, its cost, which options of `MetaFormerSpec` it has, and whether it sees the whole sequence."""
@@ -123,22 +177,31 @@ class TokenMixer:
     is_global: bool = False
 
 
-def _random_cost(spec: BackboneSpec) -> PartCost:
-    n, d = spec.sequence, spec.dim
-    return PartCost(frozen_params=n * n, macs=n * n * d, activation_elements=n * d)
-
+_KERNEL = frozenset({"kernel_size", "kernel_pixels"})
 
 TOKEN_MIXERS: Mapping[TokenMixerName, TokenMixer] = {
-    "attention": TokenMixer(
-        construct=lambda spec: SelfAttention(spec.dim, spec.get_int("heads")),
-        cost=lambda spec: attention_cost(spec.sequence, spec.dim, spec.get_int("heads")),
+    "attention": TokenMixer(SelfAttention, self_attention_cost, frozenset({"heads"}), is_global=True),
+    "relative_attention": TokenMixer(
+        construct=lambda spec: SelfAttention(spec, relative=True),
+        cost=lambda spec: self_attention_cost(spec, relative=True),
         options=frozenset({"heads"}),
         is_global=True,
     ),
+    "local_attention": TokenMixer(LocalAttention, local_attention_cost, _KERNEL | {"heads"}),
     "depthwise_conv": TokenMixer(
         construct=lambda spec: OnSequence(DepthwiseConv2d(spec.dim, spec.get_int("kernel_size")), grid=spec.grid),
         cost=lambda spec: depthwise_cost(spec.grid, spec.dim, spec.get_int("kernel_size")),
-        options=frozenset({"kernel_size", "kernel_pixels"}),
+        options=_KERNEL,
+    ),
+    "grouped_conv": TokenMixer(
+        construct=lambda spec: _build_convolution(spec, groups=spec.get_int("heads")),
+        cost=lambda spec: _convolution_cost(spec, groups=spec.get_int("heads")),
+        options=_KERNEL | {"heads"},
+    ),
+    "conv": TokenMixer(
+        construct=lambda spec: _build_convolution(spec, groups=1),
+        cost=lambda spec: _convolution_cost(spec, groups=1),
+        options=_KERNEL,
     ),
     "mlp": TokenMixer(
         construct=lambda spec: TokenMlp(spec.sequence, spec.get_int("token_dim"), activation=spec.activation),
@@ -146,10 +209,18 @@ TOKEN_MIXERS: Mapping[TokenMixerName, TokenMixer] = {
         options=frozenset({"token_dim"}),
         is_global=True,
     ),
+    "linear": TokenMixer(
+        construct=lambda spec: TokenLinear(spec.sequence),
+        cost=lambda spec: linear_cost(spec.dim, spec.sequence, spec.sequence),
+        is_global=True,
+    ),
+    "gating": TokenMixer(SpatialGating, _gating_cost, is_global=True),
+    "fourier": TokenMixer(construct=lambda spec: FourierMixing(), cost=fourier_cost, is_global=True),
+    "global_filter": TokenMixer(construct=lambda spec: OnSequence(GlobalFilter(spec), grid=spec.grid), cost=global_filter_cost),
     "pooling": TokenMixer(
         construct=lambda spec: OnSequence(NeighborhoodPooling(spec.get_int("kernel_size")), grid=spec.grid),
         cost=lambda spec: PartCost(),
-        options=frozenset({"kernel_size", "kernel_pixels"}),
+        options=_KERNEL,
     ),
     "identity": TokenMixer(construct=lambda spec: nn.Identity(), cost=lambda spec: PartCost()),
     "random": TokenMixer(construct=lambda spec: RandomMixing(spec.sequence), cost=_random_cost, is_global=True),

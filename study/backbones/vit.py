@@ -18,12 +18,12 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, Field, ValidationInfo
 from torch import nn
 
+from study.backbones.attention import SelfAttention, self_attention_cost
 from study.backbones.base import Architecture, Backbone, build_pre_norm_backbone, pre_norm_cost
-from study.backbones.closed_form import Cost, attention_cost
+from study.backbones.closed_form import Cost
 from study.backbones.initialization import Distribution, common_paper_distribution, fan_in
 from study.backbones.layers import MLP_RATIO, default_mlp_dim
 from study.backbones.specification import IMAGENET, BackboneSpec, PositionEmbedding, Settings, list_divisors, neutral_option
-from study.backbones.token_mixers import SelfAttention
 
 _HEAD_DIM = 32  # features per head, unless `heads` is given
 
@@ -52,7 +52,7 @@ class ViTSpec(BackboneSpec):
     mlp_dim: int = Field(default_factory=default_mlp_dim, ge=1)
 
     def closed_form(self) -> Cost:
-        return pre_norm_cost(self, token_mixer=attention_cost(self.sequence, self.dim, self.heads), mlp_dim=self.mlp_dim)
+        return pre_norm_cost(self, token_mixers=self.depth * self_attention_cost(self), mlp_dim=self.mlp_dim)
 
     @classmethod
     def width_options(cls, dim: int, head_dim: int) -> dict[str, int]:
@@ -71,7 +71,8 @@ _VARIANTS: Mapping[str, Settings] = {  # weights: timm's vit_<size>_patch<p>_224
 
 
 def build_vit(spec: ViTSpec) -> Backbone:
-    return build_pre_norm_backbone(spec, build_token_mixer=lambda: SelfAttention(spec.dim, spec.heads), mlp_dim=spec.mlp_dim)
+    mixers = [SelfAttention(spec) for _ in range(spec.depth)]
+    return build_pre_norm_backbone(spec, token_mixers=mixers, mlp_dim=spec.mlp_dim)
 
 
 def _paper_distribution(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:

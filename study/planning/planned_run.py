@@ -7,6 +7,7 @@ from typing import Any
 from study.backbones.closed_form import Cost
 from study.config.run import Run
 from study.planning.width import BudgetMatch
+from study.records.columns import spell_level
 from study.records.plan_file import PlannedEntry
 from study.records.record import Stage
 
@@ -54,7 +55,7 @@ class PlannedRun:
     @property
     def label(self) -> str:
         """The architecture by its options: `vit patch_size=2 depth=6 dim=96`."""
-        varied = {key.rpartition(".")[2]: value for key, value in self.levels.items() if key.startswith("model.")}
+        varied = {key.rpartition(".")[2]: spell_level(value) for key, value in self.levels.items() if key.startswith("model.")}
         named = {"patch_size": self.run.model.patch_size, **varied, "dim": self.run.model.dim}
         return " ".join([self.run.backbone, *(f"{name}={value}" for name, value in named.items())])
 

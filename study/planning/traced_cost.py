@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from study import backbones
-from study.backbones.closed_form import MODEL_PARTS, Cost, PartCost
+from study.backbones.closed_form import MODEL_PARTS, Cost, PartCost, fft_macs
 from study.backbones.specification import BackboneSpec
 from study.errors import Problem, UserError
 
@@ -25,11 +25,11 @@ Value = Any  # torch._C.Value, which has no stubs
 Handler = Callable[[Sequence[Value], Sequence[Value]], Counter[str]]
 
 ELEMENTWISE = """
-    add add_ sub sub_ rsub mul mul_ div div_ neg abs exp log sqrt rsqrt pow square erf sin cos tanh sigmoid relu relu_
+    add add_ sub sub_ rsub div div_ neg abs exp log sqrt rsqrt pow square erf sin cos tanh sigmoid relu relu_
     gelu silu silu_ hardswish leaky_relu softmax log_softmax where maximum minimum eq ne lt gt le ge
 """
 NORMS_AND_POOLING = """
-    batch_norm layer_norm group_norm instance_norm avg_pool2d adaptive_avg_pool2d max_pool2d mean sum var
+    batch_norm layer_norm rms_norm group_norm instance_norm avg_pool2d adaptive_avg_pool2d max_pool2d mean sum var
     dropout dropout_ feature_dropout
 """
 RESHAPING = """
@@ -38,6 +38,7 @@ RESHAPING = """
     split_with_sizes chunk unbind repeat repeat_interleave roll flip pad constant_pad_nd pixel_shuffle pixel_unshuffle
     size numel arange empty zeros ones full zeros_like ones_like empty_like full_like new_zeros new_ones new_full
     new_empty copy_ fill_ Int Float Bool ScalarImplicit floor floor_divide item lift_fresh __getitem__
+    im2col real view_as_complex view_as_real
 """
 FREE = frozenset(f"aten::{name}" for name in (ELEMENTWISE + NORMS_AND_POOLING + RESHAPING).split())
 
@@ -65,10 +66,10 @@ def count_cost(model: nn.Module, *, image_size: int, in_channels: int) -> Cost:
 def verify_costs(specs: Iterable[BackboneSpec]) -> int:
     """Trace every architecture, each once; the number traced is returned.
 
-    Depth only repeats a block, so an architecture is traced with at most two and represents all of its depths. Raises
+    Depth only repeats blocks, so an architecture is traced with few and represents all of its depths. Raises
     AssertionError naming the specification whose closed form is not what fvcore counts.
     """
-    shallow = {spec.with_options({"depth": min(spec.depth, 2)}) for spec in set(specs)}
+    shallow = {spec.at_depth_of_trace() for spec in set(specs)}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on a busy machine, threads for one image mostly wait (25 s, not 5, for 200 models)
     try:
@@ -207,7 +208,31 @@ def _count_convolution(
     return _count(macs, math.prod(output), macs - output[0] * output[1] * inside)
 
 
+def _multiplication(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
+    """Elementwise products are free, but each of two complex numbers is a sum of four real products."""
+    if not is_complex(outputs[0]):
+        return _count(0, 0)
+    elements = math.prod(_shape(outputs[0]))
+    return _count(4 * elements, 2 * elements)
+
+
+def _fourier(inputs: Sequence[Value], outputs: Sequence[Value]) -> Counter[str]:
+    """A two-dimensional transform from or to real numbers: input, sizes, dimensions (default: the last two), norm."""
+    assert not (is_complex(inputs[0]) and is_complex(outputs[0])), "only transforms between real and complex are counted"
+    real = _shape(inputs[0]) if is_complex(outputs[0]) else _shape(outputs[0])
+    dimensions = (-2, -1) if inputs[2].type().kind() == "NoneType" else _integers(inputs[2])
+    points = math.prod(real[dimension] for dimension in dimensions)
+    written = math.prod(_shape(outputs[0])) * (2 if is_complex(outputs[0]) else 1)
+    return _count(math.prod(real) // points * fft_macs(points), written)
+
+
+def is_complex(value: Value) -> bool:
+    return value.isCompleteTensor() and "Complex" in value.type().scalarType()
+
+
 HANDLERS: Mapping[str, Handler] = {
+    **dict.fromkeys(["aten::mul", "aten::mul_"], _multiplication),
+    **dict.fromkeys([f"aten::fft_{name}" for name in ("fft2", "rfft2", "irfft2")], _fourier),
     **dict.fromkeys([f"aten::{name}" for name in ("linear", "matmul", "mm", "bmm", "mv", "dot")], _product(0)),
     **dict.fromkeys([f"aten::{name}" for name in ("addmm", "addmv", "baddbmm")], _product(1)),
     "aten::addbmm": _addbmm,

@@ -13,6 +13,7 @@ from study.errors import and_more
 from study.planning.planned_run import PlannedRun
 from study.planning.search_ranges import MAX_ROUNDS, restore_ranges, widen_ranges
 from study.planning.sweep_plan import Plan, make_plan
+from study.records.columns import spell_level
 from study.records.record import OUTCOMES, Attempts, read_records
 from study.records.selection import Candidate, Choice, Selection, Trial, choose, read_selection, write_selection
 from study.records.sweep_folder import SweepFolder
@@ -102,7 +103,10 @@ def describe_selection(selection: Selection) -> list[str]:
     lines = [f"selected {names} for {count} from {trials} trials ({selection.trials_per_cell} per cell{seeds})"]
     at_edge, diverged = [], []
     for choice in selection.cells.values():
-        cell = " ".join(f"{key.rpartition('.')[2]}={level}" for key, level in choice.levels.items()) or "the only cell"
+        cell = (
+            " ".join(f"{key.rpartition('.')[2]}={spell_level(level)}" for key, level in choice.levels.items())
+            or "the only cell"
+        )
         cell += "" if choice.for_seed is None else f" seed={choice.for_seed}"
         at_edge += [f"{cell}: {key.rpartition('.')[2]} {choice.chosen[key]}" for key in choice.at_edge]
         diverged += [cell] if choice.val_accuracy is None else []

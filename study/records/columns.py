@@ -1,6 +1,7 @@
 """The columns of the run table that are known before a run is trained. Workers use them too, so pandas isn't imported."""
 
 import json
+from itertools import groupby
 from typing import Any
 
 from study.records.plan_file import PlannedEntry
@@ -28,7 +29,7 @@ def planned_columns(planned: PlannedEntry) -> dict[str, Any]:
     for section, omitted in OMITTED.items():
         for name, value in planned.run[section].items():
             if name not in omitted:
-                row[COLUMN_NAMES.get(name, name)] = json.dumps(value) if isinstance(value, (list, dict)) else value
+                row[COLUMN_NAMES.get(name, name)] = spell_level(value)
     row["split"] = planned.options.data.split  # older plans lack it
     if planned.options.train.fit_on == "train+val":
         row |= {"train_images": row["train_images"] + row["val_images"], "val_images": 0}
@@ -36,3 +37,14 @@ def planned_columns(planned: PlannedEntry) -> dict[str, Any]:
         row["test_images"] = 0
     row |= planned.cost
     return row | {f"match_{name}": value for name, value in planned.match.items()}
+
+
+def spell_level(value: Any) -> Any:
+    """A value as an entry of a table: words by depth as "depthwise_conv x4, attention x2", other lists as JSON."""
+    if isinstance(value, dict) and value and all(type(count) is int for count in value.values()):
+        counts = list(value.items())
+    elif isinstance(value, list | tuple) and value and all(isinstance(word, str) for word in value):
+        counts = [(word, len(list(run))) for word, run in groupby(value)]
+    else:
+        return json.dumps(value) if isinstance(value, list | tuple | dict) else value
+    return counts[0][0] if len(counts) == 1 else ", ".join(f"{word} x{count}" for word, count in counts)

@@ -31,7 +31,8 @@ def influence(spec: BackboneSpec) -> Tensor:
     return gradient[0].abs().amax(dim=0) > 0
 
 
-REACH = {"attention": 8, "mlp": 8, "random": 8, "depthwise_conv": 2, "pooling": 2, "identity": 0}
+EVERYWHERE = ("attention", "relative_attention", "mlp", "linear", "gating", "fourier", "global_filter", "random")
+REACH = {mixer: 8 if mixer in EVERYWHERE else 2 for mixer in TOKEN_MIXERS} | {"identity": 0}
 
 
 @pytest.mark.parametrize("mixer", TOKEN_MIXERS)
@@ -67,12 +68,17 @@ def test_options_of_other_mixers_are_none() -> None:
     options = ("kernel_size", "heads", "token_dim")
     assert {name: tuple(dump[option] for option in options) for name, dump in kept.items()} == {
         "attention": (None, 2, None),
+        "relative_attention": (None, 2, None),
+        "local_attention": (3, 2, None),
         "depthwise_conv": (3, None, None),
+        "grouped_conv": (3, 2, None),
+        "conv": (3, None, None),
         "mlp": (None, None, 7),
         "pooling": (3, None, None),
-        "identity": (None, None, None),
-        "random": (None, None, None),
+        **dict.fromkeys(["linear", "gating", "fourier", "global_filter", "identity", "random"], (None, None, None)),
     }
+    hybrid = specify("metaformer", asked | {"token_mixer": ["conv", "mlp"]}).model_dump()
+    assert tuple(hybrid[option] for option in options) == (3, None, 7)
     assert specify("metaformer", asked) == specify("metaformer", asked | {"kernel_size": 7, "token_dim": 5})
 
 

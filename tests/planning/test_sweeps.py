@@ -85,6 +85,7 @@ def number(text: str) -> float:
         "kernel_size",
         "kernel_pixels",
         "epochs",
+        "digits_mixers",
         "digits_patch_size",
         "digits_patch_size_macs",
         "digits_token_mixer",
