@@ -62,6 +62,17 @@ def one_factor(*, seeds: int = 3, epochs: int = 4) -> Example:
     return example(completed(table, factors=["lr"]), axes={"train.lr": axes["lr"]}, epochs=epochs)
 
 
+def ablation(*, patch_sizes: tuple[int, ...] = (2,), seeds: int = 5) -> Example:
+    """A baseline and five changes: one that destroys, one that helps, three that matter little."""
+    changes = ["baseline", "no residual", "LayerNorm", "ReLU", "with mixup", "no flip"]
+    effects = np.array([0.0, -0.12, -0.012, -0.0004, 0.011, 0.003])
+    means = 0.93 + effects - 0.01 * np.arange(len(patch_sizes))[:, None]
+    table = run_table(Truth({"patch_size": list(patch_sizes), "change": changes}, means), seeds=seeds, backbone="convmixer")
+    axes = {"model.patch_size": list(patch_sizes)} if len(patch_sizes) > 1 else {}
+    found = example(completed(table, factors=["change"]), axes={**axes, "change": changes}, epochs=6)
+    return replace(found, facts=replace(found.facts, effect_of_interest=0.75))
+
+
 def tuned(*, rates: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01), decays: tuple[float, ...] = (0.02,)) -> Example:
     """Two backbones at two patch sizes, each cell with its own learning rate, finally trained on validation images as well."""
     axes = {"patch_size": [2, 4], "backbone": ["convmixer", "vit"]}

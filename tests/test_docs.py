@@ -12,7 +12,7 @@ from pydantic import BaseModel
 import study
 from study.backbones import get_spec_class, names
 from study.config.options import AugmentOptions, DataOptions, MatchOptions, TrainOptions
-from study.config.sweep import Document, FinalSection, TuneSection
+from study.config.sweep import AblateSection, Document, FinalSection, TuneSection
 from study.config.sweep_file import read_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,6 +54,12 @@ def test_tuning_options_are_documented() -> None:
     """`tune.` and `final.` are named with all of their options."""
     expected = {f"tune.{name}" for name in TuneSection.model_fields} | {f"final.{n}" for n in FinalSection.model_fields}
     assert set(re.findall(r"`([\w.]+)`", first_cells("tune and final"))) == expected
+
+
+def test_options_of_ablations_are_documented() -> None:
+    """`ablate.` is named with all of its options."""
+    named = set(re.findall(r"`(ablate\.\w+)`", first_cells("Ablations")))
+    assert named == {f"ablate.{name}" for name in AblateSection.model_fields}
 
 
 def test_every_backbone_is_named() -> None:

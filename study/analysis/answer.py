@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from study.analysis.ablation import describe_changes
 from study.analysis.budget_balance import describe_balance
 from study.analysis.cell_grid import TEST_ACCURACY, read_cells
 from study.analysis.cell_means import clip_intervals
@@ -33,6 +34,7 @@ from study.analysis.labels import (
     join_words,
 )
 from study.analysis.study_results import StudyResults, Unavailable
+from study.config.sweep import BASELINE, CHANGE
 
 _Row = Mapping[Hashable, Any]
 _ACCURACY = format_option(TEST_ACCURACY)
@@ -58,7 +60,7 @@ def answer_question(study: StudyResults, *, choices: pd.DataFrame | None = None)
     `choices`: what tuning selected in every cell, as from `summarize_choices`.
 
     Population: new training seeds and new test images of this data set (these test images where no correctness was kept), at
-    these levels and this budget.
+    these levels and this budget. In an ablation only the baseline's cells have to exceed theirs.
     """
     cells, factors = study.cells, study.varied
     if not cells["n"].sum():
@@ -67,7 +69,10 @@ def answer_question(study: StudyResults, *, choices: pd.DataFrame | None = None)
     done: Literal["provisional", "answered"] = "provisional" if progress else "answered"
     if not factors:
         return Answer(done, (*progress, _describe_single_cell(study)))
-    tested = cells.assign(baseline=study.baselines)[~cells[factors].isin(dict(CONTROLS)).any(axis=1)]
+    meant_poor = cells[factors].isin(dict(CONTROLS)).any(axis=1)
+    if study.is_ablation:
+        meant_poor |= cells[CHANGE] != BASELINE  # a change may be as bad as it is
+    tested = cells.assign(baseline=study.baselines)[~meant_poor]
     if len(low := tested[tested["mean"] <= tested["baseline"]]):
         return Answer("undertrained", (*progress, *_explain_undertrained(low, factors)))
     contrasts = study.contrasts
@@ -77,13 +82,9 @@ def answer_question(study: StudyResults, *, choices: pd.DataFrame | None = None)
     if primary["n"].max() < MIN_SEEDS:
         effects = [f"{_name_contrast(row)}: {_describe_estimate(row)}." for row in primary.to_dict("records")]
         return Answer("too few seeds", (*progress, _explain_few_seeds(int(primary["n"].max())), *effects))
-    larger, comparison = rank_factors(study)
+    larger, found = _describe_ablation(study, primary) if study.is_ablation else _describe_factors(study, primary)
     sentences = [
-        _write_headline(study, primary),
-        *(_describe_effect(study, factor, primary[primary["subject"] == factor]) for factor in factors),
-        *_describe_interaction(primary[primary["subject"].str.contains(" x ")]),
-        *comparison,
-        *describe_designs(study),
+        *found,
         *describe_balance(study.table, list(study.levels)),
         *_flag_choices(choices, factors),
         *_describe_divergence(cells),
@@ -91,6 +92,24 @@ def answer_question(study: StudyResults, *, choices: pd.DataFrame | None = None)
         _describe_population(study),
     ]
     return Answer(done, (*progress, *sentences), larger)
+
+
+def _describe_ablation(study: StudyResults, primary: pd.DataFrame) -> tuple[None, list[str]]:
+    """One sentence on all changes."""
+    sample = _describe_sample(study, primary["n"])
+    return None, [f"On {_describe_setting(study)}, {describe_changes(primary)} ({sample}; 95 % intervals)."]
+
+
+def _describe_factors(study: StudyResults, primary: pd.DataFrame) -> tuple[str | None, list[str]]:
+    """The factor that matters more, if that is claimed; the headline, then each factor, and their comparison."""
+    larger, comparison = rank_factors(study)
+    return larger, [
+        _write_headline(study, primary),
+        *(_describe_effect(study, factor, primary[primary["subject"] == factor]) for factor in study.varied),
+        *_describe_interaction(primary[primary["subject"].str.contains(" x ")]),
+        *comparison,
+        *describe_designs(study),
+    ]
 
 
 def _write_headline(study: StudyResults, primary: pd.DataFrame) -> str:
@@ -237,7 +256,8 @@ def _describe_baselines(cells: pd.DataFrame, tested: pd.DataFrame) -> Iterator[s
     measured = tested[tested["n"] > 0]
     if measured.empty or measured["baseline"].isna().any():
         return
-    which = f"{'measured ' if len(measured) < len(tested) else ''}{'non-control ' if len(tested) < len(cells) else ''}"
+    kind = "baseline " if CHANGE in cells else "non-control "
+    which = f"{'measured ' if len(measured) < len(tested) else ''}{kind if len(tested) < len(cells) else ''}"
     baselines = measured["baseline"]
     if baselines.nunique() == 1:
         floor, lowest = format_percent(baselines.iloc[0]), format_percent(measured["mean"].min())

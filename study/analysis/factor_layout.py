@@ -13,6 +13,7 @@ import pandas as pd
 
 from study.analysis.cell_grid import BoolArray, CellLevels, Level, read_cells, sort_key, to_level
 from study.analysis.labels import format_cell
+from study.config.sweep import BASELINE, CHANGE
 
 _AXIS_FACTORS = ("patch_size", "kernel_size", "kernel_pixels")
 _SERIES_FACTORS = ("backbone", "token_mixer")
@@ -75,6 +76,8 @@ def list_levels(table: pd.DataFrame, factor: str) -> list[Level]:
 
 
 def _sort_key(factor: str, level: Level) -> tuple[int, float, str]:
+    if factor == CHANGE and level == BASELINE:
+        return (-1, 0.0, "")
     return (0, _MATCHING_ORDER.index(level), "") if factor == "match_by" and level in _MATCHING_ORDER else sort_key(level)
 
 

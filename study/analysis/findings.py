@@ -12,7 +12,7 @@ import pandas as pd
 
 from study.analysis import labels
 from study.analysis.answer import Answer, answer_question
-from study.analysis.cell_grid import FloatArray, read_cells
+from study.analysis.cell_grid import FloatArray, Level, read_cells
 from study.analysis.compute_usage import summarize_compute
 from study.analysis.cost_columns import add_cost
 from study.analysis.cost_curves import average_over_costs, choose_budgets, fit_power_law, interpolate_at_budgets
@@ -26,10 +26,12 @@ from study.analysis.factor_layout import (
 )
 from study.analysis.margin import Margin
 from study.analysis.pareto_front import compute_cell_costs, find_pareto_front
+from study.analysis.planned_contrasts import REFERENCES
 from study.analysis.report_tables import StudyTables
 from study.analysis.study_comparison import join_contrasts, summarize_studies
 from study.analysis.study_results import StudyResults, Unavailable
 from study.analysis.tuning_choices import read_choice_variances, summarize_choices
+from study.config.sweep import CHANGE
 
 SPLITS = ("match_by", "study")
 """Factors that divide a report into parts, each answered on its own. Where every study has its own way of matching, the parts
@@ -150,7 +152,8 @@ class Findings:
         variances = {} if isinstance(choices, Unavailable) else read_choice_variances(choices, layout.factors)
         return StudyPart(
             table=table,
-            levels={name: list_levels(table, name) for name in layout.factors},
+            levels={name: self._order_levels(table, name) for name in layout.factors},
+            references=self._find_references(layout.factors),
             title=", ".join([*study, *([labels.format_matching(named["match_by"])] if "match_by" in named else [])]),
             correctness=self.study.correctness,
             margin=Margin.from_facts(self.study.facts.effect_of_interest),
@@ -160,6 +163,19 @@ class Findings:
             choices=choices,
             layout=layout,
         )
+
+    def _order_levels(self, table: pd.DataFrame, factor: str) -> list[Level]:
+        """The levels of a factor as they are shown; changes in the order of the sweep."""
+        found = list_levels(table, factor)
+        if factor != CHANGE:
+            return found
+        written = self.study.written_levels(factor)
+        return sorted(found, key=lambda level: written.index(level) if level in written else len(written))
+
+    def _find_references(self, factors: Sequence[str]) -> dict[str, Level]:
+        """The level of each factor that the others are compared with: the usual one, or the first that the sweep writes."""
+        first = {name: written[0] for name in factors if (written := self.study.written_levels(name))}
+        return {**first, **dict(REFERENCES)}
 
     @cached_property
     def compared(self) -> pd.DataFrame | None:

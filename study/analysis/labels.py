@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from study.analysis.cell_grid import CellLevels, Level
+from study.config.sweep import CHANGE
 
 OPTION_NAMES = {
     "kernel_pixels": "kernel size",
@@ -99,11 +100,13 @@ def format_matching(by: Level) -> str:
 
 
 def format_setting(name: str, value: Level) -> str:
-    """An option with its level, "kernel size 5"; backbones and token mixers by their level alone, "ViT"."""
+    """An option with its level, "kernel size 5"; backbones, token mixers and changes by their level alone, "ViT"."""
     if name == "match_by":
         return format_matching(value)
     if name == "study":
         return str(value)
+    if name == CHANGE:
+        return str(value)  # the sweep's own words
     return format_level(value) if name in ("backbone", "token_mixer") else f"{format_option(name)} {format_level(value)}"
 
 

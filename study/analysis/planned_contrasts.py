@@ -9,18 +9,23 @@ one (token mixer, backbone, ...) the axes give these families, in this order:
 4. the same within each level;
 5. the interaction: the change of each difference to the reference from the smallest to the largest patch size.
 
-The averaged contrasts of every factor and the interactions are primary (with one factor, its contrasts): one family, adjusted
-together for multiple testing. The others are exploratory, and each of their families is adjusted by itself. Factors that a
-contrast does not mention are averaged over, with equal weights, over the combinations that were planned for both sides.
+In an ablation (a factor `change`) they are: each change minus the baseline, averaged over the other factors (primary, alone);
+the same at each level of every other factor; each other factor averaged over the changes; and the interactions.
+
+Else the averaged contrasts of every factor and the interactions are primary (with one factor, its contrasts): one family,
+adjusted together for multiple testing. The others are exploratory, and each of their families is adjusted by itself. Factors
+that a contrast does not mention are averaged over, with equal weights, over the combinations that were planned for both sides.
 """
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from study.analysis.cell_grid import CellLevels, Level
 from study.analysis.complete_designs import is_control
 from study.analysis.labels import format_option, format_setting, join_words
+from study.config.sweep import BASELINE, CHANGE
 
 REFERENCES: tuple[tuple[str, Level], ...] = (
     ("token_mixer", "depthwise_conv"),
@@ -28,7 +33,9 @@ REFERENCES: tuple[tuple[str, Level], ...] = (
     ("stem", "patchify"),
     ("permute_pixels", False),
     ("permute_patches", False),
+    (CHANGE, BASELINE),
 )
+"""Levels that others are compared with, unless the sweep names another; else the first as the sweep writes them."""
 
 Weights = tuple[tuple[CellLevels, float], ...]
 
@@ -62,6 +69,7 @@ class _Axes:
 
     levels: dict[str, tuple[Level, ...]]
     planned: frozenset[CellLevels]
+    references: Mapping[str, Level] = field(default_factory=dict)
 
     def group_planned(self, fixed: Mapping[str, Level], *, by: Sequence[str]) -> dict[CellLevels, list[CellLevels]]:
         """The planned cells at the fixed levels, without controls of other factors, grouped by their levels of some factors."""
@@ -77,22 +85,45 @@ class _Axes:
         return found
 
 
-def plan_contrasts(levels: Mapping[str, Sequence[Level]], *, cells: Collection[CellLevels] | None = None) -> list[Contrast]:
+def plan_contrasts(
+    levels: Mapping[str, Sequence[Level]],
+    *,
+    cells: Collection[CellLevels] | None = None,
+    references: Mapping[str, Level] = MappingProxyType(dict(REFERENCES)),
+) -> list[Contrast]:
     """The contrasts that follow from the axes: factors (columns of the run table) with their levels in the sweep's order.
 
     All further factors are crossed with the first. `cells` (levels in the order of the axes) are the planned combinations,
     where the sweep excludes some: averages then run over those that were planned for both sides, and contrasts without any
-    are omitted. An axis with one level is not a factor.
+    are omitted. An axis with one level is not a factor. `references`: the levels that words are compared with; the first of a
+    factor that it lacks.
     """
     varied = {factor: tuple(dict.fromkeys(values)) for factor, values in levels.items() if len(set(values)) > 1}
     planned = frozenset(itertools.product(*varied.values()))
     if cells is not None:
         places = [place for place, factor in enumerate(levels) if factor in varied]
         planned &= {tuple(cell[place] for place in places) for cell in cells}
-    axes, factors = _Axes(varied, planned), list(varied)
+    axes, factors = _Axes(varied, planned, references), list(varied)
+    if CHANGE in varied:
+        return list(_compare_changes(axes))
     if len(factors) == 1:
         return list(_compare_levels(axes, factors[0], at={}, family=format_option(factors[0])))
     return [contrast for second in factors[1:] for contrast in _cross_factors(axes, factors[0], second)]
+
+
+def _compare_changes(axes: _Axes) -> Iterator[Contrast]:
+    """The contrasts of an ablation; the only primary ones are those of the changes."""
+    others = [factor for factor in axes.levels if factor != CHANGE]
+    yield from _compare_levels(axes, CHANGE, at={}, family=f"{CHANGE}, averaged" if others else CHANGE)
+    for factor in others:
+        name = format_option(factor)
+        found = [
+            one
+            for level in axes.levels[factor]
+            for one in _compare_levels(axes, CHANGE, at={factor: level}, family=f"{CHANGE} at each {name}")
+        ]
+        found += _compare_levels(axes, factor, at={}, family=f"{name}, averaged")
+        yield from (replace(one, primary=False) for one in (*found, *_compare_differences(axes, factor, CHANGE)))
 
 
 def _cross_factors(axes: _Axes, first: str, second: str) -> list[Contrast]:
@@ -112,7 +143,7 @@ def _compare_levels(axes: _Axes, factor: str, *, at: Mapping[str, Level], family
     rest = [format_option(other) for other in axes.levels if other != factor and other not in at]
     places = [f"at {format_setting(name, level)}" for name, level in at.items()]
     where = ", ".join([*places, *([f"averaged over {join_words(rest)}"] if rest else [])])
-    for upper, lower in _choose_pairs(factor, axes.levels[factor]):
+    for upper, lower in _choose_pairs(axes, factor):
         weights = _weigh_difference(axes, {factor: upper, **at}, {factor: lower, **at})
         if weights:
             sides = format_setting(factor, upper), format_setting(factor, lower)
@@ -123,7 +154,7 @@ def _compare_levels(axes: _Axes, factor: str, *, at: Mapping[str, Level], family
 def _compare_differences(axes: _Axes, first: str, second: str) -> Iterator[Contrast]:
     """The change of each difference to the reference from the first factor's first level to its last."""
     start, end = axes.levels[first][0], axes.levels[first][-1]
-    for upper, lower in _choose_pairs(second, axes.levels[second]):
+    for upper, lower in _choose_pairs(axes, second):
         late = _weigh_difference(axes, {second: upper, first: end}, {second: lower, first: end})
         early = _weigh_difference(axes, {second: upper, first: start}, {second: lower, first: start})
         if late and early:
@@ -137,12 +168,13 @@ def _compare_differences(axes: _Axes, first: str, second: str) -> Iterator[Contr
             )
 
 
-def _choose_pairs(factor: str, levels: Sequence[Level]) -> list[tuple[Level, Level]]:
+def _choose_pairs(axes: _Axes, factor: str) -> list[tuple[Level, Level]]:
     """The pairs of levels to compare: each number with its predecessor, each word with the reference."""
+    levels = axes.levels[factor]
     numbers = [level for level in levels if isinstance(level, int | float) and not isinstance(level, bool)]
     if numbers and set(levels) <= {*numbers, None}:
         return list(zip(numbers[1:], numbers[:-1], strict=True))
-    preferred = dict(REFERENCES).get(factor)
+    preferred = axes.references.get(factor)
     reference = preferred if preferred in levels else levels[0]
     return [(level, reference) for level in levels if level != reference]
 

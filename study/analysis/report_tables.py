@@ -50,14 +50,22 @@ class StudyTables:
     @property
     def factors(self) -> list[str]:
         """The varied options as columns of the table, in the sweep's order."""
-        keys = (key.rpartition(".") for key in self.facts.factors)  # "model.patch_size", "match.by", "by"
-        columns = [COLUMN_NAMES.get(name, f"match_{name}" if section == "match" else name) for section, _, name in keys]
-        return [column for column in columns if column in self.table]
+        return [column for column in map(_name_column, self.facts.factors) if column in self.table]
+
+    def written_levels(self, factor: str) -> list[Any]:
+        """The levels of a factor (a column) as the sweep writes them, in its order."""
+        return next((list(own) for key, own in self.facts.factors.items() if _name_column(key) == factor), [])
 
     @property
     def tuned(self) -> list[str]:
         """The tuned options, as columns of the trials."""
         return [name for name in self.facts.tuned if name in self.trials]
+
+
+def _name_column(key: str) -> str:
+    """The column of an option: "model.patch_size", "match.by" or, as plans write it, "by"."""
+    section, _, name = key.rpartition(".")
+    return COLUMN_NAMES.get(name, f"match_{name}" if section == "match" else name)
 
 
 def combine_studies(studies: Sequence[StudyTables]) -> StudyTables:

@@ -13,9 +13,10 @@ from study.analysis.complete_designs import merge_partial_options
 from study.analysis.contrast_results import estimate_contrasts
 from study.analysis.factor_ranges import DesignRanges, estimate_ranges
 from study.analysis.margin import Margin
-from study.analysis.planned_contrasts import Contrast, plan_contrasts
+from study.analysis.planned_contrasts import REFERENCES, Contrast, plan_contrasts
 from study.analysis.simultaneous import DRAWS
 from study.analysis.variance_shares import decompose_variance
+from study.config.sweep import CHANGE
 from study.errors import UserError
 
 
@@ -31,7 +32,8 @@ class StudyResults:
     """A run table and its factors with their levels, patch size first; the results are computed when first read.
 
     `correctness`: per test image, as from `load_correctness`; empty where none was kept. `choice_variance`: what tuning's
-    choice adds to the variance of each cell's mean (fraction squared); cells that it lacks have none.
+    choice adds to the variance of each cell's mean (fraction squared); cells that it lacks have none. `references`: as for
+    `plan_contrasts`.
     """
 
     table: pd.DataFrame
@@ -39,12 +41,18 @@ class StudyResults:
     correctness: pd.DataFrame = field(default_factory=pd.DataFrame)
     margin: Margin = field(default_factory=Margin)
     choice_variance: Mapping[CellLevels, float] = field(default_factory=dict)
+    references: Mapping[str, Level] = field(default_factory=lambda: dict(REFERENCES))
     draws: int = DRAWS  # of each family's largest statistic
 
     @property
     def varied(self) -> list[str]:
         """The factors with more than one level."""
         return [name for name, values in self.levels.items() if len(set(values)) > 1]
+
+    @property
+    def is_ablation(self) -> bool:
+        """Whether changes are compared with a baseline."""
+        return CHANGE in self.varied
 
     @cached_property
     def grid(self) -> Grid:
@@ -70,7 +78,7 @@ class StudyResults:
     @cached_property
     def planned(self) -> list[Contrast]:
         """The contrasts that follow from the factors and their planned cells."""
-        return plan_contrasts(self.levels, cells=set(self.grid.cells))
+        return plan_contrasts(self.levels, cells=set(self.grid.cells), references=self.references)
 
     @cached_property
     def contrasts(self) -> pd.DataFrame | Unavailable:
@@ -81,8 +89,8 @@ class StudyResults:
 
     @cached_property
     def ranges(self) -> list[DesignRanges]:
-        """The ranges of the factors in every largest complete design, as from `estimate_ranges`."""
-        return estimate_ranges(merge_partial_options(self.grid), draws=self.draws)
+        """The ranges of the factors in every largest complete design, as from `estimate_ranges`; none in an ablation."""
+        return [] if self.is_ablation else estimate_ranges(merge_partial_options(self.grid), draws=self.draws)
 
     @property
     def population(self) -> str:
@@ -93,6 +101,10 @@ class StudyResults:
     @cached_property
     def decomposition(self) -> pd.DataFrame | Unavailable:
         """The shares of the variance, as from `decompose_variance`."""
+        if self.is_ablation:
+            return Unavailable(
+                "An ablation changes one thing at a time: its changes are no levels of one factor to share among."
+            )
         if len(self.varied) < 2:
             return Unavailable("Shares of the variance need at least two factors.")
         try:

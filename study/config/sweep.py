@@ -31,6 +31,8 @@ Device = Literal["auto", "cuda", "cpu"]
 TunedPer = Literal["cell", "seed"]
 """Whether one choice holds for all final runs of a cell, or each final seed tunes for itself."""
 TrackerName = Literal["tensorboard", "wandb", "mlflow"]
+CHANGE, BASELINE = "change", "baseline"
+"""The factor that `ablate` adds, and its first level; the other levels are the names of the changes."""
 MAX_SEEDS = 100_000  # a typing error must not fill the memory
 DEFAULT_TRIAL_SEEDS = 2  # with one, nothing shows how much the choice among candidates depends on the seed
 FIRST_TRIAL_SEED = 100
@@ -77,6 +79,13 @@ def _check_levels(levels: list[Any]) -> list[Any]:
     return levels
 
 
+def _check_changes(changes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    for name, options in changes.items():
+        if not options or name == BASELINE or not name.strip() or not name.isprintable():
+            raise ValueError(f"a change has a printable name, other than {BASELINE}, and at least one option ({name!r})")
+    return changes
+
+
 def _check_trackers(names: list[TrackerName]) -> list[TrackerName]:
     if len(set(names)) < len(names):
         raise ValueError("each tracker is named once")
@@ -108,6 +117,15 @@ class TuneSection(Options):
     per: TunedPer = "cell"
 
 
+class AblateSection(Options):
+    """`ablate`: a baseline and named changes of it, each of which is one level of the factor `change`."""
+
+    baseline: dict[str, Any] = {}
+    changes: Annotated[dict[str, dict[str, Any]], Field(min_length=1), AfterValidator(_check_changes)]
+    match: Literal["params", "macs", "none"] | None = None  # what of the baseline changes keep; None: as `match` says for all
+    tune: Literal["each", "baseline"] = "each"  # with `tune`: whether a change is tuned again or takes its baseline's choice
+
+
 class FinalSection(Options):
     """`final`: how final runs differ from the trials; in a sweep without trials every run is final."""
 
@@ -136,6 +154,7 @@ class Document(Options):
     zip: list[dict[str, list[Any]]] = []
     exclude: list[dict[str, Any]] = []
     seeds: Seeds
+    ablate: AblateSection | None = None
     tune: TuneSection | None = None
     final: FinalSection | None = None
 
@@ -191,11 +210,27 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class Ablation:
+    """The options of the baseline, and those that each named change sets; `match` and `tune` as in the file."""
+
+    baseline: Cell
+    changes: Mapping[str, Cell]
+    match: Literal["params", "macs", "none"] | None
+    tune: Literal["each", "baseline"]
+
+    def levels(self) -> list[Cell]:
+        """The levels of the factor `change`, each with the place of its options."""
+        places = {BASELINE: self.baseline, **self.changes}
+        found = {name: next((setting.place for setting in options.values()), "ablate") for name, options in places.items()}
+        return [{CHANGE: Setting(name, place)} for name, place in found.items()]
+
+
+@dataclass(frozen=True)
 class Sweep:
     """A sweep file, before anything is resolved. `preset`, `base` and `overlays` map `section.name` to settings.
 
     They are layers: an axis overrides the backbone's own overlay, which overrides the file's base, which overrides the
-    recipe's preset.
+    recipe's preset. A change of an ablation overrides all of these.
     """
 
     name: str
@@ -213,6 +248,7 @@ class Sweep:
     axes: Mapping[str, tuple[Setting, ...]]
     zipped: tuple[Mapping[str, tuple[Setting, ...]], ...]
     exclude: tuple[Cell, ...]
+    ablation: Ablation | None
     seeds: tuple[int, ...]
     tuning: Tuning | None
     final: Cell  # imposed on final runs
@@ -220,9 +256,16 @@ class Sweep:
     overrides: tuple[str, ...]
 
     def factors(self) -> dict[str, list[Any]]:
-        """Every varied option with its levels, grid axes first."""
+        """Every varied option with its levels, grid axes first, and the changes of an ablation last."""
         grouped = itertools.chain([self.axes], self.zipped)
-        return {key: [level.value for level in levels] for group in grouped for key, levels in group.items()}
+        changes = {CHANGE: [BASELINE, *self.ablation.changes]} if self.ablation else {}
+        return {key: [level.value for level in levels] for group in grouped for key, levels in group.items()} | changes
+
+    def backbones(self) -> list[Any]:
+        """All backbones that the sweep names for its cells."""
+        given = [self.base, *([self.ablation.baseline, *self.ablation.changes.values()] if self.ablation else [])]
+        named = [layer["backbone"].value for layer in given if "backbone" in layer]
+        return list(dict.fromkeys([*self.factors().get("backbone", []), *named]))
 
     def cells(self) -> Iterator[Cell]:
         """The grid in file order (the last axis varies fastest), without what `exclude` names."""
@@ -230,6 +273,8 @@ class Sweep:
         for group in self.zipped:
             rows = zip(*group.values(), strict=True)
             groups.append([dict(zip(group, row, strict=True)) for row in rows])
+        if self.ablation:
+            groups.append(self.ablation.levels())
         for combination in itertools.product(*groups):
             cell = {key: setting for part in combination for key, setting in part.items()}
             given = {key: setting.value for key, setting in self.settings(cell).items()}
@@ -239,11 +284,14 @@ class Sweep:
                 yield cell
 
     def settings(self, cell: Cell) -> Cell:
-        """All settings of one cell: defaults, the recipe's, the file's, its backbone's own, and the levels of the axes."""
-        merged = {**self.base, **cell}
+        """All settings of one cell: defaults, the recipe's, the file's, its backbone's own, and its levels."""
+        own = cell
+        if self.ablation:
+            own = {**self.ablation.baseline, **cell, **self.ablation.changes.get(cell[CHANGE].value, {})}
+        merged = {**self.base, **own}
         overlay = self.overlays.get(str(merged["backbone"].value), {}) if "backbone" in merged else {}
         defaults = {key: Setting(value, "default") for key, value in _NEW_DEFAULTS.items()}
-        return {**defaults, **self.preset, **self.base, **overlay, **cell}
+        return {**defaults, **self.preset, **self.base, **overlay, **own}
 
 
 def is_option_key(key: str) -> bool:

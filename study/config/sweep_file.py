@@ -15,12 +15,15 @@ from typing import Any
 
 from study.config.recipes import RECIPES
 from study.config.sweep import (
+    BASELINE,
+    CHANGE,
     DEFAULT_TRIAL_SEEDS,
     FIRST_TRIAL_SEED,
     NAME_RULE,
     SECTIONS,
     SEED_SPACING,
     TUNABLE,
+    Ablation,
     Cell,
     Document,
     Section,
@@ -54,6 +57,7 @@ def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
         problems.append(Problem(rule, places.get(("name",), str(path)), "name", sweep.name))
     problems += _check_size(sweep)
     problems += _check_axes(sweep)
+    problems += _check_ablation(sweep)
     problems += [] if problems else _check_exclusions(sweep)  # an option that they name may be what is misspelt
     problems += _check_trials(sweep)
     if problems:
@@ -76,7 +80,14 @@ def _build_sweep(document: Document, places: Places, *, path: Path, text: str, o
     def levels(group: Mapping[str, list[Any]], *where: str | int) -> dict[str, tuple[Setting, ...]]:
         return {key: tuple(setting(value, *where, key, n) for n, value in enumerate(values)) for key, values in group.items()}
 
+    def cell(options: Mapping[str, Any], *where: str | int) -> Cell:
+        return {key: setting(value, *where, key) for key, value in options.items()}
+
     recipe = RECIPES.get(document.recipe or "")
+    ablation = None
+    if (ablate := document.ablate) is not None:
+        changes = {name: cell(options, "ablate", "changes", name) for name, options in ablate.changes.items()}
+        ablation = Ablation(cell(ablate.baseline, "ablate", "baseline"), changes, ablate.match, ablate.tune)
     tuning = None
     if document.tune is not None:
         tune, final = document.tune, document.seeds if document.tune.per == "cell" else ()
@@ -102,9 +113,8 @@ def _build_sweep(document: Document, places: Places, *, path: Path, text: str, o
         overlays={name: flatten(sections, "backbones", name) for name, sections in document.backbones.items()},
         axes=levels(document.axes, "axes"),
         zipped=tuple(levels(group, "zip", n) for n, group in enumerate(document.zip)),
-        exclude=tuple(
-            {key: setting(value, "exclude", n, key) for key, value in rule.items()} for n, rule in enumerate(document.exclude)
-        ),
+        exclude=tuple(cell(rule, "exclude", n) for n, rule in enumerate(document.exclude)),
+        ablation=ablation,
         seeds=tuple(document.seeds),
         tuning=tuning,
         final={"train.fit_on": setting(document.final.fit_on, "final", "fit_on")} if document.final else {},
@@ -116,6 +126,7 @@ def _build_sweep(document: Document, places: Places, *, path: Path, text: str, o
 def _check_size(sweep: Sweep) -> Iterator[Problem]:
     """A sweep of more runs than any cluster trains, counted before its grid is expanded."""
     groups = [*map(len, sweep.axes.values()), *(len(next(iter(group.values()), ())) for group in sweep.zipped)]
+    groups += [1 + len(sweep.ablation.changes)] if sweep.ablation else []
     runs = len(sweep.seeds)
     if (tuning := sweep.tuning) is not None:
         runs += tuning.trials_per_choice * (1 if tuning.per == "cell" else len(sweep.seeds))
@@ -125,13 +136,17 @@ def _check_size(sweep: Sweep) -> Iterator[Problem]:
         yield Problem(f"{rule}: this one has {levels} levels, each with {runs:,} runs", sweep.path, "axes")
 
 
+def _list_given(sweep: Sweep) -> dict[str, str]:
+    """Where the sections give each option, in words."""
+    layers = (sweep.final, *list(sweep.overlays.values())[::-1], sweep.base)
+    return {key: f"given at {setting.place}" for layer in layers for key, setting in layer.items()}
+
+
 def _check_axes(sweep: Sweep) -> Iterator[Problem]:
     """Axes that name no option, options that are given twice, and a sweep without a backbone."""
     form = f"an axis varies `backbone` or `section.option` with a section of {', '.join(SECTIONS)}"
     options = ["backbone", *(f"{section}.{name}" for section, group in OPTIONS.items() for name in group.model_fields)]
-    given: dict[str, str] = {}
-    for layer in (sweep.final, *list(sweep.overlays.values())[::-1], sweep.base):
-        given |= {key: f"given at {setting.place}" for key, setting in layer.items()}
+    given = _list_given(sweep)
     tuned = sweep.tuning.axes if sweep.tuning else {}
     for key, levels in (axis for group in (sweep.axes, *sweep.zipped, tuned) for axis in group.items()):
         if not is_option_key(key):
@@ -139,18 +154,51 @@ def _check_axes(sweep: Sweep) -> Iterator[Problem]:
         elif key in given:
             yield Problem(f"varied here and {given[key]}", place=levels[0].place, key=key)
         given[key] = f"varied at {levels[0].place}"
-    if "backbone" not in given:
+    if "backbone" not in given and "backbone" not in (sweep.ablation.baseline if sweep.ablation else {}):
         yield Problem("name the backbone, or an axis of backbones", place=sweep.path, key="backbone")
+
+
+def _check_ablation(sweep: Sweep) -> Iterator[Problem]:
+    """Changes of what is no option, a baseline given twice, and changes of what is varied, which would undo each other."""
+    if (ablation := sweep.ablation) is None:
+        return
+    form = f"a change sets `backbone` or `section.option` with a section of {', '.join(SECTIONS)}"
+    options = ["backbone", *(f"{section}.{name}" for section, group in OPTIONS.items() for name in group.model_fields)]
+    tuned = sweep.tuning.axes if sweep.tuning else {}
+    groups = (sweep.axes, *sweep.zipped, tuned)
+    varied = {key: f"varied at {levels[0].place}" for group in groups for key, levels in group.items()}
+    parts = {"baseline": ablation.baseline, **{f"changes.{name}": own for name, own in ablation.changes.items()}}
+    for part, own in parts.items():
+        given = varied if part != "baseline" else {**_list_given(sweep), **varied}
+        for key, each in own.items():
+            name = f"ablate.{part}.{key}"
+            if not is_option_key(key):
+                yield Problem(form, place=each.place, key=name, candidates=[f"ablate.{part}.{option}" for option in options])
+            elif key in given:
+                yield Problem(f"given here and {given[key]}", place=each.place, key=name)
+    if ablation.tune == "baseline" and sweep.tuning is None:
+        rule = "changes can take their baseline's choice only where something is tuned: add `tune`, or leave this out"
+        yield Problem(rule, sweep.path, "ablate.tune", ablation.tune)
 
 
 def _check_exclusions(sweep: Sweep) -> Iterator[Problem]:
     """Exclusions by options that no cell has a value for, or that trials choose."""
-    layers = (sweep.axes, *sweep.zipped, sweep.base, sweep.preset, *sweep.overlays.values())
+    ablation = [{CHANGE: ()}, sweep.ablation.baseline, *sweep.ablation.changes.values()] if sweep.ablation else []
+    layers = (sweep.axes, *sweep.zipped, sweep.base, sweep.preset, *sweep.overlays.values(), *ablation)
     known = {key for layer in layers for key in layer} - (sweep.tuning.axes.keys() if sweep.tuning else set())
     rule = "exclude refers to an option that is neither set nor varied"
     for key, setting in (entry for excluded in sweep.exclude for entry in excluded.items()):
         if key not in known:
             yield Problem(rule, place=setting.place, key=key, choices=sorted(known))
+        elif key == CHANGE and setting.value not in (choices := sweep.factors()[CHANGE]):
+            yield Problem("exclude names no change of this sweep", setting.place, key, setting.value, choices)
+    if sweep.ablation and (kept := list(sweep.cells())):
+        where = [", ".join(f"{key} {level.value}" for key, level in cell.items() if key != CHANGE) for cell in kept]
+        baselines = {name for cell, name in zip(kept, where, strict=True) if cell[CHANGE].value == BASELINE}
+        lacking = {cell[CHANGE]: name for cell, name in zip(kept, where, strict=True) if name not in baselines}
+        for change, name in lacking.items():
+            rule = f"exclude leaves this change without its baseline{f' at {name}' if name else ''}"
+            yield Problem(rule, change.place, f"ablate.changes.{change.value}")
 
 
 def _check_trials(sweep: Sweep) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ import stat
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -189,7 +189,7 @@ def _apply(tree: dict[str, Any], places: Places, override: str) -> None:
 
 
 def _target(tree: dict[str, Any], key: str, value: Any) -> tuple[str, ...]:
-    """The path that an override writes to: an axis of that name first, then a tuned one, then the section."""
+    """The path that an override writes to: an axis of that name first, then a tuned one, a baseline's, the section."""
     axes = tree.get("axes")
     if isinstance(axes, dict) and key in axes:
         if isinstance(value, list):
@@ -206,6 +206,9 @@ def _target(tree: dict[str, Any], key: str, value: Any) -> tuple[str, ...]:
         del tuned[key]
         if not tuned:
             del tree["tune"]
+    ablated = tree["ablate"].get("baseline") if isinstance(tree.get("ablate"), dict) else None
+    if isinstance(ablated, dict) and key in ablated:
+        return ("ablate", "baseline", key)
     for section in (*SECTIONS, "tune.axes"):
         if key.startswith(section + "."):
             return (*section.split("."), key.removeprefix(section + "."))
@@ -232,7 +235,8 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], *, place: str, key: s
     kind, value = detail["type"], detail.get("input")
     if kind == "extra_forbidden":
         section = key.rpartition(".")[0]
-        choices = [f"{section}.{name}" if section else name for name in model.model_fields]
+        fields = _find_model(model, detail["loc"][:-1]).model_fields
+        choices = [f"{section}.{name}" if section else name for name in fields]
         options = [f"{section}.{name}" for section, group in OPTIONS.items() for name in group.model_fields]
         candidates = options if model is Document and not section else ()
         return Problem(unknown_rule(key, UNKNOWN), place=place, key=key, choices=choices, candidates=candidates)
@@ -247,6 +251,17 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], *, place: str, key: s
         rule += "; the value is empty"
     shown = value if isinstance(value, (str, int, float, bool, list)) else None
     return Problem(rule, place=place, key=key, value=shown)
+
+
+def _find_model(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
+    """The model of a nested section, such as `tune`."""
+    for name in map(str, path):
+        annotation = model.model_fields[name].annotation if name in model.model_fields else None
+        nested = [
+            kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
+        model = nested[0] if nested else model
+    return model
 
 
 def unknown_rule(key: str, rule: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from study.backbones.closed_form import Cost
 from study.config.run import Run
+from study.config.sweep import CHANGE
 from study.planning.width import BudgetMatch
 from study.records.columns import spell_level
 from study.records.plan_file import PlannedEntry
@@ -36,6 +37,11 @@ class PlannedRun:
         """The run's identity; a pending run has a name that no record will have, for all but its pending options."""
         label = self.run.run_id.rpartition("-")[0]
         return f"{label}-pending-{self.run.digest(without=self.pending)}" if self.pending else self.run.run_id
+
+    @property
+    def change(self) -> str | None:
+        """The run's change of the baseline; None in a sweep without `ablate`. No part of its identity."""
+        return self.levels.get(CHANGE)
 
     @property
     def image_passes(self) -> int:
@@ -69,7 +75,8 @@ class PlannedRun:
         cost = {"tokens": self.run.model.tokens} | {name: getattr(self.cost, name) for name in totals}
         for name, part in self.cost.parts.items():
             cost |= {f"params_{name}": part.params, f"macs_{name}": part.macs}
-        return PlannedEntry(self.run_id, run, cost, vars(self.match), self.stage, self.cell, self.trials, self.for_seed)
+        place = (self.stage, self.cell, self.trials, self.for_seed, self.change)
+        return PlannedEntry(self.run_id, run, cost, vars(self.match), *place)
 
 
 def representatives(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:

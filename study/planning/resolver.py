@@ -15,12 +15,12 @@ from study.backbones import get_spec_class, names
 from study.backbones.specification import BackboneSpec
 from study.config.options import AugmentOptions, DataOptions, MatchOptions, ResolvedData, TrainOptions
 from study.config.run import Run
-from study.config.sweep import Cell, Section, Setting, Sweep
+from study.config.sweep import BASELINE, CHANGE, Cell, Section, Setting, Sweep
 from study.config.yaml_source import OptionsT, Places, list_problems, unknown_rule
 from study.data import DatasetInfo, NotPrepared, describe_dataset
 from study.errors import Problem, UserError, sort_by_line
 from study.planning.planned_run import PlannedRun
-from study.planning.width import WidthSolver, options_set_by_budget
+from study.planning.width import BudgetMatch, WidthSolver, options_set_by_budget
 
 FROM_DATA = {"image_size": "data.image_size", "in_channels": "the data set", "num_classes": "the data set"}
 """Model options that the data decides, so that no sweep can contradict it."""
@@ -48,7 +48,12 @@ class Resolver:
 
         The settings `imposed` override all others and are not among the run's levels.
         """
-        settings = {**self.sweep.settings(cell), **imposed}
+        settings: Cell = {**self.sweep.settings(cell), **imposed}
+        ablation, baseline = self.sweep.ablation, None
+        if ablation and ablation.match and cell[CHANGE].value != BASELINE:
+            if (baseline := self.resolve({**cell, CHANGE: Setting(BASELINE, cell[CHANGE].place)}, imposed=imposed)) is None:
+                return None
+            settings = _impose_budget(settings, baseline, by=ablation.match, own=ablation.changes[cell[CHANGE].value])
         data = self.read_section(DataOptions, settings, "data")
         augment = self.read_section(AugmentOptions, settings, "augment")
         train = self.read_section(TrainOptions, settings, "train")
@@ -76,7 +81,8 @@ class Resolver:
         values = {name: _freeze(setting.value) for name, setting in model.items()}
         values |= {"image_size": info.image_size, "in_channels": info.channels, "num_classes": info.num_classes}
         try:
-            spec, met = self._widths.solve(kind, values, match, train)
+            solved_widths = baseline and _keep_widths(kind, values, match, baseline=baseline)
+            spec, met = solved_widths or self._widths.solve(kind, values, match, train)
         except ValidationError as error:
             self.model_problems += self._translate(error, kind, model, "model")
             return None
@@ -146,7 +152,7 @@ class Resolver:
         """
         own = _settings_of(settings, "model")
         overlay = _settings_of(self.sweep.overlays.get(kind.backbone, {}), "model")
-        backbones = self.sweep.factors().get("backbone") or [self.sweep.base["backbone"].value]
+        backbones = self.sweep.backbones()
         known = backbones if all(name in names() for name in backbones) else names()  # all where the name of one is misspelt
         of_sweep = {option for backbone in known for option in get_spec_class(backbone).model_fields}
         problems = []
@@ -187,6 +193,37 @@ def collect_data_options(sweep: Sweep) -> list[DataOptions]:
     found = [resolver.read_section(DataOptions, sweep.settings(cell), "data") for cell in sweep.cells()]
     resolver.raise_problems()
     return list({options.model_dump_json(): options for options in found if options is not None}.values())
+
+
+def _impose_budget(settings: Cell, baseline: PlannedRun, *, by: str, own: Cell) -> Cell:
+    """A change's settings with the baseline's widths (`by` none), or with its parameters or MACs as the budget.
+
+    Options that the change sets itself stay.
+    """
+    model, place = baseline.run.model, next(setting.place for setting in own.values())  # the change's, which may not meet it
+    head_dim = settings["match.head_dim"].value if "match.head_dim" in settings else MatchOptions().head_dim
+    widths = {f"model.{name}": getattr(model, name) for name in model.width_options(head_dim, head_dim)}
+    others = {key: setting for key, setting in settings.items() if key not in ("match.by", "match.target", "match.benchmark")}
+    if by == "none":
+        kept = {key: Setting(width, place) for key, width in widths.items()} if baseline.match.by != "none" else {}
+        return {**others, **kept, **own}
+    others = {key: setting for key, setting in others.items() if key not in widths}
+    budget = {"match.by": Setting(by, place), "match.target": Setting(getattr(baseline.cost, by), place)}
+    return {**others, **budget, **own}
+
+
+def _keep_widths(
+    kind: type[BackboneSpec], values: Mapping[str, Any], match: MatchOptions, *, baseline: PlannedRun
+) -> tuple[BackboneSpec, BudgetMatch] | None:
+    """The baseline's own widths where a change costs exactly as much with them; None where widths are solved or given."""
+    widths = {name: getattr(baseline.run.model, name, None) for name in options_set_by_budget(kind, match)}
+    try:
+        spec = kind.model_validate({**values, **widths})
+    except ValidationError:
+        return None
+    if match.by not in ("params", "macs") or getattr(spec.closed_form(), match.by) != match.target:
+        return None
+    return spec, BudgetMatch(match.by, getattr(baseline.cost, match.by), 0.0, match.head_dim, match.tolerance)
 
 
 def _settings_of(settings: Cell, section: Section) -> dict[str, Setting]:

@@ -7,12 +7,12 @@ the tuned levels with all trial seeds. Its final runs are pending until a select
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from study.config.sweep import Cell, Sweep, Tuning
+from study.config.sweep import BASELINE, CHANGE, Cell, Setting, Sweep, Tuning
 from study.errors import Problem, UserError
 from study.planning.planned_run import PlannedRun
 from study.planning.resolver import Resolver
@@ -85,6 +85,7 @@ def make_plan(sweep: Sweep, selection: Selection | None = None) -> Plan:
             requested += _tuned_runs(cell, resolver, tuning=sweep.tuning, selection=selection)
         elif resolved := resolver.resolve(cell, imposed=sweep.final):
             requested += _with_seeds(resolved, sweep.seeds)
+    resolver.model_problems += _find_equal_changes(sweep, requested)
     resolver.raise_problems()
     if not requested:
         raise UserError(Problem("exclude removes every run", place=sweep.path, key="exclude"))
@@ -97,6 +98,21 @@ def make_plan(sweep: Sweep, selection: Selection | None = None) -> Plan:
     return Plan(sweep, tuple(decided), pending=pending, merged=len(requested) - len(distinct))
 
 
+def _find_equal_changes(sweep: Sweep, requested: Sequence[PlannedRun]) -> Iterator[Problem]:
+    """The changes that come out as the run of another one or of the baseline: a contrast of theirs would compare nothing."""
+    first: dict[str, str] = {}
+    found: dict[str, PlannedRun] = {}
+    for planned in requested if sweep.ablation else ():
+        if planned.stage == "final" and first.setdefault(planned.run_id, planned.change or "") != planned.change:
+            found.setdefault(planned.change or "", planned)
+    for name, planned in found.items():
+        assert sweep.ablation is not None
+        place = next(iter(sweep.ablation.changes[name].values())).place
+        cell = ", ".join(f"{key} {level}" for key, level in planned.levels.items() if key != CHANGE)
+        rule = f"comes out as the same run as {first[planned.run_id]!r}{f' at {cell}' if cell else ''}: leave one out"
+        yield Problem(f"{rule}{', or exclude it there' if cell else ''}", place, f"ablate.changes.{name}")
+
+
 def _with_seeds(resolved: PlannedRun, seeds: Sequence[int]) -> list[PlannedRun]:
     return [replace(resolved, run=replace(resolved.run, seed=seed)) for seed in seeds]
 
@@ -104,11 +120,13 @@ def _with_seeds(resolved: PlannedRun, seeds: Sequence[int]) -> list[PlannedRun]:
 def _tuned_runs(cell: Cell, resolver: Resolver, *, tuning: Tuning, selection: Selection | None) -> list[PlannedRun]:
     """A cell's trials, candidate by candidate, and its final runs; where each seed tunes for itself, seed by seed.
 
-    Raises UserError if other trials were selected from.
+    A change that takes its baseline's choice has no trials. Raises UserError if other trials were selected from.
     """
     sweep, tuned = resolver.sweep, tuple(tuning.axes)
-    candidates = list(tuning.candidates())
-    resolved = [found for levels in candidates if (found := resolver.resolve({**cell, **levels}, imposed=tuning.imposed()))]
+    candidates, judged = list(tuning.candidates()), cell
+    if sweep.ablation and sweep.ablation.tune == "baseline":
+        judged = {**cell, CHANGE: Setting(BASELINE, cell[CHANGE].place)}
+    resolved = [found for levels in candidates if (found := resolver.resolve({**judged, **levels}, imposed=tuning.imposed()))]
     if len(resolved) < len(candidates):
         return []
     key = _cell_key(resolved[0], tuned)
@@ -128,7 +146,7 @@ def _tuned_runs(cell: Cell, resolver: Resolver, *, tuning: Tuning, selection: Se
         if final := resolver.resolve({**cell, **levels}, imposed=sweep.final):
             trials += _with_seeds(replace(final, pending=() if selection else tuned), finals)
         runs += [replace(run, cell=name, trials=tuning.trials_per_choice) for run in trials]
-    return runs
+    return [run for run in runs if run.stage == "final" or run.change == (cell[CHANGE].value if CHANGE in cell else None)]
 
 
 def _read_choice(selection: Selection, cell: str, *, trials: Sequence[PlannedRun]) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ import json
 from itertools import groupby
 from typing import Any
 
+from study.config.sweep import CHANGE
 from study.records.plan_file import PlannedEntry
 
 COLUMN_NAMES = {"name": "data_name", "digest": "data_digest", "by": "match_by", "target": "match_target"}
@@ -35,6 +36,7 @@ def planned_columns(planned: PlannedEntry) -> dict[str, Any]:
         row |= {"train_images": row["train_images"] + row["val_images"], "val_images": 0}
     if planned.stage == "trial":
         row["test_images"] = 0
+    row |= {CHANGE: planned.change} if planned.change else {}
     row |= planned.cost
     return row | {f"match_{name}": value for name, value in planned.match.items()}
 

@@ -28,11 +28,12 @@ class PlannedEntry:
     cell: str | None = None  # in a tuned sweep, what a final run shares with its trials
     trials: int | None = None  # in a tuned sweep, how many trials choose its options
     for_seed: int | None = None  # of a trial, the final seed that it chooses for; None: all of the cell
+    change: str | None = None  # in an ablation, the run's change; None elsewhere
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> "PlannedEntry":
-        """Read an entry of any version: plans written before there were trials lack the last four keys."""
-        names = ("run_id", "run", "cost", "match", "stage", "cell", "trials", "for_seed")
+        """Read an entry of any version: plans written before there were trials lack the last ones."""
+        names = ("run_id", "run", "cost", "match", "stage", "cell", "trials", "for_seed", "change")
         return PlannedEntry(**{name: document[name] for name in names if name in document})
 
     def to_json(self) -> dict[str, Any]:

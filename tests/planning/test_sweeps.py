@@ -128,14 +128,15 @@ def test_kernels_fixed_in_pixels_have_the_stated_tokens(monkeypatch):
 
 
 def test_each_row_of_the_papers_ablation_changes_one_thing(monkeypatch):
-    """Nine rows: the published configuration, and eight that differ from it in one option each."""
+    """The published configuration, and eleven whose runs differ from it in one option each, each in another way."""
     plan = plan_of("paper_ablation", monkeypatch)
-    rows = [run.levels for run in plan.runs if run.run.seed == 0]
-    assert len(rows) == 9
-    changed = [{key for key in rows[0] if row[key] != rows[0][key]} for row in rows[1:]]
-    assert all(len(keys) == 1 for keys in changed)
-    assert {key for keys in changed for key in keys} == set(rows[0])
-    assert rows[0]["model.residual"] == "depthwise" and rows[0]["model.norm"] == "batch"
+    rows = [run.run.to_json() for run in plan.runs if run.run.seed == 0]
+    options = [
+        {(part, name): value for part in ("model", "train", "augment") for name, value in row[part].items()} for row in rows
+    ]
+    changed = [[(key, own[key]) for key in own if own[key] != options[0][key]] for own in options[1:]]
+    assert len(rows) == 12 and all(len(keys) == 1 for keys in changed) and len(set(map(str, changed))) == 11
+    assert options[0]["model", "residual"] == "depthwise" and options[0]["model", "norm"] == "batch"
 
 
 def test_imagenets_models_are_the_published_ones(monkeypatch):

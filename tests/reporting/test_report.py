@@ -492,3 +492,19 @@ def test_page_without_costs_has_no_empty_menu(tmp_path: Path) -> None:
         page = render_page(Findings(bare.tables), [], [], folder=tmp_path, formats=[])
         assert ('<select id="scatter-choice">' in page) == there
         assert '<select id="curves-choice">' in page
+
+
+def test_an_ablation_has_one_table_and_one_figure_of_its_changes() -> None:
+    """The forest is sorted by effect, with a line per change; no figure or table of it says the same in another way."""
+    findings = Findings(example_sweeps.ablation().tables)
+    names = [figure.name for figure in list_figures(findings)]
+    assert names[0] == "ablation" and not {"contrasts", "heat-map", "accuracy-by-change"} & set(names)
+    ax = list_figures(findings)[0].plot(style=PAPER).axes[0]
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == ["no residual", "LayerNorm", "ReLU", "no flip", "with mixup"]
+    section = list_sections(findings)[0]
+    assert section.name == "ablation" and isinstance(section.content, TextTable)
+    assert list(section.content.frame["change"])[:2] == ["baseline", "no residual"]
+    assert list(section.content.frame["verdict"])[:2] == ["–", "lower"]
+    crossed = [figure.name for figure in list_figures(Findings(example_sweeps.ablation(patch_sizes=(2, 4)).tables))]
+    assert crossed[0] == "ablation" and {"contrasts", "accuracy-by-patch-size"} <= set(crossed)

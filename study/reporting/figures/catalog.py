@@ -19,7 +19,7 @@ from study.analysis.findings import Findings, StudyPart
 from study.analysis.study_results import Unavailable
 from study.reporting.figures.accuracy_plots import plot_accuracy_by_level, plot_heat_map
 from study.reporting.figures.budget_plots import MAC_COLUMNS, plot_budget_error, plot_macs_by_component
-from study.reporting.figures.contrast_plots import plot_contrasts
+from study.reporting.figures.contrast_plots import plot_ablation, plot_contrasts
 from study.reporting.figures.cost_plots import RESULT_LETTERS, plot_accuracy_by_cost, plot_published_results
 from study.reporting.figures.figure_spec import FigureSpec, describe_intervals, describe_means, describe_n, describe_range
 from study.reporting.figures.training_catalog import list_training_figures, list_trial_figures
@@ -36,6 +36,7 @@ def list_figures(findings: Findings) -> list[FigureSpec]:
     found = [_compare_parts(findings)] if len(findings.parts) > 1 and same_layout else []
     for part in findings.parts:
         own = (
+            *_list_ablation_figures(part),
             *_list_accuracy_figures(part),
             *_list_comparison_figures(part),
             *list_training_figures(part, findings.study.curves),
@@ -69,7 +70,27 @@ def _compare_parts(findings: Findings) -> FigureSpec:
     )
 
 
+def _list_ablation_figures(part: StudyPart) -> Iterator[FigureSpec]:
+    contrasts = part.contrasts
+    if not part.is_ablation or isinstance(contrasts, Unavailable) or contrasts["difference"].isna().all():
+        return
+    own = contrasts[contrasts["primary"]]
+    band = "; band: smallest effect of interest" if own["margin"].nunique() == 1 else ""
+    where = f", {own['where'].iloc[0]}" if own["where"].iloc[0] else ""
+    yield FigureSpec(
+        "ablation",
+        "Ablation",
+        f"Each change minus the baseline in test accuracy{where}, sorted by size, with 95 % intervals over {part.population} "
+        f"that hold for all changes at once. Filled: significantly different from the baseline{band}; "
+        f"n = {describe_range(own['n'])} seeds.",
+        "Intervals of the differences to the baseline; the table “Ablation” has the values.",
+        partial(plot_ablation, contrasts),
+    )
+
+
 def _list_accuracy_figures(part: StudyPart) -> Iterator[FigureSpec]:
+    if part.is_ablation and len(part.varied) == 1:
+        return  # the differences of its figure and the accuracies of its table say it all
     table, layout, n, intervals = part.table, part.layout, describe_n(part), describe_intervals(part)
     along, series = labels.format_option(layout.along), labels.format_option(layout.series[0])
     diverged = int(part.cells["diverged"].sum())
@@ -106,7 +127,8 @@ def _list_accuracy_figures(part: StudyPart) -> Iterator[FigureSpec]:
 
 def _list_comparison_figures(part: StudyPart) -> Iterator[FigureSpec]:
     contrasts = part.contrasts
-    if not isinstance(contrasts, Unavailable) and contrasts["difference"].notna().any():
+    shown = part.is_ablation and len(part.varied) == 1  # all of them, in the figure of the ablation
+    if not shown and not isinstance(contrasts, Unavailable) and contrasts["difference"].notna().any():
         counts = [
             f"{rows['verdict'].isin(SIGNIFICANT).sum()} of {len(rows)} {name}"
             for name, rows in (("primary", contrasts[contrasts["primary"]]), ("exploratory", contrasts[~contrasts["primary"]]))

@@ -1,6 +1,6 @@
 """The outcome of the comparison: the table of planned contrasts with their intervals."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,22 @@ def plot_contrasts(contrasts: pd.DataFrame, *, style: Style = PAPER) -> Figure:
     """
     ordered = contrasts.sort_values("primary", ascending=False, kind="stable")
     lines = [line for name, rows in ordered.groupby("family", sort=False) for line in _arrange_family(str(name), rows)]
+    return _draw_forest(lines, contrasts["margin"], label="difference (percentage points)", style=style)
+
+
+@apply_style
+def plot_ablation(contrasts: pd.DataFrame, *, style: Style = PAPER) -> Figure:
+    """A forest plot of an ablation: each change minus the baseline with its simultaneous interval, sorted by its size.
+
+    The baseline is the line at zero; marks and band as in `plot_contrasts`.
+    """
+    rows = contrasts[contrasts["primary"]].sort_values("difference", kind="stable").to_dict("records")
+    lines = [ForestPlotLine(labels.shorten_label(row["upper"], letters=46), row) for row in rows]
+    label = "difference to the baseline (percentage points)"
+    return _draw_forest(lines, contrasts["margin"], label=label, style=style)
+
+
+def _draw_forest(lines: Sequence[ForestPlotLine], margins: pd.Series, *, label: str, style: Style) -> Figure:
     wide = max(len(line.label) for line in lines if line.row is not None) > 30
     figure = Figure(figsize=(style.wide if wide else style.width, style.text * (1.6 * len(lines) + 4) / 72))
     ax = figure.subplots()
@@ -42,14 +58,14 @@ def plot_contrasts(contrasts: pd.DataFrame, *, style: Style = PAPER) -> Figure:
             _write_heading(ax, at, line.label, style=style)
         else:
             _plot_contrast(ax, at, row=line.row, style=style)
-    margins = 100 * contrasts["margin"].dropna().unique()
-    if len(margins) == 1:
-        ax.axvspan(-margins[0], margins[0], color=GRID, alpha=0.5, linewidth=0, zorder=0)
+    own = 100 * margins.dropna().unique()
+    if len(own) == 1:
+        ax.axvspan(-own[0], own[0], color=GRID, alpha=0.5, linewidth=0, zorder=0)
     ax.axvline(0, color=INK, linewidth=style.line * 0.6, zorder=1)
     ax.set_yticks(range(len(lines)), [line.label if line.row is not None else "" for line in lines])
     ax.set_ylim(len(lines) - 0.4, -0.6)
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 4, 5, 10]))
-    ax.set_xlabel("difference (percentage points)", loc="right")
+    ax.set_xlabel(label, loc="right")
     ax.tick_params(axis="y", length=0)
     ax.grid(True, axis="x", color=GRID)
     ax.grid(False, axis="y")
