@@ -36,7 +36,7 @@ from study.launcher.run_filter import RunFilter, match_runs, parse_where
 from study.launcher.slurm import client as slurm
 from study.launcher.slurm.profile import Profile, read_profile
 from study.launcher.slurm_launch import SlurmRequest, await_trials, launch_on_slurm, print_scripts
-from study.plan import show_plan
+from study.plan import check_statements, show_plan
 from study.planning.sweep_plan import Plan
 from study.planning.traced_cost import verify_costs
 from study.planning.trials import describe_selection, make_plan_so_far, make_selected_plan, trials_without_outcome
@@ -105,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_safe_folder(folder.path)
     command = _Command(arguments, folder, run_filter, profile, console)
     plan = command.make_plan(sweep)
+    check_statements(plan)
     if not arguments.dry_run:
         verify_costs(planned.run.model for planned in plan.runs)
         command.fit_baselines(plan)

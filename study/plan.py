@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_trackers(sweep.track, place=sweep.path)
     folder = sweep_folder(arguments, sweep.name)
     plan = make_plan_so_far(sweep, folder)
+    check_statements(plan)
     verify_costs(planned.run.model for planned in plan.runs)
     benchmark = newest_benchmark(folder.benchmarks)
     show_plan(plan, console, rows=len(plan.runs) if arguments.all else SHOWN_ROWS, benchmark=benchmark)
@@ -100,7 +101,8 @@ def _describe_comparison(plan: Plan, folder: SweepFolder, arguments: argparse.Na
     from study.analysis import planned_study  # imports pandas and SciPy, which a launch that shows its plan can do without
 
     planned = planned_study.read_planned_study(plan.file)
-    lines = planned_study.describe_planned_contrasts(planned, shown=len(plan.finals) if arguments.all else SHOWN_CONTRASTS)
+    shown = len(plan.finals) if arguments.all else SHOWN_CONTRASTS
+    lines = planned_study.describe_planned_contrasts(planned, shown=shown, exploratory=arguments.all)
     if arguments.detect is None:
         return lines
     if not lines:
@@ -108,6 +110,14 @@ def _describe_comparison(plan: Plan, folder: SweepFolder, arguments: argparse.Na
     if arguments.sd is None:
         return lines + planned_study.describe_pilot_seeds(folder.path, arguments.detect)
     return lines + planned_study.describe_stated_seeds(planned, arguments.detect, sd=arguments.sd, accuracy=arguments.accuracy)
+
+
+def check_statements(plan: Plan) -> None:
+    """Raise UserError for contrasts and expectations of the sweep that its report could not make."""
+    if plan.sweep.comparison.is_stated:
+        from study.analysis import planned_study  # imports pandas and SciPy, which other launches can do without
+
+        planned_study.check_stated(planned_study.read_planned_study(plan.file), plan.sweep.comparison.places)
 
 
 def check(plan: Plan, console: Console) -> None:

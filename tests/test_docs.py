@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 import study
 from study.backbones import get_spec_class, names
+from study.config.comparison import ContrastsSection
 from study.config.options import AugmentOptions, DataOptions, MatchOptions, TrainOptions
 from study.config.sweep import AblateSection, Document, FinalSection, TuneSection
 from study.config.sweep_file import read_sweep
@@ -60,6 +61,12 @@ def test_options_of_ablations_are_documented() -> None:
     """`ablate.` is named with all of its options."""
     named = set(re.findall(r"`(ablate\.\w+)`", first_cells("Ablations")))
     assert named == {f"ablate.{name}" for name in AblateSection.model_fields}
+
+
+def test_options_of_contrasts_are_documented() -> None:
+    """`contrasts.` is named with all of its options."""
+    named = set(re.findall(r"`(contrasts\.\w+)`", first_cells("Contrasts and expectations")))
+    assert named == {f"contrasts.{name}" for name in ContrastsSection.model_fields}
 
 
 def test_every_backbone_is_named() -> None:

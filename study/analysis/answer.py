@@ -31,9 +31,11 @@ from study.analysis.labels import (
     format_option,
     format_percent,
     format_points,
+    format_sides,
     join_words,
 )
 from study.analysis.study_results import StudyResults, Unavailable
+from study.analysis.tuning_choices import describe_choices
 from study.config.sweep import BASELINE, CHANGE
 
 _Row = Mapping[Hashable, Any]
@@ -86,7 +88,7 @@ def answer_question(study: StudyResults, *, choices: pd.DataFrame | None = None)
     sentences = [
         *found,
         *describe_balance(study.table, list(study.levels)),
-        *_flag_choices(choices, factors),
+        *describe_choices(choices, factors),
         *_describe_divergence(cells),
         *_describe_baselines(cells, tested),
         _describe_population(study),
@@ -105,7 +107,11 @@ def _describe_factors(study: StudyResults, primary: pd.DataFrame) -> tuple[str |
     larger, comparison = rank_factors(study)
     return larger, [
         _write_headline(study, primary),
-        *(_describe_effect(study, factor, primary[primary["subject"] == factor]) for factor in study.varied),
+        *(
+            text
+            for factor in (*study.varied, "")
+            for text in _describe_effect(study, factor, primary[primary["subject"] == factor])
+        ),
         *_describe_interaction(primary[primary["subject"].str.contains(" x ")]),
         *comparison,
         *describe_designs(study),
@@ -129,7 +135,7 @@ def _write_headline(study: StudyResults, primary: pd.DataFrame) -> str:
         sign = "higher" if largest["difference"] > 0 else "lower"
         where, size = f"{largest['where']}, " if largest["where"] else "", format_points(largest["difference"])
         limits = format_interval(largest["low"], largest["high"], digits=2, signed=True)
-        claim = f"{where}{largest['upper']} is {size} {sign} than {largest['lower']} (95 % interval {limits})"
+        claim = f"{where}{largest['upper']} is {size} {sign} than {largest['lower'] or 'zero'} (95 % interval {limits})"
         claim += f"{', and the factors interact' if len(interactions) else ''}; {counts}"
     elif len(interactions):
         claim = f"the factors interact: {_describe_change(largest)}; {counts}"
@@ -159,7 +165,7 @@ def _describe_sample(study: StudyResults, n: pd.Series) -> str:
 
 
 def _name_contrast(row: _Row) -> str:
-    return f"{row['upper']} − {row['lower']}" + (f" {row['where']}" if row["where"] else "")
+    return format_sides(row["upper"], row["lower"]) + (f" {row['where']}" if row["where"] else "")
 
 
 def _describe_estimate(row: _Row) -> str:
@@ -172,22 +178,28 @@ def _describe_estimate(row: _Row) -> str:
     return f"{size} ({format_interval(row['low'], row['high'], digits=2, signed=True)})"
 
 
-def _describe_effect(study: StudyResults, factor: str, rows: pd.DataFrame) -> str:
-    """One factor: its range with bounds, from three levels on, then its primary contrasts with intervals and verdicts."""
-    name = format_option(factor)
-    where = rows["where"].iloc[0] if len(rows) else ""
+def _describe_effect(study: StudyResults, factor: str, rows: pd.DataFrame) -> Iterator[str]:
+    """One factor: its range with bounds, from three levels on, then its primary contrasts with intervals and verdicts.
+
+    The factor "" are the contrasts that the sweep states itself.
+    """
+    name = format_option(factor) or "own contrasts"
     ranges = [
         _describe_range(study, design, own)
         for design in study.ranges
         for own in design.ranges
         if own.factor == factor and len(own.levels) > 2
     ]
-    effects = [
-        f"{drop_option(row['upper'], factor)} − {drop_option(row['lower'], factor)}{' (control)' if row['control'] else ''}: "
-        f"{_describe_estimate(row)}{'' if np.isnan(row['difference']) else ', ' + row['verdict']}"
-        for row in rows.to_dict("records")
-    ]
-    return f"{name[0].upper()}{name[1:]}{f' ({where})' if where else ''}: {'; '.join([*ranges, *effects])}."
+    for where in rows["where"].unique() if len(rows) else [""]:
+        effects = [
+            f"{format_sides(*(drop_option(row[side], factor) for side in ('upper', 'lower')))}"
+            f"{' (control)' if row['control'] else ''}: "
+            f"{_describe_estimate(row)}{'' if np.isnan(row['difference']) else ', ' + row['verdict']}"
+            for row in rows[rows["where"] == where].to_dict("records")
+        ]
+        if ranges or effects:
+            yield f"{name[0].upper()}{name[1:]}{f' ({where})' if where else ''}: {'; '.join([*ranges, *effects])}."
+        ranges = []
 
 
 def _describe_range(study: StudyResults, design: DesignRanges, found: FactorRange) -> str:
@@ -209,33 +221,6 @@ def _describe_change(row: _Row) -> str:
     gap, _, end = row["upper"].rpartition(" at ")
     start, control = row["lower"].rpartition(" at ")[2], " (control)" if row["control"] else ""
     return f"{gap.strip('()')}{control} changes by {_describe_estimate(row)} from {start} to {end}"
-
-
-def _flag_choices(choices: pd.DataFrame | None, factors: Sequence[str]) -> Iterator[str]:
-    """The tuned cells whose best candidate is the lowest or highest tried, and those that new trials might choose anew."""
-    if choices is None:
-        return
-    at_edge = choices[choices["edge"].str.len() > 0]
-    if len(at_edge):
-        options = join_words(dict.fromkeys(format_option(name) for edge in at_edge["edge"] for name in edge))
-        yield (
-            f"In {_count_cells(at_edge, factors, total=len(choices))} the best {options} is the lowest or highest tried, so "
-            "that they may do better than shown."
-        )
-    uncertain = choices[choices["another"] > 0.5]
-    if len(uncertain):
-        counted = bool(uncertain["choice_variance"].notna().any())  # where each seed tunes for itself, the spread has it
-        yield (
-            f"In {_count_cells(uncertain, factors, total=len(choices))} resampled trials choose another candidate more often "
-            f"than the same; {'the standard errors' if counted else 'the spread over seeds'} count{'' if counted else 's'} "
-            "what this choice adds."
-        )
-
-
-def _count_cells(rows: pd.DataFrame, factors: Sequence[str], *, total: int) -> str:
-    """How many of the tuned cells, named where they are few."""
-    names = [format_cell(factors, cell) for cell in read_cells(rows, factors)]
-    return f"{len(rows)} of {total} tuned cells" + (f" ({'; '.join(names)})" if len(names) <= 3 else "")
 
 
 def _describe_divergence(cells: pd.DataFrame) -> list[str]:

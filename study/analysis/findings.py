@@ -3,9 +3,10 @@
 Where a result is not available (too few seeds, empty cells, nothing measured), the reason takes its place.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from study.analysis.cell_grid import FloatArray, Level, read_cells
 from study.analysis.compute_usage import summarize_compute
 from study.analysis.cost_columns import add_cost
 from study.analysis.cost_curves import average_over_costs, choose_budgets, fit_power_law, interpolate_at_budgets
+from study.analysis.declared_contrasts import DeclaredContrasts
+from study.analysis.expectations import check_expectations, describe_results
 from study.analysis.factor_layout import (
     FactorLayout,
     RowGroup,
@@ -27,11 +30,12 @@ from study.analysis.factor_layout import (
 from study.analysis.margin import Margin
 from study.analysis.pareto_front import compute_cell_costs, find_pareto_front
 from study.analysis.planned_contrasts import REFERENCES
-from study.analysis.report_tables import StudyTables
+from study.analysis.report_tables import StudyTables, name_column
 from study.analysis.study_comparison import join_contrasts, summarize_studies
 from study.analysis.study_results import StudyResults, Unavailable
 from study.analysis.tuning_choices import read_choice_variances, summarize_choices
 from study.config.sweep import CHANGE
+from study.records.columns import spell_level
 
 SPLITS = ("match_by", "study")
 """Factors that divide a report into parts, each answered on its own. Where every study has its own way of matching, the parts
@@ -47,6 +51,7 @@ class StudyPart(StudyResults):
     tuned: list[str]
     choices: pd.DataFrame | Unavailable  # what tuning selected in every cell, as from `summarize_choices`
     layout: FactorLayout
+    expectations: list[dict[str, Any]]  # that can be checked, cells by column
 
     @property
     def baseline(self) -> float | None:
@@ -68,7 +73,18 @@ class StudyPart(StudyResults):
     def answer(self) -> Answer:
         """The answer to the sweep's question."""
         choices = self.choices if isinstance(self.choices, pd.DataFrame) else None
-        return answer_question(self, choices=choices)
+        found = answer_question(self, choices=choices)
+        return replace(found, sentences=(*found.sentences, *describe_results(self.checked))) if self.is_checked else found
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether the expectations can be held against results."""
+        return bool(self.expectations) and isinstance(self.contrasts, pd.DataFrame) and bool(self.cells["n"].sum())
+
+    @cached_property
+    def checked(self) -> pd.DataFrame:
+        """What was expected beside what was found, as from `check_expectations`."""
+        return check_expectations(self, self.expectations)
 
     @property
     def sentences(self) -> list[str]:
@@ -115,6 +131,11 @@ def _find_choices(
     return summarize_choices(trials[known], tuned, factors, correctness=correctness)
 
 
+def _name_columns(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with their values as the columns and entries of the table."""
+    return {name_column(key): spell_level(value) for key, value in options.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class Findings:
     """A study's tables with its parts; one part where there is one way of matching."""
@@ -153,7 +174,8 @@ class Findings:
         return StudyPart(
             table=table,
             levels={name: self._order_levels(table, name) for name in layout.factors},
-            references=self._find_references(layout.factors),
+            declared=self._declare_contrasts(layout.factors),
+            expectations=self._list_expectations(named),
             title=", ".join([*study, *([labels.format_matching(named["match_by"])] if "match_by" in named else [])]),
             correctness=self.study.correctness,
             margin=Margin.from_facts(self.study.facts.effect_of_interest),
@@ -172,10 +194,26 @@ class Findings:
         written = self.study.written_levels(factor)
         return sorted(found, key=lambda level: written.index(level) if level in written else len(written))
 
-    def _find_references(self, factors: Sequence[str]) -> dict[str, Level]:
-        """The level of each factor that the others are compared with: the usual one, or the first that the sweep writes."""
-        first = {name: written[0] for name in factors if (written := self.study.written_levels(name))}
-        return {**first, **dict(REFERENCES)}
+    def _declare_contrasts(self, factors: Sequence[str]) -> DeclaredContrasts:
+        """What the sweep states; words are else compared with the usual level, or the first that the sweep writes."""
+        stated, first = self.study.facts.contrasts, {}
+        for name in factors:
+            if (written := self.study.written_levels(name)) and isinstance(written[0], str | bool):
+                first[name] = written[0]
+        return DeclaredContrasts(
+            references={**first, **dict(REFERENCES), **_name_columns(stated.get("reference", {}))},
+            own={name: [_name_columns(term) for term in terms] for name, terms in stated.get("own", {}).items()},
+            primary=stated.get("primary"),
+        )
+
+    def _list_expectations(self, named: Mapping[str, Level]) -> list[dict[str, Any]]:
+        """The expectations of the part with these levels of the splits."""
+        found = []
+        for entry in self.study.facts.expectations:
+            cell = _name_columns(entry.get("cell", {}))
+            if all(level == named[name] for name, level in cell.items() if name in named):
+                found.append({**entry, "cell": {name: level for name, level in cell.items() if name not in named}})
+        return found
 
     @cached_property
     def compared(self) -> pd.DataFrame | None:

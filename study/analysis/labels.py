@@ -115,6 +115,11 @@ def format_cell(factors: Sequence[str], levels: CellLevels) -> str:
     return ", ".join(format_setting(name, level) for name, level in zip(factors, levels, strict=True) if level is not None)
 
 
+def format_sides(upper: str, lower: str) -> str:
+    """A contrast by its sides, or by its own name, which has no lower side."""
+    return f"{upper} − {lower}" if lower else upper
+
+
 def format_percent(fraction: float | None, *, digits: int = 1, signed: bool = False) -> str:
     """A fraction in percent, without the percent sign: 0.9731 -> "97.3"; "–" where it is missing."""
     if fraction is None or not math.isfinite(fraction):

@@ -24,7 +24,7 @@ from types import MappingProxyType
 
 from study.analysis.cell_grid import CellLevels, Level
 from study.analysis.complete_designs import is_control
-from study.analysis.labels import format_option, format_setting, join_words
+from study.analysis.labels import format_option, format_setting, format_sides, join_words
 from study.config.sweep import BASELINE, CHANGE
 
 REFERENCES: tuple[tuple[str, Level], ...] = (
@@ -47,7 +47,7 @@ class Contrast:
     family: str  # "token mixer at each patch size"
     subject: str  # the factor that differs between the sides, or "a x b"
     upper: str  # "attention"
-    lower: str  # "depthwise conv"
+    lower: str  # "depthwise conv"; "" where `upper` names a contrast that the sweep states
     where: str  # "at patch size 2", "averaged over patch size", ""
     factors: tuple[str, ...]
     weights: Weights
@@ -60,7 +60,7 @@ class Contrast:
     @property
     def name(self) -> str:
         """The contrast in words, unique within a plan, such as "attention − depthwise conv, at patch size 2"."""
-        return f"{self.upper} − {self.lower}" + (f", {self.where}" if self.where else "")
+        return format_sides(self.upper, self.lower) + (f", {self.where}" if self.where else "")
 
 
 @dataclass(frozen=True)
@@ -169,14 +169,14 @@ def _compare_differences(axes: _Axes, first: str, second: str) -> Iterator[Contr
 
 
 def _choose_pairs(axes: _Axes, factor: str) -> list[tuple[Level, Level]]:
-    """The pairs of levels to compare: each number with its predecessor, each word with the reference."""
+    """The pairs of levels to compare: all with the reference if there is one, else each number with its predecessor."""
     levels = axes.levels[factor]
+    if (reference := axes.references.get(factor)) in levels and factor in axes.references:
+        return [(level, reference) for level in levels if level != reference]
     numbers = [level for level in levels if isinstance(level, int | float) and not isinstance(level, bool)]
     if numbers and set(levels) <= {*numbers, None}:
         return list(zip(numbers[1:], numbers[:-1], strict=True))
-    preferred = axes.references.get(factor)
-    reference = preferred if preferred in levels else levels[0]
-    return [(level, reference) for level in levels if level != reference]
+    return [(level, levels[0]) for level in levels[1:]]
 
 
 def _weigh_difference(axes: _Axes, upper: Mapping[str, Level], lower: Mapping[str, Level]) -> Weights:

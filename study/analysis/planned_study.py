@@ -1,5 +1,6 @@
 """What a study will compare and can find, stated before its runs: contrasts, critical value, seeds for a difference."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy import stats
 from study.analysis.cell_grid import FloatArray, read_numbers
 from study.analysis.contrast_results import build_weights
 from study.analysis.crossed import estimate_weighted_means
+from study.analysis.expectations import find_expected
 from study.analysis.findings import Findings
 from study.analysis.intervals import CONFIDENCE, MIN_SEEDS
 from study.analysis.labels import format_points
@@ -32,8 +34,22 @@ def read_planned_study(plan: PlanFile) -> Findings:
     return Findings(StudyTables(table, pd.DataFrame(), plan.facts))
 
 
-def describe_planned_contrasts(planned: Findings, *, shown: int) -> list[str]:
-    """Lines that state the hypotheses before the data: effect of interest, primary contrasts, how large they must be."""
+def check_stated(planned: Findings, places: Mapping[str, str]) -> None:
+    """Raise UserError, with its place, for a contrast or an expectation that the report could not make."""
+    try:
+        for part in planned.parts:
+            assert part.planned is not None
+            find_expected(part, part.expectations)
+    except UserError as error:
+        found = [(one, next((place for key, place in places.items() if one.key.startswith(key)), "")) for one in error.problems]
+        raise UserError(*(one.at(place) for one, place in found)) from None
+
+
+def describe_planned_contrasts(planned: Findings, *, shown: int, exploratory: bool = False) -> list[str]:
+    """Lines that state the hypotheses before the data: effect of interest, primary contrasts, how large they must be.
+
+    With `exploratory` these are listed too.
+    """
     facts, lines = planned.study.facts, []
     for part in planned.parts:
         if primary := _list_primary(part):
@@ -41,6 +57,9 @@ def describe_planned_contrasts(planned: Findings, *, shown: int) -> list[str]:
             lines += [f"primary contrasts{title} ({len(primary)}, adjusted together; {others} more are exploratory):"]
             lines += [f"    {name}" for name in and_more([contrast.name for contrast in primary], shown)]
             lines += [_describe_critical_value(build_weights(part.grid, primary), len(facts.seeds))]
+            if exploratory and others:
+                lines += [f"exploratory contrasts{title} ({others}):"]
+                lines += [f"    {contrast.name}" for contrast in part.planned if not contrast.primary]
     margin = str(Margin.from_facts(facts.effect_of_interest)) or "not stated, so nothing can be called equivalent"
     return [f"effect of interest: {margin}", *lines] if lines else []
 

@@ -50,11 +50,11 @@ class StudyTables:
     @property
     def factors(self) -> list[str]:
         """The varied options as columns of the table, in the sweep's order."""
-        return [column for column in map(_name_column, self.facts.factors) if column in self.table]
+        return [column for column in map(name_column, self.facts.factors) if column in self.table]
 
     def written_levels(self, factor: str) -> list[Any]:
         """The levels of a factor (a column) as the sweep writes them, in its order."""
-        return next((list(own) for key, own in self.facts.factors.items() if _name_column(key) == factor), [])
+        return next((list(own) for key, own in self.facts.factors.items() if name_column(key) == factor), [])
 
     @property
     def tuned(self) -> list[str]:
@@ -62,7 +62,7 @@ class StudyTables:
         return [name for name in self.facts.tuned if name in self.trials]
 
 
-def _name_column(key: str) -> str:
+def name_column(key: str) -> str:
     """The column of an option: "model.patch_size", "match.by" or, as plans write it, "by"."""
     section, _, name = key.rpartition(".")
     return COLUMN_NAMES.get(name, f"match_{name}" if section == "match" else name)
@@ -90,6 +90,8 @@ def combine_studies(studies: Sequence[StudyTables]) -> StudyTables:
         factors={**factors, **({"match.by": ways} if len(ways) > 1 else {}), "study": names},
         seeds=tuple(sorted({seed for study in studies for seed in study.facts.seeds})),
         match={},
+        contrasts={},
+        expectations=(),
         effect_of_interest=effects[0] if effects.count(effects[0]) == len(effects) else None,
         tuned={key: levels for study in studies for key, levels in study.facts.tuned.items()},
         planned_runs=sum(study.facts.planned_runs for study in studies),
@@ -126,7 +128,7 @@ def read_report_folder(folder: Path) -> StudyTables:
         document: dict[str, Any] = upgrade(json.loads((folder / "study.json").read_text(encoding="utf-8")))
         document.pop("format", None)
         types, trial_types = document.pop("columns"), document.pop("trial_columns", {})
-        document |= {name: tuple(document[name]) for name in ("seeds", "overrides")}
+        document |= {name: tuple(document.get(name, ())) for name in ("seeds", "overrides", "expectations")}
         facts = StudyFacts(**document)
     correctness = folder / "correctness.parquet"
     return StudyTables(

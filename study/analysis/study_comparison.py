@@ -13,7 +13,7 @@ import pandas as pd
 from study.analysis.contrast_results import SIGNIFICANT
 from study.analysis.factor_ranges import DesignRanges
 from study.analysis.factor_ranking import format_bounds
-from study.analysis.labels import format_interval, format_option, format_points, join_words
+from study.analysis.labels import format_interval, format_option, format_points, format_sides, join_words
 
 
 def join_contrasts(contrasts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -121,7 +121,7 @@ def _describe_signs(rows: Sequence[Mapping[Hashable, Any]], sign_change: str, *,
     row, sizes = rows[0], join_words(map(_describe_difference, rows))
     where = f"{row['where'][0].upper()}{row['where'][1:]}, " if row["where"] else ""
     ends = {"significant": f": the sign changes with {held}", "possible": f": the sign may change with {held}"}
-    return f"{where}{row['upper']} − {row['lower']} is {sizes}{ends.get(sign_change, '')}."
+    return f"{where}{format_sides(row['upper'], row['lower'])} is {sizes}{ends.get(sign_change, '')}."
 
 
 def _describe_difference(row: Mapping[Hashable, Any]) -> str:

@@ -11,9 +11,10 @@ from study.analysis.cell_grid import CellLevels, FloatArray, Grid, Level, read_c
 from study.analysis.cell_means import summarize_cells
 from study.analysis.complete_designs import merge_partial_options
 from study.analysis.contrast_results import estimate_contrasts
+from study.analysis.declared_contrasts import DeclaredContrasts
 from study.analysis.factor_ranges import DesignRanges, estimate_ranges
 from study.analysis.margin import Margin
-from study.analysis.planned_contrasts import REFERENCES, Contrast, plan_contrasts
+from study.analysis.planned_contrasts import Contrast
 from study.analysis.simultaneous import DRAWS
 from study.analysis.variance_shares import decompose_variance
 from study.config.sweep import CHANGE
@@ -32,8 +33,8 @@ class StudyResults:
     """A run table and its factors with their levels, patch size first; the results are computed when first read.
 
     `correctness`: per test image, as from `load_correctness`; empty where none was kept. `choice_variance`: what tuning's
-    choice adds to the variance of each cell's mean (fraction squared); cells that it lacks have none. `references`: as for
-    `plan_contrasts`.
+    choice adds to the variance of each cell's mean (fraction squared); cells that it lacks have none. `declared`: what
+    the sweep states about its contrasts itself.
     """
 
     table: pd.DataFrame
@@ -41,7 +42,7 @@ class StudyResults:
     correctness: pd.DataFrame = field(default_factory=pd.DataFrame)
     margin: Margin = field(default_factory=Margin)
     choice_variance: Mapping[CellLevels, float] = field(default_factory=dict)
-    references: Mapping[str, Level] = field(default_factory=lambda: dict(REFERENCES))
+    declared: DeclaredContrasts = field(default_factory=DeclaredContrasts)
     draws: int = DRAWS  # of each family's largest statistic
 
     @property
@@ -77,8 +78,8 @@ class StudyResults:
 
     @cached_property
     def planned(self) -> list[Contrast]:
-        """The contrasts that follow from the factors and their planned cells."""
-        return plan_contrasts(self.levels, cells=set(self.grid.cells), references=self.references)
+        """The contrasts that follow from the factors and their planned cells, and those that the sweep states."""
+        return self.declared.plan(self.levels, cells=set(self.grid.cells))
 
     @cached_property
     def contrasts(self) -> pd.DataFrame | Unavailable:

@@ -5,7 +5,7 @@ best of several is biased upward, so these accuracies rank candidates and are no
 """
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 
 from study.analysis.cell_grid import BoolArray, CellLevels, read_cells, read_numbers, sort_key, to_level
 from study.analysis.choice_variance import CandidateTrials, estimate_choice_variances, resample_choices
-from study.analysis.labels import format_level
+from study.analysis.labels import format_cell, format_level, format_option, join_words
 from study.records.correctness import unpack_correctness
 from study.records.selection import is_at_boundary
 
@@ -172,3 +172,30 @@ def select_best_candidates(trials: pd.DataFrame, tuned: Sequence[str], *, over: 
         best.setdefault(level, candidate)
     pairs = zip(read_cells(trials, ("cell", over)), read_cells(trials, tuned), strict=True)
     return trials[[best[level] == candidate for level, candidate in pairs]]
+
+
+def describe_choices(choices: pd.DataFrame | None, factors: Sequence[str]) -> Iterator[str]:
+    """The tuned cells whose best candidate is the lowest or highest tried, and those that new trials might choose anew."""
+    if choices is None:
+        return
+    at_edge = choices[choices["edge"].str.len() > 0]
+    if len(at_edge):
+        options = join_words(dict.fromkeys(format_option(name) for edge in at_edge["edge"] for name in edge))
+        yield (
+            f"In {_count_cells(at_edge, factors, total=len(choices))} the best {options} is the lowest or highest tried, so "
+            "that they may do better than shown."
+        )
+    uncertain = choices[choices["another"] > 0.5]
+    if len(uncertain):
+        counted = bool(uncertain["choice_variance"].notna().any())  # where each seed tunes for itself, the spread has it
+        yield (
+            f"In {_count_cells(uncertain, factors, total=len(choices))} resampled trials choose another candidate more often "
+            f"than the same; {'the standard errors' if counted else 'the spread over seeds'} count{'' if counted else 's'} "
+            "what this choice adds."
+        )
+
+
+def _count_cells(rows: pd.DataFrame, factors: Sequence[str], *, total: int) -> str:
+    """How many of the tuned cells, named where they are few."""
+    names = [format_cell(factors, cell) for cell in read_cells(rows, factors)]
+    return f"{len(rows)} of {total} tuned cells" + (f" ({'; '.join(names)})" if len(names) <= 3 else "")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
+from study.config.comparison import Comparison, ContrastsSection, split_expected
 from study.config.options import AugmentOptions, Options, TrainOptions
 from study.config.recipes import Recipe
 
@@ -86,6 +87,11 @@ def _check_changes(changes: dict[str, dict[str, Any]]) -> dict[str, dict[str, An
     return changes
 
 
+def _check_expected(expected: object) -> object:
+    split_expected(expected)
+    return expected
+
+
 def _check_trackers(names: list[TrackerName]) -> list[TrackerName]:
     if len(set(names)) < len(names):
         raise ValueError("each tracker is named once")
@@ -136,7 +142,7 @@ class Document(Options):
     """The top level of a sweep file; its sections are validated per cell."""
 
     question: str = Field(min_length=1)
-    expected: str = ""
+    expected: Annotated[Any, AfterValidator(_check_expected)] = ""
     effect_of_interest: Annotated[Any, AfterValidator(_check_effect)] = None
     name: str = Field("", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$")
     device: Device = "auto"
@@ -155,6 +161,7 @@ class Document(Options):
     exclude: list[dict[str, Any]] = []
     seeds: Seeds
     ablate: AblateSection | None = None
+    contrasts: ContrastsSection = ContrastsSection()
     tune: TuneSection | None = None
     final: FinalSection | None = None
 
@@ -238,6 +245,7 @@ class Sweep:
     question: str
     expected: str
     effect_of_interest: EffectOfInterest | None  # not part of any run: what a report calls equivalent
+    comparison: Comparison  # not part of any run
     device: Device
     deterministic: bool  # not part of the plan: how a run is executed is recorded in its fingerprint
     track: tuple[TrackerName, ...]  # not part of the plan: trackers change no run

@@ -10,9 +10,13 @@ its keys, then (`study.planning.resolver`) the options of every cell, then the m
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from study.config.comparison import Comparison, check_comparison, choose_kind, read_expectation, split_expected
 from study.config.recipes import RECIPES
 from study.config.sweep import (
     BASELINE,
@@ -33,7 +37,7 @@ from study.config.sweep import (
     is_folder_name,
     is_option_key,
 )
-from study.config.yaml_source import OPTIONS, Places, read_options, unknown_rule
+from study.config.yaml_source import OPTIONS, NodePath, Places, list_problems, read_options, unknown_rule
 from study.errors import Problem, UserError, and_more, sort_by_line
 
 MAX_RUNS = 200_000
@@ -47,8 +51,9 @@ def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     path = Path(path)
     folders = (path, path.parent, Path("sweeps"))
     document, places, text = read_options(path, Document, overrides, what="sweep", folders=folders)
-    problems: list[Problem] = []
+    comparison, problems = _read_comparison(document, places, path)
     sweep = _build_sweep(document, places, path=path, text=text, overrides=tuple(overrides))
+    sweep = replace(sweep, comparison=comparison)
     if document.recipe not in (None, *RECIPES):
         place = places.get(("recipe",), str(path))
         problems.append(Problem("no recipe of this name", place, "recipe", document.recipe, sorted(RECIPES)))
@@ -58,6 +63,7 @@ def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     problems += _check_size(sweep)
     problems += _check_axes(sweep)
     problems += _check_ablation(sweep)
+    problems += check_comparison(sweep.comparison, sweep.factors())
     problems += [] if problems else _check_exclusions(sweep)  # an option that they name may be what is misspelt
     problems += _check_trials(sweep)
     if problems:
@@ -102,8 +108,9 @@ def _build_sweep(document: Document, places: Places, *, path: Path, text: str, o
         name=document.name or path.stem,
         path=str(path),
         question=document.question,
-        expected=document.expected,
+        expected=split_expected(document.expected)[0],
         effect_of_interest=document.effect_of_interest,
+        comparison=Comparison(),
         device=document.device,
         deterministic=document.deterministic,
         track=tuple(document.track),
@@ -121,6 +128,33 @@ def _build_sweep(document: Document, places: Places, *, path: Path, text: str, o
         text=text,
         overrides=overrides,
     )
+
+
+def _read_comparison(document: Document, places: Places, path: Path) -> tuple[Comparison, list[Problem]]:
+    """What the file states about its comparison, and the mistakes in expectations that can be checked."""
+    stated = document.contrasts
+    where: dict[str, NodePath] = {
+        f"contrasts.{part}.{name}": ("contrasts", part, name) for part in ("reference", "own") for name in getattr(stated, part)
+    }
+    where["contrasts.primary"] = ("contrasts", "primary")
+    entries: list[dict[str, Any]] = []
+    problems: list[Problem] = []
+    for n, entry in split_expected(document.expected)[1]:
+        node: NodePath = ("expected", n) if isinstance(document.expected, list) else ("expected",)
+        where[f"expected.{len(entries)}"] = node
+        try:
+            entries.append(read_expectation(entry))
+        except ValidationError as error:
+            own = {key[len(node) :]: place for key, place in places.items() if key[: len(node)] == node}
+            problems += list_problems(
+                error, choose_kind(entry), places=own, file=places.get(node, str(path)), prefix="expected."
+            )
+    lines = {
+        key: next(places[node[:n]] for n in range(len(node), 0, -1) if node[:n] in places)
+        for key, node in where.items()
+        if node[:1] in places
+    }
+    return Comparison(stated.reference, stated.own, stated.primary, entries, lines), problems
 
 
 def _check_size(sweep: Sweep) -> Iterator[Problem]:

@@ -63,6 +63,8 @@ class Plan:
             trials_per_cell=sweep.tuning.trials_per_choice if sweep.tuning else 0,
             times_widened=len(sweep.tuning.added) if sweep.tuning else 0,
             effect_of_interest=sweep.effect_of_interest,
+            contrasts=sweep.comparison.contrasts,
+            expectations=tuple(sweep.comparison.expectations),
         )
         runs, pending = (tuple(planned.entry for planned in part) for part in (self.runs, self.pending))
         return PlanFile(facts, runs, pending)

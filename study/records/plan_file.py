@@ -62,6 +62,8 @@ class StudyFacts:
     trials_per_cell: int = 0  # of one choice
     times_widened: int = 0  # rounds that added levels to the ranges of the tuned options
     effect_of_interest: EffectOfInterest | None = None  # None in plans before 0.2.0, and where no effect was stated
+    contrasts: Mapping[str, Any] = field(default_factory=dict)  # as the sweep states them; empty where it doesn't
+    expectations: tuple[Mapping[str, Any], ...] = ()  # those that can be checked
 
     def __post_init__(self) -> None:
         """Raise UserError if a file's name for the sweep is no folder's name: it might lead to another folder."""
@@ -131,5 +133,7 @@ def read_plan(path: Path, *, hint: str) -> PlanFile:
             trials_per_cell=tuning["trials_per_cell"],
             times_widened=tuning.get("times_widened", 0),
             effect_of_interest=study.get("effect_of_interest"),
+            contrasts=study.get("contrasts") or {},
+            expectations=tuple(study.get("expectations") or ()),
         )
         return PlanFile(facts, runs, pending)

@@ -7,7 +7,6 @@ from functools import partial
 import pandas as pd
 
 from study.analysis import labels
-from study.analysis.ablation import list_ablation_costs, tabulate_ablation
 from study.analysis.cell_means import clip_intervals
 from study.analysis.contrast_results import SIGNIFICANT
 from study.analysis.factor_ranges import DesignRanges
@@ -16,8 +15,8 @@ from study.analysis.protocol_check import check_protocol
 from study.analysis.study_comparison import compare_signs
 from study.analysis.study_results import Unavailable
 from study.analysis.tuning_choices import has_own_choices
-from study.config.sweep import CHANGE
 from study.reporting.cost_sections import build_cost_curves, build_costs
+from study.reporting.stated_sections import build_ablation, build_expectations
 from study.reporting.text_tables import (
     Column,
     ReportSection,
@@ -46,7 +45,8 @@ def list_sections(findings: Findings) -> list[ReportSection]:
 
 def _list_part_sections(part: StudyPart) -> Iterator[ReportSection]:
     sections = [
-        *([_build_ablation(part)] if part.is_ablation else []),
+        *([build_ablation(part)] if part.is_ablation else []),
+        *([build_expectations(part)] if part.is_checked else []),
         build_cells(part),
         _build_contrasts(part),
         *_build_ranges(part),
@@ -74,33 +74,6 @@ def _build_comparison(findings: Findings, compared: pd.DataFrame) -> ReportSecti
         "not significant in any column. Networks of different columns differ in size, so columns are not subtracted."
     )
     return ReportSection("side-by-side", "Contrasts side by side", build_table(compare_signs(compared), columns), reading)
-
-
-def _build_ablation(part: StudyPart) -> ReportSection:
-    """The table of an ablation as papers print it: a line per change, with its difference to the baseline and its costs."""
-    others = [labels.format_option(name) for name in part.varied if name != CHANGE]
-    averaged = f" Averaged over {labels.join_words(others)}; costs are the range of its runs." if others else ""
-    reading = (
-        "Each change is made by itself to the baseline. Difference: change minus baseline, in percentage points, formed within "
-        f"seeds, with 95 % intervals over {part.population} that hold for all changes at once; the verdict is read off them."
-        f"{averaged}"
-    )
-    columns = [
-        text_column(CHANGE, CHANGE),
-        percent_column("test accuracy (%)", "accuracy", digits=2),
-        percent_column("difference", "difference", digits=2, signed=True),
-        interval_column(digits=2, signed=True),
-        Column("verdict", lambda row: "–" if pd.isna(row["verdict"]) else str(row["verdict"]), numeric=False),
-        Column("n", lambda row: "–" if pd.isna(row["n"]) else f"{row['n']:.0f}"),
-        *(Column(labels.format_axis_label(name), partial(_format_span, name)) for name in list_ablation_costs(part.table)),
-    ]
-    return ReportSection("ablation", "Ablation", build_table(tabulate_ablation(part), columns), reading)
-
-
-def _format_span(name: str, row: TableRow) -> str:
-    """An amount, or the ends of its range."""
-    low, high = (labels.format_amount(row[f"{name}_{end}"]) for end in ("low", "high"))
-    return low if low == high else f"{low} to {high}"
 
 
 def _role_column() -> Column:

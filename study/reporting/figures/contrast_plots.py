@@ -106,6 +106,8 @@ def _arrange_family(family: str, rows: pd.DataFrame) -> list[ForestPlotLine]:
 
 def _describe_pair(row: dict[Hashable, Any]) -> str:
     """The two sides of a contrast without the factor's name, which the heading has: "ViT − ConvMixer", "4 − 2"."""
+    if not row["lower"]:
+        return labels.shorten_label(row["upper"], letters=46)
     sides = (labels.drop_option(row[side], row["subject"]) for side in ("upper", "lower"))
     return " − ".join(labels.shorten_label(side, letters=22) for side in sides) + (" (control)" if row["control"] else "")
 
