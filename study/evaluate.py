@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from study.backbones import build_backbone, names, specify, variants
 from study.backbones.specification import BackboneSpec
 from study.backbones.weight_files import load_weights
-from study.cli.arguments import command_parser, positive_int
+from study.cli.arguments import command_parser, parse_path, positive_int
 from study.cli.console import open_console
 from study.config.yaml_source import parse_override
 from study.data.evaluation_folder import EvaluationFolder, FolderBatches, match_classes, scan_evaluation_folder
@@ -56,12 +56,18 @@ class EvaluatedModel:
 
 def parser() -> argparse.ArgumentParser:
     parser = command_parser("evaluate", __doc__)
-    parser.add_argument("--weights", required=True, metavar="FILE", help="safetensors, or a torch file of tensors")
-    parser.add_argument("--data", required=True, metavar="FOLDER", help="FOLDER/<class>/*, or in its test/ or val/")
+    parser.add_argument(
+        "--weights", required=True, type=parse_path, metavar="FILE", help="safetensors, or a torch file of tensors"
+    )
+    parser.add_argument(
+        "--data", required=True, type=parse_path, metavar="FOLDER", help="FOLDER/<class>/*, or in its test/ or val/"
+    )
     parser.add_argument("--backbone", metavar="NAME", help="a published variant, e.g. convmixer_768_32, or a backbone")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="options of the backbone, e.g. num_classes=100")
     parser.add_argument("--key", metavar="NAME", help="of a file with several sets of weights, e.g. state_dict_ema")
-    parser.add_argument("--classes", metavar="FILE", help="the class folder of each output of the model, one a line")
+    parser.add_argument(
+        "--classes", type=parse_path, metavar="FILE", help="the class folder of each output of the model, one a line"
+    )
     parser.add_argument("--mean", type=_parse_triple, metavar="R,G,B", help="replaces the published one, of values in [0, 1]")
     parser.add_argument("--std", type=_parse_deviations, metavar="R,G,B", help="replaces the published one")
     parser.add_argument("--crop", type=_parse_fraction, metavar="F", help="fraction of the resized shorter side to keep")

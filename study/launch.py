@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from study.cli.arguments import format_command, positive_int, sweep_folder, sweep_parser
+from study.cli.arguments import format_command, parse_path, positive_int, sweep_folder, sweep_parser
 from study.cli.console import open_console
 from study.config.sweep import Sweep
 from study.config.sweep_file import read_sweep
@@ -61,7 +61,9 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto: slurm where its controller answers (scontrol ping, 3 s)",
     )
-    parser.add_argument("--profile", metavar="FILE", help=f"Slurm resources of the jobs (default: {DEFAULT_PROFILE})")
+    parser.add_argument(
+        "--profile", type=parse_path, metavar="FILE", help=f"Slurm resources of jobs (default: {DEFAULT_PROFILE})"
+    )
     parser.add_argument(
         "--set",
         dest="profile_overrides",

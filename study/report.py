@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from study.analysis.report_tables import StudyTables, combine_studies, read_report_folder, read_run_folder, write_tables
-from study.cli.arguments import suggest_launch, sweep_folder, sweep_parser
+from study.cli.arguments import parse_path, suggest_launch, sweep_folder, sweep_parser
 from study.cli.console import open_console, pluralize
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, handle_user_errors
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="OTHER",
         help="another sweep, folder of runs or report to put side by side with the first; may be repeated",
     )
-    parser.add_argument("--out", metavar="DIR", help="folder of the report (default: runs/<sweep>/report)")
+    parser.add_argument("--out", type=parse_path, metavar="DIR", help="folder of the report (default: runs/<sweep>/report)")
     parser.add_argument(
         "--style", choices=tuple(STYLES), default="paper", help="talk: the figures in slide size as well, in figures-talk/"
     )

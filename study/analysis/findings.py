@@ -30,12 +30,12 @@ from study.analysis.factor_layout import (
 from study.analysis.margin import Margin
 from study.analysis.pareto_front import compute_cell_costs, find_pareto_front
 from study.analysis.planned_contrasts import REFERENCES
-from study.analysis.report_tables import StudyTables, name_column
+from study.analysis.report_tables import StudyTables
 from study.analysis.study_comparison import join_contrasts, summarize_studies
 from study.analysis.study_results import StudyResults, Unavailable
 from study.analysis.tuning_choices import read_choice_variances, summarize_choices
 from study.config.sweep import CHANGE
-from study.records.columns import spell_level
+from study.records.columns import name_column, spell_level
 
 SPLITS = ("match_by", "study")
 """Factors that divide a report into parts, each answered on its own. Where every study has its own way of matching, the parts

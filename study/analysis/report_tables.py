@@ -25,7 +25,7 @@ import pandas as pd
 from study.config.formats import FORMAT, FORMER_LEVELS, current_level, current_name, upgrade
 from study.errors import Problem, UserError, add_location
 from study.records import StudyFacts, load_correctness, load_curves, load_study, load_table, load_trials
-from study.records.columns import COLUMN_NAMES
+from study.records.columns import name_column
 from study.records.table import NUMERIC_TYPES
 
 _READERS: Mapping[str, Callable[[str], Any]] = {"Float64": float, "Int64": int, "boolean": "True".__eq__, "string": str}
@@ -60,12 +60,6 @@ class StudyTables:
     def tuned(self) -> list[str]:
         """The tuned options, as columns of the trials."""
         return [name for name in self.facts.tuned if name in self.trials]
-
-
-def name_column(key: str) -> str:
-    """The column of an option: "model.patch_size", "match.by" or, as plans write it, "by"."""
-    section, _, name = key.rpartition(".")
-    return COLUMN_NAMES.get(name, f"match_{name}" if section == "match" else name)
 
 
 def combine_studies(studies: Sequence[StudyTables]) -> StudyTables:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from study import __version__
+from study.config.options import expand_path
 from study.config.sweep import Sweep, format_seeds
 from study.config.yaml_source import parse_override
 from study.errors import UserError
@@ -39,8 +40,18 @@ def sweep_parser(name: str, doc: str | None, *, sweep: str = SWEEP_FILE) -> argp
         metavar="key=value",
         help="settings of the sweep, e.g. train.epochs=2 seeds=5 data.root=/scratch/images",
     )
-    parser.add_argument("--runs", default=DEFAULT_RUNS, metavar="DIR", help="folder of all sweeps' runs (default: runs)")
+    parser.add_argument(
+        "--runs", type=parse_path, default=DEFAULT_RUNS, metavar="DIR", help="folder of all sweeps' runs (default: runs)"
+    )
     return parser
+
+
+def parse_path(word: str) -> str:
+    """A path with `~` and `$NAME` expanded, which the shell does in `--runs ~/runs` but not in `--runs=~/runs`."""
+    try:
+        return str(expand_path(word))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{word!r}: {error}") from None
 
 
 def positive_int(word: str) -> int:

@@ -7,6 +7,7 @@ A run's identity is the hash of its resolved options (`study.config.run`). Two m
   hash, so that runs recorded before it existed keep their identity.
 """
 
+import os
 import re
 from typing import Annotated, Literal, Self
 
@@ -43,6 +44,17 @@ def _parse_fraction(value: object) -> object:
     return value
 
 
+def expand_path(value: object) -> object:
+    """`~/images` and `$SCRATCH/images` as the shell would write them, which expands neither in `data.root=~/images`."""
+    if not isinstance(value, str):
+        return value
+    expanded = os.path.expanduser(os.path.expandvars(value))
+    if expanded.startswith("~") or "$" in expanded:
+        raise ValueError("this path names a home directory or a variable that isn't known here")
+    return expanded
+
+
+FilePath = Annotated[str, BeforeValidator(expand_path)]
 Count = Annotated[int, BeforeValidator(_parse_count)]
 Fraction = Annotated[float, BeforeValidator(_parse_fraction)]
 
@@ -51,8 +63,8 @@ class DataOptions(Options):
     """The images of a run. Their content's digest is part of its identity, paths are not."""
 
     name: Literal["digits", "cifar10", "cifar100", "fashion_mnist", "svhn", "folder"]
-    root: str = Field("data", json_schema_extra=OUTSIDE_IDENTITY)  # the source files; downloads are written here
-    cache: str = Field("data/cache", json_schema_extra=OUTSIDE_IDENTITY)  # the decoded uint8 arrays
+    root: FilePath = Field("data", json_schema_extra=OUTSIDE_IDENTITY)  # the source files; downloads are written here
+    cache: FilePath = Field("data/cache", json_schema_extra=OUTSIDE_IDENTITY)  # the decoded uint8 arrays
     image_size: int | None = Field(None, ge=4, le=1024)  # pixels; None: the data set's own
     train_images: Count | None = Field(None, ge=1)  # stratified subset of the training split; None: all
     test_images: Count | None = Field(None, ge=1)
@@ -146,7 +158,7 @@ class MatchOptions(Options):
     target: Count | float | str | None = None  # 600k; a published variant, "convmixer_256_8 k5 p2"; seconds per 1,000 images
     tolerance: Fraction = Field(0.02, gt=0, le=0.5)
     head_dim: int = Field(32, ge=1)  # width of one attention head; widths move in steps of it
-    benchmark: str | None = Field(None, json_schema_extra=OUTSIDE_IDENTITY)  # the file with the measured seconds
+    benchmark: FilePath | None = Field(None, json_schema_extra=OUTSIDE_IDENTITY)  # the file with the measured seconds
 
     @model_validator(mode="after")
     def _check_target(self) -> Self:

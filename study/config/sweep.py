@@ -275,8 +275,8 @@ class Sweep:
         named = [layer["backbone"].value for layer in given if "backbone" in layer]
         return list(dict.fromkeys([*self.factors().get("backbone", []), *named]))
 
-    def cells(self) -> Iterator[Cell]:
-        """The grid in file order (the last axis varies fastest), without what `exclude` names."""
+    def grid(self) -> Iterator[Cell]:
+        """Every combination of levels in file order (the last axis varies fastest)."""
         groups: list[list[Cell]] = [[{key: level} for level in levels] for key, levels in self.axes.items()]
         for group in self.zipped:
             rows = zip(*group.values(), strict=True)
@@ -284,11 +284,13 @@ class Sweep:
         if self.ablation:
             groups.append(self.ablation.levels())
         for combination in itertools.product(*groups):
-            cell = {key: setting for part in combination for key, setting in part.items()}
-            given = {key: setting.value for key, setting in self.settings(cell).items()}
-            if not any(
-                all(key in given and given[key] == wanted.value for key, wanted in rule.items()) for rule in self.exclude
-            ):
+            yield {key: setting for part in combination for key, setting in part.items()}
+
+    def cells(self) -> Iterator[Cell]:
+        """The grid without what `exclude` names."""
+        for cell in self.grid():
+            given = self.settings(cell) if self.exclude else {}
+            if not any(all(has_value(given, key, wanted) for key, wanted in rule.items()) for rule in self.exclude):
                 yield cell
 
     def settings(self, cell: Cell) -> Cell:
@@ -300,6 +302,12 @@ class Sweep:
         overlay = self.overlays.get(str(merged["backbone"].value), {}) if "backbone" in merged else {}
         defaults = {key: Setting(value, "default") for key, value in _NEW_DEFAULTS.items()}
         return {**defaults, **self.preset, **self.base, **overlay, **own}
+
+
+def has_value(settings: Cell, key: str, wanted: Setting) -> bool:
+    """Whether an option is set to the value that a rule of `exclude` gives; `true` is not 1."""
+    value = settings[key].value if key in settings else None
+    return key in settings and value == wanted.value and isinstance(value, bool) == isinstance(wanted.value, bool)
 
 
 def is_option_key(key: str) -> bool:

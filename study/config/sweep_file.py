@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from study.config.comparison import Comparison, check_comparison, choose_kind, read_expectation, split_expected
+from study.config.options import OUTSIDE_IDENTITY
 from study.config.recipes import RECIPES
 from study.config.sweep import (
     BASELINE,
@@ -34,6 +35,7 @@ from study.config.sweep import (
     Setting,
     Sweep,
     Tuning,
+    has_value,
     is_folder_name,
     is_option_key,
 )
@@ -41,6 +43,17 @@ from study.config.yaml_source import OPTIONS, NodePath, Places, list_problems, r
 from study.errors import Problem, UserError, and_more, sort_by_line
 
 MAX_RUNS = 200_000
+_UNCOMPARED: Mapping[str, str] = {
+    "data.root": "the run table has no paths: give each folder of images a sweep, and compare their reports",
+    "train.read_test": "runs that don't read the test set have nothing to compare",
+    **{
+        f"{section}.{name}": "this option changes no result, so runs can't be compared by it: set it once"
+        for section, group in OPTIONS.items()
+        for name, field in group.model_fields.items()
+        if field.json_schema_extra == OUTSIDE_IDENTITY and (section, name) != ("data", "root")
+    },
+}
+"""Options that are no axis, with the reason: the run table has no column for them."""
 
 
 def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
@@ -65,6 +78,7 @@ def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     problems += _check_ablation(sweep)
     problems += check_comparison(sweep.comparison, sweep.factors())
     problems += [] if problems else _check_exclusions(sweep)  # an option that they name may be what is misspelt
+    problems += [] if problems else _check_unmatched_exclusions(sweep)
     problems += _check_trials(sweep)
     if problems:
         raise UserError(*sort_by_line(problems))
@@ -185,6 +199,8 @@ def _check_axes(sweep: Sweep) -> Iterator[Problem]:
     for key, levels in (axis for group in (sweep.axes, *sweep.zipped, tuned) for axis in group.items()):
         if not is_option_key(key):
             yield Problem(form, place=levels[0].place, key=key, candidates=options)
+        elif rule := _UNCOMPARED.get(key):
+            yield Problem(rule, place=levels[0].place, key=key)
         elif key in given:
             yield Problem(f"varied here and {given[key]}", place=levels[0].place, key=key)
         given[key] = f"varied at {levels[0].place}"
@@ -233,6 +249,29 @@ def _check_exclusions(sweep: Sweep) -> Iterator[Problem]:
         for change, name in lacking.items():
             rule = f"exclude leaves this change without its baseline{f' at {name}' if name else ''}"
             yield Problem(rule, change.place, f"ablate.changes.{change.value}")
+
+
+def _check_unmatched_exclusions(sweep: Sweep) -> list[Problem]:
+    """Exclusions that leave no cell out; those of levels that the command line has changed may."""
+    overridden = {word.partition("=")[0].strip().removeprefix("axes.") for word in sweep.overrides}
+    rules = [excluded for excluded in sweep.exclude if not excluded.keys() & overridden]  # which may leave nothing to exclude
+    found = [dict.fromkeys(excluded, False) for excluded in rules]
+    matched = [False] * len(rules)
+    for settings in map(sweep.settings, sweep.grid() if rules else ()):
+        for n, excluded in enumerate(rules):
+            same = {key: has_value(settings, key, wanted) for key, wanted in excluded.items()}
+            found[n] = {key: found[n][key] or same[key] for key in excluded}
+            matched[n] = matched[n] or all(same.values())
+    problems = []
+    for n in (n for n, each in enumerate(matched) if not each):
+        alone = {key: wanted for key, wanted in rules[n].items() if not found[n][key]}
+        rule = "exclude leaves nothing out: " + (
+            "no cell has this value" if alone else "no cell has all of these values together"
+        )
+        for key, wanted in (alone or rules[n]).items():
+            levels = sorted({str(level) for level in sweep.factors().get(key, [])}) if alone else ()
+            problems.append(Problem(rule, place=wanted.place, key=key, value=wanted.value, choices=levels))
+    return problems
 
 
 def _check_trials(sweep: Sweep) -> Iterator[Problem]:

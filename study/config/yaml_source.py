@@ -36,6 +36,7 @@ MAX_BYTES, MAX_NODES, MAX_DEPTH, MAX_DIGITS = 200_000, 20_000, 40, 40
 """Far above any file that a person writes."""
 NUMBER = re.compile(r"[-+]?(0x[0-9a-fA-F_]+|0[ob][0-7_]+|[0-9_]+)")
 
+EXTENSION = "x-"  # keys of a file's top level that hold anchors for its aliases, as in Compose files
 UNKNOWN = "unknown key"
 MISSING = "this key is required and missing"
 KEY_MARK = "[key]"  # pydantic's, behind a key that is itself the mistake
@@ -55,10 +56,12 @@ def read_options(
     try:
         text = _read_bounded(path)
     except (OSError, UnicodeDecodeError) as error:
-        choices = next((files for folder in folders if (files := sorted(map(str, folder.glob("[!.]*.yaml"))))), [])
+        places_to_look = [] if isinstance(error, UnicodeDecodeError) else folders
+        choices = next((files for folder in places_to_look if (files := sorted(map(str, folder.glob("[!.]*.yaml"))))), [])
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UserError(Problem(f"cannot read this {what}: {reason}", value=str(path), choices=choices)) from None
     tree, places = parse_yaml(text, str(path))
+    tree = {key: value for key, value in tree.items() if not key.startswith(EXTENSION)}
     problems = apply_overrides(tree, places, overrides)
     try:
         options = kind.model_validate(tree)
@@ -233,6 +236,10 @@ def list_problems(
 
 def _problem(detail: ErrorDetails, model: type[BaseModel], *, place: str, key: str) -> Problem:
     kind, value = detail["type"], detail.get("input")
+    if kind == "extra_forbidden" and model is Document and "." in str(detail["loc"][0]):
+        section, _, name = str(detail["loc"][0]).partition(".")
+        rule = f"in a file, an option stands in its section: {section}: {{{name}: ...}}"
+        return Problem(rule, place=place, key=key, value=value if isinstance(value, (str, int, float)) else None)
     if kind == "extra_forbidden":
         section = key.rpartition(".")[0]
         fields = _find_model(model, detail["loc"][:-1]).model_fields

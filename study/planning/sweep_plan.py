@@ -16,6 +16,7 @@ from study.config.sweep import BASELINE, CHANGE, Cell, Setting, Sweep, Tuning
 from study.errors import Problem, UserError
 from study.planning.planned_run import PlannedRun
 from study.planning.resolver import Resolver
+from study.records.columns import name_column, planned_columns
 from study.records.plan_file import PlanFile, StudyFacts
 from study.records.selection import Selection
 
@@ -97,6 +98,7 @@ def make_plan(sweep: Sweep, selection: Selection | None = None) -> Plan:
     distinct = list(first.values())
     decided = sorted((planned for planned in distinct if not planned.pending), key=lambda planned: planned.stage == "final")
     pending = tuple(planned for planned in distinct if planned.pending)
+    _check_columns(sweep, [planned for planned in distinct if planned.stage == "final"])
     return Plan(sweep, tuple(decided), pending=pending, merged=len(requested) - len(distinct))
 
 
@@ -113,6 +115,32 @@ def _find_equal_changes(sweep: Sweep, requested: Sequence[PlannedRun]) -> Iterat
         cell = ", ".join(f"{key} {level}" for key, level in planned.levels.items() if key != CHANGE)
         rule = f"comes out as the same run as {first[planned.run_id]!r}{f' at {cell}' if cell else ''}: leave one out"
         yield Problem(f"{rule}{', or exclude it there' if cell else ''}", place, f"ablate.changes.{name}")
+
+
+def _check_columns(sweep: Sweep, finals: Sequence[PlannedRun]) -> None:
+    """UserError where the run table couldn't tell two cells apart: an axis without a column, or a level null."""
+    factors = {key: name_column(key) for key in sweep.factors()}
+    if len(set(factors.values())) < len(factors):
+        raise UserError(Problem("two axes have the same column of the run table", sweep.path, "axes", list(factors)))
+    seen: dict[tuple[str, ...], PlannedRun] = {}
+    null, unseen = set[str](), set[str]()
+    for planned in (planned for planned in finals if planned.run.seed == finals[0].run.seed):
+        row = planned_columns(planned.entry)
+        null |= {key for key, column in factors.items() if planned.levels.get(key, "") is None and row.get(column) is None}
+        other = seen.setdefault(tuple(str(row.get(column)) for column in factors.values()), planned)
+        if other is not planned:
+            unseen |= {key for key in factors if planned.levels[key] != other.levels[key]}
+    rules = {
+        **dict.fromkeys(unseen, "the run table couldn't tell these levels apart: it has no column that they differ in"),
+        **dict.fromkeys(
+            null - {"match.target"},
+            "null is no level, since the run table has the same for cells without this option: give a value "
+            "(for train.grad_clip one that never clips, such as 1e9)",
+        ),
+    }
+    if rules:
+        places = {key: levels[0].place for group in (sweep.axes, *sweep.zipped) for key, levels in group.items()}
+        raise UserError(*(Problem(rule, places.get(key, sweep.path), key) for key, rule in sorted(rules.items())))
 
 
 def _with_seeds(resolved: PlannedRun, seeds: Sequence[int]) -> list[PlannedRun]:

@@ -7,15 +7,25 @@ from typing import Any
 from study.config.sweep import CHANGE
 from study.records.plan_file import PlannedEntry
 
-COLUMN_NAMES = {"name": "data_name", "digest": "data_digest", "by": "match_by", "target": "match_target"}
+COLUMN_NAMES = {
+    "name": "data_name",
+    "digest": "data_digest",
+    **{name: f"match_{name}" for name in ("by", "target", "head_dim", "tolerance")},
+}
 """Columns of options whose bare name says too little."""
 
 OMITTED = {
-    "data": {"root", "cache", "val_fraction", "correctness", "predictions"},
+    "data": {"root", "cache", "correctness", "predictions"},
     "model": {"image_size", "in_channels", "num_classes"},
     "augment": set(),
     "train": {"keep", "distributed", "read_test"},
 }
+
+
+def name_column(key: str) -> str:
+    """The column of an option: "model.patch_size" or "patch_size" -> "patch_size", "match.by" or "by" -> "match_by"."""
+    name = key.rpartition(".")[2]
+    return COLUMN_NAMES.get(name, name)
 
 
 def planned_columns(planned: PlannedEntry) -> dict[str, Any]:

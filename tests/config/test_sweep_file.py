@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from study.cli.arguments import sweep_parser
 from study.config.sweep import format_seeds
 from study.config.sweep_file import read_sweep
 from study.errors import UserError, nearest
@@ -90,6 +91,41 @@ def test_all_mistakes_of_form_are_reported_at_once(tmp_path):
 def test_broken_yaml_is_reported_without_a_traceback(tmp_path, text, message):
     """Torn brackets, duplicate keys, lists at the top, tabs and dates are problems, not exceptions of a library."""
     assert message in str(problems(tmp_path, text)[0])
+
+
+def test_an_option_without_its_section_is_told_how_it_is_written(tmp_path):
+    """`train.epochs: 2` is right on the command line and wrong at the top of a file."""
+    [problem] = problems(tmp_path, GOOD + "train.warmup_epochs: 2\n")
+    assert "in a file, an option stands in its section: train: {warmup_epochs: ...}" in problem.rule
+    assert problem.place.endswith("sweep.yaml:12") and not problem.choices
+
+
+def test_a_file_that_is_no_text_is_not_its_own_suggestion(tmp_path):
+    """UTF-16 is named as such; no other sweep is offered for it."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text(GOOD, encoding="utf-16")
+    with pytest.raises(UserError) as caught:
+        read_sweep(path)
+    assert "not UTF-8 text" in str(caught.value) and "did you mean" not in str(caught.value)
+
+
+def test_keys_for_anchors_stand_at_the_top(tmp_path):
+    """`x-` keys hold what aliases repeat, as in Compose files, and are no options; below the top they are unknown."""
+    text = "x-recipe: &recipe {epochs: 3, lr: 1e-3}\n" + GOOD.replace("train:\n  epochs: 3\n  lr: 1e-3\n", "train: *recipe\n")
+    assert read_sweep(write(tmp_path, text)).base["train.epochs"].value == 3
+    with pytest.raises(UserError, match=r"match.x-a: unknown key"):
+        make_plan(read_sweep(write(tmp_path, GOOD.replace("match: {", "match: {x-a: 1, "))))
+
+
+@pytest.mark.parametrize("spelling", ["~/images", "$HOME/images", "${HOME}/images"])
+def test_home_and_variables_are_expanded_in_paths(tmp_path, spelling, monkeypatch):
+    """The shell expands neither in `data.root=~/images`: no folder is called ~. What isn't known is refused."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    data = make_plan(read_sweep(write(tmp_path, GOOD), [f"data.root={spelling}", f"data.cache={spelling}/c"])).runs[0].run.data
+    assert (data.root, data.cache) == (f"{tmp_path}/images", f"{tmp_path}/images/c")
+    assert sweep_parser("plan", "").parse_args(["a.yaml", f"--runs={spelling}"]).runs == f"{tmp_path}/images"
+    with pytest.raises(UserError, match=r"data.root: this path names a home directory or a variable that isn't known"):
+        make_plan(read_sweep(write(tmp_path, GOOD), ["data.root=$NOWHERE/images"]))
 
 
 def test_a_missing_file_names_the_sweeps_that_exist(tmp_path):
