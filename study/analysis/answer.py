@@ -37,6 +37,7 @@ from study.analysis.labels import (
 from study.analysis.study_results import StudyResults, Unavailable
 from study.analysis.tuning_choices import describe_choices
 from study.config.sweep import BASELINE, CHANGE
+from study.errors import and_more
 
 _Row = Mapping[Hashable, Any]
 _ACCURACY = format_option(TEST_ACCURACY)
@@ -83,10 +84,12 @@ def answer_question(study: StudyResults, *, choices: pd.DataFrame | None = None)
     primary = contrasts[contrasts["primary"]]
     if primary["n"].max() < MIN_SEEDS:
         effects = [f"{_name_contrast(row)}: {_describe_estimate(row)}." for row in primary.to_dict("records")]
-        return Answer("too few seeds", (*progress, _explain_few_seeds(int(primary["n"].max())), *effects))
+        few = _explain_few_seeds(int(primary["n"].max()))
+        return Answer("too few seeds", (*progress, few, *effects, *_describe_divergence(cells)))
     larger, found = _describe_ablation(study, primary) if study.is_ablation else _describe_factors(study, primary)
     sentences = [
         *found,
+        *study.margin.explain_verdicts(set(primary["verdict"])),
         *describe_balance(study.table, list(study.levels)),
         *describe_choices(choices, factors),
         *_describe_divergence(cells),
@@ -130,7 +133,7 @@ def _write_headline(study: StudyResults, primary: pd.DataFrame) -> str:
     if total == 1:
         counts = f"the primary contrast is {'' if count else 'not '}significant"
     if equivalent := int((primary["verdict"] == "equivalent").sum()):
-        counts += f", {equivalent} equivalent within the margin"
+        counts += f", {equivalent} equivalent within {study.margin}"
     if len(main):
         sign = "higher" if largest["difference"] > 0 else "lower"
         where, size = f"{largest['where']}, " if largest["where"] else "", format_points(largest["difference"])
@@ -160,7 +163,7 @@ def _describe_setting(study: StudyResults) -> str:
 def _describe_sample(study: StudyResults, n: pd.Series) -> str:
     seeds = f"n = {n.min()} seeds" if n.nunique() == 1 else f"n = {n.min()} to {n.max()} seeds"
     several = "test_images" in study.table and study.table["test_images"].nunique() > 1
-    number = "test images" if several or not study.grid.test_images else f"{study.grid.test_images} test images"
+    number = "test images" if several or not study.grid.test_images else f"{study.grid.test_images:,} test images"
     return f"{seeds}, {number}" if study.grid.correct is not None else f"{seeds}, on these {number}"
 
 
@@ -194,7 +197,7 @@ def _describe_effect(study: StudyResults, factor: str, rows: pd.DataFrame) -> It
         effects = [
             f"{format_sides(*(drop_option(row[side], factor) for side in ('upper', 'lower')))}"
             f"{' (control)' if row['control'] else ''}: "
-            f"{_describe_estimate(row)}{'' if np.isnan(row['difference']) else ', ' + row['verdict']}"
+            f"{_describe_estimate(row)}{', ' + row['verdict'] if row['verdict'] != 'too few seeds' else ''}"
             for row in rows[rows["where"] == where].to_dict("records")
         ]
         if ranges or effects:
@@ -267,13 +270,14 @@ def _describe_population(study: StudyResults) -> str:
 
 def _explain_undertrained(low: pd.DataFrame, factors: Sequence[str]) -> tuple[str, str]:
     count = f"{len(low)} cell{'s do' if len(low) > 1 else ' does'} not exceed"
+    low = low.iloc[np.argsort(low["mean"] - low["baseline"], kind="stable")]  # the worst first
     rows = zip(read_cells(low, factors), low["mean"], low["baseline"], strict=True)
-    named = "; ".join(
+    cells = [
         f"{format_cell(factors, cell)} ({format_percent(mean)} %, baseline {format_percent(baseline)} %)"
         for cell, mean, baseline in rows
-    )
+    ]
     return (
-        f"Undertrained: no answer. {count} the {_ACCURACY} of a linear baseline: {named}.",
+        f"Undertrained: no answer. {count} the {_ACCURACY} of a linear baseline: {'; '.join(and_more(cells, 3))}.",
         "Accuracies at or below a linear model on pixels show how far training went, not what the factors contribute.",
     )
 

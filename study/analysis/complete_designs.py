@@ -1,8 +1,9 @@
 """The largest complete part of a study with holes: levels of which every combination was measured, without controls.
 
 Effects averaged over other factors compare like with like only in a complete crossing. Which levels to leave out for it is
-decided by how many runs are kept, not by the order of levels; where several choices keep equally many, all are returned, and
-a claim has to hold in each.
+decided by how many runs are kept, not by the order of levels: those of the seeds with which all of the kept cells were
+measured, since only these are paired. Where several choices keep equally many, all are returned, and a claim has to hold in
+each.
 """
 
 import itertools
@@ -10,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from study.analysis.cell_grid import BoolArray, Grid, Level, is_measured
 
@@ -62,45 +62,52 @@ def drop_controls(grid: Grid) -> Grid:
     return grid.select(kept)
 
 
-def find_complete_designs(grid: Grid, *, fewest_seeds: int) -> list[Grid]:
-    """The largest complete designs of a grid; a cell with fewer measured runs than `fewest_seeds` counts as a hole.
+def find_complete_designs(grid: Grid, *, common_seeds: int | None) -> list[Grid]:
+    """The largest complete designs of a grid, each with the seeds of all of its cells, of which there are `common_seeds`.
 
-    Empty where no two levels of each factor are complete.
+    None: each cell has a run, whatever its seed, and the designs have all seeds of these runs. Empty where no two levels of
+    each factor are complete.
     """
     axes = [grid.levels(factor) for factor in grid.factors]
     places = [tuple(map(tuple.index, axes, cell)) for cell in grid.cells]
-    runs = np.zeros([len(axis) for axis in axes], dtype=int)
-    for place, count in zip(places, is_measured(grid.values).sum(axis=1), strict=True):
-        runs[place] = count if count >= fewest_seeds else 0
-    return [
+    measured = np.zeros([*map(len, axes), len(grid.seeds)], dtype=bool)
+    for place, own in zip(places, is_measured(grid.values), strict=True):
+        measured[place] = own
+    designs = [
         grid.select([n for n, place in enumerate(places) if all(map(tuple.__contains__, design, place))])
-        for design in largest_complete_designs(runs)
+        for design in largest_complete_designs(measured, common_seeds=common_seeds)
     ]
+    keep = np.any if common_seeds is None else np.all
+    return [_select_seeds(design, keep(is_measured(design.values), axis=0)) for design in designs]
 
 
-def select_seeds(grid: Grid, kept: BoolArray) -> Grid:
+def _select_seeds(grid: Grid, kept: BoolArray) -> Grid:
     """The grid with some of its seeds, by a mask."""
     seeds = tuple(itertools.compress(grid.seeds, kept))
     correct = None if grid.correct is None else grid.correct[:, kept]
     return replace(grid, seeds=seeds, values=grid.values[:, kept], status=grid.status[:, kept], correct=correct)
 
 
-def largest_complete_designs(runs: npt.NDArray[np.int_]) -> list[tuple[Levels, ...]]:
-    """All choices of levels, one tuple per axis, whose cells all have runs and that together keep the most.
+def largest_complete_designs(measured: BoolArray, *, common_seeds: int | None) -> list[tuple[Levels, ...]]:
+    """All choices of levels, one tuple per axis, that keep the most runs: those of the seeds that all of their cells have.
 
-    `runs` counts the measured runs of every cell, one axis per factor; 0 is a hole. Each axis keeps two levels at
-    least, or its only one. Empty where no such choice is complete. Exponential in the number of levels: about 2**16 choices
-    in a second.
+    `measured` says which cells have which seeds: one axis per factor, then the seeds. Each axis keeps two levels at
+    least, or its only one. Empty where no such choice has so many common seeds. None: each cell has a run, and all count.
+    Exponential in the number of levels: about 2**16 choices in a second.
     """
     best: list[tuple[Levels, ...]] = []
     most = 0
     subsets = (
         [kept for count in range(min(2, size), size + 1) for kept in itertools.combinations(range(size), count)]
-        for size in runs.shape
+        for size in measured.shape[:-1]
     )
     for choice in itertools.product(*subsets):
-        kept = runs[np.ix_(*choice)]
-        if kept.all() and kept.sum() >= most:
-            best = [*(best if kept.sum() == most else []), choice]
-            most = int(kept.sum())
+        own = measured[np.ix_(*choice)].reshape(-1, measured.shape[-1])
+        common = int(own.all(axis=0).sum())
+        complete, kept = (
+            (own.any(axis=1).all(), int(own.sum())) if common_seeds is None else (common >= common_seeds, len(own) * common)
+        )
+        if complete and kept >= most:
+            best = [*(best if kept == most else []), choice]
+            most = kept
     return best

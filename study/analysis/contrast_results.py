@@ -23,6 +23,8 @@ from study.analysis.simultaneous import DRAWS, simultaneous_intervals
 SIGNIFICANT = ("higher", "lower")
 """Verdicts of contrasts whose simultaneous interval leaves out zero."""
 
+DIVERGED = "inconclusive: diverged runs"
+
 _MOST_SUMS = 1 << 20  # different sums of signed differences: beyond, no sign-flip p
 
 
@@ -44,8 +46,8 @@ def estimate_contrasts(
     - `sign_flip_p`: exact, of "the difference is symmetric about 0" over seeds, on these test images; a sensitivity check.
     - `bound_low`, `bound_high`: the difference with every diverged run at its worst and at its best for the upper side.
     - `verdict`: "higher", "lower" where the simultaneous interval leaves out 0; "equivalent" where it is within the margin;
-      "inconclusive"; "inconclusive: diverged runs" where the bounds contradict what it shows; "too few seeds" below three.
-      `note` says why an interval is missing.
+      "inconclusive"; "inconclusive: diverged runs" where the bounds contradict what it shows, or where it is missing because
+      runs diverged; "too few seeds" below three. `note` says why an interval is missing.
     """
     assert plan, "no contrast is planned"
     weights = build_weights(grid, plan)
@@ -72,8 +74,8 @@ def estimate_contrasts(
     for _, rows in frame.groupby(frame["family"].mask(frame["primary"], ""), sort=False):
         together = simultaneous_intervals(found.select(rows.index), draws=draws)
         frame.loc[rows.index, ["low", "high", "p_adjusted"]] = np.transpose([together.low, together.high, together.p])
-    frame["bound_low"], frame["bound_high"] = _bound_diverged(grid, weights)
-    frame["verdict"] = [_decide_verdict(row) for row in frame.to_dict("records")]
+    frame["bound_low"], frame["bound_high"], outcomes = _bound_diverged(grid, weights)
+    frame["verdict"] = [_decide_verdict(row, n) for row, n in zip(frame.to_dict("records"), outcomes, strict=True)]
     return frame.assign(note=found.notes)
 
 
@@ -145,23 +147,26 @@ def compute_sign_flip_p(differences: npt.NDArray[np.int64]) -> float:
     return float(patterns[np.abs(sums) >= abs(differences.sum())].sum() / 2.0 ** len(differences))
 
 
-def _bound_diverged(grid: Grid, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The mean differences with all diverged runs against the upper side, and with all in its favor."""
+def _bound_diverged(grid: Grid, weights: FloatArray) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int_]]:
+    """The mean differences with all diverged runs against the upper side, with all in its favor, and the seeds of these."""
     worst, best = grid.fill_diverged("worst"), grid.fill_diverged("best")
     upper, lower = np.maximum(weights, 0.0), np.maximum(-weights, 0.0)
     low = compute_paired_differences(worst, upper) - compute_paired_differences(best, lower)
     high = compute_paired_differences(best, upper) - compute_paired_differences(worst, lower)
-    return average_measured(low), average_measured(high)
+    return average_measured(low), average_measured(high), is_measured(low).sum(axis=-1)
 
 
-def _decide_verdict(row: Mapping[Hashable, Any]) -> str:
-    """What the simultaneous interval shows, unless diverged runs could turn the sign or leave the margin."""
+def _decide_verdict(row: Mapping[Hashable, Any], outcomes: int) -> str:
+    """What the simultaneous interval shows, unless diverged runs could turn the sign or leave the margin.
+
+    `outcomes`: the seeds that the contrast has with diverged runs counted.
+    """
     if row["n"] < MIN_SEEDS:
-        return "too few seeds"
+        return "too few seeds" if outcomes < MIN_SEEDS else DIVERGED
     if row["low"] > 0 or row["high"] < 0:
         claim, holds = ("higher", row["bound_low"] > 0) if row["low"] > 0 else ("lower", row["bound_high"] < 0)
     elif max(-row["low"], row["high"]) <= row["margin"]:
         claim, holds = "equivalent", max(-row["bound_low"], row["bound_high"]) <= row["margin"]
     else:
         return "inconclusive"
-    return claim if holds else "inconclusive: diverged runs"
+    return claim if holds else DIVERGED

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from study.analysis.cell_grid import CellLevels, FloatArray, Grid, Level, is_measured
-from study.analysis.complete_designs import drop_controls, find_complete_designs, select_seeds
+from study.analysis.cell_grid import CellLevels, FloatArray, Grid, Level
+from study.analysis.complete_designs import drop_controls, find_complete_designs
 from study.analysis.crossed import estimate_weighted_means
 from study.analysis.intervals import MIN_SEEDS
 from study.analysis.labels import format_setting
@@ -99,18 +99,13 @@ class DesignRanges:
 
 
 def estimate_ranges(grid: Grid, *, draws: int = DRAWS) -> list[DesignRanges]:
-    """The ranges of all factors of two levels or more, in every largest complete design; none where that has few seeds.
+    """The ranges of all factors of two levels or more, in every largest complete design; none without three common seeds.
 
     The first two factors of three levels or more are compared. All ranges and differences of a design are one family.
     """
     study = drop_controls(grid)
-    complete = find_complete_designs(study, fewest_seeds=MIN_SEEDS)
-    designs = [select_seeds(design, np.asarray(is_measured(design.values).all(axis=0))) for design in complete]
-    return [
-        _estimate_design(design, study, draws=draws)
-        for design in designs
-        if len(design.seeds) >= MIN_SEEDS and len(design.cells) > 1
-    ]
+    designs = find_complete_designs(study, common_seeds=MIN_SEEDS)
+    return [_estimate_design(design, study, draws=draws) for design in designs if len(design.cells) > 1]
 
 
 def _estimate_design(design: Grid, study: Grid, *, draws: int) -> DesignRanges:
@@ -194,11 +189,11 @@ def is_reversed_by_divergence(grid: Grid, factors: tuple[str, str], *, sign: flo
     """
     study = drop_controls(grid)
     bounds = [replace(study, values=study.fill_diverged(case), correct=None) for case in ("worst", "best")]
-    for worst, best in zip(*(find_complete_designs(bound, fewest_seeds=1) for bound in bounds), strict=True):
+    for worst, best in zip(*(find_complete_designs(bound, common_seeds=MIN_SEEDS) for bound in bounds), strict=True):
         open_cells = np.flatnonzero((worst.status == "diverged").any(axis=1))
         if len(open_cells) > _MOST_FILLED or any(len(worst.levels(name)) < 3 for name in factors):
             return True  # with two levels left, no range remains without one of them
-        lowest, highest = (np.nanmean(bound.values, axis=1) for bound in (worst, best))
+        lowest, highest = (bound.values.mean(axis=1) for bound in (worst, best))
         for choice in itertools.product((False, True), repeat=len(open_cells)):
             means = lowest.copy()
             means[open_cells] = np.where(choice, highest[open_cells], lowest[open_cells])

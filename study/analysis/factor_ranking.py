@@ -1,13 +1,10 @@
 """Which of two factors matters more here: the claim that the answer makes last, and all conditions that it has to meet."""
 
-from collections.abc import Iterator
-
 import pandas as pd
 
-from study.analysis.complete_designs import drop_controls, find_complete_designs, merge_partial_options
+from study.analysis.complete_designs import drop_controls, merge_partial_options
 from study.analysis.contrast_results import SIGNIFICANT
 from study.analysis.factor_ranges import Bounds, DesignRanges, is_reversed_by_divergence
-from study.analysis.intervals import MIN_SEEDS
 from study.analysis.labels import format_interval, format_level, format_option, format_points, format_setting, join_words
 from study.analysis.study_results import StudyResults
 
@@ -20,7 +17,7 @@ def rank_factors(study: StudyResults) -> tuple[str | None, list[str]]:
     """
     found = [design.comparison for design in study.ranges if design.comparison]
     if len(found) < len(study.ranges) or len({own.factors for own in found}) != 1:
-        return None, list(_name_two_levels(study))
+        return None, _name_two_levels(study)
     factors = found[0].factors
     one, two = map(format_option, factors)
     sizes = join_words(format_bounds(comparison.difference, signed=True) for comparison in found)
@@ -50,19 +47,23 @@ def rank_factors(study: StudyResults) -> tuple[str | None, list[str]]:
     ]
 
 
-def _name_two_levels(study: StudyResults) -> Iterator[str]:
+def _name_two_levels(study: StudyResults) -> list[str]:
     """The factors that no range is compared with, since they have two levels, or two are left in some complete part."""
-    for factor in study.varied if len(study.varied) > 1 else ():
-        pairs = {
-            own.levels for design in study.ranges for own in design.ranges if own.factor == factor and len(own.levels) == 2
-        }
-        for pair in sorted(pairs, key=str):
-            whole = len(set(study.levels[factor])) == 2
-            which = "has two levels here" if whole else f"is compared at {join_words(map(format_level, pair))} only"
-            yield (
-                f"The {format_option(factor)} {which}: its effect is that of these two alone, and is not compared "
-                "with the range of another factor."
-            )
+    pairs = {
+        (own.factor, own.levels)
+        for design in study.ranges
+        for own in design.ranges
+        if len(own.levels) == 2 and len(study.varied) > 1
+    }
+    clauses = [
+        f"the {format_option(factor)} "
+        + ("has two levels" if len(set(study.levels[factor])) == 2 else f"is compared at {join_words(map(format_level, pair))}")
+        for factor, pair in sorted(pairs, key=lambda pair: (study.varied.index(pair[0]), str(pair[1])))
+    ]
+    if not clauses:
+        return []
+    text, effect = join_words(clauses), "its effect is" if len(clauses) == 1 else "each of these effects is"
+    return [f"{text[0].upper()}{text[1:]} here: {effect} that of two levels alone, and no ranges are compared."]
 
 
 def format_bounds(bounds: Bounds, *, signed: bool = False) -> str:
@@ -78,15 +79,11 @@ def describe_designs(study: StudyResults) -> list[str]:
     if designs:
         ways = [f"without {join_words(name_left_out(design))}" for design in designs]
         either = "in each of the largest complete parts" if len(ways) > 1 else "in the largest complete part"
-        return [
-            f"Not all combinations of levels have three runs: the ranges are those {either} of the study, {' and '.join(ways)}."
-        ]
+        return [f"Some combinations of levels lack runs: the ranges are those {either} of the study, {' and '.join(ways)}."]
     tested = drop_controls(merge_partial_options(study.grid))
     if study.ranges or len(tested.cells) < 2:  # without controls, nothing is left to compare
         return []
-    if find_complete_designs(tested, fewest_seeds=MIN_SEEDS):
-        return ["There are no ranges: the largest complete part of the study has fewer than three seeds in common."]
-    return ["There are no ranges: no two levels of each factor have three runs in all combinations."]
+    return ["There are no ranges: no two levels of each factor have three seeds in common in all combinations."]
 
 
 def name_left_out(design: DesignRanges) -> list[str]:

@@ -37,6 +37,9 @@ OPTION_NAMES = {
     "train_seconds": "training time",
     "images_per_second": "training throughput",
     "val_accuracy": "validation accuracy",
+    "split": "validation split",
+    "exact": "resumption",
+    "dirty": "working tree",
 }
 
 UNITS = {
@@ -79,7 +82,7 @@ def format_axis_label(name: str) -> str:
 
 
 def format_level(value: Level) -> str:
-    """A level in words: "ViT", "4", "0.001", "on"; "none" where the backbone has no such option."""
+    """A level in words: "ViT", "4", "0.001", "1,018", "on"; "none" where the backbone has no such option."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -87,7 +90,9 @@ def format_level(value: Level) -> str:
     if isinstance(value, str):
         return LEVEL_NAMES.get(value, value.replace("_", " "))
     is_round_count = isinstance(value, int) and value >= 10_000 and value % 1000 == 0
-    return format_amount(value, digits=6) if is_round_count or abs(value) >= 1e6 else f"{value:g}"
+    if is_round_count or abs(value) >= 1e6:
+        return format_amount(value, digits=6)
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def drop_option(text: str, name: str) -> str:

@@ -1,6 +1,6 @@
 """The smallest effect of interest: below it, two architectures count as equivalent. Stated in the sweep, before the runs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 
@@ -26,6 +26,17 @@ class Margin:
         if self.error_ratio is not None:
             return 100 * (self.error_ratio - 1) * mean_error
         return float("nan") if self.points is None else self.points
+
+    def explain_verdicts(self, verdicts: Collection[str]) -> list[str]:
+        """What equivalent and inconclusive mean with this margin, as a sentence, where one of them is among the verdicts."""
+        if not {"equivalent", "inconclusive"} & set(verdicts):
+            return []
+        if not str(self):
+            return ["The sweep states no effect of interest, so no contrast can be called equivalent."]
+        return [
+            f"The smallest effect of interest is {self}: equivalent contrasts have their whole interval within it; "
+            "inconclusive ones include 0 and reach beyond it."
+        ]
 
     def __str__(self) -> str:
         if self.error_ratio is not None:

@@ -50,6 +50,16 @@ _MEASURED_PREFIXES = (
 )
 _MEASURED_SUFFIXES = ("_macs", "_params", "_elements", "_seconds", "_per_second", "_mib", "_version")
 
+_PHRASES: Mapping[tuple[str, Level], str] = {
+    ("split", "by_seed"): "validation images drawn by the seed",
+    ("split", "fixed"): "the same validation images for all seeds",
+    ("dirty", False): "no uncommitted changes",
+    ("dirty", True): "uncommitted changes",
+    ("exact", True): "interrupted runs end as uninterrupted ones",
+    ("exact", False): "interrupted runs may end otherwise than uninterrupted ones",
+}
+"""Entries that need more words than their column and their level."""
+
 _Row = tuple[str, AspectState, str]  # aspect, state, detail
 _Finding = tuple[AspectState, str]  # state of one column, detail
 
@@ -133,13 +143,13 @@ def _check_column(done: pd.DataFrame, column: str, factors: Sequence[str]) -> _F
     """Whether a column is equal, a function of a factor or of the cell, or differs within a cell."""
     known = done[done[column].notna()]
     entries = [to_level(entry) for entry in known[column]]
-    words = [format_entry(entry) for entry in entries]
+    words = [_PHRASES.get((column, entry)) or format_entry(entry) for entry in entries]
     name = format_option(column)
     if not entries:
         return "not recorded", name
     levels = sorted(set(entries), key=sort_key)
     if len(levels) == 1:
-        return "equal", f"{name} {words[0]}"
+        return "equal", words[0] if (column, levels[0]) in _PHRASES else f"{name} {words[0]}"
     for factor in factors:
         found = _map_cells(known, words, (factor,))
         if found is not None:

@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import special, stats
 
 from study.analysis.cell_grid import FloatArray, Grid, is_measured
-from study.analysis.complete_designs import drop_controls, find_complete_designs, merge_partial_options, select_seeds
+from study.analysis.complete_designs import drop_controls, find_complete_designs, merge_partial_options
 from study.analysis.intervals import CONFIDENCE, MIN_SEEDS
 from study.analysis.labels import format_cell, format_level
 from study.analysis.sums_of_squares import RESIDUAL, SEED, SumsOfSquares, compute_sums_of_squares
@@ -76,11 +76,11 @@ def decompose_variance(grid: Grid, *, draws: int = SHARE_DRAWS) -> pd.DataFrame:
 
 def _find_design(grid: Grid) -> Grid:
     """The first of the largest complete designs, with the seeds that have runs of it. UserError where there is none."""
-    designs = find_complete_designs(grid, fewest_seeds=1)
+    designs = find_complete_designs(grid, common_seeds=None)
     if not designs:
         key = ", ".join(grid.factors)
         raise UserError(Problem("have no two levels each at which every combination finished a run", key=key))
-    return select_seeds(designs[0], np.asarray(is_measured(designs[0].values).any(axis=0)))
+    return designs[0]
 
 
 def _decompose(design: Grid) -> SumsOfSquares:

@@ -51,7 +51,7 @@ def test_the_first_sentence_stands_alone() -> None:
     assert head.startswith("On digits at equal parameters, averaged over token mixer, ")
     assert head.endswith(
         f"; {count} of {len(primary)} primary contrasts are significant (patch size 1, 2, 4; token mixer attention, depthwise "
-        "conv, MLP, identity; n = 5 seeds, 2000 test images)."
+        "conv, MLP, identity; n = 5 seeds, 2,000 test images)."
     )
     row = primary[primary["contrast"] == "patch size 4 − patch size 2, averaged over token mixer"].iloc[0]
     limits = f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}".replace("-", "−")
@@ -69,7 +69,7 @@ def test_without_correctness_the_first_sentence_speaks_of_these_test_images() ->
     assert "these" not in answer_question(StudyResults(table, levels, correctness)).sentences[0]
     for own, kept in ((table, correctness[:0]), (table, correctness[1:]), (changed_digest(table), correctness)):
         found = answer_question(StudyResults(own, levels, kept))
-        assert "n = 5 seeds, on these 2000 test images)." in found.sentences[0]
+        assert "n = 5 seeds, on these 2,000 test images)." in found.sentences[0]
         assert re.search(r"over new training seeds on these test images \(.*(kept|test images)", found.sentences[-1])
 
 
@@ -123,7 +123,11 @@ def test_two_levels_are_compared_with_nothing() -> None:
     truth = Truth(BACKBONES, 0.9 + np.array([[0.0, 0.0], [0.01, 0.01], [0.0, 0.01]]) - np.array([0.0, 0.2]), 0.002, 0.002)
     found = answer_table(run_table(truth), BACKBONES)
     assert found.larger is None
-    assert "The backbone has two levels here: its effect is that of these two alone" in found.text
+    assert "The backbone has two levels here: its effect is that of two levels alone" in found.text
+    pair = {"patch_size": [1, 2], "backbone": ["convmixer", "vit"]}
+    both = answer_table(run_table(Truth(pair, truth.means[:2], 0.002, 0.002)), pair)
+    assert both.text.count("two levels here") == 1
+    assert "The patch size has two levels and the backbone has two levels here: each of these effects is that of" in both.text
 
 
 def test_an_empty_cell_is_named_and_both_ways_around_it_are_shown() -> None:
@@ -144,30 +148,37 @@ def test_every_factor_of_which_two_levels_are_left_is_named() -> None:
     table = run_table(Truth(axes, 0.7 + np.add.outer([0.1, 0.0, -0.1], [0.01, 0.0, -0.01]), 0.003, 0.003))
     found = answer_table(table[(table["patch_size"] != 4) | (table["token_mixer"] != "attention")].reset_index(drop=True), axes)
     assert found.state == "answered"  # not planned, so nothing is missing
-    assert "The patch size is compared at 1 and 2 only: its effect is that of these two alone" in found.text
-    assert "The token mixer is compared at depthwise conv and MLP only" in found.text
-    assert "Not all combinations of levels have three runs" in found.text
+    assert (
+        "The patch size is compared at 1 and 2 and the token mixer is compared at depthwise conv and MLP here: each of these "
+        "effects is that of two levels alone"
+    ) in found.text
+    assert "Some combinations of levels lack runs" in found.text
     assert re.search(r"range \S+ points \(\S+ to \S+\), without attention, best 1", found.text)
     controls = answer_mixers()
-    assert "The token mixer is compared at attention and depthwise conv only" in controls.text
+    assert "The token mixer is compared at attention and depthwise conv here" in controls.text
 
 
-def test_a_contrast_without_runs_has_no_verdict() -> None:
-    """Law: what no seed has is said, in place of a difference and its verdict."""
+def test_a_contrast_without_runs_says_why() -> None:
+    """Law: what no seed has is said in place of a difference; where the runs diverged, that is the verdict."""
     table = run_table(metaformer(), seeds=5)
     gone = (table["patch_size"] == 4) & (table["token_mixer"] == "attention")
-    found = answer_table(table.assign(status=table["status"].mask(gone, "diverged")), metaformer().axes)
+    found = answer_table(table.assign(status=table["status"].mask(gone, "missing")), metaformer().axes)
     assert "attention − depthwise conv: no seed has all the runs that it needs; identity" in found.text
+    diverged = answer_table(table.assign(status=table["status"].mask(gone, "diverged")), metaformer().axes)
+    assert "no seed has all the runs that it needs, inconclusive: diverged runs; identity" in diverged.text
+    pair = run_table(Truth({"lr": [0.001, 0.01]}, np.array([0.8, 0.9])), backbone="vit")
+    alone = answer_table(pair.assign(status=pair["status"].mask(pair["lr"] == 0.01, "diverged")), {"lr": [0.001, 0.01]})
+    assert alone.state == "too few seeds" and "5 runs diverged and are excluded" in alone.text
 
 
-def test_few_common_seeds_give_no_ranges() -> None:
-    """Law: three runs that failed with three of five seeds leave two seeds in common, and the reason is that."""
+def test_ranges_need_three_common_seeds() -> None:
+    """Law: three runs of one patch size that failed with three of five seeds leave two in common, and five without it."""
     axes = {"patch_size": [1, 2, 4], "token_mixer": ["attention", "depthwise_conv", "mlp"]}
     table = run_table(Truth(axes, 0.7 + np.add.outer([0.1, 0.0, -0.1], [0.01, 0.0, -0.01]), 0.003, 0.003))
     table.loc[[0, 6, 12], "status"] = "failed"
-    assert "the largest complete part of the study has fewer than three seeds in common" in answer_table(table, axes).text
+    assert "in the largest complete part of the study, without patch size 1." in answer_table(table, axes).text
     cross = table[(table["token_mixer"] == "attention") | (table["patch_size"] == 1)].reset_index(drop=True)
-    assert "no two levels of each factor have three runs in all combinations" in answer_table(cross, axes).text
+    assert "no two levels of each factor have three seeds in common in all combinations" in answer_table(cross, axes).text
     control = {"token_mixer": ["attention", "identity"]}
     assert "ranges:" not in answer_table(run_table(Truth(control, np.array([0.9, 0.5]))), control).text
 
@@ -233,6 +244,10 @@ def test_below_the_baseline_there_is_no_answer() -> None:
     assert found.sentences[0].startswith("Undertrained: no answer. 2 cells do not exceed the test accuracy of a linear")
     assert "patch size 4, attention (83.0 %, baseline 85.0 %)" in found.text
     assert "points" not in found.text
+    all_cells = answer_mixers(baseline=0.99).sentences[0]
+    assert "6 cells do not exceed" in all_cells and all_cells.count("baseline 99.0 %") == 3
+    assert "linear baseline: patch size 4, depthwise conv (82." in all_cells or "patch size 4, attention (83." in all_cells
+    assert all_cells.endswith("; and 3 more.")
 
 
 def test_controls_need_not_exceed_the_baseline() -> None:
@@ -302,13 +317,18 @@ def test_a_study_without_a_finished_run_has_no_answer() -> None:
 
 
 def test_equivalence_has_a_margin() -> None:
-    """Law: equal backbones are equivalent with many seeds, and inconclusive with few; the headline counts the former."""
+    """Law: equal backbones are equivalent with many seeds, and inconclusive with few; both are explained by the margin."""
     truth = Truth(BACKBONES, np.full((3, 2), 0.9), 0.004, 0.003)
     found = answer_table(run_table(truth, seeds=20), BACKBONES)
-    assert ", equivalent" in found.sentences[2] and "equivalent within the margin" in found.sentences[0]
+    assert ", equivalent" in found.sentences[2] and "4 equivalent within 0.5 points" in found.sentences[0]
+    assert "The smallest effect of interest is 0.5 points: equivalent contrasts" in found.text
     noisy = Truth(BACKBONES, np.full((3, 2), 0.9), 0.004, 0.02)
     assert "ViT − ConvMixer" in (sentence := answer_table(run_table(noisy, seeds=3), BACKBONES).sentences[2])
     assert sentence.endswith(", inconclusive.")
+    unstated = answer_question(StudyResults(run_table(noisy, seeds=3), BACKBONES)).text
+    assert "states no effect of interest, so no contrast can be called equivalent" in unstated
+    clear = Truth({"lr": [0.001, 0.01]}, np.array([0.8, 0.9]))
+    assert "of interest" not in answer_table(run_table(clear, backbone="vit"), clear.axes).text
 
 
 def test_one_factor_is_answered_by_its_differences() -> None:

@@ -29,6 +29,15 @@ def test_a_fair_study_is_equal_in_every_recorded_aspect() -> None:
     assert found.loc["tuning trials", "state"] == "not recorded"
 
 
+def test_entries_are_written_for_readers() -> None:
+    """Law: yes and no are sentences, the way of splitting is explained, and counts have separators."""
+    found = states(recorded().assign(dirty=False, exact=True, split="by_seed", train_images=1018))
+    assert found.loc["software", "detail"].endswith("; no uncommitted changes")
+    assert found.loc["exact resumption", "detail"] == "interrupted runs end as uninterrupted ones"
+    assert "training images 1,018" in found.loc["data", "detail"]
+    assert "validation images drawn by the seed" in found.loc["data", "detail"]
+
+
 def test_an_option_that_follows_a_factor_differs_by_design() -> None:
     """Law: a learning rate per mixer is named with its levels, and is not a deviation."""
     rates = {"attention": 0.001, "depthwise_conv": 0.01, "identity": 0.01}
