@@ -4,12 +4,15 @@ Every round measures all architectures in turn, so a machine that slows down for
 is in runs/<sweep>/benchmarks and joins the run table; with it `study.plan` prints device-hours, and shares are balanced by it.
 """
 
+import contextlib
 import os
 import re
+import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -53,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
     variants = VARIANTS[device.kind] if arguments.variants else (None,)
     workloads = list(list_workloads(plan.runs, arguments.batch_size, variants=variants))
-    benchmark = measure(plan, workloads, device=device, rounds=arguments.rounds, console=console)
+    with limit_memory() if device.kind == "cpu" else contextlib.nullcontext():
+        benchmark = measure(plan, workloads, device=device, rounds=arguments.rounds, console=console)
     # runs/<sweep>/benchmarks/20260102t101500-nvidia-h200.json
     moment = re.sub(r"[-:Z]", "", benchmark.began).lower()
     name = re.sub(r"[^a-z0-9]+", "-", benchmark.device_name.lower()).strip("-")
@@ -75,6 +79,7 @@ def measure(plan: Plan, workloads: Sequence[Workload], *, device: DeviceChoice, 
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=rounds * (len(workloads) + len(inputs)))
         for turn in range(rounds):
+            started = time.monotonic()
             for workload in workloads:
                 bar.update(task, description=f"round {turn + 1}: {workload.label}")
                 time_round(workload, device)
@@ -83,6 +88,8 @@ def measure(plan: Plan, workloads: Sequence[Workload], *, device: DeviceChoice, 
                 bar.update(task, description=f"round {turn + 1}: augmentation")
                 fed[key].append(time_input(planned.run, device=device))
                 bar.advance(task)
+            if not console.is_terminal:
+                console.print(f"round {turn + 1} of {rounds}: {time.monotonic() - started:.0f} s")
     if all(workload.fault for workload in workloads):
         raise UserError(*(Problem(workload.fault or "", workload.label) for workload in workloads))
     execution = make_fingerprint(device, memory_layout="", micro_batches=0)
@@ -106,6 +113,20 @@ def measure(plan: Plan, workloads: Sequence[Workload], *, device: DeviceChoice, 
         ),
         left_out=tuple(f"{workload.label}: {workload.fault}" for workload in workloads if workload.fault),
     )
+
+
+@contextlib.contextmanager
+def limit_memory() -> Iterator[None]:
+    """Inside, allocations beyond the memory that was available before fail, as on a GPU: the system would kill the process."""
+    used = re.search(r"^VmData:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    free = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    assert used and free, "the kernel says how much memory there is"
+    former = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (1024 * (int(used[1]) + int(free[1])), former[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, former)
 
 
 def speed_table(benchmark: Benchmark) -> Table:

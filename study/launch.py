@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from study.cli.arguments import format_command, parse_path, positive_int, sweep_folder, sweep_parser
-from study.cli.console import open_console
+from study.cli.console import open_console, pluralize
 from study.config.sweep import Sweep
 from study.config.sweep_file import read_sweep
 from study.data import NotPrepared
@@ -36,7 +36,7 @@ from study.launcher.run_filter import RunFilter, match_runs, parse_where
 from study.launcher.slurm import client as slurm
 from study.launcher.slurm.profile import Profile, read_profile
 from study.launcher.slurm_launch import SlurmRequest, await_trials, launch_on_slurm, print_scripts
-from study.plan import check_statements, show_plan
+from study.plan import check_statements, show_added_trials, show_plan
 from study.planning.sweep_plan import Plan
 from study.planning.traced_cost import verify_costs
 from study.planning.trials import describe_selection, make_plan_so_far, make_selected_plan, trials_without_outcome
@@ -125,11 +125,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     status = command.train(plan)
     outlives_trials = (profile is None or arguments.wait) and not arguments.dry_run and arguments.limit is None
     while plan.pending and status == 0 and outlives_trials and (following := command.select_hyperparameters(plan)) is not plan:
-        plan = following
-        status = command.train(plan)
+        before, plan = plan, following
+        status = command.train(plan, before=before)
     if arguments.report and profile is None and not arguments.dry_run:
         status = max(status, command.write_report())
     if arguments.dry_run:
+        if plan.pending:
+            console.print(describe_following(plan, automatic=not run_filter.is_partial, here=profile is None or arguments.wait))
         console.print("Dry run: nothing was started.")
     else:
         command.print_next(plan, is_final_stage_manual=profile is None or arguments.wait or run_filter.is_partial)
@@ -212,10 +214,16 @@ class _Command:
             self.console.print("\n".join(describe_selection(selection)))
         return following
 
-    def train(self, plan: Plan) -> int:
-        """Show the plan and train its remaining runs, here or on Slurm; the exit status."""
+    def train(self, plan: Plan, *, before: Plan | None = None) -> int:
+        """Show the plan and train its remaining runs, here or on Slurm; the exit status.
+
+        Of a plan that widens the ranges of the one `before`, what it adds is shown.
+        """
         match_runs((planned.entry for planned in plan.runs), self.run_filter.where)
-        show_plan(plan, self.console, benchmark=newest_benchmark(self.folder.benchmarks))
+        if before is not None and plan.pending:
+            show_added_trials(plan, before, self.console)
+        else:
+            show_plan(plan, self.console, benchmark=newest_benchmark(self.folder.benchmarks))
         for line in describe_excluded_records(plan, self.folder):
             self.console.print(line)
         for option, run_ids in find_unsaved_outputs(plan, self.folder).items():
@@ -253,9 +261,17 @@ class _Command:
         )
         lines = [f"next: {status}", f"      {report}"]
         if plan.pending and is_final_stage_manual:
-            waiting = f"{len(plan.pending)} final runs wait until all trials are recorded; run the same command again to start"
-            lines = [f"{waiting} them: {launch}", *lines]
+            lines = [f"{describe_following(plan, automatic=False, here=True)}: {launch}", *lines]
         self.console.print("\n".join(lines))
+
+
+def describe_following(plan: Plan, *, automatic: bool, here: bool) -> str:
+    """What comes after the trials of a plan: by this command (`here`) or a job of its own, or only when it is run again."""
+    count = pluralize(len(plan.pending), "final run")
+    if not automatic:
+        return f"{count} wait until all trials are recorded; run the same command again to start them"
+    actor = "this command trains more of them" if here else "a job of this launch submits more of them"
+    return f"after the trials, {actor} where a range is to be widened, then the {count}"
 
 
 def record_plan(plan: Plan, folder: SweepFolder, *, earlier: Sequence[str]) -> None:

@@ -159,6 +159,15 @@ def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS, benchmark
         console.print(estimate)
 
 
+def show_added_trials(plan: Plan, before: Plan, console: Console) -> None:
+    """Print why the ranges of a plan were widened, and how many trials that adds."""
+    assert plan.sweep.tuning is not None, "only ranges of tuned options widen"
+    known = {trial.run_id for trial in before.trials}
+    added = [trial for trial in plan.trials if trial.run_id not in known]
+    console.print(describe_round(plan.sweep.tuning))
+    console.print(f"{len(added):,} more trials, {_describe_size(added)}")
+
+
 def _describe_setting(finals: Sequence[PlannedRun]) -> str:
     """Data, epochs and budget; if a sweep varies the last two, all of their values."""
     first = finals[0]

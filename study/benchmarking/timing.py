@@ -24,7 +24,7 @@ from study.rng import stream
 from study.training.augmentation import Target
 from study.training.batches import TrainingBatches
 from study.training.device import DeviceChoice, autocast, execution_mode, read_peak_mib, reset_peak_memory
-from study.training.memory_fallback import release_memory
+from study.training.memory_fallback import is_out_of_memory, release_memory
 from study.training.memory_layout import to_memory_format
 from study.training.model_setup import PreparedModel, eager_mode, prepare_model
 from study.training.optimizer import set_learning_rate
@@ -181,8 +181,10 @@ def time_round(workload: Workload, device: DeviceChoice) -> None:
         if workload.variant is not None and workload.variant.compiled:
             torch.compiler.reset()  # torch keeps the compiled code of a few shapes only
         workload.laps.append(time_architecture(workload.planned.run, device=device, variant=workload.variant))
-    except RuntimeError as error:  # out of memory, above all; or what torch can't compile
+    except (RuntimeError, MemoryError) as error:  # out of memory, above all; or what torch can't compile
         workload.fault = f"{type(error).__name__}: {error}".splitlines()[0]
+        if isinstance(error, MemoryError) or is_out_of_memory(error):
+            workload.fault = f"a batch of {workload.planned.run.train.batch_size:,} doesn't fit into memory"
     if workload.fault:
         release_memory(device.device)
 

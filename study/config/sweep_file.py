@@ -62,7 +62,7 @@ def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     Raises UserError with all mistakes of the document's form; if there are none, with all that break rules between keys.
     """
     path = Path(path)
-    folders = (path, path.parent, Path("sweeps"))
+    folders = (path, path.parent, Path("sweeps"), Path())
     document, places, text = read_options(path, Document, overrides, what="sweep", folders=folders)
     comparison, problems = _read_comparison(document, places, path)
     sweep = _build_sweep(document, places, path=path, text=text, overrides=tuple(overrides))

@@ -58,6 +58,8 @@ def read_options(
     except (OSError, UnicodeDecodeError) as error:
         places_to_look = [] if isinstance(error, UnicodeDecodeError) else folders
         choices = next((files for folder in places_to_look if (files := sorted(map(str, folder.glob("[!.]*.yaml"))))), [])
+        named = [str(file) for folder in places_to_look if (file := folder / f"{path.name}.yaml").is_file()]
+        choices = named or choices  # of the folder of its runs, a sweep's own file alone
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UserError(Problem(f"cannot read this {what}: {reason}", value=str(path), choices=choices)) from None
     tree, places = parse_yaml(text, str(path))

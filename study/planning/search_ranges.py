@@ -4,11 +4,10 @@ A range is extended by one level at that end, at the ratio of its last two level
 same trials. After three rounds, or where an option allows no further level, what is still at an end is only reported.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import JsonValue
 
 from study.config.sweep import Setting, Sweep, Tuning
@@ -43,7 +42,8 @@ def is_range(axis: Sequence[Setting]) -> bool:
 def extend_range(key: str, levels: Sequence[float], *, end: float) -> float | None:
     """The level beyond an `end` of several numeric levels: at the ratio of the last two there, within the option's bounds.
 
-    Three significant digits; an integer where the option is one. None where there is no such level, as beyond 0.
+    A bound that is itself allowed is the last level; to one that isn't, the distance is halved. Three significant digits; an
+    integer where the option is one. None where there is no such level, as beyond 0.
     """
     section, _, name = key.partition(".")
     field = OPTIONS[section].model_fields[name]
@@ -51,9 +51,16 @@ def extend_range(key: str, levels: Sequence[float], *, end: float) -> float | No
     if ordered[-1] == 0 or ordered[-2] == 0:
         return None
     level = float(f"{ordered[-1] ** 2 / ordered[-2]:.3g}")
-    least = [float(bound.ge) for bound in field.metadata if isinstance(bound, Ge)]  # type: ignore[arg-type]
-    most = [float(bound.le) for bound in field.metadata if isinstance(bound, Le)]  # type: ignore[arg-type]
-    level = min(max([level, *least]), *most, math.inf)
+    for bound in field.metadata:
+        match bound:
+            case Ge(ge=float() | int() as limit):
+                level = max(level, float(limit))
+            case Le(le=float() | int() as limit):
+                level = min(level, float(limit))
+            case Gt(gt=float() | int() as limit) if level <= limit:
+                level = limit + float(f"{(ordered[-1] - limit) / 2:.3g}")
+            case Lt(lt=float() | int() as limit) if level >= limit:
+                level = limit - float(f"{(limit - ordered[-1]) / 2:.3g}")
     level = round(level) if field.annotation is int else level
     return None if level in levels else level
 

@@ -10,6 +10,8 @@ import contextlib
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +31,7 @@ from study.records.ledger import (
     read_share,
     share_path,
 )
-from study.records.locks import shared_sweep_lock, worker_lock
+from study.records.locks import launcher_lock, shared_sweep_lock, worker_lock
 from study.records.rank_failures import RankFailure, read_rank_failures, remove_rank_failures
 from study.records.record import OUTCOMES, Attempts, Record, read_records
 from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer, await_files
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from study.worker.runner import Trainer
 
 
+LAUNCHER_POLL_S = 1.0
+
+
 def run_worker(path: str, launch_id: str, *, job: int, restart: int | None) -> str:
     """Train the share of this process, whose sweep folder is at `path`; the returned words are for submitit's log only."""
     stop = Stop()
@@ -47,6 +52,8 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None) -> s
     folder = SweepFolder(Path(path))
     await_files(*(folder.launches / launch_id / name for name in ("launch.json", "runs.json")))
     launch = read_launch(folder, launch_id)
+    if launch.cluster == "local":
+        threading.Thread(target=_stop_without_launcher, args=(folder, launch_id, stop), daemon=True).start()
     if launch.deterministic:
         enable_deterministic_cublas(os.environ)
     environment = dict(os.environ)
@@ -91,6 +98,14 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None) -> s
         return "stopped"
     journal.write("exit", reason=FINISHED)
     return FINISHED
+
+
+def _stop_without_launcher(folder: SweepFolder, launch_id: str, stop: Stop) -> None:
+    """Stop when the local launch that started this worker is gone, as after a kill -9: it would train on, unseen."""
+    lock = launcher_lock(folder, launch_id)
+    while lock.is_held():
+        time.sleep(LAUNCHER_POLL_S)
+    stop.receive(signal.SIGHUP)
 
 
 @dataclass

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from study.backbones import build_backbone
-from study.benchmark import main
+from study.benchmark import limit_memory, main
 from study.benchmarking import timing
 from study.config.options import Variant
 from study.config.sweep_file import read_sweep
@@ -137,6 +137,15 @@ def test_rounds_go_over_all_architectures_in_turn(plan, monkeypatch):
     assert order[:4] == order[4:8] == order[8:] and len(set(order)) == 4
 
 
+def test_an_allocation_beyond_the_available_memory_fails():
+    """And no more afterwards: nothing touches the bytes, so without the limit there is no end to them."""
+    (free,) = (line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+    size = 1024 * int(free) + 2**29
+    with limit_memory(), pytest.raises(RuntimeError, match="can't allocate memory"):
+        torch.empty(size, dtype=torch.uint8)
+    assert torch.empty(size, dtype=torch.uint8).numel() == size
+
+
 def test_what_does_not_fit_is_left_out_and_told(plan, monkeypatch, capsys):
     """An architecture that runs out of memory costs one try; the others are measured, and the status is not 0."""
     tries = []
@@ -150,7 +159,7 @@ def test_what_does_not_fit_is_left_out_and_told(plan, monkeypatch, capsys):
     monkeypatch.setattr(timing, "time_architecture", narrow_only)
     assert main(["sweep.yaml", "--rounds", "2"]) == 1
     screen = capsys.readouterr().out
-    assert "vit patch_size=4 dim=12" in screen and "out of memory" in screen
+    assert "vit patch_size=4 dim=12" in screen and "a batch of 16 doesn't fit into memory" in screen
     found = newest_benchmark(Path("runs/sweep/benchmarks"))
     assert len(found.architectures) == 3 and len(found.left_out) == 1
     assert len(tries) == 7

@@ -34,6 +34,18 @@ def test_a_wrong_sweep_is_no_traceback(name, words, capsys, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_folder_of_a_sweeps_runs_is_answered_with_its_file(capsys, tmp_path, monkeypatch):
+    """Also where the sweep is in the working folder, and other sweeps are elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/mine", "sweeps"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("mine.yaml", "sweeps/other.yaml", "sweeps/mime.yaml"):
+        (tmp_path / name).touch()
+    for word in ("runs/mine", "runs/mine/"):
+        assert status.main([word]) == 2
+        assert "did you mean 'mine.yaml'?\n    valid: mine.yaml\n" in capsys.readouterr().err
+
+
 def test_what_the_system_refuses_is_one_screen(tmp_path, monkeypatch, capsys):
     """A folder of runs that is a file: status 1, the file, the operation and what to do, no traceback."""
     monkeypatch.chdir(tmp_path)

@@ -114,6 +114,18 @@ def test_a_killed_launch_is_finished_by_the_next(tmp_path, undisturbed):
 
 
 @pytest.mark.xdist_group("launch")
+def test_workers_of_a_killed_launch_save_and_leave(tmp_path):
+    """kill -9 of the launch alone, in runs of minutes: its workers notice, save their states and end."""
+    process = start(tmp_path, "train.epochs=1000")
+    wait_until(lambda: any(line["event"] == "begin" for line in journals(tmp_path)))
+    os.kill(process.pid, signal.SIGKILL)
+    wait_until(lambda: not worker_processes(tmp_path))
+    assert [line["reason"] for line in journals(tmp_path) if line["event"] == "exit"] == ["SIGHUP", "SIGHUP"]
+    assert len(list((tmp_path / "runs/sweep/checkpoints").iterdir())) == 2
+    assert not check_liveness(SweepFolder(tmp_path / "runs/sweep")).alive
+
+
+@pytest.mark.xdist_group("launch")
 def test_an_interrupted_launch_saves_first(tmp_path, undisturbed):
     """Ctrl-C reaches the whole group: the workers save and leave in order, and the next launch goes on from there."""
     process = start(tmp_path)

@@ -59,6 +59,9 @@ def test_a_range_is_extended_at_its_own_ratio(first, ratio, count, up):
         ("augment.crop", [40, 60], 60, 64),  # its greatest value
         ("augment.crop", [1, 64], 64, None),
         ("augment.color_jitter", [0.2, 0.8], 0.8, 1.0),
+        ("train.stochastic_depth", [0.1, 0.2], 0.2, 0.4),
+        ("train.stochastic_depth", [0.2, 0.6], 0.6, 0.8),  # 1 is no chance to keep a branch: half of the way there
+        ("train.ema_decay", [0.99, 0.999], 0.999, 0.9995),
     ],
 )
 def test_integers_stay_integers_and_bounds_are_respected(key, levels, end, expected):
@@ -243,6 +246,7 @@ def test_one_local_command_goes_through_all_rounds(tmp_path, monkeypatch, capsys
     monkeypatch.setattr("study.launch.launch_locally", train)
     assert show_plan(["sweep.yaml"]) == launch(["sweep.yaml", "--cluster", "local", "--dry-run"]) == 0
     before = capsys.readouterr().out
+    assert "after the trials, this command trains more of them where a range is to be widened, then the 4 final runs" in before
     assert before.count("6 trials per cell (lr 0.001, 0.003, 0.01; seeds 100, 101)") == 2
     assert (
         before.count("at most 3 times, all cells get one more level there: 2 (one of lr) more trials per cell each time") == 2
@@ -252,6 +256,8 @@ def test_one_local_command_goes_through_all_rounds(tmp_path, monkeypatch, capsys
     assert "widened lr by 0.000333 and 0.0333 for all cells (round 1 of at most 3)" in printed
     assert "widened lr by 0.111 for all cells (round 2 of at most 3)" in printed
     assert "selected lr for 2 cells from 24 trials (12 per cell)" in printed and "boundary" not in printed
+    assert printed.count("8 more trials, ") == printed.count("4 more trials, ") == 1
+    assert printed.count("off budget") == 2  # the plan's table: before the first trials, and with what was selected
     assert trained == [12, 8, 4, 0]  # the last: final runs, which are no trials
     assert show_status(["sweep.yaml"]) == 0
     assert "24 of 24 have an outcome; ranges widened 2 times" in capsys.readouterr().out
