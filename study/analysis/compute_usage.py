@@ -9,6 +9,8 @@ from study.analysis.protocol_check import format_entry
 def summarize_compute(table: pd.DataFrame, trials: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row per `backbone` and `device`, with numbers of runs and device-hours of training.
 
+    Runs that are missing count with the hours that they have lost so far, on a device that is not recorded.
+
     Reads from both run tables: `backbone`, `status`, and where present `device_name`, `train_seconds`, `lost_seconds`,
     `attempts`. Population: none; sums over the runs of these tables.
 
@@ -21,7 +23,7 @@ def summarize_compute(table: pd.DataFrame, trials: pd.DataFrame | None = None) -
     rows = pd.concat(stages, ignore_index=True)
     used = [
         {"backbone": backbone, "device": device, **_sum_usage(own)}
-        for (backbone, device), own in rows[rows["status"] != "missing"].groupby(["backbone", "device"])
+        for (backbone, device), own in rows[(rows["status"] != "missing") | (rows["lost"] > 0)].groupby(["backbone", "device"])
     ]
     return pd.DataFrame(used, columns=["backbone", "device", *_sum_usage(rows.iloc[:0])])
 
@@ -42,6 +44,7 @@ def _read_stage(table: pd.DataFrame, stage: str) -> pd.DataFrame:
 
 
 def _sum_usage(own: pd.DataFrame) -> dict[str, float | int]:
+    lost, own = own["lost"], own[own["status"] != "missing"]
     trial = own["stage"] == "trial"
     final = own[~trial]
     return {
@@ -49,7 +52,7 @@ def _sum_usage(own: pd.DataFrame) -> dict[str, float | int]:
         **{f"{status}_hours": _sum_hours(final["seconds"][final["status"] == status]) for status in ("done", "diverged")},
         "trials": int(trial.sum()),
         "trial_hours": _sum_hours(own["seconds"][trial]),
-        "lost_hours": _sum_hours(own["lost"]),
+        "lost_hours": _sum_hours(lost),
         "further_attempts": int((own["attempts"] - 1).clip(lower=0).sum()),
         "untimed": int((own["seconds"].isna() & (own["status"] != "failed")).sum()),
     }

@@ -35,6 +35,9 @@ _MEASUREMENTS: Mapping[str, Callable[[float | None], str]] = MappingProxyType(
 _WIDE = 1.5 * 72 * PAPER.width
 """Points; a figure wider than this has several panels and takes the full width of the page."""
 
+_FIRST_FIGURES = 3
+"""So many figures are shown with the answer; the others are behind a heading."""
+
 _MAX_LEVELS = 12
 """A factor with more levels has no filter of its own; the search field finds its levels as well."""
 
@@ -89,6 +92,7 @@ def render_page(
         parts=[(part.heading, part.sentences) for part in findings.parts],
         across=findings.across,
         figures=[_load_figure(spec, folder, place) for place, spec in enumerate(figures)],
+        first_figures=_FIRST_FIGURES,
         formats=formats,
         explorer=build_explorer(findings),
         runs=_list_run_columns(findings),

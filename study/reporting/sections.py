@@ -273,7 +273,7 @@ def _build_compute(findings: Findings) -> ReportSection:
     ]
     reading = (
         "Device-hours of training by outcome of the runs; trials: hyperparameter tuning; lost: failed attempts, and work that "
-        "workers had not saved when they died, from the workers' journals. Untimed: runs without a recorded "
-        "time. –: not recorded."
+        "workers had not saved when they died, from the workers' journals, also of runs that never finished. Untimed: runs "
+        "without a recorded time. –: not recorded."
     )
     return ReportSection("compute", "Compute", build_table(findings.spent, columns), reading)

@@ -91,6 +91,7 @@ def visit(browser: Browser, address: str) -> Iterator[Visit]:
     page.on("pageerror", lambda error: visit.messages.append(str(error)))
     page.goto(address)
     page.wait_for_selector("html[data-ready=yes]", timeout=30_000)
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
     yield visit
     assert not visit.messages
     page.close()
@@ -227,11 +228,18 @@ def test_page_follows_and_changes_the_color_scheme(visit: Visit) -> None:
 
 
 def test_page_fits_a_phone(visit: Visit) -> None:
-    """At 360 pixels nothing makes the page itself scroll sideways; wide tables scroll in their own frames."""
+    """Answer, three figures and headings; opened at 360 pixels, figures fit, and wide tables scroll in frames of their own."""
     visit.page.set_viewport_size({"width": 360, "height": 740})
     visit.page.reload()
     visit.page.wait_for_selector("html[data-ready=yes]")
+    assert visit.page.locator("figure:visible").count() == 3
+    visit.page.get_by_role("link", name="Runs").click()
+    assert visit.page.locator("#run-table tbody tr:visible").count() == 25  # one page of the table
+    visit.page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    visit.page.wait_for_function("document.querySelector('#scatter svg').getBoundingClientRect().width > 200")
     assert visit.page.evaluate("document.documentElement.scrollWidth") == 360
+    widths = visit.page.locator(".picture svg").evaluate_all("all => all.map(one => one.getBoundingClientRect().right)")
+    assert max(widths) <= 360
 
 
 def test_everything_but_the_charts_works_without_javascript(browser: Browser, address: str) -> None:

@@ -71,9 +71,9 @@ def plot_accuracy_by_level(
             _mark_diverged(panel.ax, axis.locate(runs) + side, runs, mark=one.mark, style=style)
         axis.set_ticks(panel.ax)
         if baseline is not None:
-            _draw_baseline(panel.ax, baseline, style=style)
+            panel.ax.axhline(100 * baseline, color=MUTED, linestyle=":", linewidth=style.line)
     label_axes(panels, x=labels.format_axis_label(layout.along), y=labels.format_axis_label(TEST_ACCURACY))
-    add_legend(figure, series, style=style)
+    add_legend(figure, series, style=style, baseline=baseline is not None)
     return figure
 
 
@@ -92,24 +92,6 @@ def _mark_diverged(ax: Axes, at: FloatArray, runs: pd.DataFrame, *, mark: Mark, 
     if diverged.any():
         bottom = np.full(diverged.sum(), 0.03)
         ax.plot(at[diverged], bottom, "x", color=mark.color, markeredgewidth=style.line, transform=ax.get_xaxis_transform())
-
-
-def _draw_baseline(ax: Axes, baseline: float, *, style: Style) -> None:
-    """A dotted line at the accuracy (a fraction) of a linear model on pixels, labeled at its left end."""
-    ax.axhline(100 * baseline, color=MUTED, linestyle=":", linewidth=style.line)
-    bottom, top = ax.get_ylim()
-    low = 100 * baseline - bottom < 0.12 * (top - bottom)  # no room for the label below the line
-    ax.annotate(
-        "linear baseline",
-        (0.01, 100 * baseline),
-        xycoords=ax.get_yaxis_transform(),
-        xytext=(0, 1 if low else -2),
-        textcoords="offset points",
-        color=MUTED,
-        va="bottom" if low else "top",
-        fontsize=style.small,
-        bbox={"facecolor": SURFACE, "edgecolor": "none", "pad": 0.5},
-    )
 
 
 @apply_style

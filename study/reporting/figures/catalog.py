@@ -35,10 +35,12 @@ def list_figures(findings: Findings) -> list[FigureSpec]:
     same_layout = len({part.layout for part in findings.parts}) == 1
     found = [_compare_parts(findings)] if len(findings.parts) > 1 and same_layout else []
     for part in findings.parts:
+        levels, *costs = _list_accuracy_figures(part)
         own = (
             *_list_ablation_figures(part),
-            *_list_accuracy_figures(part),
+            levels,
             *_list_comparison_figures(part),
+            *costs,
             *list_training_figures(part, findings.study.curves),
             *_list_budget_figures(part, findings),
         )

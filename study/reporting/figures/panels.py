@@ -19,7 +19,7 @@ from study.analysis import labels
 from study.analysis.cell_grid import TEST_ACCURACY, CellLevels, FloatArray, read_cells, read_numbers
 from study.analysis.factor_layout import FactorLayout, group_rows
 from study.analysis.labels import format_cell
-from study.reporting.figures.style import SURFACE, Mark, Style, assign_marks
+from study.reporting.figures.style import MUTED, SURFACE, Mark, Style, assign_marks
 
 _LETTER = 0.62
 """Mean width of a letter of DejaVu Sans, in text sizes."""
@@ -108,8 +108,11 @@ def label_axes(panels: Sequence[Panel], *, x: str, y: str) -> None:
         panel.ax.set_xlabel(x if panel.bottom else "")
 
 
-def add_legend(figure: Figure, series: Sequence[Series], *, style: Style, line: bool = True) -> None:
-    """One legend for all panels: in the last row's empty cell, or above, in as many columns as there is room for."""
+def add_legend(figure: Figure, series: Sequence[Series], *, style: Style, line: bool = True, baseline: bool = False) -> None:
+    """One legend for all panels: in the last row's empty cell, or above, in as many columns as there is room for.
+
+    `baseline`: whether the panels have the line of a linear model on pixels.
+    """
     handles = [
         Line2D(
             [],
@@ -122,6 +125,8 @@ def add_legend(figure: Figure, series: Sequence[Series], *, style: Style, line: 
         )
         for one in series
     ]
+    if baseline:
+        handles.append(Line2D([], [], color=MUTED, linestyle=":", label="linear baseline"))
     grid = figure.axes[0].get_gridspec()
     assert grid is not None, "panels are cells of a grid"
     empty = grid.nrows * grid.ncols - len(figure.axes)
@@ -129,7 +134,7 @@ def add_legend(figure: Figure, series: Sequence[Series], *, style: Style, line: 
         figure.legend(handles=handles, loc="center", bbox_to_anchor=(1 - empty / grid.ncols / 2, 0.5 / grid.nrows))
         return
     letters = 72 * figure.get_figwidth() / (_LETTER * style.small)
-    widest = max(len(one.short_title) for one in series) + (6 if line else 4)
+    widest = max(len(str(handle.get_label())) for handle in handles) + (6 if line else 4)
     figure.legend(handles=handles, loc="outside upper center", ncols=max(1, min(len(handles), int(letters / widest))))
 
 

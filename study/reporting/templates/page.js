@@ -79,7 +79,18 @@ function switchThemes() {
   show();
 }
 
+function openSections() {
+  const sections = [...document.querySelectorAll("main > section")];
+  const open = (hash) => sections.find((section) => `#${section.id}` === hash)?.querySelector("details:has(> summary > h2)")?.setAttribute("open", "");
+  document.querySelector("nav").addEventListener("click", ({ target }) => open(target.hash));
+  open(location.hash);
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
+  // Charts and the table of runs take the width that they have: none while they are closed.
+  sections.forEach((section) => section.querySelector("details")?.addEventListener("toggle", () => dispatchEvent(new Event("resize"))));
+}
+
 switchThemes();
+openSections();
 await buildTable();
 if (data) {
   const series = new Set();
