@@ -35,12 +35,12 @@ def list_figures(findings: Findings) -> list[FigureSpec]:
     same_layout = len({part.layout for part in findings.parts}) == 1
     found = [_compare_parts(findings)] if len(findings.parts) > 1 and same_layout else []
     for part in findings.parts:
-        levels, *costs = _list_accuracy_figures(part)
+        accuracies = list(_list_accuracy_figures(part))
         own = (
             *_list_ablation_figures(part),
-            levels,
+            *accuracies[:1],
             *_list_comparison_figures(part),
-            *costs,
+            *accuracies[1:],
             *list_training_figures(part, findings.study.curves),
             *_list_budget_figures(part, findings),
         )
