@@ -43,7 +43,7 @@ def test_the_folder_of_a_sweeps_runs_is_answered_with_its_file(capsys, tmp_path,
         (tmp_path / name).touch()
     for word in ("runs/mine", "runs/mine/"):
         assert status.main([word]) == 2
-        assert "did you mean 'mine.yaml'?\n    valid: mine.yaml\n" in capsys.readouterr().err
+        assert "Is a directory" in (printed := capsys.readouterr().err) and printed.endswith("\n    valid: mine.yaml\n")
 
 
 def test_what_the_system_refuses_is_one_screen(tmp_path, monkeypatch, capsys):
