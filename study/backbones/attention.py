@@ -4,39 +4,82 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.backbones.closed_form import PartCost, attention_cost, linear_cost
-from study.backbones.specification import BackboneSpec
+from study.backbones.closed_form import PartCost, attention_cost, linear_cost, norm_cost
+from study.backbones.layers import build_feature_norm
+from study.backbones.specification import BackboneSpec, SequenceSpec
+
+_ROPE_BASE = 100.0
 
 
-class SelfAttention(nn.Module):
-    """Every token sums the values of all tokens, weighted by query-key agreement: b n d -> b n d.
+class Attention(nn.Module):
+    """What attention over any set of tokens has: queries, keys and values, in h heads of d/h features, and their output.
 
-    Vaswani et al., "Attention is all you need", 2017, section 3.2. `heads` must divide `dim`. One linear layer makes
-    queries, keys and values, in this order, each as h heads of d/h features; torch picks the fused kernel.
-    `relative` adds a learned bias per head and offset of two grid positions to their agreement.
+    One linear layer makes all three, in this order. `qk_norm` normalizes queries and keys, each head by itself (Dehghani et
+    al., "Scaling vision transformers to 22 billion parameters", ICML 2023); `rope` rotates them by their position.
     """
 
-    def __init__(self, spec: BackboneSpec, *, relative: bool = False) -> None:
+    def __init__(self, spec: SequenceSpec) -> None:
         super().__init__()
         self.heads = spec.get_int("heads")
-        self.qkv = nn.Linear(spec.dim, 3 * spec.dim)
-        self.out = nn.Linear(spec.dim, spec.dim)
-        self.bias = RelativeBias(self.heads, spec) if relative else None
+        self.qkv = nn.Linear(spec.dim, 3 * spec.dim, spec.bias)
+        self.q_norm = self.k_norm = self.rotary = None
+        if spec.get_int("qk_norm"):
+            self.q_norm, self.k_norm = (build_feature_norm(spec.norm, spec.dim // self.heads) for _ in range(2))
+        if spec.position_embedding == "rope":
+            self.rotary = RotaryPositions(spec, spec.dim // self.heads)
+        self.out = nn.Linear(spec.dim, spec.dim, spec.bias)
+
+    def split_heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, b h n d/h each, of tokens b n d."""
+        b, n, d = tokens.shape
+        # With chunks along the features, the three gradients are concatenated in the layout that the linear layer reads.
+        q, k, v = (part.view(b, n, self.heads, d // self.heads).transpose(1, 2) for part in self.qkv(tokens).chunk(3, dim=2))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        return (q, k, v) if self.rotary is None else (self.rotary(q), self.rotary(k), v)
+
+
+class RotaryPositions(nn.Module):
+    """Rotates pairs of features by an angle that grows with the position: b h n e -> b h n e; extra tokens stay.
+
+    Su et al., "RoFormer", 2021, in two dimensions as RoPE-axial in Heo et al., "Rotary position embedding for vision
+    transformer", ECCV 2024: half of the pairs turn with the row, half with the column, at frequencies from 1 to about 1/100.
+    By the convention of `closed_form` it has no MACs, as all that is elementwise.
+    """
+
+    cosine: Tensor
+    sine: Tensor
+
+    def __init__(self, spec: BackboneSpec, features: int) -> None:
+        super().__init__()
+        frequencies = _ROPE_BASE ** (-torch.arange(features // 4) / (features // 4))
+        at = torch.arange(spec.grid)[:, None] * frequencies
+        angles = torch.cat([at.repeat_interleave(spec.grid, dim=0), at.repeat(spec.grid, 1)], dim=1)  # n, rows then columns
+        angles = functional.pad(angles, (0, 0, spec.extra_tokens, 0)).repeat_interleave(2, dim=1)
+        self.register_buffer("cosine", angles.cos(), persistent=False)
+        self.register_buffer("sine", angles.sin(), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        quarter_turn = torch.stack([-features[..., 1::2], features[..., ::2]], dim=-1).flatten(-2)
+        return (features * self.cosine + quarter_turn * self.sine).to(features.dtype)
+
+
+class SelfAttention(Attention):
+    """Every token sums the values of all tokens, weighted by query-key agreement: b n d -> b n d.
+
+    Vaswani et al., "Attention is all you need", 2017, section 3.2; torch picks the fused kernel. `relative` adds a learned bias
+    per head and offset of two grid positions to their agreement.
+    """
+
+    def __init__(self, spec: SequenceSpec, *, relative: bool = False) -> None:
+        super().__init__(spec)
+        self.relative = RelativeBias(self.heads, spec) if relative else None
 
     def forward(self, tokens: Tensor) -> Tensor:
-        b, n, d = tokens.shape
-        q, k, v = split_heads(self.qkv(tokens), self.heads)
-        bias = None if self.bias is None else self.bias().to(q.dtype)
+        q, k, v = self.split_heads(tokens)
+        bias = None if self.relative is None else self.relative().to(q.dtype)
         attended = functional.scaled_dot_product_attention(q, k, v, bias)  # b h n d/h
-        return self.out(attended.transpose(1, 2).reshape(b, n, d))
-
-
-def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values: b n (3 h e) -> three of b h n e."""
-    b, n, features = qkv.shape
-    # With chunks along the features, the three gradients are concatenated in the layout that the linear layer reads.
-    q, k, v = (part.view(b, n, heads, features // 3 // heads).transpose(1, 2) for part in qkv.chunk(3, dim=2))
-    return q, k, v
+        return self.out(attended.transpose(1, 2).reshape(tokens.shape))
 
 
 class RelativeBias(nn.Module):
@@ -49,17 +92,17 @@ class RelativeBias(nn.Module):
 
     def __init__(self, heads: int, spec: BackboneSpec) -> None:
         super().__init__()
-        grid, self.prefix = spec.grid, spec.sequence - spec.tokens
+        grid, self.extra_tokens = spec.grid, spec.extra_tokens
         self.relative_bias = nn.Parameter(torch.zeros(heads, (2 * grid - 1) ** 2))
         y, x = torch.arange(grid).repeat_interleave(grid), torch.arange(grid).repeat(grid)
         down, right = (axis[:, None] - axis + grid - 1 for axis in (y, x))
         self.register_buffer("index", down * (2 * grid - 1) + right, persistent=False)
 
     def forward(self) -> Tensor:
-        return functional.pad(self.relative_bias[:, self.index], (self.prefix, 0, self.prefix, 0))
+        return functional.pad(self.relative_bias[:, self.index], (self.extra_tokens, 0, self.extra_tokens, 0))
 
 
-class LocalAttention(nn.Module):
+class LocalAttention(Attention):
     """Attention of each position to the k x k positions around it, as far as they are on the grid: b n d -> b n d.
 
     Ramachandran et al., "Stand-alone self-attention in vision models", NeurIPS 2019, equation 2, without its relative
@@ -69,23 +112,20 @@ class LocalAttention(nn.Module):
 
     outside: Tensor  # bool (h w) (k k)
 
-    def __init__(self, spec: BackboneSpec) -> None:
-        super().__init__()
-        self.heads, self.kernel_size, self.grid = spec.get_int("heads"), spec.get_int("kernel_size"), spec.grid
-        self.qkv = nn.Linear(spec.dim, 3 * spec.dim)
-        self.out = nn.Linear(spec.dim, spec.dim)
+    def __init__(self, spec: SequenceSpec) -> None:
+        super().__init__(spec)
+        self.kernel_size, self.grid = spec.get_int("kernel_size"), spec.grid
         at = torch.arange(spec.grid)[:, None] + torch.arange(self.kernel_size) - self.kernel_size // 2
         off = (at < 0) | (at >= spec.grid)  # g k, for rows and columns alike
         outside = off[:, None, :, None] | off[None, :, None, :]
         self.register_buffer("outside", outside.reshape(spec.tokens, -1), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        b, n, d = tokens.shape
-        q, k, v = split_heads(self.qkv(tokens), self.heads)
+        q, k, v = self.split_heads(tokens)
         scores = (q / q.shape[-1] ** 0.5).unsqueeze(3) @ self._windows(k).transpose(3, 4)  # b h n 1 (k k)
         weights = scores.masked_fill(self.outside[:, None], float("-inf")).softmax(dim=-1)
         attended = (weights @ self._windows(v)).squeeze(3)  # b h n e
-        return self.out(attended.transpose(1, 2).reshape(b, n, d))
+        return self.out(attended.transpose(1, 2).reshape(tokens.shape))
 
     def _windows(self, features: Tensor) -> Tensor:
         """The k x k positions around each, zeros off the grid: b h n e -> b h n (k k) e."""
@@ -95,13 +135,17 @@ class LocalAttention(nn.Module):
         return windows.view(b, h, e, self.kernel_size**2, n).permute(0, 1, 4, 3, 2)
 
 
-def self_attention_cost(spec: BackboneSpec, *, relative: bool = False) -> PartCost:
+def self_attention_cost(spec: SequenceSpec, *, relative: bool = False) -> PartCost:
     heads = spec.get_int("heads")
     bias = PartCost(params=heads * (2 * spec.grid - 1) ** 2 if relative else 0)
-    return attention_cost(spec.sequence, spec.dim, heads) + bias
+    return attention_cost(spec.sequence, spec.dim, heads, spec.bias) + _qk_norm_cost(spec) + bias
 
 
-def local_attention_cost(spec: BackboneSpec) -> PartCost:
+def local_attention_cost(spec: SequenceSpec) -> PartCost:
     n, d, window = spec.tokens, spec.dim, spec.get_int("kernel_size") ** 2
     products = PartCost(macs=2 * n * window * d, activation_elements=n * (spec.get_int("heads") * window + d))
-    return linear_cost(n, d, 3 * d) + products + linear_cost(n, d, d)
+    return linear_cost(n, d, 3 * d, spec.bias) + products + linear_cost(n, d, d, spec.bias) + _qk_norm_cost(spec)
+
+
+def _qk_norm_cost(spec: SequenceSpec) -> PartCost:
+    return spec.get_int("qk_norm") * 2 * norm_cost(spec.dim // spec.get_int("heads"), spec.norm)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from study.backbones.closed_form import MODEL_PARTS, Cost, PartCost, linear_cost, mlp_cost, norm_cost
 from study.backbones.initialization import DistributionRule
-from study.backbones.layers import LAYER_NORM_EPS, Mlp, build_sequence_norm
-from study.backbones.specification import BackboneSpec, Settings
+from study.backbones.layers import Mlp, ScaledBranch, SwiGlu, build_feature_norm, build_sequence_norm
+from study.backbones.specification import BackboneSpec, SequenceSpec, Settings
 from study.backbones.stem import SequenceStem, stem_cost
 
 
@@ -56,75 +56,105 @@ def build_block(*, token_mixing: nn.Module, channel_mixing: nn.Module) -> nn.Seq
     return nn.Sequential(OrderedDict(token_mixing=token_mixing, channel_mixing=channel_mixing))
 
 
-class PreNormResidual(nn.Module):
-    """x + mixer(norm(x)), the sub-layer of ViT, MLP-Mixer and MetaFormer."""
+class PreNormResidual(ScaledBranch):
+    """x + mixer(norm(x)) or x + layer_scale * mixer(norm(x)), the sub-layer of ViT, MLP-Mixer and MetaFormer."""
 
     def __init__(self, spec: BackboneSpec, mixer: nn.Module) -> None:
-        super().__init__()
+        super().__init__(spec.dim, spec.layer_scale)
         self.norm = build_sequence_norm(spec.norm, spec.dim)
         self.mixer = mixer
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return tokens + self.mixer(self.norm(tokens))
+        added = self.mixer(self.norm(tokens))
+        return tokens + (added if self.layer_scale is None else self.layer_scale * added)
+
+
+class AttentionPooling(nn.Module):
+    """A mean of the tokens weighted by the softmax of a linear score: b n d -> b d.
+
+    Hassani et al., "Escaping the big data paradigm with compact transformers", 2021, section 3.3.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(dim, 1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return (self.score(tokens).softmax(dim=1).transpose(1, 2) @ tokens).squeeze(1)
 
 
 class SequenceHead(nn.Module):
-    """Norm, then the mean over tokens or the class token, then a linear classifier: b n d -> b k."""
+    """Norm, then the class token or else a mean over the image's tokens, then a linear classifier: b n d -> b k."""
 
     def __init__(self, spec: BackboneSpec) -> None:
         super().__init__()
-        self.has_class_token = spec.pooling == "class_token"
+        self.has_class_token, self.extra_tokens = spec.pooling == "class_token", spec.extra_tokens
+        self.pool = AttentionPooling(spec.dim) if spec.pooling == "attention" else None
         self.norm = build_sequence_norm(spec.norm, spec.dim)
         self.classifier = nn.Linear(spec.dim, spec.num_classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
         normed = self.norm(tokens)
-        pooled = normed[:, 0] if self.has_class_token else normed.mean(dim=1)
-        return self.classifier(pooled)
+        if self.has_class_token:
+            return self.classifier(normed[:, 0])
+        normed = normed[:, self.extra_tokens :] if self.extra_tokens else normed
+        return self.classifier(normed.mean(dim=1) if self.pool is None else self.pool(normed))
 
 
 class GridHead(nn.Module):
-    """The mean over positions, then a norm if `normed`, then a linear classifier: b d h w -> b k."""
+    """A mean over positions, then a norm if `normed`, then a linear classifier: b d h w -> b k."""
 
     def __init__(self, spec: BackboneSpec, *, normed: bool) -> None:
         super().__init__()
         self.norm: nn.Module = nn.Identity()
         if normed:
-            self.norm = nn.BatchNorm1d(spec.dim) if spec.norm == "batch" else nn.LayerNorm(spec.dim, eps=LAYER_NORM_EPS)
+            self.norm = nn.BatchNorm1d(spec.dim) if spec.norm == "batch" else build_feature_norm(spec.norm, spec.dim)
+        self.pool = AttentionPooling(spec.dim) if spec.pooling == "attention" else None
         self.classifier = nn.Linear(spec.dim, spec.num_classes)
 
     def forward(self, grid: Tensor) -> Tensor:
-        return self.classifier(self.norm(grid.mean(dim=(2, 3))))
+        pooled = grid.mean(dim=(2, 3)) if self.pool is None else self.pool(grid.flatten(2).transpose(1, 2))
+        return self.classifier(self.norm(pooled))
 
 
 def head_cost(spec: BackboneSpec, *, normed: bool) -> PartCost:
     """The cost of either head, by arithmetic."""
-    return (norm_cost(spec.dim) if normed else PartCost()) + linear_cost(1, spec.dim, spec.num_classes)
+    cost = linear_cost(1, spec.dim, spec.num_classes) + (norm_cost(spec.dim, spec.norm) if normed else PartCost())
+    if spec.pooling == "attention":
+        cost += linear_cost(spec.tokens, spec.dim, 1) + PartCost(macs=spec.tokens * spec.dim, activation_elements=spec.dim)
+    return cost
 
 
-def build_pre_norm_backbone(spec: BackboneSpec, *, token_mixers: Sequence[nn.Module], mlp_dim: int) -> Backbone:
+def build_pre_norm_backbone(spec: SequenceSpec, *, token_mixers: Sequence[nn.Module], mlp_dim: int) -> Backbone:
     """The body of ViT, MLP-Mixer and MetaFormer, which differ in their token mixers only: images b c h w -> logits b k.
 
-    There is a token mixer for each block, which maps b n d -> b n d; the channel mixer is an MLP of `mlp_dim` hidden features.
+    There is a token mixer for each block, which maps b n d -> b n d; the channel mixer has `mlp_dim` hidden features.
     """
     assert len(token_mixers) == spec.depth
+
+    def build_channel_mixer() -> nn.Module:
+        if spec.channel_mixer == "swiglu":
+            return SwiGlu(spec.dim, mlp_dim, bias=spec.bias)
+        return Mlp(spec.dim, mlp_dim, activation=spec.activation, bias=spec.bias)
+
     blocks = [
-        build_block(
-            token_mixing=PreNormResidual(spec, mixer),
-            channel_mixing=PreNormResidual(spec, Mlp(spec.dim, mlp_dim, activation=spec.activation)),
-        )
+        build_block(token_mixing=PreNormResidual(spec, mixer), channel_mixing=PreNormResidual(spec, build_channel_mixer()))
         for mixer in token_mixers
     ]
     return Backbone(spec, stem=SequenceStem(spec), blocks=blocks, head=SequenceHead(spec))
 
 
-def pre_norm_cost(spec: BackboneSpec, *, token_mixers: PartCost, mlp_dim: int) -> Cost:
+def pre_norm_cost(spec: SequenceSpec, *, token_mixers: PartCost, mlp_dim: int) -> Cost:
     """The exact cost of `build_pre_norm_backbone`, by arithmetic, from that of all token mixers."""
+    residual = norm_cost(spec.dim, spec.norm) + PartCost(params=0 if spec.layer_scale is None else spec.dim)
+    channel_mixer = mlp_cost(spec.sequence, spec.dim, mlp_dim, spec.bias)
+    if spec.channel_mixer == "swiglu":
+        channel_mixer += linear_cost(spec.sequence, spec.dim, mlp_dim, spec.bias)
     return Cost(
         {
             "stem": stem_cost(spec, normed=False),
-            "token_mixing": spec.depth * norm_cost(spec.dim) + token_mixers,
-            "channel_mixing": spec.depth * (norm_cost(spec.dim) + mlp_cost(spec.sequence, spec.dim, mlp_dim)),
+            "token_mixing": spec.depth * residual + token_mixers,
+            "channel_mixing": spec.depth * (residual + channel_mixer),
             "head": head_cost(spec, normed=True),
         }
     )

@@ -86,11 +86,11 @@ def convolution_cost(positions: int, in_channels: int, out_channels: int, kernel
     return linear_cost(positions, in_channels * kernel_size**2, out_channels, bias)
 
 
-def depthwise_cost(grid: int, dim: int, kernel_size: int) -> PartCost:
-    """A depthwise convolution over `grid` x `grid` positions, with bias, stride 1 and as many outputs as inputs."""
+def depthwise_cost(grid: int, dim: int, kernel_size: int, bias: bool = True) -> PartCost:
+    """A depthwise convolution over `grid` x `grid` positions, with stride 1 and as many outputs as inputs."""
     macs = grid**2 * dim * kernel_size**2
     return PartCost(
-        params=dim * kernel_size**2 + dim,
+        params=dim * kernel_size**2 + (dim if bias else 0),
         macs=macs,
         activation_elements=grid**2 * dim,
         padding_macs=macs - dim * count_pairs_within(grid, kernel_size // 2) ** 2,
@@ -102,18 +102,18 @@ def count_pairs_within(grid: int, reach: int) -> int:
     return grid + 2 * sum(grid - distance for distance in range(1, min(reach, grid - 1) + 1))
 
 
-def attention_cost(tokens: int, dim: int, heads: int) -> PartCost:
+def attention_cost(tokens: int, dim: int, heads: int, bias: bool = True) -> PartCost:
     """Self-attention: one layer makes queries, keys and values, two products mix, one layer combines the heads.
 
     The products (queries times keys, scores times values) write their scores and their output, whether fused or not.
     """
     products = PartCost(macs=2 * tokens**2 * dim, activation_elements=heads * tokens**2 + tokens * dim)
-    return linear_cost(tokens, dim, 3 * dim) + products + linear_cost(tokens, dim, dim)
+    return linear_cost(tokens, dim, 3 * dim, bias) + products + linear_cost(tokens, dim, dim, bias)
 
 
-def mlp_cost(positions: int, dim: int, hidden: int) -> PartCost:
+def mlp_cost(positions: int, dim: int, hidden: int, bias: bool = True) -> PartCost:
     """Two linear layers, `dim` -> `hidden` -> `dim`, at each of `positions`."""
-    return linear_cost(positions, dim, hidden) + linear_cost(positions, hidden, dim)
+    return linear_cost(positions, dim, hidden, bias) + linear_cost(positions, hidden, dim, bias)
 
 
 def fft_macs(points: int) -> int:
@@ -121,6 +121,6 @@ def fft_macs(points: int) -> int:
     return math.ceil(1.25 * points * math.log2(points))
 
 
-def norm_cost(dim: int) -> PartCost:
-    """A batch or layer norm: a scale and a shift per feature, and by convention no MACs."""
-    return PartCost(params=2 * dim)
+def norm_cost(dim: int, norm: str = "layer") -> PartCost:
+    """A norm: a scale per feature and, unless it is `rms`, a shift; by convention no MACs."""
+    return PartCost(params=dim if norm == "rms" else 2 * dim)

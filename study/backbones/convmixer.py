@@ -15,14 +15,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from study.backbones.base import Architecture, Backbone, GridHead, build_block, head_cost
-from study.backbones.closed_form import Cost, depthwise_cost, linear_cost, norm_cost
+from study.backbones.closed_form import Cost, PartCost, depthwise_cost, linear_cost, norm_cost
 from study.backbones.initialization import Distribution, common_paper_distribution, fan_in
 from study.backbones.kernel_size import KernelPixels, KernelSize, default_kernel_size
-from study.backbones.layers import build_activation, build_grid_norm
+from study.backbones.layers import ScaledBranch, build_activation, build_grid_norm
 from study.backbones.specification import IMAGENET, BackboneSpec, Norm, Settings, neutral_option
 from study.backbones.stem import build_grid_stem, stem_cost
 from study.backbones.token_mixers import DepthwiseConv2d
@@ -40,13 +40,22 @@ class ConvMixerSpec(BackboneSpec):
     kernel_size: KernelSize = Field(default_factory=default_kernel_size)
     residual: Literal["depthwise", "pointwise", "both", "none"] = neutral_option("depthwise")  # the layers it spans
 
+    @field_validator("residual")
+    @classmethod
+    def _validate_residual(cls, residual: str, info: ValidationInfo) -> str:
+        if residual == "none" and info.data.get("layer_scale") is not None:
+            raise ValueError("layer_scale multiplies what a residual adds, so it needs one: depthwise, pointwise, both")
+        return residual
+
     def closed_form(self) -> Cost:
-        n, d = self.tokens, self.dim
+        n, d, norm = self.tokens, self.dim, norm_cost(self.dim, self.norm)
+        scale = PartCost(params=0 if self.layer_scale is None else d)
+        scales = {part: int(self.residual in (part, "both")) * scale for part in ("depthwise", "pointwise")}
         return Cost(
             {
                 "stem": stem_cost(self, normed=True),
-                "token_mixing": self.depth * (depthwise_cost(self.grid, d, self.kernel_size) + norm_cost(d)),
-                "channel_mixing": self.depth * (linear_cost(n, d, d) + norm_cost(d)),
+                "token_mixing": self.depth * (depthwise_cost(self.grid, d, self.kernel_size) + norm + scales["depthwise"]),
+                "channel_mixing": self.depth * (linear_cost(n, d, d) + norm + scales["pointwise"]),
                 "head": head_cost(self, normed=False),
             }
         )
@@ -74,15 +83,16 @@ _VARIANTS: Mapping[str, Settings] = {
 }
 
 
-class Residual(nn.Module):
-    """x + inner(x)."""
+class Residual(ScaledBranch):
+    """x + inner(x), or x + layer_scale * inner(x): b d h w -> b d h w."""
 
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
+    def __init__(self, spec: ConvMixerSpec, inner: nn.Module) -> None:
+        super().__init__(spec.dim, spec.layer_scale)
         self.inner = inner
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.inner(features) + features
+        added = self.inner(features)
+        return (added if self.layer_scale is None else self.layer_scale[:, None, None] * added) + features
 
 
 def _build_mixing(spec: ConvMixerSpec, convolution: nn.Module, *, residual: bool) -> nn.Module:
@@ -90,7 +100,7 @@ def _build_mixing(spec: ConvMixerSpec, convolution: nn.Module, *, residual: bool
     layers = OrderedDict(
         convolution=convolution, activation=build_activation(spec.activation), norm=build_grid_norm(spec.norm, spec.dim)
     )
-    return Residual(nn.Sequential(layers)) if residual else nn.Sequential(layers)
+    return Residual(spec, nn.Sequential(layers)) if residual else nn.Sequential(layers)
 
 
 def build_convmixer(spec: ConvMixerSpec) -> Backbone:

@@ -6,26 +6,27 @@ Liu et al., "A ConvNet for the 2020s", CVPR 2022 (arXiv:2201.03545), section 3.3
     z_l   = layer_scale * MLP(LN(depthwise(z_{l-1}))) + z_{l-1}
     logit = linear(LN(mean over positions of z_depth))
 
-One residual spans the token and the channel mixer. The layer scale, one factor per feature that starts at 1e-6, is
-always there.
+One residual spans the token and the channel mixer. The layer scale, one factor per feature, is always there and starts at 1e-6
+unless `layer_scale` says otherwise.
 """
 
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from study.backbones.base import Architecture, Backbone, GridHead, head_cost
 from study.backbones.closed_form import Cost, PartCost, depthwise_cost, mlp_cost, norm_cost
-from study.backbones.initialization import LAYER_SCALE, Distribution, common_paper_distribution
+from study.backbones.initialization import Distribution, common_paper_distribution
 from study.backbones.kernel_size import KernelPixels, KernelSize, default_kernel_size
-from study.backbones.layers import MLP_RATIO, Mlp, build_grid_norm, default_mlp_dim
+from study.backbones.layers import MLP_RATIO, Mlp, ScaledBranch, build_grid_norm, default_mlp_dim
 from study.backbones.specification import IMAGENET, BackboneSpec, Settings, neutral_option
 from study.backbones.stem import build_grid_stem, stem_cost
 from study.backbones.token_mixers import DepthwiseConv2d
+
+_LAYER_SCALE = 1e-6  # table 5
 
 
 class ConvNeXtSpec(BackboneSpec):
@@ -46,7 +47,7 @@ class ConvNeXtSpec(BackboneSpec):
         return Cost(
             {
                 "stem": stem_cost(self, normed=False),
-                "token_mixing": self.depth * (depthwise_cost(self.grid, d, self.kernel_size) + norm_cost(d)),
+                "token_mixing": self.depth * (depthwise_cost(self.grid, d, self.kernel_size) + norm_cost(d, self.norm)),
                 "channel_mixing": self.depth * (mlp_cost(n, d, self.mlp_dim) + PartCost(params=d)),
                 "head": head_cost(self, normed=True),
             }
@@ -63,13 +64,14 @@ _VARIANTS: Mapping[str, Settings] = {  # table 2: the sizes of ViT-S, B and L
 }
 
 
-class ScaledMlp(nn.Module):
+class ScaledMlp(ScaledBranch):
     """layer_scale * MLP(x) at each position: b d h w -> b d h w."""
 
+    layer_scale: nn.Parameter
+
     def __init__(self, spec: ConvNeXtSpec) -> None:
-        super().__init__()
+        super().__init__(spec.dim, _LAYER_SCALE if spec.layer_scale is None else spec.layer_scale)
         self.mlp = Mlp(spec.dim, spec.mlp_dim, activation=spec.activation)
-        self.layer_scale = nn.Parameter(torch.ones(spec.dim))
 
     def forward(self, grid: Tensor) -> Tensor:
         return (self.layer_scale * self.mlp(grid.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
@@ -95,8 +97,6 @@ def build_convnext(spec: ConvNeXtSpec) -> Backbone:
 
 def _paper_distribution(module: nn.Module, name: str, parameter: nn.Parameter) -> Distribution:
     """Weights normal with 0.02 (appendix A.1; its truncation at +-2 is 100 standard deviations away), biases zero."""
-    if name.endswith("layer_scale"):
-        return Distribution("constant", LAYER_SCALE)
     if parameter.ndim > 1:
         return Distribution("normal", 0.02)
     return common_paper_distribution(name, parameter)

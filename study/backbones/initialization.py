@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from study.backbones.layers import ScaledBranch
 from study.rng import stream
 
-LAYER_SCALE = 1e-6  # Liu et al., "A ConvNet for the 2020s", 2022, table 5
 _MATCHED_POSITIONS_STD = 1.0
 _CLOSED_GATE_STD = 1e-6
 _PAPER_POSITIONS_STD = 0.02  # Dosovitskiy et al., "An image is worth 16x16 words", 2021, their code
@@ -68,7 +68,11 @@ def initialize(model: nn.Module, seed: int, *, rule: DistributionRule) -> None:
             key = (
                 ("patch embedding",) if full_name == "stem.patch_embedding.projection.weight" else ("initialisation", full_name)
             )
-            numbers = rule(module, full_name, parameter).sample(stream(seed, *key), tuple(parameter.shape))
+            if name == "layer_scale" and isinstance(module, ScaledBranch) and module.initial_scale is not None:
+                distribution = Distribution("constant", module.initial_scale)
+            else:
+                distribution = rule(module, full_name, parameter)
+            numbers = distribution.sample(stream(seed, *key), tuple(parameter.shape))
             with torch.no_grad():
                 parameter.copy_(torch.from_numpy(numbers))
 
@@ -86,8 +90,8 @@ def matched_distribution(module: nn.Module, name: str, parameter: nn.Parameter) 
         return Distribution("constant", 0.0)
     if kind == "frequency_filter":  # a complex variance of 1 is that of a convolution with variance 1 / fan-in
         return Distribution("normal", math.sqrt(1 / 2))
-    if kind == "layer_scale":
-        return Distribution("constant", LAYER_SCALE)
+    if kind == "registers":
+        return Distribution("normal", _PAPER_POSITIONS_STD)
     assert kind == "weight", f"no rule to initialize {name}"
     if parameter.ndim == 1:  # a norm's scale
         return Distribution("constant", 1.0)
@@ -95,8 +99,8 @@ def matched_distribution(module: nn.Module, name: str, parameter: nn.Parameter) 
 
 
 def common_paper_distribution(name: str, parameter: nn.Parameter) -> Distribution:
-    """What the papers have in common: positions normal with 0.02, norm scales one, everything else zero."""
-    if name.endswith(".table"):
+    """What the papers have in common: positions and registers normal with 0.02, norm scales one, everything else zero."""
+    if name.endswith((".table", ".registers")):
         return Distribution("normal", _PAPER_POSITIONS_STD)
     return Distribution("constant", 1.0 if name.endswith("weight") and parameter.ndim == 1 else 0.0)
 

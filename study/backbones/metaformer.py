@@ -25,18 +25,19 @@ from study.backbones.closed_form import Cost, PartCost
 from study.backbones.kernel_size import default_kernel_size, validate_kernel_pixels, validate_kernel_size
 from study.backbones.layers import MLP_RATIO, default_mlp_dim
 from study.backbones.mlp_mixer import default_token_dim
-from study.backbones.specification import BackboneSpec, PositionEmbedding, explain_unreached_class_token, neutral_option
+from study.backbones.specification import PositionEmbedding, SequenceSpec, explain_unreached_tokens, neutral_option
 from study.backbones.token_mixers import TOKEN_MIXERS, TokenMixerName
 from study.backbones.vit import default_heads, validate_heads
 
 _MOST_BLOCKS = 1_000  # of one mixer
 
 
-class MetaFormerSpec(BackboneSpec):
+class MetaFormerSpec(SequenceSpec):
     """Width `dim`, `depth` blocks, a `token_mixer` with its own options, an MLP of `mlp_dim` hidden features."""
 
     backbone: ClassVar[str] = "metaformer"
     fine_width_option: ClassVar[str | None] = "mlp_dim"
+    attends: ClassVar[bool] = True
 
     position_embedding: PositionEmbedding = neutral_option("learned")
     token_mixer: TokenMixerName | tuple[TokenMixerName, ...] = "attention"  # of all blocks, or of each
@@ -45,6 +46,7 @@ class MetaFormerSpec(BackboneSpec):
     token_dim: int | None = Field(default_factory=default_token_dim, ge=1)
     kernel_pixels: int | None = neutral_option(None)
     kernel_size: int | None = Field(default_factory=default_kernel_size, ge=1)
+    qk_norm: bool = neutral_option(False)
 
     @field_validator("initialization")
     @classmethod
@@ -52,6 +54,13 @@ class MetaFormerSpec(BackboneSpec):
         if initialization == "paper":
             raise ValueError("this body is no published model: only matched initialization")
         return initialization
+
+    @field_validator("position_embedding")
+    @classmethod
+    def _validate_relative(cls, position_embedding: str) -> str:
+        if position_embedding == "relative":
+            raise ValueError("in this body it is a mixer, token_mixer: relative_attention, whatever positions are added")
+        return position_embedding
 
     @field_validator("token_mixer", mode="before")
     @classmethod
@@ -61,18 +70,22 @@ class MetaFormerSpec(BackboneSpec):
             mixers *= info.data.get("depth", 1)
         elif len(mixers) != (depth := info.data.get("depth", len(mixers))):
             raise ValueError(f"depth is {depth}, and token_mixer names the mixers of {len(mixers)} blocks")
-        if info.data.get("pooling") == "class_token":
+        if info.data.get("pooling") == "class_token" or info.data.get("registers"):
             for mixer in mixers:
                 if not TOKEN_MIXERS[mixer].is_global:
-                    raise ValueError(explain_unreached_class_token(mixer))
+                    raise ValueError(explain_unreached_tokens(mixer))
+        if info.data.get("position_embedding") == "rope" and not any("attention" in mixer for mixer in mixers):
+            raise ValueError(f"rope positions act on queries and keys, which {mixers[0]} hasn't: learned, sincos, none")
         return mixers[0] if len(set(mixers)) == 1 else tuple(mixers)
 
-    @field_validator("heads", "token_dim", "kernel_pixels", "kernel_size")
+    @field_validator("heads", "token_dim", "kernel_pixels", "kernel_size", "qk_norm")
     @classmethod
     def _validate_mixer_option(cls, value: int | None, info: ValidationInfo) -> int | None:
         assert info.field_name is not None
         mixers = list_mixers(info.data["token_mixer"]) if "token_mixer" in info.data else []
         users = [mixer for mixer in mixers if info.field_name in TOKEN_MIXERS[mixer].options]
+        if info.field_name == "qk_norm":
+            return bool(users) and value
         if not users:
             return None
         if info.field_name == "kernel_pixels":

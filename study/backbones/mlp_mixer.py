@@ -19,7 +19,7 @@ from study.backbones.base import Architecture, Backbone, build_pre_norm_backbone
 from study.backbones.closed_form import Cost, mlp_cost
 from study.backbones.initialization import Distribution, common_paper_distribution, fan_in
 from study.backbones.layers import MLP_RATIO, default_mlp_dim
-from study.backbones.specification import IMAGENET, BackboneSpec, Settings
+from study.backbones.specification import IMAGENET, SequenceSpec, Settings
 from study.backbones.token_mixers import TokenMlp
 
 
@@ -28,7 +28,7 @@ def default_token_dim(resolved: dict[str, Any]) -> int:
     return max(1, int(resolved["dim"]) // 2)
 
 
-class MlpMixerSpec(BackboneSpec):
+class MlpMixerSpec(SequenceSpec):
     """Width `dim`, `depth` blocks, `token_dim` hidden units over positions and `channel_dim` over features."""
 
     backbone: ClassVar[str] = "mlp_mixer"
@@ -40,7 +40,7 @@ class MlpMixerSpec(BackboneSpec):
 
     def closed_form(self) -> Cost:
         """The exact cost, by arithmetic; each of the d features is a position of the token MLP."""
-        mixers = self.depth * mlp_cost(self.dim, self.sequence, self.token_dim)
+        mixers = self.depth * mlp_cost(self.dim, self.sequence, self.token_dim, self.bias)
         return pre_norm_cost(self, token_mixers=mixers, mlp_dim=self.channel_dim)
 
     @classmethod
@@ -56,7 +56,7 @@ _VARIANTS: Mapping[str, Settings] = {  # table 1; weights: timm's mixer_<size><p
 
 
 def build_mlp_mixer(spec: MlpMixerSpec) -> Backbone:
-    mixers = [TokenMlp(spec.sequence, spec.token_dim, activation=spec.activation) for _ in range(spec.depth)]
+    mixers = [TokenMlp(spec, spec.token_dim) for _ in range(spec.depth)]
     return build_pre_norm_backbone(spec, token_mixers=mixers, mlp_dim=spec.channel_dim)
 
 

@@ -8,16 +8,17 @@ backbone's file derives its own; everything here and there is arithmetic and nee
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from study.backbones.closed_form import Cost
 
-Stem = Literal["patchify", "overlap", "conv"]
-PositionEmbedding = Literal["learned", "sincos", "none"]
-Pooling = Literal["mean", "class_token"]
-Norm = Literal["batch", "layer"]
+Stem = Literal["patchify", "overlap", "conv", "spt", "conv_pool"]
+PositionEmbedding = Literal["learned", "sincos", "none", "rope", "relative"]
+Pooling = Literal["mean", "class_token", "attention"]
+Norm = Literal["batch", "layer", "rms"]
+ChannelMixer = Literal["mlp", "swiglu"]
 Activation = Literal["gelu", "relu"]
 Initialization = Literal["matched", "paper"]
 
@@ -30,7 +31,7 @@ IMAGENET: Settings = {
 }  # of published variants
 
 
-def neutral_option(neutral: str | int | None) -> Any:
+def neutral_option(neutral: str | int | bool | None) -> Any:
     """An option that was added later: at its default, which is neutral, it is not part of a run's identity."""
     return Field(neutral, json_schema_extra={"neutral": neutral})
 
@@ -47,6 +48,7 @@ class BackboneSpec(BaseModel):
     width_multiple: ClassVar[int | None] = None  # of which the width is a multiple; None: of whole heads
     fine_width_option: ClassVar[str | None] = None  # a hidden width that meets a budget between two widths
     grid_mixer: ClassVar[str | None] = None  # the token mixer's name, where it mixes grid positions only
+    attends: ClassVar[bool] = False  # whether there are queries and keys, on which positions can act
 
     image_size: int = Field(ge=1)  # pixels; images are square
     in_channels: int = Field(ge=1)
@@ -60,6 +62,7 @@ class BackboneSpec(BaseModel):
     pooling: Pooling = neutral_option("mean")
     norm: Norm = neutral_option("layer")
     activation: Activation = neutral_option("gelu")
+    layer_scale: Annotated[float, Field(gt=0)] | None = neutral_option(None)  # first factor of each branch; None: no factor
 
     @field_validator("patch_size")
     @classmethod
@@ -75,13 +78,18 @@ class BackboneSpec(BaseModel):
         patch_size = info.data.get("patch_size", 2)
         if stem == "overlap" and patch_size == 1:
             raise ValueError("an overlapping kernel of 2 x patch_size - 1 is no larger than a patch at patch_size 1")
-        if stem == "conv" and (patch_size == 1 or patch_size & (patch_size - 1)):
-            raise ValueError(f"a conv stem halves the image, so patch_size must be 2, 4, 8, ...: not {patch_size}")
+        if stem in ("conv", "conv_pool") and (patch_size == 1 or patch_size & (patch_size - 1)):
+            raise ValueError(f"a {stem} stem halves the image, so patch_size must be 2, 4, 8, ...: not {patch_size}")
+        if stem == "spt" and patch_size == 1:
+            raise ValueError("shifts are of half a patch, of which there is none at patch_size 1")
         return stem
 
     @field_validator("position_embedding")
     @classmethod
-    def _validate_sincos_width(cls, position_embedding: str, info: ValidationInfo) -> str:
+    def _validate_position_embedding(cls, position_embedding: str, info: ValidationInfo) -> str:
+        if position_embedding in ("rope", "relative") and not cls.attends:
+            rule = f"{position_embedding} positions act on queries and keys, which {cls.backbone} hasn't"
+            raise ValueError(f"{rule}: learned, sincos, none")
         dim = info.data.get("dim", 4)
         if position_embedding == "sincos" and dim % 4:
             raise ValueError(f"sincos needs a dim divisible by 4 (sine and cosine, two axes): not {dim}")
@@ -91,7 +99,7 @@ class BackboneSpec(BaseModel):
     @classmethod
     def _validate_class_token(cls, pooling: str) -> str:
         if pooling == "class_token" and cls.grid_mixer is not None:
-            raise ValueError(explain_unreached_class_token(cls.grid_mixer))
+            raise ValueError(explain_unreached_tokens(cls.grid_mixer))
         return pooling
 
     @property
@@ -105,9 +113,14 @@ class BackboneSpec(BaseModel):
         return self.grid**2
 
     @property
+    def extra_tokens(self) -> int:
+        """Tokens before those of the image: the class token, if there is one."""
+        return int(self.pooling == "class_token")
+
+    @property
     def sequence(self) -> int:
-        """Length of the sequence that the blocks see: the image's tokens, and the class token if there is one."""
-        return self.tokens + (self.pooling == "class_token")
+        """Length of the sequence that the blocks see."""
+        return self.extra_tokens + self.tokens
 
     @abstractmethod
     def closed_form(self) -> Cost:
@@ -147,9 +160,24 @@ class BackboneSpec(BaseModel):
         return value
 
 
-def explain_unreached_class_token(mixer: str) -> str:
-    """Why a class token can't be combined with this token mixer."""
-    return f"a class token needs a token mixer that carries information to it, and {mixer} mixes grid positions only"
+class SequenceSpec(BackboneSpec):
+    """The further options of backbones whose tokens are a sequence."""
+
+    registers: int = Field(0, ge=0, json_schema_extra={"neutral": 0})  # learned tokens that the head doesn't read
+    channel_mixer: ChannelMixer = neutral_option("mlp")
+    bias: bool = neutral_option(True)  # of the linear layers and convolutions in blocks
+
+    @property
+    def extra_tokens(self) -> int:
+        """Tokens before those of the image: the class token, if there is one, then the registers."""
+        return super().extra_tokens + self.registers
+
+
+def explain_unreached_tokens(mixer: str) -> str:
+    """Why a class token or registers can't be combined with this token mixer."""
+    return (
+        f"class and register tokens need a token mixer that carries information to them, and {mixer} mixes grid positions only"
+    )
 
 
 def list_divisors(number: int) -> str:

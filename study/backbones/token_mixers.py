@@ -17,7 +17,7 @@ from study.backbones.attention import LocalAttention, SelfAttention, local_atten
 from study.backbones.closed_form import PartCost, convolution_cost, depthwise_cost, linear_cost, mlp_cost, norm_cost
 from study.backbones.fourier import FourierMixing, GlobalFilter, fourier_cost, global_filter_cost
 from study.backbones.layers import Mlp, build_activation, build_sequence_norm
-from study.backbones.specification import Activation, BackboneSpec
+from study.backbones.specification import SequenceSpec
 
 TokenMixerName = Literal[
     "attention",
@@ -38,25 +38,25 @@ TokenMixerName = Literal[
 
 
 class TokenMlp(nn.Module):
-    """An MLP over `sequence` positions, the same for every feature: b n d -> b n d."""
+    """An MLP over positions, the same for every feature: b n d -> b n d."""
 
-    def __init__(self, sequence: int, hidden: int, *, activation: Activation) -> None:
+    def __init__(self, spec: SequenceSpec, hidden: int) -> None:
         super().__init__()
-        self.mlp = Mlp(sequence, hidden, activation=activation)
+        self.mlp = Mlp(spec.sequence, hidden, activation=spec.activation, bias=spec.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.mlp(tokens.transpose(1, 2)).transpose(1, 2)
 
 
 class TokenLinear(nn.Module):
-    """One linear layer over `sequence` positions, the same for every feature: b n d -> b n d.
+    """One linear layer over positions, the same for every feature: b n d -> b n d.
 
     Touvron et al., "ResMLP: feedforward networks for image classification with data-efficient training", 2021, equation 2.
     """
 
-    def __init__(self, sequence: int) -> None:
+    def __init__(self, spec: SequenceSpec) -> None:
         super().__init__()
-        self.linear = nn.Linear(sequence, sequence)
+        self.linear = nn.Linear(spec.sequence, spec.sequence, spec.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.linear(tokens.transpose(1, 2)).transpose(1, 2)
@@ -66,16 +66,16 @@ class SpatialGating(nn.Module):
     """Half of 2d features, mixed over positions, multiply the other half: b n d -> b n d.
 
     Liu et al., "Pay attention to MLPs" (gMLP), NeurIPS 2021, equations 1 to 3. The layer over positions begins as they say
-    it must, with weights near zero and a bias of one, so that the gate is open.
+    it must, with weights near zero and a bias of one (which it keeps without other biases), so that the gate is open.
     """
 
-    def __init__(self, spec: BackboneSpec) -> None:
+    def __init__(self, spec: SequenceSpec) -> None:
         super().__init__()
-        self.expand = nn.Linear(spec.dim, 2 * spec.dim)
+        self.expand = nn.Linear(spec.dim, 2 * spec.dim, spec.bias)
         self.activation = build_activation(spec.activation)
         self.norm = build_sequence_norm(spec.norm, spec.dim)
         self.spatial_gate = nn.Linear(spec.sequence, spec.sequence)
-        self.reduce = nn.Linear(spec.dim, spec.dim)
+        self.reduce = nn.Linear(spec.dim, spec.dim, spec.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
         kept, gate = self.activation(self.expand(tokens)).chunk(2, dim=2)
@@ -83,9 +83,10 @@ class SpatialGating(nn.Module):
         return self.reduce(kept * mixed)
 
 
-def _gating_cost(spec: BackboneSpec) -> PartCost:
-    n, d = spec.sequence, spec.dim
-    return linear_cost(n, d, 2 * d) + norm_cost(d) + linear_cost(d, n, n) + linear_cost(n, d, d)
+def _gating_cost(spec: SequenceSpec) -> PartCost:
+    n, d, bias = spec.sequence, spec.dim, spec.bias
+    gate = norm_cost(d, spec.norm) + linear_cost(d, n, n)
+    return linear_cost(n, d, 2 * d, bias) + gate + linear_cost(n, d, d, bias)
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -96,8 +97,8 @@ class DepthwiseConv2d(nn.Conv2d):
 
     convolution: Callable[[Tensor, Tensor, Tensor | None], Tensor] | None = None
 
-    def __init__(self, dim: int, kernel_size: int) -> None:
-        super().__init__(dim, dim, kernel_size, padding="same", groups=dim)
+    def __init__(self, dim: int, kernel_size: int, *, bias: bool = True) -> None:
+        super().__init__(dim, dim, kernel_size, padding="same", groups=dim, bias=bias)
 
     def forward(self, grid: Tensor) -> Tensor:
         if self.convolution is None:
@@ -149,48 +150,51 @@ class RandomMixing(nn.Module):
         return self.mixing @ tokens
 
 
-def _random_cost(spec: BackboneSpec) -> PartCost:
+def _random_cost(spec: SequenceSpec) -> PartCost:
     n, d = spec.sequence, spec.dim
     return PartCost(frozen_params=n * n, macs=n * n * d, activation_elements=n * d)
 
 
-def _build_convolution(spec: BackboneSpec, *, groups: int) -> nn.Module:
+def _build_convolution(spec: SequenceSpec, *, groups: int) -> nn.Module:
     """Each group of features is convolved with dense k x k kernels of its own, zeros around the grid: b n d -> b n d."""
-    convolution = nn.Conv2d(spec.dim, spec.dim, spec.get_int("kernel_size"), padding="same", groups=groups)
+    convolution = nn.Conv2d(spec.dim, spec.dim, spec.get_int("kernel_size"), padding="same", groups=groups, bias=spec.bias)
     return OnSequence(convolution, grid=spec.grid)
 
 
-def _convolution_cost(spec: BackboneSpec, *, groups: int) -> PartCost:
+def _convolution_cost(spec: SequenceSpec, *, groups: int) -> PartCost:
     d, kernel_size = spec.dim, spec.get_int("kernel_size")
     if groups == d > 1:
-        return depthwise_cost(spec.grid, d, kernel_size)
-    return convolution_cost(spec.tokens, d // groups, d, kernel_size)
+        return depthwise_cost(spec.grid, d, kernel_size, spec.bias)
+    return convolution_cost(spec.tokens, d // groups, d, kernel_size, spec.bias)
 
 
 @dataclass(frozen=True)
 class TokenMixer:
     """How to build a mixer, its cost, which options of `MetaFormerSpec` it has, and whether it sees the whole sequence."""
 
-    construct: Callable[[BackboneSpec], nn.Module]
-    cost: Callable[[BackboneSpec], PartCost]
+    construct: Callable[[SequenceSpec], nn.Module]
+    cost: Callable[[SequenceSpec], PartCost]
     options: frozenset[str] = frozenset()
     is_global: bool = False
 
 
 _KERNEL = frozenset({"kernel_size", "kernel_pixels"})
+_ATTENTION = frozenset({"heads", "qk_norm"})
 
 TOKEN_MIXERS: Mapping[TokenMixerName, TokenMixer] = {
-    "attention": TokenMixer(SelfAttention, self_attention_cost, frozenset({"heads"}), is_global=True),
+    "attention": TokenMixer(SelfAttention, self_attention_cost, _ATTENTION, is_global=True),
     "relative_attention": TokenMixer(
         construct=lambda spec: SelfAttention(spec, relative=True),
         cost=lambda spec: self_attention_cost(spec, relative=True),
-        options=frozenset({"heads"}),
+        options=_ATTENTION,
         is_global=True,
     ),
-    "local_attention": TokenMixer(LocalAttention, local_attention_cost, _KERNEL | {"heads"}),
+    "local_attention": TokenMixer(LocalAttention, local_attention_cost, _KERNEL | _ATTENTION),
     "depthwise_conv": TokenMixer(
-        construct=lambda spec: OnSequence(DepthwiseConv2d(spec.dim, spec.get_int("kernel_size")), grid=spec.grid),
-        cost=lambda spec: depthwise_cost(spec.grid, spec.dim, spec.get_int("kernel_size")),
+        construct=lambda spec: OnSequence(
+            DepthwiseConv2d(spec.dim, spec.get_int("kernel_size"), bias=spec.bias), grid=spec.grid
+        ),
+        cost=lambda spec: _convolution_cost(spec, groups=spec.dim),
         options=_KERNEL,
     ),
     "grouped_conv": TokenMixer(
@@ -204,15 +208,13 @@ TOKEN_MIXERS: Mapping[TokenMixerName, TokenMixer] = {
         options=_KERNEL,
     ),
     "mlp": TokenMixer(
-        construct=lambda spec: TokenMlp(spec.sequence, spec.get_int("token_dim"), activation=spec.activation),
-        cost=lambda spec: mlp_cost(spec.dim, spec.sequence, spec.get_int("token_dim")),
+        construct=lambda spec: TokenMlp(spec, spec.get_int("token_dim")),
+        cost=lambda spec: mlp_cost(spec.dim, spec.sequence, spec.get_int("token_dim"), spec.bias),
         options=frozenset({"token_dim"}),
         is_global=True,
     ),
     "linear": TokenMixer(
-        construct=lambda spec: TokenLinear(spec.sequence),
-        cost=lambda spec: linear_cost(spec.dim, spec.sequence, spec.sequence),
-        is_global=True,
+        construct=TokenLinear, cost=lambda spec: linear_cost(spec.dim, spec.sequence, spec.sequence, spec.bias), is_global=True
     ),
     "gating": TokenMixer(SpatialGating, _gating_cost, is_global=True),
     "fourier": TokenMixer(construct=lambda spec: FourierMixing(), cost=fourier_cost, is_global=True),

@@ -23,7 +23,7 @@ from study.backbones.base import Architecture, Backbone, build_pre_norm_backbone
 from study.backbones.closed_form import Cost
 from study.backbones.initialization import Distribution, common_paper_distribution, fan_in
 from study.backbones.layers import MLP_RATIO, default_mlp_dim
-from study.backbones.specification import IMAGENET, BackboneSpec, PositionEmbedding, Settings, list_divisors, neutral_option
+from study.backbones.specification import IMAGENET, PositionEmbedding, SequenceSpec, Settings, list_divisors, neutral_option
 
 _HEAD_DIM = 32  # features per head, unless `heads` is given
 
@@ -38,21 +38,29 @@ def validate_heads(heads: int, info: ValidationInfo) -> int:
     dim = info.data.get("dim", heads)
     if dim % heads:
         raise ValueError(f"heads must divide dim: {dim} is divisible by {list_divisors(dim)}")
+    if info.data.get("position_embedding") == "rope" and dim // heads % 4:
+        raise ValueError(f"rope needs features per head divisible by 4 (pairs, two axes): {dim} / {heads} is {dim // heads}")
     return heads
 
 
-class ViTSpec(BackboneSpec):
+class ViTSpec(SequenceSpec):
     """Width `dim` in `heads` heads, `depth` blocks, an MLP of `mlp_dim` hidden features."""
 
     backbone: ClassVar[str] = "vit"
     fine_width_option: ClassVar[str | None] = "mlp_dim"
+    attends: ClassVar[bool] = True
 
     position_embedding: PositionEmbedding = neutral_option("learned")
     heads: Annotated[int, Field(ge=1), AfterValidator(validate_heads)] = Field(default_factory=default_heads)
     mlp_dim: int = Field(default_factory=default_mlp_dim, ge=1)
+    qk_norm: bool = neutral_option(False)
 
     def closed_form(self) -> Cost:
-        return pre_norm_cost(self, token_mixers=self.depth * self_attention_cost(self), mlp_dim=self.mlp_dim)
+        return pre_norm_cost(
+            self,
+            token_mixers=self.depth * self_attention_cost(self, relative=self.position_embedding == "relative"),
+            mlp_dim=self.mlp_dim,
+        )
 
     @classmethod
     def width_options(cls, dim: int, head_dim: int) -> dict[str, int]:
@@ -71,7 +79,8 @@ _VARIANTS: Mapping[str, Settings] = {  # weights: timm's vit_<size>_patch<p>_224
 
 
 def build_vit(spec: ViTSpec) -> Backbone:
-    mixers = [SelfAttention(spec) for _ in range(spec.depth)]
+    relative = spec.position_embedding == "relative"
+    mixers = [SelfAttention(spec, relative=relative) for _ in range(spec.depth)]
     return build_pre_norm_backbone(spec, token_mixers=mixers, mlp_dim=spec.mlp_dim)
 
 
@@ -81,9 +90,9 @@ def _paper_distribution(module: nn.Module, name: str, parameter: nn.Parameter) -
     Xavier-uniform matrices (queries, keys and values separately), biases of MLPs normal with 1e-6, a patch
     embedding of truncated normals with variance 1 / fan-in, positions normal with 0.02, class token and head zero.
     """
-    if isinstance(module, nn.Conv2d) and name.endswith("weight"):
+    if ".patch_embedding." in name and parameter.ndim > 1:
         return Distribution("truncated_normal", 1 / math.sqrt(fan_in(parameter)))
-    if ".mixer." in name and name.endswith("weight"):
+    if ".mixer." in name and name.endswith("weight") and parameter.ndim > 1:
         inputs = fan_in(parameter)
         outputs = len(parameter) // 3 if name.endswith("qkv.weight") else len(parameter)
         return Distribution("uniform", math.sqrt(6 / (inputs + outputs)))
@@ -100,13 +109,20 @@ VIT = Architecture(
     timm_names=(
         ("stem.patch_embedding.projection", "patch_embed.proj"),
         ("stem.class_token", "cls_token"),
+        ("stem.registers", "reg_token"),
         ("stem.positions.table", "pos_embed"),
         ("blocks.*.token_mixing.norm", "blocks.*.norm1"),
         ("blocks.*.token_mixing.mixer.qkv", "blocks.*.attn.qkv"),
+        ("blocks.*.token_mixing.mixer.q_norm", "blocks.*.attn.q_norm"),
+        ("blocks.*.token_mixing.mixer.k_norm", "blocks.*.attn.k_norm"),
         ("blocks.*.token_mixing.mixer.out", "blocks.*.attn.proj"),
+        ("blocks.*.token_mixing.layer_scale", "blocks.*.ls1.gamma"),
         ("blocks.*.channel_mixing.norm", "blocks.*.norm2"),
         ("blocks.*.channel_mixing.mixer.expand", "blocks.*.mlp.fc1"),
+        ("blocks.*.channel_mixing.mixer.gate", "blocks.*.mlp.fc1_g"),
+        ("blocks.*.channel_mixing.mixer.value", "blocks.*.mlp.fc1_x"),
         ("blocks.*.channel_mixing.mixer.reduce", "blocks.*.mlp.fc2"),
+        ("blocks.*.channel_mixing.layer_scale", "blocks.*.ls2.gamma"),
         ("head.norm", "norm"),
         ("head.classifier", "head"),
     ),

@@ -23,7 +23,7 @@ from study.errors import Problem, UserError
 IMPLEMENTATION = "adamw, fused"
 """Name in the execution fingerprint."""
 
-NOT_MATRICES = ("positions", "class_token", "relative_bias")
+NOT_MATRICES = ("positions", "class_token", "registers", "relative_bias")
 """Parameters with two or more dimensions that are offsets, not linear maps."""
 
 ONE_CYCLE_PROGRESS = (0.0, 2 / 5, 4 / 5, 1.0)

@@ -21,13 +21,24 @@ from study.planning.traced_cost import count_cost
 
 SMALL = {"image_size": 8, "in_channels": 3, "num_classes": 5, "patch_size": 2, "dim": 32, "depth": 2}
 
+SEQUENCE_OPTIONS: dict[str, st.SearchStrategy[object]] = {
+    "registers": st.sampled_from([0, 0, 2]),
+    "channel_mixer": st.sampled_from(["mlp", "swiglu"]),
+    "bias": st.booleans(),
+}
 OWN_OPTIONS: dict[str, dict[str, st.SearchStrategy[object]]] = {
     "convmixer": {
         "kernel_size": st.sampled_from([1, 3, 5, 7]),
         "residual": st.sampled_from(["depthwise", "pointwise", "both", "none"]),
     },
-    "vit": {"heads": st.sampled_from([1, 2, 4]), "mlp_dim": st.integers(1, 40)},
-    "mlp_mixer": {"token_dim": st.integers(1, 20), "channel_dim": st.integers(1, 40)},
+    "vit": {
+        "heads": st.sampled_from([1, 2, 4]),
+        "mlp_dim": st.integers(1, 40),
+        "position_embedding": st.sampled_from(["learned", "none", "rope", "relative"]),
+        "qk_norm": st.booleans(),
+    }
+    | SEQUENCE_OPTIONS,
+    "mlp_mixer": {"token_dim": st.integers(1, 20), "channel_dim": st.integers(1, 40)} | SEQUENCE_OPTIONS,
     "convnext": {"kernel_size": st.sampled_from([1, 3, 5, 7]), "mlp_dim": st.integers(1, 40)},
     "metaformer": {
         "token_mixer": st.one_of(
@@ -37,7 +48,9 @@ OWN_OPTIONS: dict[str, dict[str, st.SearchStrategy[object]]] = {
         "heads": st.sampled_from([1, 2, 4]),
         "token_dim": st.integers(1, 20),
         "mlp_dim": st.integers(1, 40),
-    },
+        "qk_norm": st.booleans(),
+    }
+    | SEQUENCE_OPTIONS,
 }
 
 
@@ -53,10 +66,11 @@ def specs(draw: st.DrawFn) -> BackboneSpec:
         "patch_size": patch_size,
         "dim": 4 * draw(st.integers(2, 6)),
         "depth": draw(st.integers(1, 2)),
-        "stem": draw(st.sampled_from(["patchify", "overlap", "conv"])),
+        "stem": draw(st.sampled_from(["patchify", "overlap", "conv", "spt", "conv_pool"])),
         "position_embedding": draw(st.sampled_from(["learned", "sincos", "none"])),
-        "pooling": draw(st.sampled_from(["mean", "class_token"])),
-        "norm": draw(st.sampled_from(["batch", "layer"])),
+        "pooling": draw(st.sampled_from(["mean", "class_token", "attention"])),
+        "norm": draw(st.sampled_from(["batch", "layer", "rms"])),
+        "layer_scale": draw(st.sampled_from([None, 1e-4])),
         "activation": draw(st.sampled_from(["gelu", "relu"])),
     }
     own = {option: draw(values) for option, values in OWN_OPTIONS[name].items()}

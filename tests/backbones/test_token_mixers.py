@@ -71,7 +71,7 @@ def test_relative_bias_is_timms(pooling: str) -> None:
     def oracle(tokens: Tensor) -> Tensor:
         index = timms.relative_position_index
         bias = torch.zeros(3, spec.sequence, spec.sequence, dtype=torch.double)
-        bias[:, spec.sequence - 25 :, spec.sequence - 25 :] = mixer.bias.relative_bias[:, index].view(3, 25, 25)
+        bias[:, spec.sequence - 25 :, spec.sequence - 25 :] = mixer.relative.relative_bias[:, index].view(3, 25, 25)
         return attend(mixer, tokens, bias)
 
     assert_equal_with_gradients(mixer, oracle, (2, spec.sequence, 12), *mixer.parameters())
