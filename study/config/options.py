@@ -108,15 +108,20 @@ class AugmentOptions(Options):
     cutmix: float = Field(0.0, ge=0, le=10)  # alpha; with mixup also on, each image draws one of the two
 
 
+OptimizerName = Literal["adamw", "sgd", "muon"]
+
+
 class TrainOptions(Options):
-    """The recipe: AdamW, a learning-rate schedule per step, and what is evaluated at the end."""
+    """The recipe: an optimizer, a learning-rate schedule per step, and what is evaluated at the end."""
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(128, ge=1)  # images per optimizer step
     lr: float = Field(1e-3, gt=0)  # peak of the schedule
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(0.05, ge=0)  # decoupled, times the learning rate, as in AdamW
+    optimizer: OptimizerName = Field("adamw", json_schema_extra=neutral("adamw"))
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW, with muon on what is no matrix
+    eps: float = Field(1e-8, gt=0)  # the same
+    momentum: float = Field(0.9, gt=0, lt=1, json_schema_extra=neutral(0.9))  # of sgd and muon, Nesterov's
+    weight_decay: float = Field(0.05, ge=0)  # decoupled, times the learning rate; with sgd part of the gradient
     decay: Literal["all", "matrices"] = "matrices"  # matrices: not on norms, biases, position embeddings, class tokens
     schedule: Literal["cosine", "linear", "one_cycle", "constant"] = "cosine"
     warmup_epochs: float = Field(0.0, ge=0)  # linear from 0; one_cycle has its own rise
@@ -138,6 +143,12 @@ class TrainOptions(Options):
             raise ValueError(f"accumulate must divide batch_size ({self.batch_size})")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be smaller than epochs ({self.epochs})")
+        return self
+
+    @model_validator(mode="after")
+    def _check_optimizer(self) -> Self:
+        if self.optimizer == "muon" and self.precision == "fp16":
+            raise ValueError("muon doesn't scale gradients, which fp16 needs: precision fp32 or bf16")
         return self
 
     @model_validator(mode="after")

@@ -75,6 +75,7 @@ class Session:
             kernels=self.prepared.kernels,
             compiled=self.prepared.compiled,
             ranks=ranks.size,
+            optimizer=run.train.optimizer,
         )
 
 

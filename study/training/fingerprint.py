@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
+from study.config.options import OptimizerName
 from study.cpu_kernels.extension import NO_KERNELS
 from study.training.device import DeviceChoice
-from study.training.optimizer import IMPLEMENTATION
+from study.training.optimizer import IMPLEMENTATIONS
 
 Fingerprint = dict[str, JsonValue]
 
@@ -28,6 +29,7 @@ def make_fingerprint(
     kernels: str = NO_KERNELS,
     compiled: str | None = None,
     ranks: int = 1,
+    optimizer: OptimizerName = "adamw",
 ) -> Fingerprint:
     """The fingerprint of a training on `choice` by `ranks` processes.
 
@@ -45,7 +47,7 @@ def make_fingerprint(
         "numpy_version": np.__version__,
         "python_version": platform.python_version(),
         "memory_layout": memory_layout,
-        "optimizer": IMPLEMENTATION,
+        "optimizer": IMPLEMENTATIONS[optimizer],
         "micro_batches": micro_batches,
         "kernels": kernels,
         "compiled": compiled or False,

@@ -1,4 +1,8 @@
-"""AdamW (Loshchilov & Hutter, Decoupled weight decay regularization, 2019) in one kernel over all parameters, and its rate.
+"""The optimizers, and their learning rate.
+
+AdamW (Loshchilov & Hutter, Decoupled weight decay regularization, 2019) and SGD with Nesterov's momentum take one kernel over
+all parameters; Muon is in `study.training.matrix_optimizer`. Decay is added to SGD's gradient, as in torch and in the recipes
+that train with it; the others' is decoupled.
 
 The learning rate is a function of the step, counted from 0, so that a resumed run needs no schedule state. Warm-up rises
 linearly and reaches the peak at its last step; the first step after it is at the peak and the last step of training still
@@ -17,11 +21,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from study.config.options import TrainOptions
+from study.config.options import OptimizerName, TrainOptions
 from study.errors import Problem, UserError
+from study.training.matrix_optimizer import MatrixOptimizer, is_hidden_matrix
 
-IMPLEMENTATION = "adamw, fused"
-"""Name in the execution fingerprint."""
+IMPLEMENTATIONS: Mapping[OptimizerName, str] = {"adamw": "adamw, fused", "sgd": "sgd, fused", "muon": "muon; adamw, fused"}
+"""Names in the execution fingerprint."""
 
 NOT_MATRICES = ("positions", "class_token", "registers", "relative_bias")
 """Parameters with two or more dimensions that are offsets, not linear maps."""
@@ -31,30 +36,35 @@ ONE_CYCLE_LEVELS = (0.0, 1.0, 1 / 20, 0.0)
 """Knots of the piecewise linear schedule of locuslab/convmixer-cifar10, train.py: 0, peak, peak / 20, 0."""
 
 
-def build_optimizer(model: nn.Module, train: TrainOptions, *, device: torch.device) -> torch.optim.AdamW:
-    """AdamW over the model's trainable parameters; by `train.decay` all of them decay, or kernels and matrices alone."""
+def build_optimizer(model: nn.Module, train: TrainOptions, *, device: torch.device) -> torch.optim.Optimizer:
+    """The optimizer over the trainable parameters; by `train.decay` all of them decay, or kernels and matrices alone."""
+    matrices: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     not_decayed: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim >= 2 and not any(part in NOT_MATRICES for part in name.split("."))
-        if parameter.requires_grad:
+        if parameter.requires_grad and train.optimizer == "muon" and is_matrix and is_hidden_matrix(name, parameter):
+            matrices.append(parameter)
+        elif parameter.requires_grad:
             (decayed if is_matrix or train.decay == "all" else not_decayed).append(parameter)
     groups = [(decayed, train.weight_decay), (not_decayed, 0.0)]
-    return torch.optim.AdamW(
-        [{"params": parameters, "weight_decay": decay} for parameters, decay in groups if parameters],
-        lr=torch.zeros((), device=device),
-        betas=train.betas,
-        eps=train.eps,
-        fused=True,
-    )
+    settings = [{"params": parameters, "weight_decay": decay} for parameters, decay in groups if parameters]
+    lr = torch.zeros((), device=device)
+    match train.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(settings, lr=lr, betas=train.betas, eps=train.eps, fused=True)
+        case "sgd":
+            return torch.optim.SGD(settings, lr=lr, momentum=train.momentum, nesterov=True, fused=True)
+        case "muon":
+            return MatrixOptimizer(matrices, settings, train=train, lr=lr)
 
 
-def set_learning_rate(optimizer: torch.optim.AdamW, rate: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"].fill_(rate)
 
 
-def restore_optimizer(optimizer: torch.optim.AdamW, saved: Mapping[str, Any]) -> None:
+def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
     """Load a state dict from the CPU; torch moves the moments to the parameters' device, but not the learning rate."""
     device = optimizer.param_groups[0]["lr"].device
     optimizer.load_state_dict(dict(saved))

@@ -54,7 +54,7 @@ class TrainingState:
 
     model: nn.Module
     module: nn.Module  # what a training step calls: the model, or several ranks' DistributedDataParallel around it
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: WeightAverage | None
     stochastic_depth: StochasticDepth | None  # keyed, so not saved

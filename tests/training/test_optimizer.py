@@ -71,6 +71,63 @@ def test_two_steps_are_those_of_the_paper():
     torch.testing.assert_close(model.weight.detach().double(), expected, rtol=1e-6, atol=1e-7)
 
 
+def test_nesterovs_steps_are_by_hand():
+    """Sutskever et al., 2013, as torch writes it: v = mu v + g, step g + mu v, with the decay part of the gradient."""
+    model = nn.Linear(2, 1, bias=False)
+    expected = model.weight.detach().double().clone()
+    train = TrainOptions(epochs=1, optimizer="sgd", momentum=0.8, weight_decay=0.1)
+    optimizer = build_optimizer(model, train, device=CPU)
+    velocity = torch.zeros(1, 2, dtype=torch.float64)
+    for rate, gradient in [(0.1, [[0.5, 1.0]]), (0.02, [[-1.0, 2.0]])]:
+        model.weight.grad = torch.tensor(gradient)
+        set_learning_rate(optimizer, rate)
+        optimizer.step()
+        g = torch.tensor(gradient, dtype=torch.float64) + 0.1 * expected
+        velocity = 0.8 * velocity + g
+        expected = expected - rate * (g + 0.8 * velocity)
+    torch.testing.assert_close(model.weight.detach().double(), expected, rtol=1e-6, atol=1e-7)
+
+
+MATRICES = {
+    "convmixer": {"channel_mixing.convolution.weight"},
+    "vit": {f"{part}.weight" for part in ("mixer.qkv", "mixer.out", "mixer.expand", "mixer.reduce")},
+    "mlp_mixer": {f"{part}.weight" for part in ("mixer.mlp.expand", "mixer.mlp.reduce", "mixer.expand", "mixer.reduce")},
+}
+
+
+@pytest.mark.parametrize("backbone", MATRICES)
+def test_muon_moves_the_matrices_of_blocks(backbone):
+    """Each step, these move as by torch's Muon alone, 1x1 convolutions as matrices, and all else as by AdamW alone."""
+    run = toy_run(backbone)
+    model, twin = (build_backbone(run.model) for _ in range(2))
+    train = TrainOptions(epochs=1, optimizer="muon", momentum=0.95, weight_decay=0.1)
+    optimizer = build_optimizer(model, train, device=CPU)
+    others = build_optimizer(twin, TrainOptions(epochs=1, weight_decay=0.1), device=CPU)
+    chosen = {
+        name: nn.Parameter(parameter.detach().flatten(1).clone())
+        for name, parameter in model.named_parameters()
+        if name.startswith("blocks.") and name.endswith(tuple(MATRICES[backbone]))
+    }
+    assert len(chosen) == 2 * len(MATRICES[backbone])
+    oracle = torch.optim.Muon(chosen.values(), weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    generator = torch.Generator().manual_seed(0)
+    for rate in (0.1, 0.03):
+        for (name, parameter), own in zip(model.named_parameters(), twin.parameters(), strict=True):
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+            own.grad = parameter.grad.clone()
+            if name in chosen:
+                chosen[name].grad = parameter.grad.flatten(1).clone()
+        oracle.param_groups[0]["lr"] = rate
+        for each in (optimizer, others):
+            set_learning_rate(each, rate)
+            each.step()
+        oracle.step()
+    for (name, parameter), own in zip(model.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(parameter.detach(), chosen[name].detach().view_as(own) if name in chosen else own.detach())
+    optimizer.zero_grad()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 def test_a_restored_optimizer_goes_on_as_the_original():
     """After a round trip through its state dict the next step is equal in every bit."""
     one = nn.Linear(3, 3)

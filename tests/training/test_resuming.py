@@ -49,6 +49,14 @@ def survive(run, folder: Path, kills: list[tuple[int, bool]], *, every: int) -> 
     return result
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_no_kill_changes_a_bit_of_other_optimizers(optimizer, tmp_path):
+    """The momentum of every weight is saved, of matrices that Muon moves through views too."""
+    run = toy_run("convmixer", optimizer=optimizer)
+    survivor = survive(run, tmp_path / "killed", [(4, False), (3, True)], every=2)
+    assert_same_bits(survivor, finished(run, tmp_path / "whole"))
+
+
 @pytest.mark.parametrize("backbone", ["convmixer", "vit", "mlp_mixer"])
 @settings(deadline=None, max_examples=8)
 @given(kills=st.lists(st.tuples(st.integers(1, STEPS), st.booleans()), min_size=1, max_size=3), every=st.integers(1, 5))
