@@ -2,11 +2,12 @@
 
 The public interface is this module:
 
->>> from study import build, count_cost, load_table
+>>> from study import build, count_cost, load_report, load_table
 >>> model = build("vit", image_size=32, in_channels=3, num_classes=10, patch_size=4, dim=96, depth=6, heads=3)
 >>> count_cost(model, image_size=32, in_channels=3).params
 683050
 >>> load_table("runs/patch_size")  # doctest: +SKIP
+>>> load_report("reports/quickstart").contrasts  # doctest: +SKIP
 
 Every name is imported on first use: `import study` loads neither torch nor pandas.
 """
@@ -14,15 +15,18 @@ Every name is imported on first use: `import study` loads neither torch nor pand
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from study.version import VERSION
+
 if TYPE_CHECKING:
     from study.backbones import build, names
     from study.planning.traced_cost import count_cost
     from study.records.predictions import load_predictions
     from study.records.table import load_correctness, load_table, load_trials
+    from study.reporting.result_files import load_report
 
-__version__ = "0.2.0"
+__version__ = VERSION
 
-__all__ = ["build", "count_cost", "load_correctness", "load_predictions", "load_table", "load_trials", "names"]
+__all__ = ["build", "count_cost", "load_correctness", "load_predictions", "load_report", "load_table", "load_trials", "names"]
 
 _MODULES = {
     "build": "study.backbones",
@@ -30,6 +34,7 @@ _MODULES = {
     "count_cost": "study.planning.traced_cost",
     "load_correctness": "study.records.table",
     "load_predictions": "study.records.predictions",
+    "load_report": "study.reporting.result_files",
     "load_table": "study.records.table",
     "load_trials": "study.records.table",
 }

@@ -4,8 +4,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from study import __version__
 from study.errors import nearest
+from study.version import VERSION
 
 COMMANDS = {
     "plan": "show every run of a sweep, with its width and cost",
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join(f"  {name:<9} {summary}" for name, summary in COMMANDS.items()))
         return 0 if words else 2
     if words[0] == "--version":
-        print(f"patch or attention? {__version__}")
+        print(f"patch or attention? {VERSION}")
         return 0
     if words[0] not in COMMANDS:
         suggestion = nearest(words[0], COMMANDS)

@@ -126,15 +126,15 @@ def read_report_folder(folder: Path) -> StudyTables:
         facts = StudyFacts(**document)
     correctness = folder / "correctness.parquet"
     return StudyTables(
-        _read_typed(folder / "runs.csv", types),
+        read_typed(folder / "runs.csv", types),
         pd.read_parquet(folder / "curves.parquet"),
         facts,
-        _read_typed(folder / "trials.csv", trial_types),
+        read_typed(folder / "trials.csv", trial_types),
         pd.read_parquet(correctness) if correctness.exists() else pd.DataFrame(),
     )
 
 
-def _read_typed(path: Path, types: Mapping[str, str]) -> pd.DataFrame:
+def read_typed(path: Path, types: Mapping[str, str]) -> pd.DataFrame:
     """The table with the types it was written with: floats to the last bit, digests as text; an empty text is missing."""
     if not types:
         return pd.DataFrame()

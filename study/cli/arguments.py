@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from study import __version__
 from study.config.options import expand_path
 from study.config.sweep import Sweep, format_seeds
 from study.config.yaml_source import parse_override
 from study.errors import UserError
 from study.records.plan_file import NotLaunched
 from study.records.sweep_folder import SweepFolder
+from study.version import VERSION
 
 DEFAULT_RUNS = "runs"
 
@@ -22,7 +22,7 @@ def command_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     """The parser of `python -m study.NAME`, described by what follows the usage in the module's docstring, if there is one."""
     summary = (doc or "").split("\n\n")[0].partition(": ")[2].strip()
     parser = argparse.ArgumentParser(prog=f"python -m study.{name}", description=summary[:1].upper() + summary[1:])
-    parser.add_argument("--version", action="version", version=f"patch or attention? {__version__}")
+    parser.add_argument("--version", action="version", version=f"patch or attention? {VERSION}")
     return parser
 
 

@@ -3,6 +3,7 @@
     reports/<sweep>/
         figures/         SVG, PNG and PDF; figures-talk/ with --style talk
         tables/          LaTeX
+        contrasts.csv, cells.csv, shares.csv, answer.json   the results as data (`study.reporting.result_files`)
         files.txt        the names of all of these: what the next drawing may delete
         report.md, index.html
 
@@ -25,11 +26,15 @@ from study.reporting.figures.figure_spec import FigureSpec
 from study.reporting.figures.style import PAPER, Style
 from study.reporting.html_page import render_page
 from study.reporting.markdown import write_markdown
+from study.reporting.result_files import ANSWER_FILE, RESULT_FILES, build_result_tables, write_results
 from study.reporting.sections import list_sections
 from study.reporting.text_tables import ReportSection, TextTable
 
 WRITTEN = "files.txt"
-_WRITTEN_NAME = re.compile(rf"(figures(-talk)?/[\w.-]+\.({'|'.join(FIGURE_FORMATS)}))|(tables/[\w.-]+\.tex)", re.ASCII)
+_WRITTEN_NAME = re.compile(
+    rf"(figures(-talk)?/[\w.-]+\.({'|'.join(FIGURE_FORMATS)}))|(tables/[\w.-]+\.tex)|{'|'.join(map(re.escape, RESULT_FILES))}",
+    re.ASCII,
+)
 
 Named = TypeVar("Named", FigureSpec, ReportSection)
 
@@ -56,6 +61,8 @@ def draw_report(folder: Path, *, style: Style = PAPER, formats: Sequence[str] = 
     tables = {section.name: section for section in sections if isinstance(section.content, TextTable)}
     written = [f"{place}/{spec.name}.{ending}" for place in places.values() for spec in figures for ending in formats]
     written += [f"tables/{name}.tex" for name in tables]
+    results = build_result_tables(findings)
+    written += [*results, ANSWER_FILE]
     _replace_written(folder, written, places=[*places.values(), "tables"])
     for each, place in places.items():
         for spec in figures:
@@ -64,6 +71,7 @@ def draw_report(folder: Path, *, style: Style = PAPER, formats: Sequence[str] = 
         assert isinstance(section.content, TextTable)
         text = section.content.to_latex(caption=f"{section.title}. {section.reading}", label=f"tab:{name}")
         (folder / f"tables/{name}.tex").write_text(f"% needs \\usepackage{{booktabs}}\n{text}", encoding="utf-8")
+    write_results(findings, results, folder)
     (folder / "report.md").write_text(write_markdown(findings, figures, sections, formats=formats), encoding="utf-8")
     page = render_page(findings, figures, sections, folder=folder / "figures", formats=formats)
     (folder / "index.html").write_text(page, encoding="utf-8")
@@ -94,7 +102,7 @@ def _replace_written(folder: Path, written: Sequence[str], *, places: Sequence[s
             rule = "a report is drawn inside its own folder, but this is a link to another: remove the link"
             raise UserError(Problem(rule, place=str(folder / place)))
         (folder / place).mkdir(parents=True, exist_ok=True)
-    own = {name for name in former if name.partition("/")[0] in places}
+    own = {name for name in former if name.partition("/")[0] in (*places, *RESULT_FILES)}
     for name in sorted(own.union(written, ("report.md", "index.html", WRITTEN))):
         (folder / name).unlink(missing_ok=True)  # a link here would be written through
     text = "".join(f"{name}\n" for name in sorted({*(former - own), *written}))

@@ -1,0 +1,162 @@
+"""The results of a report as data: written beside it each time that it is drawn, and loaded again for further analysis.
+
+    reports/<sweep>/
+        contrasts.csv    every planned contrast of every part, as from `estimate_contrasts`
+        cells.csv        every cell, as from `summarize_cells`, with the linear baseline of its images
+        shares.csv       the shares of the variance, as from `decompose_variance`
+        answer.json      the answer (`study.reporting.answer_document`), and the types of the tables' columns
+
+A table that the study does not have is not written. Numbers have six digits, so that every machine writes the same bytes.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from study.analysis.cell_grid import read_numbers
+from study.analysis.findings import Findings, StudyPart
+from study.analysis.report_tables import StudyTables, read_report_folder, read_typed
+from study.analysis.study_results import Unavailable
+from study.errors import Problem, UserError
+from study.reporting.answer_document import ANSWER_VERSION, AnswerDocument, describe_answer, round_number
+
+ANSWER_FILE = "answer.json"
+
+
+def _tabulate_contrasts(part: StudyPart) -> pd.DataFrame | Unavailable:
+    return part.contrasts
+
+
+def _tabulate_cells(part: StudyPart) -> pd.DataFrame:
+    return part.cells.assign(baseline=part.baselines)
+
+
+def _tabulate_shares(part: StudyPart) -> pd.DataFrame | Unavailable:
+    return part.decomposition
+
+
+RESULT_TABLES: dict[str, Callable[[StudyPart], pd.DataFrame | Unavailable]] = {
+    "contrasts.csv": _tabulate_contrasts,
+    "cells.csv": _tabulate_cells,
+    "shares.csv": _tabulate_shares,
+}
+"""The tables of results: file -> a part's rows. A further one needs only its line here and a property of `Report`: names to
+delete, types and reading follow from it."""
+
+RESULT_FILES = (*RESULT_TABLES, ANSWER_FILE)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Report:
+    """A report as data, read from its folder. The tables are DataFrames with nullable types; fractions, not percent.
+
+    Each table of results begins with the column `part`: the title of the part of the study ("at equal parameters"), "" where
+    the study has one part. It is empty where the study has no such result; `answer` then says why.
+    """
+
+    folder: Path
+    tables: StudyTables
+    answer: AnswerDocument
+
+    @cached_property
+    def contrasts(self) -> pd.DataFrame:
+        """Every planned contrast: difference, intervals, p, verdict; population as `answer.parts[...].population`."""
+        return self._read("contrasts.csv")
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """Mean accuracy of every cell with its interval, spread and counts, for the same population."""
+        return self._read("cells.csv")
+
+    @cached_property
+    def shares(self) -> pd.DataFrame:
+        """The share of the variance of each term: a description of these levels, from which nothing is claimed."""
+        return self._read("shares.csv")
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """The run table, as from `load_table`."""
+        return self.tables.table
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """The trials of a tuned sweep, as from `load_trials`."""
+        return self.tables.trials
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """Learning curves, one row per run and epoch."""
+        return self.tables.curves
+
+    def _read(self, file: str) -> pd.DataFrame:
+        table = read_typed(self.folder / file, self.answer.tables.get(file, {}))
+        return table.fillna({name: "" for name in ("part", "where", "note") if name in table})
+
+
+def load_report(folder: str | Path) -> Report:
+    """The report in a folder such as `reports/quickstart` as data, without drawing it or importing torch.
+
+    Raises
+    ------
+    UserError
+        If it is not the folder of a report, or was drawn by a version that wrote no answer.json or writes a later one.
+    """
+    folder = Path(folder)
+    tables = read_report_folder(folder)
+    path = folder / ANSWER_FILE
+    redraw = f"redraw it: python -m study.report {folder}"
+    if not path.is_file():
+        raise UserError(Problem(f"this report has no {ANSWER_FILE}; {redraw}", place=str(folder)))
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if (written := document["version"]) != ANSWER_VERSION:
+            rule = (
+                f"version {written} of this file is of another version of the project, which reads {ANSWER_VERSION}; {redraw}"
+            )
+            raise UserError(Problem(rule, place=str(path)))
+        answer = AnswerDocument.model_validate(document)
+    except (ValueError, TypeError, KeyError):
+        raise UserError(Problem(f"this file is damaged; {redraw}", place=str(path))) from None
+    return Report(folder, tables, answer)
+
+
+def build_result_tables(findings: Findings) -> dict[str, pd.DataFrame]:
+    """The rows of all parts by file, typed; without the tables that no part has."""
+    found = {}
+    for file, tabulate in RESULT_TABLES.items():
+        rows = [(part, tabulate(part)) for part in findings.parts]
+        frames = [_complete_rows(part, frame) for part, frame in rows if isinstance(frame, pd.DataFrame)]
+        if frames:
+            table = pd.concat(frames, ignore_index=True)
+            found[file] = table.astype({name: _find_type(table[name]) for name in table})
+    return found
+
+
+def _complete_rows(part: StudyPart, frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the part's title; levels that some cells lack keep their kind (an integer is no float)."""
+    levels = {name: frame[name].convert_dtypes() for name in part.levels if name in frame}
+    own = frame.assign(**levels)
+    own.insert(0, "part", part.title)
+    return own
+
+
+def _find_type(column: pd.Series) -> str:
+    """The nullable type of a column of results, by its values' kind; one of mixed or no values is text."""
+    kinds = {"f": "Float64", "i": "Int64", "u": "Int64", "b": "boolean"}
+    return kinds.get(column.dtype.kind, "string")
+
+
+def write_results(findings: Findings, tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    """Write the tables of results, as from `build_result_tables`, and the answer into the report's folder."""
+    types = {file: {str(name): str(kind) for name, kind in table.dtypes.items()} for file, table in tables.items()}
+    for file, table in tables.items():
+        rounded = table.copy()
+        for name in table.select_dtypes("Float64"):
+            rounded[name] = [round_number(value) for value in read_numbers(table, str(name))]
+        rounded.to_csv(folder / file, index=False, lineterminator="\n")
+    answer = describe_answer(findings, tables=types)
+    (folder / ANSWER_FILE).write_text(answer.model_dump_json(indent=1) + "\n", encoding="utf-8")
