@@ -20,8 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from study.benchmarking.timing import VARIANTS, Workload, input_key, list_workloads, summarize_laps, time_input, time_round
-from study.cli.arguments import positive_int, sweep_folder, sweep_parser
-from study.cli.console import open_console
+from study.cli.arguments import add_json_option, positive_int, sweep_folder, sweep_parser
+from study.cli.console import open_console, print_json
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, handle_user_errors
 from study.planning.sweep_plan import Plan, make_plan
@@ -47,8 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="each architecture in both memory layouts, plain and compiled: launches then train in the fastest",
     )
     parser.add_argument("--threads", type=positive_int, metavar="N", help="of a CPU (default: all that are allotted)")
+    add_json_option(parser)
     arguments = parser.parse_intermixed_args(argv)
-    console = open_console()
+    console = open_console(for_json=arguments.json)
     plan = make_plan(read_sweep(arguments.sweep, arguments.overrides))
     if plan.sweep.deterministic:
         enable_deterministic_cublas(os.environ)
@@ -67,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for message in benchmark.left_out:
         console.print(f"left out: {message}", style="red")
     console.print(f"written to {path}", highlight=False, soft_wrap=True)
+    if arguments.json:
+        print_json("benchmark", {"file": str(path), "benchmark": benchmark.model_dump(mode="json")})
     return 1 if benchmark.left_out else 0
 
 

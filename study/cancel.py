@@ -12,8 +12,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from study.cli.arguments import format_command, suggest_launch, sweep_folder, sweep_parser
-from study.cli.console import open_console, pluralize
+from study.cli.arguments import add_json_option, format_command, suggest_launch, sweep_folder, sweep_parser
+from study.cli.console import open_console, pluralize, print_json
+from study.config.sweep import Sweep
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, and_more, handle_user_errors
 from study.launcher.liveness import Liveness, check_liveness
@@ -34,8 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = sweep_parser("cancel", __doc__)
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only runs with this value")
     parser.add_argument("--yes", action="store_true", help="don't ask for confirmation")
+    add_json_option(parser)
     arguments = parser.parse_intermixed_args(argv)
-    sweep, console = read_sweep(arguments.sweep, arguments.overrides), open_console()
+    sweep, console = read_sweep(arguments.sweep, arguments.overrides), open_console(for_json=arguments.json)
     folder, where = sweep_folder(arguments, sweep.name), parse_where(arguments.where)
     with suggest_launch(sweep, runs=arguments.runs):
         load_plan(folder)
@@ -46,12 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     dependent_jobs = [] if where else sorted(liveness.dependent_jobs)
     if not (proposed.runs or dependent_jobs):
         console.print(f"{sweep.name}: no matching runs are queued or running.")
-        return 0
+        return _finish(sweep, Cancellation({}, (), 0, 0), as_json=arguments.json)
     what = ", ".join([*([_describe(proposed)] if proposed.runs else []), *(f"job {name}" for name in dependent_jobs)])
     console.print(f"{sweep.name}: to be cancelled: {what}")
     for line in and_more(sorted(proposed.run_ids), MAX_SHOWN):
         console.print(f"  {line}")
-    if not (arguments.yes or sys.stdin.isatty()):
+    if not (arguments.yes or (sys.stdin.isatty() and not arguments.json)):
         raise UserError(Problem("no terminal to confirm on; use --yes", "command line", "--yes"))
     if not arguments.yes and input("Cancel these? [y/N] ").strip().lower() not in ("y", "yes"):
         console.print("Nothing was cancelled.")
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(line)
     again = format_command("launch", sweep, sweep.overrides, runs=arguments.runs)
     console.print(f"Records and checkpoints are kept. To resume: {again}")
-    return 0
+    return _finish(sweep, done, dependent_jobs, running, as_json=arguments.json)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,23 @@ class Cancellation:
     @property
     def run_ids(self) -> set[str]:
         return {run_id for ids in self.runs.values() for run_id in ids}
+
+
+def _finish(
+    sweep: Sweep, done: Cancellation, dependent_jobs: Sequence[str] = (), running: Collection[str] = (), *, as_json: bool
+) -> int:
+    """Print what was cancelled as data, if that is asked for; the exit status."""
+    if as_json:
+        document = {
+            "sweep": sweep.name,
+            "cancelled": [*sorted(done.run_ids)],
+            "still_training": [*sorted(running)],
+            "jobs": [job.id for job in done.jobs],
+            "dependent_jobs": [*dependent_jobs],
+            "jobs_with_other_runs": done.continuing,
+        }
+        print_json("cancel", document)
+    return 0
 
 
 def propose_cancellation(folder: SweepFolder, wanted: Collection[str], liveness: Liveness) -> Cancellation:

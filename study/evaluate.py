@@ -10,7 +10,6 @@ The folder may have some of the model's classes only: images are then classified
 import argparse
 import contextlib
 import hashlib
-import json
 import math
 import os
 import sys
@@ -27,8 +26,8 @@ from torch import Tensor, nn
 from study.backbones import build_backbone, names, specify, variants
 from study.backbones.specification import BackboneSpec
 from study.backbones.weight_files import load_weights
-from study.cli.arguments import command_parser, parse_path, positive_int
-from study.cli.console import open_console
+from study.cli.arguments import add_json_option, command_parser, parse_path, positive_int
+from study.cli.console import open_console, print_json
 from study.config.yaml_source import parse_override
 from study.data.evaluation_folder import EvaluationFolder, FolderBatches, match_classes, scan_evaluation_folder
 from study.data.permutation import permute_positions
@@ -78,14 +77,14 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
-    parser.add_argument("--json", action="store_true", help="for scripts")
+    add_json_option(parser)
     return parser
 
 
 @handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
-    console, path = open_console(), Path(arguments.weights)
+    console, path = open_console(for_json=arguments.json), Path(arguments.weights)
     if not path.is_file():
         raise UserError(Problem("no such weights file", key="--weights", value=str(path)))
     model = resolve_model(path, arguments)
@@ -115,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "image_size": model.spec.image_size,
             "preprocessing": asdict(model.preprocessing),
         }
-        console.print_json(json.dumps(document))
+        print_json("evaluate", document)
         return 0
     top5 = "" if result.top5 is None else f", top-5 {result.top5:.2%}"
     images = f"n = {len(folder.files):,} images of {len(folder.class_names):,} classes in {folder.root}"

@@ -6,15 +6,16 @@ of workers are submitted with a profile (slurm/default.yaml, or --profile); else
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from study.cli.arguments import format_command, parse_path, positive_int, sweep_folder, sweep_parser
-from study.cli.console import open_console, pluralize
+from study.cli.arguments import add_json_option, format_command, parse_path, positive_int, sweep_folder, sweep_parser
+from study.cli.console import open_console, pluralize, print_json
 from study.config.sweep import Sweep
 from study.config.sweep_file import read_sweep
 from study.data import NotPrepared
@@ -43,11 +44,12 @@ from study.planning.trials import describe_selection, make_plan_so_far, make_sel
 from study.prepare import prepare_data
 from study.records.baseline_accuracy import write_baseline
 from study.records.benchmark_file import newest_benchmark
-from study.records.ledger import read_assignees, read_launches
+from study.records.ledger import read_assignees, read_launches, read_submitted_jobs
 from study.records.locks import sweep_lock
 from study.records.record import read_records
 from study.records.selection import read_selection
 from study.records.sweep_folder import SweepFolder
+from study.status import format_as_json, read_status
 from study.tracking.libraries import require_trackers
 
 DEFAULT_PROFILE = "slurm/default.yaml"
@@ -92,14 +94,43 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--wait", action="store_true", help="stay and show progress (always so on this machine)")
     parser.add_argument("--report", action="store_true", help="write the report when the workers have ended, however they end")
+    add_json_option(parser)
     return parser
 
 
 @handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_intermixed_args(argv)
-    console = open_console()
     sweep = read_sweep(arguments.sweep, arguments.overrides)
+    folder = sweep_folder(arguments, sweep.name)
+    earlier = folder.launch_ids()
+    status = launch_sweep(sweep, arguments, console=open_console(for_json=arguments.json))
+    if arguments.json:
+        print_json("launch", format_launch_as_json(sweep, folder, earlier=earlier, status=status))
+    return status
+
+
+def format_launch_as_json(sweep: Sweep, folder: SweepFolder, *, earlier: Collection[str], status: int) -> dict[str, Any]:
+    """The output of `--json`: exit status, the launches that this command made, and the status of the sweep after it."""
+    made = [launch for launch in read_launches(folder) if launch.id not in earlier]
+    return {
+        "sweep": sweep.name,
+        "exit_status": status,
+        "launches": [
+            {
+                "id": launch.id,
+                "cluster": launch.cluster,
+                "workers": launch.tasks,
+                "jobs": read_submitted_jobs(folder, launch.id),
+            }
+            for launch in made
+        ],
+        "status": format_as_json(sweep.name, *read_status(folder)) if folder.launch_ids() else None,
+    }
+
+
+def launch_sweep(sweep: Sweep, arguments: argparse.Namespace, *, console: Console) -> int:
+    """Launch as the arguments say; the exit status. Raises UserError."""
     require_trackers(sweep.track, place=sweep.path)
     run_filter = RunFilter(parse_where(arguments.where), limit=arguments.limit, retry=frozenset(arguments.retry))
     profile = _choose_profile(arguments, console)
@@ -249,10 +280,12 @@ class _Command:
             record_plan(plan, self.folder, earlier=earlier)
         return status
 
+    @handle_user_errors  # a report that fails is no reason to end without the next commands
     def write_report(self) -> int:
-        from study.report import main as report  # imports the plotting libraries
+        from study import report  # imports the plotting libraries
 
-        return report([str(self.folder.path)])
+        report.write_report(report.parser().parse_args([str(self.folder.path)]), self.console)
+        return 0
 
     def print_next(self, plan: Plan, *, is_final_stage_manual: bool) -> None:
         sweep, runs = plan.sweep, self.arguments.runs

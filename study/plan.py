@@ -11,13 +11,14 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from study.cli.arguments import sweep_folder, sweep_parser
-from study.cli.console import open_console, pluralize
+from study.cli.arguments import add_json_option, sweep_folder, sweep_parser
+from study.cli.console import open_console, pluralize, print_json
 from study.config.sweep import Tuning
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, and_more, handle_user_errors
@@ -51,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--sd", type=_points, metavar="POINTS", help="standard deviation over seeds, instead of a pilot's")
     help_accuracy = "expected accuracy, to bound the test images' part beside --sd"
     parser.add_argument("--accuracy", type=_percent, metavar="PERCENT", help=help_accuracy)
+    add_json_option(parser)
     return parser
 
 
@@ -76,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(Problem("needs --detect", "command line", "--sd" if arguments.sd else "--accuracy"))
     if arguments.accuracy and arguments.sd is None:
         raise UserError(Problem("needs --sd: a pilot has its own accuracy", "command line", "--accuracy"))
-    console = open_console()
+    console = open_console(for_json=arguments.json)
     sweep = read_sweep(arguments.sweep, arguments.overrides)
     require_trackers(sweep.track, place=sweep.path)
     folder = sweep_folder(arguments, sweep.name)
@@ -85,15 +87,64 @@ def main(argv: Sequence[str] | None = None) -> int:
     verify_costs(planned.run.model for planned in plan.runs)
     benchmark = newest_benchmark(folder.benchmarks)
     show_plan(plan, console, rows=len(plan.runs) if arguments.all else SHOWN_ROWS, benchmark=benchmark)
-    for line in (*_describe_comparison(plan, folder, arguments), *describe_execution(folder)):
+    notes = [*_describe_comparison(plan, folder, arguments), *describe_execution(folder)]
+    statuses = {run_id: attempts.record.status for run_id, attempts in read_records(folder.records).items()}
+    counts = Counter(statuses[planned.run_id] for planned in plan.runs if planned.run_id in statuses)
+    if counts:
+        notes.append("recorded so far: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
+    for line in notes:
         console.print(line)
-    recorded = read_records(folder.records)
-    statuses = Counter(recorded[planned.run_id].record.status for planned in plan.runs if planned.run_id in recorded)
-    if statuses:
-        console.print("recorded so far: " + ", ".join(f"{count} {status}" for status, count in statuses.items()))
     if arguments.check:
         check(plan, console)
+    if arguments.json:
+        print_json("plan", format_plan_as_json(plan, statuses, notes=notes))
     return 0
+
+
+def format_plan_as_json(plan: Plan, statuses: Mapping[str, str], *, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """The output of `--json`: question, factors, budget, every planned run with its cost, and every planned contrast.
+
+    `statuses`: of the recorded runs, by run id; `notes`: what the command says of seeds, execution and records.
+    """
+    from study.analysis.planned_study import read_planned_study
+
+    facts = plan.file.facts
+    return {
+        "sweep": facts.name,
+        "question": facts.question,
+        "factors": dict(facts.factors),
+        "seeds": list(facts.seeds),
+        "match": dict(facts.match),
+        "tuned": dict(facts.tuned),
+        "effect_of_interest": facts.effect_of_interest,
+        "image_passes": sum(planned.image_passes for planned in plan.whole),
+        "training_flops": sum(planned.training_flops for planned in plan.whole),
+        "merged": plan.merged,
+        "runs": [_format_run_as_json(planned, statuses.get(planned.run_id, "missing")) for planned in plan.whole],
+        "contrasts": [
+            {"part": part.title, "contrast": contrast.name, "primary": contrast.primary}
+            for part in read_planned_study(plan.file).parts
+            for contrast in part.planned
+        ],
+        "notes": list(notes),
+    }
+
+
+def _format_run_as_json(planned: PlannedRun, status: str) -> dict[str, Any]:
+    return {
+        "run_id": planned.run_id,
+        "stage": planned.stage,
+        "status": status,
+        "backbone": planned.run.backbone,
+        "levels": {key: None if key in planned.pending else level for key, level in planned.levels.items()},
+        "seed": planned.run.seed,
+        "dim": planned.run.model.dim,
+        "params": planned.cost.params,
+        "macs": planned.cost.macs,
+        "off_budget": planned.match.residual,
+        "image_passes": planned.image_passes,
+        "training_flops": planned.training_flops,
+    }
 
 
 def _describe_comparison(plan: Plan, folder: SweepFolder, arguments: argparse.Namespace) -> list[str]:

@@ -15,14 +15,15 @@ from rich.console import Console
 from rich.table import Table
 
 from study.analysis.report_tables import StudyTables, combine_studies, read_report_folder, read_run_folder, write_tables
-from study.cli.arguments import parse_path, suggest_launch, sweep_folder, sweep_parser
-from study.cli.console import open_console, pluralize
+from study.cli.arguments import add_json_option, parse_path, suggest_launch, sweep_folder, sweep_parser
+from study.cli.console import open_console, pluralize, print_json
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, handle_user_errors
 from study.reporting.figures.figure_files import FIGURE_FORMATS
 from study.reporting.figures.style import STYLES
 from study.reporting.provenance import describe_progress
 from study.reporting.report_folder import DrawnReport, draw_report
+from study.reporting.result_files import load_report
 from study.reporting.sections import build_cells
 from study.reporting.text_tables import TextTable
 
@@ -35,8 +36,7 @@ def _parse_formats(word: str) -> tuple[str, ...]:
     return formats
 
 
-@handle_user_errors
-def main(argv: Sequence[str] | None = None) -> int:
+def parser() -> argparse.ArgumentParser:
     parser = sweep_parser("report", __doc__, sweep="a sweep's YAML file, a folder of runs, or the folder of a report")
     parser.add_argument(
         "--compare",
@@ -56,10 +56,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="LIST",
         help=f"formats of the figures, separated by commas (default: {','.join(FIGURE_FORMATS)}); SVG is always written",
     )
-    arguments = parser.parse_intermixed_args(argv)
-    folder = _prepare_folder(arguments)
-    _print_summary(draw_report(folder, style=STYLES[arguments.style], formats=arguments.formats), open_console())
+    add_json_option(parser)
+    return parser
+
+
+@handle_user_errors
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_intermixed_args(argv)
+    drawn = write_report(arguments, open_console(for_json=arguments.json))
+    if arguments.json:
+        answer = load_report(drawn.folder).answer.model_dump(mode="json")
+        print_json("report", {"folder": str(drawn.folder), "figures": [spec.name for spec in drawn.figures], "answer": answer})
     return 0
+
+
+def write_report(arguments: argparse.Namespace, console: Console) -> DrawnReport:
+    """Draw the report that the arguments name, and print its summary. Raises UserError."""
+    drawn = draw_report(_prepare_folder(arguments), style=STYLES[arguments.style], formats=arguments.formats)
+    _print_summary(drawn, console)
+    return drawn
 
 
 def _prepare_folder(arguments: argparse.Namespace) -> Path:

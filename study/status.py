@@ -1,6 +1,5 @@
 """python -m study.status SWEEP: show the status of every run of a sweep. Calls the scheduler at most once; changes nothing."""
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -13,8 +12,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from study.cli.arguments import format_command, suggest_launch, sweep_folder, sweep_parser
-from study.cli.console import open_console, pluralize
+from study.cli.arguments import add_json_option, format_command, suggest_launch, sweep_folder, sweep_parser
+from study.cli.console import open_console, pluralize, print_json
 from study.config.sweep import Sweep
 from study.config.sweep_file import read_sweep
 from study.errors import UserError, escape_controls, handle_user_errors
@@ -35,15 +34,15 @@ INDENT = " " * 11
 @handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = sweep_parser("status", __doc__)
-    parser.add_argument("--json", action="store_true", help="for scripts")
+    add_json_option(parser)
     parser.add_argument("--watch", action="store_true", help=f"refresh every {REFRESH_S} s until no run is active")
     arguments = parser.parse_intermixed_args(argv)
     sweep = read_sweep(arguments.sweep, arguments.overrides)
-    folder, console = sweep_folder(arguments, sweep.name), open_console()
+    folder, console = sweep_folder(arguments, sweep.name), open_console(for_json=arguments.json)
     with suggest_launch(sweep, runs=arguments.runs):
         plan, status = read_status(folder)
     if arguments.json:
-        console.print_json(json.dumps(format_as_json(sweep.name, plan, status)))
+        print_json("status", format_as_json(sweep.name, plan, status))
     elif arguments.watch:
         _watch(sweep, folder, console, runs=arguments.runs)
     else:

@@ -54,6 +54,11 @@ def parse_path(word: str) -> str:
         raise argparse.ArgumentTypeError(f"{word!r}: {error}") from None
 
 
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """--json: what `study.cli.console.print_json` prints."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document for scripts; all else goes to stderr")
+
+
 def positive_int(word: str) -> int:
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"{word!r} is not a positive integer")

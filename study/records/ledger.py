@@ -150,6 +150,12 @@ def read_launches(folder: SweepFolder) -> list[Launch]:
     return [read_launch(folder, launch_id) for launch_id in folder.launch_ids()]
 
 
+def read_submitted_jobs(folder: SweepFolder, launch_id: str) -> list[str]:
+    """The ids of the job arrays that Slurm accepted of a launch, in order; none of a local one."""
+    paths = sorted((folder.launches / launch_id / "submissions").glob("*.json"), key=lambda path: int(path.stem))
+    return [read_json(path, hint=LAUNCH_HINT)["job_id"] for path in paths]
+
+
 def share_path(folder: SweepFolder, worker: WorkerId) -> Path:
     """The file of a worker's share."""
     return folder.launches / worker[0] / "shares" / f"{worker[1]}.json"

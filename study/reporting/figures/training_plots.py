@@ -84,7 +84,7 @@ def _set_error_scale(ax: Axes, *, resolution: float) -> None:
 
     ax.set_yscale("function", functions=(to_height, to_accuracy))
     start, end = to_height(np.array([low, high]))
-    pad = 0.04 * (end - start)
+    pad = 0.04 * (end - start) or 0.1  # a single point has no height
     ax.set_ylim(*map(float, to_accuracy(np.array([start - pad, end + pad]))))
     shown: list[float] = []
     for tick in (tick for tick in _TICKS if low <= tick <= high):
