@@ -19,6 +19,7 @@ from study.version import VERSION
 
 if TYPE_CHECKING:
     from study.backbones import build, names
+    from study.notebook import Sweep
     from study.planning.traced_cost import count_cost
     from study.records.predictions import load_predictions
     from study.records.table import load_correctness, load_table, load_trials
@@ -26,9 +27,20 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 
-__all__ = ["build", "count_cost", "load_correctness", "load_predictions", "load_report", "load_table", "load_trials", "names"]
+__all__ = [
+    "Sweep",
+    "build",
+    "count_cost",
+    "load_correctness",
+    "load_predictions",
+    "load_report",
+    "load_table",
+    "load_trials",
+    "names",
+]
 
 _MODULES = {
+    "Sweep": "study.notebook",
     "build": "study.backbones",
     "names": "study.backbones",
     "count_cost": "study.planning.traced_cost",

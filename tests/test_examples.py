@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from study import Sweep, load_report, load_table
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 
@@ -32,12 +34,23 @@ def test_every_example_is_tested():
 @pytest.mark.xdist_group("launch")
 def test_run_study_prints_every_run(tmp_path):
     """Two backbones, two patch sizes and two seeds: eight runs that are done, each of about 5,000 parameters."""
-    output = run_example("run_study.py", "study", cwd=tmp_path)
-    assert (tmp_path / "study" / "runs" / "example").is_dir()
+    output = run_example("run_study.py", cwd=tmp_path)
+    assert (tmp_path / "example-study" / "runs" / "example").is_dir()
     rows = re.findall(r"^ *(convmixer|vit) +([24]) +([01]) +done +(\d+) +\d+ +([\d.]+)$", output, flags=re.MULTILINE)
     assert len({row[:3] for row in rows}) == 8
     assert all(4_750 <= int(params) <= 5_250 for *_, params, _ in rows)
     assert all(0 <= float(accuracy) <= 1 for *_, accuracy in rows)
+    runs = tmp_path / "example-study" / "runs"
+    report = load_report(tmp_path / "example-study" / "runs" / "example" / "report")
+    assert report.answer.summary() in output and report.answer.parts[0].state == "too few seeds"
+    again = Sweep.from_file(runs / "example" / "sweep.yaml", runs=runs)  # as the commands read it
+    assert list(report.runs["run_id"]) == list(load_table(again.folder)["run_id"])
+
+
+def test_a_notebooks_cells_are_marked():
+    """jupytext finds the example's cells: text and code in turn, and no code before the first one."""
+    marks = re.findall(r"^# %%(.*)$", (EXAMPLES / "run_study.py").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert marks == [" [markdown]", ""] * 5
 
 
 def test_analyze_table_agrees_with_scipy(tmp_path):

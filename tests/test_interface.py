@@ -55,7 +55,7 @@ def run_python(program: str) -> str:
 def test_exported_names_are_the_functions_of_their_modules():
     """`from study import name` and the import from the module that defines it give the same object."""
     loaders = {name for name in study.records.__all__ if name.startswith("load_")} - {"load_curves", "load_study"}
-    assert set(study.__all__) == {"build", "count_cost", "load_report", "names", *loaders}
+    assert set(study.__all__) == {"Sweep", "build", "count_cost", "load_report", "names", *loaders}
     assert set(study.__all__) <= set(dir(study))
     assert study.build is study.backbones.build
     assert study.names is study.backbones.names

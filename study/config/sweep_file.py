@@ -56,14 +56,14 @@ _UNCOMPARED: Mapping[str, str] = {
 """Options that are no axis, with the reason: the run table has no column for them."""
 
 
-def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
-    """The sweep of a file with overrides applied.
+def read_sweep(path: str | Path, overrides: Sequence[str] = (), *, text: str | None = None) -> Sweep:
+    """The sweep of a file with overrides applied; `text` is what the file will have, if it isn't written yet.
 
     Raises UserError with all mistakes of the document's form; if there are none, with all that break rules between keys.
     """
     path = Path(path)
     folders = (path, path.parent, Path("sweeps"), Path())
-    document, places, text = read_options(path, Document, overrides, what="sweep", folders=folders)
+    document, places, text = read_options(path, Document, overrides, what="sweep", folders=folders, given=text)
     comparison, problems = _read_comparison(document, places, path)
     sweep = _build_sweep(document, places, path=path, text=text, overrides=tuple(overrides))
     sweep = replace(sweep, comparison=comparison)

@@ -47,14 +47,14 @@ Places = dict[NodePath, str]
 
 
 def read_options(
-    path: Path, kind: type[OptionsT], overrides: Sequence[str], *, what: str, folders: Sequence[Path]
+    path: Path, kind: type[OptionsT], overrides: Sequence[str], *, what: str, folders: Sequence[Path], given: str | None = None
 ) -> tuple[OptionsT, Places, str]:
-    """The options of a file with overrides applied, the places of its nodes, and its text.
+    """The options of a file (or of the text `given` in its place) with overrides applied, the places of its nodes, its text.
 
     Raises UserError with all mistakes; where the file can't be read, with those of the first of `folders` that has any.
     """
     try:
-        text = _read_bounded(path)
+        text = _read_bounded(path) if given is None else given
     except (OSError, UnicodeDecodeError) as error:
         places_to_look = [] if isinstance(error, UnicodeDecodeError) else folders
         choices = next((files for folder in places_to_look if (files := sorted(map(str, folder.glob("[!.]*.yaml"))))), [])

@@ -1,6 +1,7 @@
 """The folder of one sweep. Each of its files either has one writer or is immutable, so they need no database.
 
     runs/<sweep>/
+        sweep.yaml                              the definition of a sweep that was launched from Python (`study.Sweep`)
         lock                                    held by a launch while it assigns runs
         plans/<digest>.json                     every planned run, resolved; immutable
         launches/<id>/launch.json               plan, cluster, code and number of workers; immutable

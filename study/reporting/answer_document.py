@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from study.analysis.budget_balance import describe_balance
-from study.analysis.cell_grid import read_numbers, to_level
+from study.analysis.cell_grid import Level, read_numbers, to_level
 from study.analysis.factor_ranges import Bounds
 from study.analysis.findings import Findings, StudyPart
 from study.analysis.intervals import CONFIDENCE, ZERO
@@ -23,7 +23,6 @@ ANSWER_VERSION = 1
 STATUSES = ("done", "diverged", "failed", "missing")
 
 Number = float | None
-Setting = str | int | float | bool | None
 
 
 class _Part(BaseModel):
@@ -66,9 +65,9 @@ class RangeOfFactor(_Part):
     """The mean of a factor's best level minus that of its worst, averaged over the others, without controls."""
 
     factor: str
-    levels: tuple[Setting, ...]
-    best: Setting
-    worst: Setting
+    levels: tuple[Level, ...]
+    best: Level
+    worst: Level
     range: Interval
     n: int
 
@@ -101,7 +100,7 @@ class PartialAnswer(_Part):
     state: str
     sentences: tuple[str, ...]
     population: str
-    factors: dict[str, tuple[Setting, ...]]
+    factors: dict[str, tuple[Level, ...]]
     seeds: int
     test_images: int | None
     baseline: Number
