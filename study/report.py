@@ -1,9 +1,10 @@
 """python -m study.report SWEEP: draw the report of what is recorded so far, or redraw a report from its own tables.
 
-SWEEP is a sweep's YAML file, a folder of runs, or the folder of a report. The report of a sweep is written to
-runs/<sweep>/report; `--out reports/<sweep>` writes it to a folder to be committed instead. A report's folder is redrawn in
-place, from its tables alone: same bytes, and no torch needed. `--compare OTHER`, which may be
-repeated, puts several sweeps side by side in one report, in runs/<sweep>/report-vs-<other>.
+SWEEP is a sweep's YAML file, a folder of runs, or a report: its folder, or the archive that `study.archive` made of it. The
+report of a sweep is written to runs/<sweep>/report; `--out reports/<sweep>` writes it to a folder to be committed instead. A
+report's folder is redrawn in place, from its tables alone: same bytes, and no torch needed. That of an archive is drawn in a
+new folder beside it. `--compare OTHER`, which may be repeated, puts several sweeps side by side in one report, in
+runs/<sweep>/report-vs-<other>.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from study.errors import Problem, UserError, handle_user_errors
 from study.reporting.figures.figure_files import FIGURE_FORMATS
 from study.reporting.figures.style import STYLES
 from study.reporting.provenance import describe_progress
+from study.reporting.report_archive import read_archive
 from study.reporting.report_folder import DrawnReport, draw_report
 from study.reporting.result_files import load_report
 from study.reporting.sections import build_cells
@@ -37,7 +39,7 @@ def _parse_formats(word: str) -> tuple[str, ...]:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = sweep_parser("report", __doc__, sweep="a sweep's YAML file, a folder of runs, or the folder of a report")
+    parser = sweep_parser("report", __doc__, sweep="a sweep's YAML file, a folder of runs, or a report (folder or zip)")
     parser.add_argument(
         "--compare",
         action="append",
@@ -87,6 +89,8 @@ def _prepare_folder(arguments: argparse.Namespace) -> Path:
         tables = combine_studies([tables, *others])
     if arguments.out:
         folder = Path(arguments.out)
+    elif folder.exists() and Path(arguments.sweep).suffix == ".zip":
+        raise UserError(Problem("exists already: name another folder", "command line", "--out", str(folder)))
     if folder != Path(arguments.sweep):
         write_tables(tables, folder)
     return folder
@@ -97,6 +101,8 @@ def _read_study(word: str, arguments: argparse.Namespace) -> tuple[StudyTables, 
     path = Path(word)
     if (path / "study.json").is_file():
         return read_report_folder(path), path
+    if path.suffix == ".zip" and path.is_file():
+        return read_archive(path), path.with_suffix("")
     if any((path / kind).is_dir() for kind in ("launches", "records")):
         return read_run_folder(path), path / "report"
     if path.suffix in (".yaml", ".yml"):

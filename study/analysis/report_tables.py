@@ -28,6 +28,9 @@ from study.records import StudyFacts, load_correctness, load_curves, load_study,
 from study.records.columns import name_column
 from study.records.table import NUMERIC_TYPES
 
+TABLE_FILES = ("study.json", "runs.csv", "trials.csv", "curves.parquet", "correctness.parquet", "sweep.yaml")
+"""What a report is drawn from."""
+
 _READERS: Mapping[str, Callable[[str], Any]] = {"Float64": float, "Int64": int, "boolean": "True".__eq__, "string": str}
 
 _DATA_FOLDERS = re.compile(r"\b(root|cache)(\s*:\s*|=)(?!\s*data(?:/cache)?\s*(?:[,}#\n]|$))[^\s,}#]+")

@@ -5,8 +5,6 @@ axis that a backbone does not have) are merged. In a sweep with `tune:` every ce
 the tuned levels with all trial seeds. Its final runs are pending until a selection gives them their levels.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -73,7 +71,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """16 hex digits of the plan's content."""
-        return hashlib.sha256(json.dumps(self.file.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+        return self.file.digest
 
 
 def make_plan(sweep: Sweep, selection: Selection | None = None) -> Plan:

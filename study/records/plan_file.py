@@ -1,7 +1,10 @@
 """The plan of a launch on disk, `plans/<digest>.json`: what the sweep asks, and every planned run."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +99,11 @@ class PlanFile:
             "runs": [entry.to_json() for entry in self.runs],
             "pending": [entry.to_json() for entry in self.pending],
         }
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits of the plan's content, by which its file is named."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
     def of_stage(self, stage: Stage) -> list[PlannedEntry]:
         """The planned runs of a stage, pending ones included."""

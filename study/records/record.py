@@ -4,7 +4,7 @@ The attempts of one run are merged when they are read: a success wins over failu
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -134,8 +134,13 @@ def read_records(folder: Path, *, workers: Set[tuple[str, int]] | None = None) -
     for path in sorted(folder.glob("*.jsonl")):
         if workers is None or Writer.parse(path.stem).worker in workers:
             for line in read_json_lines(path):
-                record = _parse(line)
+                record = parse_record(line)
                 found[record.run_id].append((record, line.place))
+    return merge_attempts(found)
+
+
+def merge_attempts(found: Mapping[str, Sequence[tuple[Record, str]]]) -> dict[str, Attempts]:
+    """By run id, all attempts as one, from records and their places. Raises UserError where two outcomes of one run differ."""
     merged, problems = {}, []
     for run_id, attempts in found.items():
         outcomes = [(record, place) for record, place in attempts if record.status in OUTCOMES]
@@ -155,7 +160,8 @@ def read_records(folder: Path, *, workers: Set[tuple[str, int]] | None = None) -
     return merged
 
 
-def _parse(line: JsonLine) -> Record:
+def parse_record(line: JsonLine) -> Record:
+    """The record in a line of a records' file. UserError if it is none."""
     try:
         with add_location(line.place):
             return Record.from_json(line.document)

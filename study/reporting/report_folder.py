@@ -31,6 +31,9 @@ from study.reporting.sections import list_sections
 from study.reporting.text_tables import ReportSection, TextTable
 
 WRITTEN = "files.txt"
+DRAWN_FILES = ("report.md", "index.html", WRITTEN)
+"""What every drawing writes besides what it lists in files.txt."""
+
 _WRITTEN_NAME = re.compile(
     rf"(figures(-talk)?/[\w.-]+\.({'|'.join(FIGURE_FORMATS)}))|(tables/[\w.-]+\.tex)|{'|'.join(map(re.escape, RESULT_FILES))}",
     re.ASCII,
@@ -90,20 +93,25 @@ def _name_files(items: Iterable[Named]) -> Iterator[Named]:
         yield replace(item, name=name)
 
 
+def is_written_name(name: str) -> bool:
+    """Whether a drawing may give a file this name and list it in files.txt; none leads out of the folder."""
+    return _WRITTEN_NAME.fullmatch(name) is not None
+
+
 def _replace_written(folder: Path, written: Sequence[str], *, places: Sequence[str]) -> None:
     """Delete what an earlier report wrote in these places, so that nothing seems to be part of this one, and list what will be.
 
     Raises UserError if a place is a link to another folder.
     """
     listed = (folder / WRITTEN).read_text(encoding="utf-8", errors="replace") if (folder / WRITTEN).is_file() else ""
-    former = {name for name in listed.splitlines() if _WRITTEN_NAME.fullmatch(name)}
+    former = {name for name in listed.splitlines() if is_written_name(name)}
     for place in places:
         if (folder / place).resolve() != folder.resolve() / place:
             rule = "a report is drawn inside its own folder, but this is a link to another: remove the link"
             raise UserError(Problem(rule, place=str(folder / place)))
         (folder / place).mkdir(parents=True, exist_ok=True)
     own = {name for name in former if name.partition("/")[0] in (*places, *RESULT_FILES)}
-    for name in sorted(own.union(written, ("report.md", "index.html", WRITTEN))):
+    for name in sorted(own.union(written, DRAWN_FILES)):
         (folder / name).unlink(missing_ok=True)  # a link here would be written through
     text = "".join(f"{name}\n" for name in sorted({*(former - own), *written}))
     (folder / WRITTEN).write_text(text, encoding="utf-8")
