@@ -3,7 +3,7 @@
     reports/<sweep>/
         figures/         SVG, PNG and PDF; figures-talk/ with --style talk
         tables/          LaTeX
-        contrasts.csv, cells.csv, shares.csv, answer.json   the results as data (`study.reporting.result_files`)
+        contrasts.csv, cells.csv, answer.json, ...   the results as data (`study.reporting.result_files`)
         files.txt        the names of all of these: what the next drawing may delete
         report.md, index.html
 

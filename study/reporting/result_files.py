@@ -3,6 +3,7 @@
     reports/<sweep>/
         contrasts.csv    every planned contrast of every part, as from `estimate_contrasts`
         cells.csv        every cell, as from `summarize_cells`, with the linear baseline of its images
+        ablation.csv     every change of an ablation, as from `tabulate_ablation`
         shares.csv       the shares of the variance, as from `decompose_variance`
         answer.json      the answer (`study.reporting.answer_document`), and the types of the tables' columns
 
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from study.analysis.ablation import tabulate_ablation
 from study.analysis.cell_grid import read_numbers
 from study.analysis.findings import Findings, StudyPart
 from study.analysis.report_tables import StudyTables, read_report_folder, read_typed
@@ -39,9 +41,17 @@ def _tabulate_shares(part: StudyPart) -> pd.DataFrame | Unavailable:
     return part.decomposition
 
 
+def _tabulate_changes(part: StudyPart) -> pd.DataFrame | Unavailable:
+    if not part.is_ablation:
+        return Unavailable("No baseline is compared with changes of it.")
+    numbers = {"difference": "Float64", "low": "Float64", "high": "Float64", "n": "Int64"}  # missing in the baseline's row
+    return tabulate_ablation(part).astype(numbers)
+
+
 RESULT_TABLES: dict[str, Callable[[StudyPart], pd.DataFrame | Unavailable]] = {
     "contrasts.csv": _tabulate_contrasts,
     "cells.csv": _tabulate_cells,
+    "ablation.csv": _tabulate_changes,
     "shares.csv": _tabulate_shares,
 }
 """The tables of results: file -> a part's rows. A further one needs only its line here and a property of `Report`: names to
@@ -76,6 +86,11 @@ class Report:
     def shares(self) -> pd.DataFrame:
         """The share of the variance of each term: a description of these levels, from which nothing is claimed."""
         return self._read("shares.csv")
+
+    @cached_property
+    def ablation(self) -> pd.DataFrame:
+        """Every change of an ablation with its difference to the baseline and its costs; population as of the contrasts."""
+        return self._read("ablation.csv")
 
     @property
     def runs(self) -> pd.DataFrame:

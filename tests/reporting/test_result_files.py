@@ -84,6 +84,19 @@ def test_the_answer_is_that_of_the_report(tmp_path: Path) -> None:
     assert part.sentences[0] in text
 
 
+def test_an_ablation_is_a_table_of_its_changes(tmp_path: Path) -> None:
+    """The baseline first, which is compared with nothing; each change with the difference of its primary contrast."""
+    write(example_sweeps.ablation(), tmp_path)
+    report = load_report(tmp_path)
+    baseline, changes = report.ablation.iloc[0], report.ablation.iloc[1:].set_index("change")
+    assert pd.isna(baseline["difference"]) and pd.isna(baseline["n"]) and report.shares.empty
+    primary = report.contrasts[report.contrasts["primary"]].set_index("upper")
+    assert set(changes.index) == set(primary.index)
+    for column in ("difference", "low", "high", "n", "verdict"):
+        assert list(changes[column]) == list(primary.loc[changes.index, column])
+    np.testing.assert_allclose(changes["accuracy"] - baseline["accuracy"], changes["difference"].astype(float), atol=2e-6)
+
+
 def test_parts_are_told_apart(tmp_path: Path) -> None:
     """In a comparison every row names its part, and every part has its own answer."""
     one = example_sweeps.patch_size(seeds=3, epochs=2)
