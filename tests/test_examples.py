@@ -42,7 +42,7 @@ def test_run_study_prints_every_run(tmp_path):
     assert all(0 <= float(accuracy) <= 1 for *_, accuracy in rows)
     runs = tmp_path / "example-study" / "runs"
     report = load_report(tmp_path / "example-study" / "runs" / "example" / "report")
-    assert report.answer.summary() in output and report.answer.parts[0].state == "too few seeds"
+    assert report.answer.summary() in output and report.answer.parts[0].state == "undertrained"
     again = Sweep.from_file(runs / "example" / "sweep.yaml", runs=runs)  # as the commands read it
     assert list(report.runs["run_id"]) == list(load_table(again.folder)["run_id"])
 
