@@ -23,7 +23,7 @@ from study.errors import Problem, UserError, handle_user_errors
 from study.reporting.figures.figure_files import FIGURE_FORMATS
 from study.reporting.figures.style import STYLES
 from study.reporting.provenance import describe_progress
-from study.reporting.report_archive import read_archive
+from study.reporting.report_archive import read_archive, unpack_tables
 from study.reporting.report_folder import DrawnReport, draw_report
 from study.reporting.result_files import load_report
 from study.reporting.sections import build_cells
@@ -89,11 +89,17 @@ def _prepare_folder(arguments: argparse.Namespace) -> Path:
         tables = combine_studies([tables, *others])
     if arguments.out:
         folder = Path(arguments.out)
-    elif folder.exists() and Path(arguments.sweep).suffix == ".zip":
+    elif folder.exists() and _is_archive(Path(arguments.sweep)):
         raise UserError(Problem("exists already: name another folder", "command line", "--out", str(folder)))
-    if folder != Path(arguments.sweep):
+    if _is_archive(Path(arguments.sweep)) and not arguments.compare:
+        unpack_tables(Path(arguments.sweep), folder)
+    elif folder != Path(arguments.sweep):
         write_tables(tables, folder)
     return folder
+
+
+def _is_archive(path: Path) -> bool:
+    return path.suffix == ".zip" and path.is_file()
 
 
 def _read_study(word: str, arguments: argparse.Namespace) -> tuple[StudyTables, Path]:
@@ -101,7 +107,7 @@ def _read_study(word: str, arguments: argparse.Namespace) -> tuple[StudyTables, 
     path = Path(word)
     if (path / "study.json").is_file():
         return read_report_folder(path), path
-    if path.suffix == ".zip" and path.is_file():
+    if _is_archive(path):
         return read_archive(path), path.with_suffix("")
     if any((path / kind).is_dir() for kind in ("launches", "records")):
         return read_run_folder(path), path / "report"

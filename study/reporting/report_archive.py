@@ -69,18 +69,28 @@ def describe_environment(study: StudyTables) -> dict[str, dict[str, object]]:
 
 
 def read_archive(path: Path) -> StudyTables:
-    """The tables in an archive. Raises UserError, naming the entry, for what no archive of a report has, or is damaged."""
+    """The tables in an archive. Raises UserError as `unpack_tables` does."""
+    with tempfile.TemporaryDirectory() as place:
+        unpack_tables(path, Path(place))
+        return read_report_folder(Path(place))
+
+
+def unpack_tables(path: Path, folder: Path) -> None:
+    """Write the tables of an archive to a folder, as they were packed, in place of those that are there.
+
+    Raises UserError, naming the entry and before anything is written, for what no archive of a report has, or is damaged.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             files = dict(_read_checked(archive, path))
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError) as error:
         raise UserError(Problem(f"this is no zip file of a report, or it is damaged ({error})", place=str(path))) from None
     _check_sums(files, path)
-    with tempfile.TemporaryDirectory() as place:
-        for name in TABLE_FILES:
-            if name in files:
-                (Path(place) / name).write_bytes(files[name])
-        return read_report_folder(Path(place))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in TABLE_FILES:
+        (folder / name).unlink(missing_ok=True)  # a link here would be written through
+        if name in files:
+            (folder / name).write_bytes(files[name])
 
 
 def _read_checked(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[str, bytes]]:
