@@ -83,7 +83,7 @@ def unite_plans(plans: dict[str, PlanFile]) -> PlanFile:
     (first_name, first), *others = plans.items()
     problems = []
     for name, other in others:
-        for what in ("question", "match", "recipe", "tuned", "trials_per_cell", "effect_of_interest"):
+        for what in ("question", "match", "recipe", "tuned", "trials_per_cell", "effect_of_interest", "contrasts"):
             one, two = getattr(first.facts, what), getattr(other.facts, what)
             if one != two:
                 rule = f"is another study than {first_name}: {what} is {two!r} there and {one!r} here; `study.report --compare`"
