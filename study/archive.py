@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.cli.arguments import command_parser
+from study.cli.arguments import command_parser, parse_path
 from study.cli.console import open_console, pluralize
 from study.errors import handle_user_errors
 from study.reporting.report_archive import write_archive
@@ -16,8 +16,8 @@ from study.reporting.report_archive import write_archive
 @handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("archive", __doc__)
-    parser.add_argument("report", metavar="REPORT", help="folder of a report, e.g. reports/quickstart")
-    parser.add_argument("--out", metavar="FILE", help="the archive (default: REPORT.zip)")
+    parser.add_argument("report", type=parse_path, metavar="REPORT", help="folder of a report, e.g. reports/quickstart")
+    parser.add_argument("--out", type=parse_path, metavar="FILE", help="the archive (default: REPORT.zip)")
     arguments = parser.parse_intermixed_args(argv)
     folder = Path(arguments.report)
     path = Path(arguments.out) if arguments.out else folder.resolve().with_name(f"{folder.resolve().name}.zip")

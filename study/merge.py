@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.cli.arguments import command_parser
+from study.cli.arguments import command_parser, parse_path
 from study.cli.console import open_console, pluralize
 from study.errors import Problem, UserError, handle_user_errors
 from study.records.merged_runs import merge_runs
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "folders", nargs="+", metavar="RUNS", help="folder of one sweep's runs, e.g. runs/patch_size; two or more"
     )
-    parser.add_argument("--into", required=True, metavar="DIR", help="new folder of the united runs")
+    parser.add_argument("--into", required=True, type=parse_path, metavar="DIR", help="new folder of the united runs")
     arguments = parser.parse_intermixed_args(argv)
     sources, into = list(map(Path, arguments.folders)), Path(arguments.into)
     if len({source.resolve() for source in sources}) < max(2, len(sources)):
