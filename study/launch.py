@@ -6,11 +6,10 @@ of workers are submitted with a profile (slurm/default.yaml, or --profile); else
 
 import argparse
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -44,12 +43,12 @@ from study.planning.trials import describe_selection, make_plan_so_far, make_sel
 from study.prepare import prepare_data
 from study.records.baseline_accuracy import write_baseline
 from study.records.benchmark_file import newest_benchmark
-from study.records.ledger import read_assignees, read_launches, read_submitted_jobs
+from study.records.ledger import read_assignees, read_launches
 from study.records.locks import sweep_lock
 from study.records.record import read_records
 from study.records.selection import read_selection
 from study.records.sweep_folder import SweepFolder
-from study.status import format_as_json, read_status
+from study.status import format_launch_as_json
 from study.tracking.libraries import require_trackers
 
 DEFAULT_PROFILE = "slurm/default.yaml"
@@ -108,25 +107,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json:
         print_json("launch", format_launch_as_json(sweep, folder, earlier=earlier, status=status))
     return status
-
-
-def format_launch_as_json(sweep: Sweep, folder: SweepFolder, *, earlier: Collection[str], status: int) -> dict[str, Any]:
-    """The output of `--json`: exit status, the launches that this command made, and the status of the sweep after it."""
-    made = [launch for launch in read_launches(folder) if launch.id not in earlier]
-    return {
-        "sweep": sweep.name,
-        "exit_status": status,
-        "launches": [
-            {
-                "id": launch.id,
-                "cluster": launch.cluster,
-                "workers": launch.tasks,
-                "jobs": read_submitted_jobs(folder, launch.id),
-            }
-            for launch in made
-        ],
-        "status": format_as_json(sweep.name, *read_status(folder)) if folder.launch_ids() else None,
-    }
 
 
 def launch_sweep(sweep: Sweep, arguments: argparse.Namespace, *, console: Console) -> int:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,7 @@ from study.config.sweep_file import read_sweep
 from study.errors import UserError, escape_controls, handle_user_errors
 from study.launcher.liveness import check_liveness
 from study.launcher.sweep_status import RunningRun, SweepStatus, compute_sweep_status
+from study.records.ledger import read_launches, read_submitted_jobs
 from study.records.plan_file import PlanFile, load_plan
 from study.records.record import Stage
 from study.records.sweep_folder import SweepFolder
@@ -92,6 +93,25 @@ def format_as_json(name: str, plan: PlanFile, status: SweepStatus) -> dict[str, 
         "settling": status.settling,
         "missing": [asdict(group) for group in status.missing],
         "stages": count_by_stage(plan, status),
+    }
+
+
+def format_launch_as_json(sweep: Sweep, folder: SweepFolder, *, earlier: Collection[str], status: int) -> dict[str, Any]:
+    """The output of `study.launch --json`: exit status, the launches that the command made, the sweep's status after it."""
+    made = [launch for launch in read_launches(folder) if launch.id not in earlier]
+    return {
+        "sweep": sweep.name,
+        "exit_status": status,
+        "launches": [
+            {
+                "id": launch.id,
+                "cluster": launch.cluster,
+                "workers": launch.tasks,
+                "jobs": read_submitted_jobs(folder, launch.id),
+            }
+            for launch in made
+        ],
+        "status": format_as_json(sweep.name, *read_status(folder)) if folder.launch_ids() else None,
     }
 
 
