@@ -73,6 +73,19 @@ def ablation(*, patch_sizes: tuple[int, ...] = (2,), seeds: int = 5) -> Example:
     return replace(found, facts=replace(found.facts, effect_of_interest=0.75))
 
 
+def data_sets(count: int) -> Example:
+    """Two backbones at two patch sizes on several data sets of very different accuracy and unequal baselines."""
+    levels = {"patch_size": [2, 4], "backbone": ["convmixer", "vit"]}
+    tables = []
+    for n in range(count):
+        means = np.array([[0.9, 0.88 + 0.01 * n], [0.87, 0.84]]) - 0.1 * n
+        table = run_table(Truth(levels, means), seeds=4, key=f"set {n}").assign(data_name="folder", data_set=f"set{n}")
+        own = completed(table, factors=[f"set{n}"]).assign(baseline_accuracy=0.5 - 0.1 * n)
+        tables.append(own.assign(run_id=f"set{n}-" + own["run_id"].astype(str)))
+    axes = {"data.root": [f"set{n}" for n in range(count)], "model.patch_size": [2, 4], "backbone": levels["backbone"]}
+    return example(pd.concat(tables, ignore_index=True), axes=axes, epochs=4)
+
+
 def tuned(*, rates: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01), decays: tuple[float, ...] = (0.02,)) -> Example:
     """Two backbones at two patch sizes, each cell with its own learning rate, finally trained on validation images as well."""
     axes = {"patch_size": [2, 4], "backbone": ["convmixer", "vit"]}

@@ -155,7 +155,8 @@ def _find_largest(rows: pd.DataFrame) -> _Row:
 def _describe_setting(study: StudyResults) -> str:
     """Data set and budget: "digits at equal parameters"."""
     table = study.table
-    names = sorted(set(table["data_name"].dropna().replace("folder", "this image folder"))) if "data_name" in table else []
+    column = "data_set" if "data_set" in table else "data_name"
+    names = sorted(set(table[column].dropna().replace("folder", "this image folder"))) if column in table else []
     ways = sorted(set(table["match_by"].dropna())) if "match_by" in table else []
     return " ".join((join_words(names) or "this data", join_words(map(format_matching, ways)))).strip()
 

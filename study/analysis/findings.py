@@ -30,6 +30,7 @@ from study.analysis.factor_layout import (
 from study.analysis.margin import Margin
 from study.analysis.pareto_front import compute_cell_costs, find_pareto_front
 from study.analysis.planned_contrasts import REFERENCES
+from study.analysis.random_effects import combine_data_sets
 from study.analysis.report_tables import StudyTables
 from study.analysis.study_comparison import join_contrasts, summarize_studies
 from study.analysis.study_results import StudyResults, Unavailable
@@ -37,9 +38,11 @@ from study.analysis.tuning_choices import read_choice_variances, summarize_choic
 from study.config.sweep import CHANGE
 from study.records.columns import name_column, spell_level
 
-SPLITS = ("match_by", "study")
+SPLITS = ("match_by", "study", "data_set", "data_name")
 """Factors that divide a report into parts, each answered on its own. Where every study has its own way of matching, the parts
-are named after that."""
+are named after that. Data sets are blocks: their accuracies have different scales, so nothing is averaged over them."""
+
+_HELD = {"match_by": "what is held equal", "data_set": "the data set", "data_name": "the data set"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -168,6 +171,7 @@ class Findings:
         layout = arrange_factors(table, factors)
         named = dict(zip(self.splits, group.levels, strict=True))
         study = [f"in {named['study']}"] if "study" in named else []
+        data = [f"on {named[name]}" for name in ("data_set", "data_name") if name in named]
         tuned = [name for name in self.study.tuned if trials[name].notna().any()]
         choices = _find_choices(trials, tuned, layout.factors, correctness=self.study.correctness)
         variances = {} if isinstance(choices, Unavailable) else read_choice_variances(choices, layout.factors)
@@ -176,7 +180,7 @@ class Findings:
             levels={name: self._order_levels(table, name) for name in layout.factors},
             declared=self._declare_contrasts(layout.factors),
             expectations=self._list_expectations(named),
-            title=", ".join([*study, *([labels.format_matching(named["match_by"])] if "match_by" in named else [])]),
+            title=", ".join([*study, *data, *([labels.format_matching(named["match_by"])] if "match_by" in named else [])]),
             correctness=self.study.correctness,
             margin=Margin.from_facts(self.study.facts.effect_of_interest),
             trials=trials,
@@ -225,11 +229,17 @@ class Findings:
         return join_contrasts(known) if len(known) > 1 else None
 
     @cached_property
+    def over_data_sets(self) -> pd.DataFrame:
+        """The primary contrasts over data sets, as from `combine_data_sets`; empty where these are few or not what differs."""
+        of_data = self.compared is not None and self.splits in (["data_set"], ["data_name"])
+        return combine_data_sets(self.compared) if of_data and self.compared is not None else pd.DataFrame()
+
+    @cached_property
     def across(self) -> list[str]:
         """The answers of the parts in relation to each other, the main one first; none where there is one part."""
         if self.compared is None:
             return []
-        held = "what is held equal" if self.splits == ["match_by"] else "the study"
+        held = _HELD.get(self.splits[0], "the study") if len(self.splits) == 1 else "the study"
         ranges = {part.title: part.ranges for part in self.parts}
         return summarize_studies(self.compared, ranges, {part.title: part.answer.larger for part in self.parts}, held=held)
 

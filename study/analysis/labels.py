@@ -17,6 +17,7 @@ OPTION_NAMES = {
     "match_by": "matched on",
     "lr": "learning rate",
     "data_name": "data set",
+    "data_set": "data set",
     "train_images": "training images",
     "val_images": "validation images",
     "val_fraction": "validation fraction",
@@ -113,6 +114,8 @@ def format_setting(name: str, value: Level) -> str:
         return format_matching(value)
     if name == "study":
         return str(value)
+    if name == "data_set":
+        return f"on {value}"
     if name == CHANGE:
         return str(value)  # the sweep's own words
     return format_level(value) if name in ("backbone", "token_mixer") else f"{format_option(name)} {format_level(value)}"

@@ -27,7 +27,7 @@ _DIGEST = re.compile("[0-9a-f]{16,}")
 
 ASPECTS: Mapping[str, tuple[str, ...]] = {
     "data": (
-        *("data_name", "data_digest", "image_size", "train_images", "val_images", "test_images", "split"),
+        *("data_name", "data_set", "data_digest", "image_size", "train_images", "val_images", "test_images", "split"),
         *("num_classes", "channels"),
     ),
     "patch embedding": ("stem", "initialization"),

@@ -33,7 +33,7 @@ TABLE_FILES = ("study.json", "runs.csv", "trials.csv", "curves.parquet", "correc
 
 _READERS: Mapping[str, Callable[[str], Any]] = {"Float64": float, "Int64": int, "boolean": "True".__eq__, "string": str}
 
-_DATA_FOLDERS = re.compile(r"\b(root|cache)(\s*:\s*|=)(?!\s*data(?:/cache)?\s*(?:[,}#\n]|$))[^\s,}#]+")
+_DATA_FOLDERS = re.compile(r"\b(root|cache)(\s*:\s*|=)(?!\s*data(?:/cache)?\s*(?:[,}#\n]|$))(\[[^\]]*\]|[^\s,}#]+)")
 _ABSOLUTE_PATHS = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:\\|/|~/)[\w.~@+-]+(?:[/\\][\w.~@+ -]+)*[/\\]([\w.~@+-]+)")
 
 
@@ -53,7 +53,10 @@ class StudyTables:
     @property
     def factors(self) -> list[str]:
         """The varied options as columns of the table, in the sweep's order."""
-        return [column for column in map(name_column, self.facts.factors) if column in self.table]
+        columns = [name_column(key) for key in self.facts.factors]
+        if "data_set" in self.table:
+            columns = ["data_set" if column == "data_name" else column for column in columns]
+        return [column for column in dict.fromkeys(columns) if column in self.table]
 
     def written_levels(self, factor: str) -> list[Any]:
         """The levels of a factor (a column) as the sweep writes them, in its order."""

@@ -44,7 +44,6 @@ from study.errors import Problem, UserError, and_more, sort_by_line
 
 MAX_RUNS = 200_000
 _UNCOMPARED: Mapping[str, str] = {
-    "data.root": "the run table has no paths: give each folder of images a sweep, and compare their reports",
     "train.read_test": "runs that don't read the test set have nothing to compare",
     **{
         f"{section}.{name}": "this option changes no result, so runs can't be compared by it: set it once"

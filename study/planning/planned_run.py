@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from study.backbones.closed_form import Cost
@@ -44,6 +45,13 @@ class PlannedRun:
         return self.levels.get(CHANGE)
 
     @property
+    def data_set(self) -> str | None:
+        """Where the sweep has several: the data set's name, or that of its folder, without the path."""
+        if not {"data.name", "data.root"} & self.levels.keys():
+            return None
+        return Path(self.run.data.root).name if self.run.data.name == "folder" else self.run.data.name
+
+    @property
     def image_passes(self) -> int:
         """Images seen in training, each counted once per epoch."""
         return self.run.train.epochs * self.run.fitted_images
@@ -75,7 +83,7 @@ class PlannedRun:
         cost = {"tokens": self.run.model.tokens} | {name: getattr(self.cost, name) for name in totals}
         for name, part in self.cost.parts.items():
             cost |= {f"params_{name}": part.params, f"macs_{name}": part.macs}
-        place = (self.stage, self.cell, self.trials, self.for_seed, self.change)
+        place = (self.stage, self.cell, self.trials, self.for_seed, self.change, self.data_set)
         return PlannedEntry(self.run_id, run, cost, vars(self.match), *place)
 
 

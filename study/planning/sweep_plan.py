@@ -8,6 +8,7 @@ the tuned levels with all trial seeds. Its final runs are pending until a select
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from study.config.sweep import BASELINE, CHANGE, Cell, Setting, Sweep, Tuning
@@ -51,7 +52,10 @@ class Plan:
             name=sweep.name,
             question=sweep.question,
             expected=sweep.expected,
-            factors={key.rpartition(".")[2]: levels for key, levels in sweep.factors().items()},
+            factors={
+                key.rpartition(".")[2]: [Path(str(level)).name for level in levels] if key == "data.root" else levels
+                for key, levels in sweep.factors().items()
+            },
             seeds=sweep.seeds,
             match={"by": match.by, "target": match.target, "tolerance": match.tolerance},
             planned_runs=len(self.finals),

@@ -9,6 +9,7 @@ from study.records.plan_file import PlannedEntry
 
 COLUMN_NAMES = {
     "name": "data_name",
+    "root": "data_set",
     "digest": "data_digest",
     **{name: f"match_{name}" for name in ("by", "target", "head_dim", "tolerance")},
 }
@@ -47,6 +48,7 @@ def planned_columns(planned: PlannedEntry) -> dict[str, Any]:
     if planned.stage == "trial":
         row["test_images"] = 0
     row |= {CHANGE: planned.change} if planned.change else {}
+    row |= {"data_set": planned.data_set} if planned.data_set else {}
     row |= planned.cost
     return row | {f"match_{name}": value for name, value in planned.match.items()}
 

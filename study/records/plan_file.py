@@ -32,11 +32,12 @@ class PlannedEntry:
     trials: int | None = None  # in a tuned sweep, how many trials choose its options
     for_seed: int | None = None  # of a trial, the final seed that it chooses for; None: all of the cell
     change: str | None = None  # in an ablation, the run's change; None elsewhere
+    data_set: str | None = None  # in a sweep of several data sets, the run's; None elsewhere
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> "PlannedEntry":
         """Read an entry of any version: plans written before there were trials lack the last ones."""
-        names = ("run_id", "run", "cost", "match", "stage", "cell", "trials", "for_seed", "change")
+        names = ("run_id", "run", "cost", "match", "stage", "cell", "trials", "for_seed", "change", "data_set")
         return PlannedEntry(**{name: document[name] for name in names if name in document})
 
     def to_json(self) -> dict[str, Any]:

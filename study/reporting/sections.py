@@ -40,6 +40,7 @@ def list_sections(findings: Findings) -> list[ReportSection]:
     if not findings.parts:
         return []
     compared = [] if findings.compared is None else [_build_comparison(findings, findings.compared)]
+    compared += [_build_random_effects(findings.over_data_sets)] if len(findings.over_data_sets) else []
     return [*compared, *(section for part in findings.parts for section in _list_part_sections(part)), _build_compute(findings)]
 
 
@@ -74,6 +75,23 @@ def _build_comparison(findings: Findings, compared: pd.DataFrame) -> ReportSecti
         "not significant in any column. Networks of different columns differ in size, so columns are not subtracted."
     )
     return ReportSection("side-by-side", "Contrasts side by side", build_table(compare_signs(compared), columns), reading)
+
+
+def _build_random_effects(found: pd.DataFrame) -> ReportSection:
+    reading = (
+        "Random-effects meta-analysis of the primary contrasts, of which each data set gives its own difference and standard "
+        "error: the mean over data sets like these in percentage points, with 95 % intervals by Hartung and Knapp, each by "
+        "itself. SD between data sets: of their true differences, in points; I²: its share of the observed variance."
+    )
+    columns = [
+        text_column("contrast", "contrast"),
+        text_column("data sets", "sets", numeric=True),
+        percent_column("mean difference", "difference", digits=2, signed=True),
+        interval_column(digits=2, signed=True),
+        percent_column("SD between data sets", "between_sd", digits=2),
+        percent_column("I² (%)", "i2", digits=0),
+    ]
+    return ReportSection("data-sets", "Contrasts over data sets", build_table(found, columns), reading)
 
 
 def _role_column() -> Column:

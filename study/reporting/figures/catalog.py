@@ -25,7 +25,7 @@ from study.reporting.figures.figure_spec import FigureSpec, describe_intervals, 
 from study.reporting.figures.training_catalog import list_training_figures, list_trial_figures
 from study.reporting.published_results import find_published_results
 
-_PANELS = {"match_by": "way of matching", "study": "sweep"}
+_PANELS = {"match_by": "way of matching", "study": "sweep", "data_set": "data set"}
 
 
 def list_figures(findings: Findings) -> list[FigureSpec]:
