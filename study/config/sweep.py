@@ -273,7 +273,8 @@ class Sweep:
         """All backbones that the sweep names for its cells."""
         given = [self.base, *([self.ablation.baseline, *self.ablation.changes.values()] if self.ablation else [])]
         named = [layer["backbone"].value for layer in given if "backbone" in layer]
-        return list(dict.fromkeys([*self.factors().get("backbone", []), *named]))
+        named = [*self.factors().get("backbone", []), *named]
+        return [name for n, name in enumerate(named) if name not in named[:n]]  # a mistake may be a list, which has no hash
 
     def grid(self) -> Iterator[Cell]:
         """Every combination of levels in file order (the last axis varies fastest)."""
