@@ -28,7 +28,14 @@ class GridLayerNorm(nn.LayerNorm):
         return super().forward(grid.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class GridRmsNorm(nn.RMSNorm):
+class FeatureRmsNorm(nn.RMSNorm):
+    """RMS norm over the last axis, in the precision of its weight: autocast leaves that to it, other than for layer norms."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(features.to(self.weight.dtype))
+
+
+class GridRmsNorm(FeatureRmsNorm):
     """RMS norm over the features at each position of a grid: b d h w -> b d h w."""
 
     def forward(self, grid: Tensor) -> Tensor:
@@ -60,7 +67,7 @@ def build_sequence_norm(kind: Norm, dim: int) -> nn.Module:
 
 def build_feature_norm(kind: Norm, dim: int) -> nn.Module:
     """The norm over the last axis, `rms` or else `layer` (Zhang and Sennrich, 2019; Ba, Kiros and Hinton, 2016)."""
-    return (nn.RMSNorm if kind == "rms" else nn.LayerNorm)(dim, eps=LAYER_NORM_EPS)
+    return (FeatureRmsNorm if kind == "rms" else nn.LayerNorm)(dim, eps=LAYER_NORM_EPS)
 
 
 def build_activation(kind: Activation) -> nn.Module:

@@ -222,3 +222,18 @@ def test_options_that_a_mixer_lacks_change_no_identity() -> None:
     settings = SMALL | {"token_mixer": "conv", "kernel_size": 3}
     assert specify("metaformer", settings | {"qk_norm": True}) == specify("metaformer", settings)
     assert build_backbone(specify("metaformer", SMALL | {"qk_norm": True})).blocks[0].token_mixing.mixer.q_norm is not None
+
+
+@pytest.mark.parametrize("name", ["vit", "convnext"])
+def test_rms_norms_compute_in_float32_under_autocast(name: str) -> None:
+    """In bf16 they return float32, without a warning of torch, and the logits are near those of float32."""
+    own = {"kernel_size": 3} if name == "convnext" else {}
+    model, images = build(name, **SMALL, norm="rms", **own), torch.rand(2, 3, 8, 8)
+    expected = model(images)
+    seen = []
+    for module in model.modules():
+        if isinstance(module, nn.RMSNorm):
+            module.register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model(images).float(), expected, rtol=0, atol=0.1)
+    assert set(seen) == {torch.float32}
