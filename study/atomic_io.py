@@ -7,7 +7,7 @@ import errno
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -31,14 +31,24 @@ def whole_file(path: Path, *, draft: Path | None = None) -> Iterator[Path]:
     """
     draft = draft or path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with refusal("write", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             yield draft
             flush(draft)
             draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        except BaseException:
+            with suppress(OSError):  # the disk that refused the draft may keep it too
+                draft.unlink(missing_ok=True)
+            raise
         flush(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder, and those above it that are missing, unless it exists; their names are on disk when this returns."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        flush(each.parent)
 
 
 def flush(path: Path) -> None:

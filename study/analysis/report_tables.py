@@ -22,10 +22,12 @@ from typing import Any
 
 import pandas as pd
 
+from study.atomic_io import whole_file
 from study.config.formats import FORMAT, FORMER_LEVELS, current_level, current_name, upgrade
 from study.errors import Problem, UserError, add_location
 from study.records import StudyFacts, load_correctness, load_curves, load_study, load_table, load_trials
 from study.records.columns import name_column
+from study.records.sweep_folder import write_whole
 from study.records.table import NUMERIC_TYPES
 
 TABLE_FILES = ("study.json", "runs.csv", "trials.csv", "curves.parquet", "correctness.parquet", "sweep.yaml")
@@ -157,7 +159,6 @@ def read_typed(path: Path, types: Mapping[str, str]) -> pd.DataFrame:
 
 def write_tables(study: StudyTables, folder: Path) -> None:
     """Writes all files of a report's folder but the report itself, replacing those that are there."""
-    folder.mkdir(parents=True, exist_ok=True)
     table, trials = prepare_for_publication(study.table), prepare_for_publication(study.trials)
     facts = remove_data_folders(study.facts)
     types = {
@@ -165,16 +166,21 @@ def write_tables(study: StudyTables, folder: Path) -> None:
         for key, own in (("columns", table), ("trial_columns", trials))
     }
     document = json.dumps({"format": FORMAT, **asdict(facts), **types}, indent=1, ensure_ascii=False) + "\n"
-    (folder / "study.json").write_text(document, encoding="utf-8")
-    table.to_csv(folder / "runs.csv", index=False, lineterminator="\n")
-    for name in ("trials.csv", "correctness.parquet"):
-        (folder / name).unlink(missing_ok=True)
-    if len(trials):
-        trials.to_csv(folder / "trials.csv", index=False, lineterminator="\n")
-    study.curves.to_parquet(folder / "curves.parquet", index=False)
+    write_whole(folder / "study.json", document)
+    for name, rows in (("runs.csv", table), ("trials.csv", trials)):
+        if len(rows) or rows is table:
+            with whole_file(folder / name) as draft:
+                rows.to_csv(draft, index=False, lineterminator="\n")
+        else:
+            (folder / name).unlink(missing_ok=True)
+    with whole_file(folder / "curves.parquet") as draft:
+        study.curves.to_parquet(draft, index=False)
     if len(study.correctness):
-        study.correctness.to_parquet(folder / "correctness.parquet", index=False, compression="zstd")
-    (folder / "sweep.yaml").write_text(facts.sweep_yaml, encoding="utf-8")
+        with whole_file(folder / "correctness.parquet") as draft:
+            study.correctness.to_parquet(draft, index=False, compression="zstd")
+    else:
+        (folder / "correctness.parquet").unlink(missing_ok=True)
+    write_whole(folder / "sweep.yaml", facts.sweep_yaml)
 
 
 def prepare_for_publication(table: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.atomic_io import flush, refusal
+from study.atomic_io import flush, make_folder, refusal
 from study.errors import Problem, UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -52,7 +52,7 @@ def take_snapshot(code: Path, package: Path = PACKAGE) -> str:
     if code_hash(place / "study") == name:
         return name
     with refusal("copy the code to", place):
-        code.mkdir(parents=True, exist_ok=True)
+        make_folder(code)
         draft = Path(tempfile.mkdtemp(dir=code, prefix=".draft-"))
         try:
             shutil.copytree(package, draft / "study", ignore=NOT_CODE)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.atomic_io import refusal
+from study.atomic_io import make_folder, refusal
 from study.errors import Problem, UserError
 from study.records.sweep_folder import SweepFolder
 
@@ -29,7 +29,7 @@ def sweep_lock(folder: SweepFolder, *, timeout_s: float = LAUNCH_TIMEOUT_S) -> I
     """Hold the sweep's lock exclusively. Raises UserError, naming the holder, if it can't be acquired in time."""
     with contextlib.ExitStack() as held:
         with refusal("lock", folder.lock):
-            folder.path.mkdir(parents=True, exist_ok=True)
+            make_folder(folder.path)
             file = held.enter_context(open(folder.lock, "a+", encoding="utf-8"))
             _acquire(file.fileno(), fcntl.LOCK_EX, timeout_s=timeout_s, path=folder.lock)
             file.truncate(0)
@@ -74,7 +74,7 @@ class ProcessLock:
     def acquire(self) -> None:
         """Hold the lock until this process ends. Raises UserError if another live process holds it."""
         with refusal("lock", self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)  # never closed: the system does that at the end
             for _ in range(ASKED_AT_ONCE):
                 if _try_lock(descriptor, fcntl.LOCK_EX):

@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from study.atomic_io import flush, refusal, whole_file
+from study.atomic_io import flush, make_folder, refusal, whole_file
 from study.config.formats import upgrade
 from study.errors import Problem, UserError, add_location
 
@@ -158,7 +158,7 @@ class JsonLinesWriter:
 
     def __init__(self, path: Path):
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self._file: TextIO = open(path, "x", encoding="utf-8")  # noqa: SIM115 (open while the worker lives)
         flush(path.parent)
 

@@ -20,6 +20,7 @@ from typing import TypeVar
 from study.analysis.findings import Findings
 from study.analysis.report_tables import read_report_folder
 from study.errors import Problem, UserError
+from study.records.sweep_folder import write_whole
 from study.reporting.figures.catalog import list_figures
 from study.reporting.figures.figure_files import FIGURE_FORMATS, save_figure
 from study.reporting.figures.figure_spec import FigureSpec
@@ -73,11 +74,11 @@ def draw_report(folder: Path, *, style: Style = PAPER, formats: Sequence[str] = 
     for name, section in tables.items():
         assert isinstance(section.content, TextTable)
         text = section.content.to_latex(caption=f"{section.title}. {section.reading}", label=f"tab:{name}")
-        (folder / f"tables/{name}.tex").write_text(f"% needs \\usepackage{{booktabs}}\n{text}", encoding="utf-8")
+        write_whole(folder / f"tables/{name}.tex", f"% needs \\usepackage{{booktabs}}\n{text}")
     write_results(findings, results, folder)
-    (folder / "report.md").write_text(write_markdown(findings, figures, sections, formats=formats), encoding="utf-8")
+    write_whole(folder / "report.md", write_markdown(findings, figures, sections, formats=formats))
     page = render_page(findings, figures, sections, folder=folder / "figures", formats=formats)
-    (folder / "index.html").write_text(page, encoding="utf-8")
+    write_whole(folder / "index.html", page)
     return DrawnReport(findings, figures, folder)
 
 
@@ -114,4 +115,4 @@ def _replace_written(folder: Path, written: Sequence[str], *, places: Sequence[s
     for name in sorted(own.union(written, DRAWN_FILES)):
         (folder / name).unlink(missing_ok=True)  # a link here would be written through
     text = "".join(f"{name}\n" for name in sorted({*(former - own), *written}))
-    (folder / WRITTEN).write_text(text, encoding="utf-8")
+    write_whole(folder / WRITTEN, text)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from study.atomic_io import whole_file
 from study.reporting.figures.style import Style
 
 FIGURE_FORMATS: Mapping[str, Mapping[str, str | None]] = MappingProxyType(
@@ -20,11 +21,11 @@ FIGURE_FORMATS: Mapping[str, Mapping[str, str | None]] = MappingProxyType(
 
 def save_figure(figure: Figure, stem: Path, *, style: Style, formats: Sequence[str] = tuple(FIGURE_FORMATS)) -> list[Path]:
     """Writes `stem` with the ending of each format; returns the files in the order of `formats`."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in formats]
     with mpl.rc_context(style.rc_params()):
         figure.draw_without_rendering()  # solve the layout once, not again for each format
         figure.set_layout_engine("none")
         for path, ending in zip(paths, formats, strict=True):
-            figure.savefig(path, format=ending, metadata=dict(FIGURE_FORMATS[ending]))
+            with whole_file(path) as draft:
+                figure.savefig(draft, format=ending, metadata=dict(FIGURE_FORMATS[ending]))
     return paths
