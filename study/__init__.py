@@ -12,10 +12,15 @@ The public interface is this module:
 Every name is imported on first use: `import study` loads neither torch nor pandas.
 """
 
+import signal
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from study.version import VERSION
+
+if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # `python -m study.launch` imports for seconds: Ctrl-C then gives no traceback
 
 if TYPE_CHECKING:
     from study.backbones import build, names

@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from study.errors import nearest
+from study.errors import handle_user_errors, nearest
 from study.version import VERSION
 
 COMMANDS = {
@@ -21,6 +21,7 @@ COMMANDS = {
 }
 
 
+@handle_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command with the rest of the line; only its module is imported."""
     words = list(sys.argv[1:] if argv is None else argv)

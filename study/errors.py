@@ -11,6 +11,7 @@ import functools
 import io
 import math
 import os
+import signal
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -137,23 +138,34 @@ def handle_user_errors(main: Callable[P, int]) -> Callable[P, int]:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character is no reason to end
                 stream.reconfigure(errors="backslashreplace")
+        importing = signal.getsignal(signal.SIGINT)
         try:
-            status = main(*args, **kwargs)
-            sys.stdout.flush()
-            return status
-        except UserError as error:
-            print(escape_controls(error.summary()), file=sys.stderr)
-            return 2
+            if importing == signal.SIG_DFL:  # set by the package while it was imported
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            return _report_errors(main, *args, **kwargs)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
-        except OSError as error:
-            if not isinstance(error, BrokenPipeError):  # the reader of the output, such as head, has enough
-                print(escape_controls(f"{describe_refusal(error)}\n{SAFE}"), file=sys.stderr)
-            try:
-                sys.stdout.flush()
-            except OSError:  # Python would try again when it exits
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
+        finally:
+            if importing == signal.SIG_DFL:
+                signal.signal(signal.SIGINT, importing)
 
     return guarded
+
+
+def _report_errors(main: Callable[P, int], *args: P.args, **kwargs: P.kwargs) -> int:
+    try:
+        status = main(*args, **kwargs)
+        sys.stdout.flush()
+        return status
+    except UserError as error:
+        print(escape_controls(error.summary()), file=sys.stderr)
+        return 2
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # the reader of the output, such as head, has enough
+            print(escape_controls(f"{describe_refusal(error)}\n{SAFE}"), file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # Python would try again when it exits
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

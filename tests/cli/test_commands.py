@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tomllib
@@ -84,6 +85,21 @@ def test_output_that_cannot_be_written_is_no_traceback(tmp_path, output):
     assert answer.returncode == (0 if output == "ascii" else 1)
     assert ("No space left" in answer.stderr) == (output == "full") and "Traceback" not in answer.stderr
     assert output != "ascii" or (tmp_path / "out").read_text() == "Gr\\xf6\\xdfe?\n"
+
+
+@pytest.mark.parametrize("words", [["-m", "study.launch"], ["-m", "study", "launch"]])
+def test_ctrl_c_while_a_command_is_imported_is_no_traceback(tmp_path, words):
+    """It comes here from a module in torch's place, which is imported before the command can catch anything."""
+    (tmp_path / "torch.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT}"}
+    done = subprocess.run(
+        [sys.executable, *words, "sweep.yaml"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert done.returncode in (-signal.SIGINT, 130) and "Traceback" not in done.stderr
 
 
 def test_every_command_explains_itself():
