@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from submitit import LocalExecutor, LocalJob
@@ -111,7 +112,7 @@ class LocalWorkers:
             elif last and last[-1].event in ("refused", "halt"):
                 failures.append(f"worker {task}: {last[-1].reason}")
             elif restart - begun >= MAX_FAILED_STARTS:
-                failures.append(f"worker {task} failed during start-up; see {job.paths.stderr}")
+                failures.append(f"worker {task} failed during start-up: {_last_line(job.paths.stderr)}; see {job.paths.stderr}")
             else:
                 self._start(task, restart=restart + 1)
         return failures
@@ -127,6 +128,13 @@ class LocalWorkers:
             job = executor.submit(payload)
             assert isinstance(job, LocalJob)
             self._jobs[task] = (job, restart)
+
+
+def _last_line(log: Path) -> str:
+    """Why a process ended, by its log."""
+    with contextlib.suppress(OSError, IndexError):
+        return log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1]
+    return "its log says nothing"
 
 
 @contextlib.contextmanager

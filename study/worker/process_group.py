@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import distributed
@@ -27,9 +27,10 @@ from study.records.rank_failures import RankFailure, write_rank_failure
 from study.records.sweep_folder import SweepFolder, Writer
 from study.training.device import DeviceChoice
 from study.training.distributed import SINGLE_RANK, MultipleRanks, PeerLost, Ranks, require_peers
-from study.worker.signals import Stop
+from study.worker.signals import EXIT_HALTED, Stop
 
 EXIT_RANK = 5  # a rank failed, or lost another one
+REFUSED = "refused"  # the store's key for what the system refused a rank
 PORTS = range(10_000, 20_000)  # below the ephemeral ports of common kernels
 RENDEZVOUS_TIMEOUT_S = 3900  # rank 0 may wait an hour for the sweep's lock before it comes
 EXCHANGE_TIMEOUT_S = 600  # longer than a step, a checkpoint or an evaluation: a rank that takes longer is lost
@@ -51,6 +52,10 @@ class ProcessGroup:
 
     def shut_down(self) -> None:
         """End the group after the last run."""
+
+    def halt(self) -> NoReturn:
+        """End this process, which the system refused a file."""
+        sys.exit(EXIT_HALTED)
 
 
 @dataclass(frozen=True)
@@ -132,19 +137,23 @@ class MultiProcess(ProcessGroup):
                 distributed.all_gather_object(signals, self.stop.signal, group=self._host_group)
         except Exception as error:
             traceback.print_exc()
+            host, info = os.environ.get("SLURMD_NODENAME") or socket.gethostname(), self.info
+            if isinstance(error, OSError):  # no outcome of the run, and no crash: rank 0 says so in its journal
+                if info.rank == 0:
+                    raise
+                with suppress(RuntimeError):  # rank 0, which serves the store, has ended
+                    place = f"{error.filename} (rank {info.rank} of {info.size}, on {host})"
+                    self.store.set(REFUSED, json.dumps([error.errno, error.strerror or str(error), place]))
+            if info.rank == 0 and self.store.check([REFUSED]):
+                raise OSError(*json.loads(self.store.get(REFUSED))) from None
             try:
                 # A rank that lost another one is not the cause. A killed rank leaves no file: the worker has crashed.
-                # What the system refuses is no outcome of the run either.
                 if not isinstance(error, PeerLost | distributed.DistError | OSError):
-                    host, info = os.environ.get("SLURMD_NODENAME") or socket.gethostname(), self.info
                     reason, now = describe(error), time.time()
                     failure = RankFailure(entry.run_id, info.rank, info.size, host=host, reason=reason, log=self.log, time=now)
                     write_rank_failure(self.folder, self.writer, failure)
             finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                # Unlike an orderly exit, this waits for no exchange. Slurm then ends the other ranks and requeues the job.
-                os._exit(EXIT_RANK)
+                leave_at_once(EXIT_RANK)  # Slurm then ends the other ranks and requeues the job
         for number in signals:
             self.stop.receive(number)
 
@@ -156,6 +165,9 @@ class MultiProcess(ProcessGroup):
                 distributed.barrier(group=self._host_group)
         distributed.destroy_process_group()
 
+    def halt(self) -> NoReturn:
+        leave_at_once(EXIT_HALTED)
+
     def receive_next(self) -> ShareEntry | None:
         """On a nonzero rank, wait for the next run that rank 0 trains; None after the last one."""
         document = self._ranks().broadcast(None)
@@ -164,6 +176,13 @@ class MultiProcess(ProcessGroup):
     def _ranks(self) -> MultipleRanks:
         assert self._device is not None, "ranks connect before they train"
         return MultipleRanks(self.info.rank, self.info.size, device=self._device, host_group=self._host_group)
+
+
+def leave_at_once(status: int) -> NoReturn:
+    """End this process without waiting for an exchange with other ranks, as an orderly exit does."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def join_group(

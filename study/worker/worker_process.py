@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from study.errors import UserError, describe_refusal
 from study.records.code_snapshot import require_launched_code
@@ -36,9 +36,10 @@ from study.records.rank_failures import RankFailure, read_rank_failures, remove_
 from study.records.record import OUTCOMES, Attempts, Record, read_records
 from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer, await_files
 from study.training.determinism import enable_deterministic_cublas
-from study.worker.signals import EXIT_HALTED, EXIT_REFUSED, Stop, leave, wait_for_requeue
+from study.worker.signals import EXIT_REFUSED, Stop, leave, wait_for_requeue
 
 if TYPE_CHECKING:
+    from study.worker.process_group import ProcessGroup
     from study.worker.runner import Trainer
 
 
@@ -67,14 +68,15 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None) -> s
         count = int(environment.get("SLURM_RESTART_COUNT", "0"))
     writer, journal = open_journal(folder, (launch_id, task), restart=count)
     journal.write("start", log=log)
+    from study.worker.process_group import ProcessGroup, join_group
+
+    group = ProcessGroup()
     try:
         require_launched_code(launch.code)
         share = _claim_share(folder, launch, writer)
         worker = make_worker(folder, writer, journal, share=share, log=log, stop=stop)
-        from study.worker.process_group import ProcessGroup, join_group
         from study.worker.runner import Trainer
 
-        group = ProcessGroup()
         if launch.ranks > 1:
             group = join_group(folder, writer.worker, environment=environment, log=log, stop=stop, sent=(writer, share))
         # Chooses the device and checks the data before any run is touched.
@@ -83,13 +85,12 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None) -> s
         journal.write("refused", reason=error.summary())
         print(error.summary(), file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED)
+    except OSError as error:
+        _halt(journal, error, group)
     try:
         worker.train_share(share, trainer)
     except OSError as error:
-        traceback.print_exc()
-        with contextlib.suppress(OSError):  # the journal may be on the same full disk
-            journal.write("halt", reason=describe_refusal(error))
-        sys.exit(EXIT_HALTED)
+        _halt(journal, error, group)
     trainer.group.shut_down()
     if stop():
         journal.write("exit", reason=signal.Signals(stop.signal or 0).name)
@@ -106,6 +107,14 @@ def _stop_without_launcher(folder: SweepFolder, launch_id: str, stop: Stop) -> N
     while lock.is_held():
         time.sleep(LAUNCHER_POLL_S)
     stop.receive(signal.SIGHUP)
+
+
+def _halt(journal: Journal, error: OSError, group: ProcessGroup) -> NoReturn:
+    """End this process, which the system refused a file, and say why in its journal if that can be written."""
+    traceback.print_exception(error)
+    with contextlib.suppress(OSError):
+        journal.write("halt", reason=describe_refusal(error))
+    group.halt()
 
 
 @dataclass

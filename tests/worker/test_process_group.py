@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from torch import distributed
@@ -19,6 +21,7 @@ from study.records.ledger import Launch, ShareEntry, write_launch
 from study.records.plan_file import PlannedEntry
 from study.records.rank_failures import RankFailure, read_rank_failures, remove_rank_failures, write_rank_failure
 from study.records.sweep_folder import SweepFolder, Writer
+from study.training.distributed import PeerLost
 from study.worker.process_group import PORTS, MultiProcess, RankInfo, select_own_gpu
 from study.worker.signals import Stop
 
@@ -70,6 +73,30 @@ def test_all_ranks_refuse_if_one_does(tmp_path, problems, raised):
     with ThreadPoolExecutor(2) as threads:
         futures = [threads.submit(set_up, make_group(store, rank, tmp_path), problems[rank]) for rank in range(2)]
         assert tuple(future.result(timeout=60) for future in futures) == raised
+
+
+def test_what_the_system_refuses_a_rank_is_no_failure_of_the_run(tmp_path, monkeypatch):
+    """Rank 0 hears of it instead of a crash of its worker, which would count as the run's, and no failure is left."""
+
+    def leave(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr("os._exit", leave)
+    store, entry = distributed.HashStore(), ShareEntry(PlannedEntry("run", run={}, cost={}, match={}))
+    monkeypatch.setattr(MultiProcess, "_ranks", lambda _: SimpleNamespace(broadcast=lambda _: None))
+    second, first = make_group(store, 1, tmp_path), make_group(store, 0, tmp_path)
+    with pytest.raises(SystemExit), second.training(entry, describe=str):
+        raise OSError(errno.EIO, "Input/output error", "/data/train.npy")
+    with (
+        pytest.raises(OSError, match=r"Input/output error: '/data/train.npy .rank 1 of 2, on "),
+        first.training(entry, describe=str),
+    ):
+        raise PeerLost
+    assert read_rank_failures(SweepFolder(tmp_path), {"run"}) == {}
+    with pytest.raises(OSError, match="full"), make_group(distributed.HashStore(), 0, tmp_path).training(entry, describe=str):
+        raise OSError("full")
+    with pytest.raises(SystemExit), make_group(distributed.HashStore(), 0, tmp_path).training(entry, describe=str):
+        raise PeerLost  # a crash
 
 
 def test_the_first_rank_failure_counts_until_it_is_recorded(tmp_path):
