@@ -122,14 +122,13 @@ def hold_build_lock(cache: Path, key: str, report: ReportProgress) -> Iterator[N
 
 @contextmanager
 def explain_disk_errors(cache: Path) -> Iterator[None]:
-    """Raise operating-system errors of writing below `cache` as UserError."""
+    """Let an OSError raised inside name a file, and say which option chooses another folder."""
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        rule = "the disk is full" if full else "cannot be written to; choose another folder with data.cache=..."
-        place = str(error.filename or cache)
-        raise UserError(Problem(f"{rule} ({error.strerror or error})", place=place, key="data.cache")) from error
+        error.filename, error.filename2 = str(error.filename or cache), None
+        error.__notes__ = ["write prepared images (data.cache=... chooses another folder) to"]
+        raise
 
 
 def require_disk_space(cache: Path, needed: int) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from study.config.options import DataOptions
 from study.config.sweep_file import read_sweep
 from study.data import NotPrepared, prepare_dataset
-from study.errors import UserError
+from study.errors import UserError, describe_refusal
 from study.planning.sweep_plan import make_plan
 
 
@@ -129,23 +129,30 @@ def test_a_disk_that_is_too_small_is_reported_before_decoding(tmp_path: Path, mo
     assert "not enough disk space: the decoded images take 0.00 GB, and 0.00 GB are free" in message
 
 
+def disk_error(options: DataOptions) -> str:
+    with pytest.raises(OSError, match=r"\[Errno") as refused:
+        prepare_dataset(options, workers=1, report=silent)
+    return describe_refusal(refused.value)
+
+
 def test_a_full_disk_or_quota_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An allocation that fails although space seemed free (a quota, another user) raises a UserError too."""
+    """An allocation that fails although space seemed free (a quota, another user) names the folder and the option."""
     root = write_folder(tmp_path / "set")
 
     def full(handle: int, start: int, size: int) -> None:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    assert "the disk is full (Disk quota exceeded)" in refusal(folder_options(root)).summary()
+    message = disk_error(folder_options(root))
+    assert "data.cache=... chooses another folder" in message and "cache: Disk quota exceeded" in message
 
 
 def test_a_cache_that_cannot_be_written_is_reported_with_its_key(tmp_path: Path) -> None:
     """A cache below a file (root may write anywhere else) is reported with the option that changes it."""
     root = write_folder(tmp_path / "set")
     (tmp_path / "file").write_text("")
-    message = refusal(folder_options(root, cache=str(tmp_path / "file" / "cache"))).summary()
-    assert "data.cache: cannot be written to; choose another folder with data.cache=..." in message
+    message = disk_error(folder_options(root, cache=str(tmp_path / "file" / "cache")))
+    assert "data.cache=... chooses another folder" in message and "file/cache/locks: Not a directory" in message
 
 
 def test_a_read_only_root_is_accepted(tmp_path: Path) -> None:
