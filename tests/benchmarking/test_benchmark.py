@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,10 +140,11 @@ def test_rounds_go_over_all_architectures_in_turn(plan, monkeypatch):
 
 def test_an_allocation_beyond_the_available_memory_fails():
     """And no more afterwards: nothing touches the bytes, so without the limit there is no end to them."""
-    (free,) = (line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
-    size = 1024 * int(free) + 2**29
-    with limit_memory(), pytest.raises(RuntimeError, match="can't allocate memory"):
-        torch.empty(size, dtype=torch.uint8)
+    with limit_memory():
+        (used,) = (line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData"))
+        size = resource.getrlimit(resource.RLIMIT_DATA)[0] - 1024 * int(used) + 2**26
+        with pytest.raises(RuntimeError, match="can't allocate memory"):
+            torch.empty(size, dtype=torch.uint8)
     assert torch.empty(size, dtype=torch.uint8).numel() == size
 
 

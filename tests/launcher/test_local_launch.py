@@ -118,7 +118,7 @@ def test_workers_of_a_killed_launch_save_and_leave(tmp_path):
     """kill -9 of the launch alone, in runs of minutes: its workers notice, save their states and end."""
     process = start(tmp_path, "train.epochs=1000")
     wait_until(lambda: any(line["event"] == "begin" for line in journals(tmp_path)))
-    os.kill(process.pid, signal.SIGKILL)
+    os.kill(process.process.pid, signal.SIGKILL)
     wait_until(lambda: not worker_processes(tmp_path))
     assert [line["reason"] for line in journals(tmp_path) if line["event"] == "exit"] == ["SIGHUP", "SIGHUP"]
     assert len(list((tmp_path / "runs/sweep/checkpoints").iterdir())) == 2
