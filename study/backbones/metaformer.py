@@ -97,6 +97,10 @@ class MetaFormerSpec(SequenceSpec):
         return validate_kernel_size(value, info) if info.field_name == "kernel_size" else value
 
     @property
+    def short_name(self) -> str:
+        return f"{self.backbone} with {', '.join(dict.fromkeys(self.mixers))}"
+
+    @property
     def mixers(self) -> list[TokenMixerName]:
         """The token mixer of each block."""
         return list_mixers(self.token_mixer) * (self.depth if isinstance(self.token_mixer, str) else 1)

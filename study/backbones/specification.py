@@ -103,6 +103,11 @@ class BackboneSpec(BaseModel):
         return pooling
 
     @property
+    def short_name(self) -> str:
+        """What messages call it."""
+        return self.backbone
+
+    @property
     def grid(self) -> int:
         """Tokens along one side of the image."""
         return self.image_size // self.patch_size

@@ -170,8 +170,8 @@ def solve_width(template: BackboneSpec, *, by: By, target: int, tolerance: float
         tried.append(match)
     nearest = min(tried, key=lambda match: (abs(match.residual), match.spec.dim))
     raise UserError(
-        f"{template.backbone} (patch size {template.patch_size}, depth {template.depth}) reaches no budget of {target:,} {by} "
-        f"within {tolerance:.1%}; the nearest is {nearest.value:,} at width {nearest.spec.dim} ({nearest.residual:+.1%})"
+        f"{template.short_name} (patch size {template.patch_size}, depth {template.depth}) reaches no budget of {target:,} "
+        f"{by} within {tolerance:.1%}; the nearest is {nearest.value:,} at width {nearest.spec.dim} ({nearest.residual:+.1%})"
     )
 
 

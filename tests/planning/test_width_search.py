@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from study.backbones import build_backbone, names, specify
 from study.backbones.specification import BackboneSpec
+from study.backbones.token_mixers import TOKEN_MIXERS, TokenMixerName
 from study.errors import UserError
 from study.planning.traced_cost import count_cost
 from study.planning.width import By, named_budget, solve_seconds, solve_width
@@ -102,6 +103,27 @@ def test_what_cannot_be_met_names_the_nearest() -> None:
     assert least.closed_form().macs == 574_718_272 < vit.at_width(64, 32).with_fine_width(16).closed_form().macs
     with pytest.raises(UserError, match=r"no budget of 100,000,000 macs within 2.0%; the nearest is 574,718,272 at width 32"):
         solve_width(vit, by="macs", target=10**8, tolerance=0.02, head_dim=32)
+
+
+def test_a_mixer_that_cannot_meet_a_budget_is_named() -> None:
+    """Six matrices over 1,024 positions have six million parameters, whatever the width."""
+    settings = {"image_size": 32, "in_channels": 3, "num_classes": 10, "patch_size": 1, "dim": 32, "depth": 6}
+    linear = specify("metaformer", settings | {"token_mixer": "linear"})
+    with pytest.raises(
+        UserError, match=r"metaformer with linear \(patch size 1, depth 6\) reaches no budget of 600,000 params"
+    ):
+        solve_width(linear, by="params", target=600_000, tolerance=0.02, head_dim=16)
+
+
+@pytest.mark.parametrize("patch_size", [1, 2, 4])
+@pytest.mark.parametrize("mixer", TOKEN_MIXERS)
+def test_every_mixer_meets_a_budget_on_digits(mixer: TokenMixerName, patch_size: int) -> None:
+    """30,000 parameters and a million MACs are met within 2 % by all mixers at all patch sizes."""
+    settings = {"image_size": 8, "in_channels": 1, "num_classes": 10, "patch_size": patch_size, "dim": 8, "depth": 2}
+    start = specify("metaformer", settings | {"token_mixer": mixer, "kernel_size": 3})
+    for by, target in (("params", 30_000), ("macs", 1_000_000)):
+        match = solve_width(start, by=by, target=target, tolerance=0.02, head_dim=8)
+        assert abs(match.residual) <= 0.02 and match.value == getattr(match.spec.closed_form(), by)
 
 
 def test_the_template_width_does_not_matter() -> None:
