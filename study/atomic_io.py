@@ -1,10 +1,11 @@
-"""Atomic file writes: a file appears under its name with all of its content, flushed to disk, or not at all.
+"""Atomic file writes: a file appears under its name with all of its content, flushed to disk, or not at all; bounded reads.
 
 What the system refuses is an OSError that names the file and the operation (`refusal`), also where Python's own names neither.
 """
 
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -62,3 +63,15 @@ def flush(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """A file's content. OSError also for a folder, pipe or device, which could be endless, and for more than `most` bytes."""
+    with refusal("read", path), open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        content = b"" if status.st_size > most else file.read(max(status.st_size, min(most, 1 << 20)) + 1)  # /proc says 0
+        if max(status.st_size, len(content)) > most:
+            raise OSError(errno.EFBIG, f"larger than {most:,} bytes")
+        return content

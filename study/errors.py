@@ -26,6 +26,7 @@ SAFE = (
 )
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # categories of Unicode: control, format (bidirectional marks), line separators
 MAX_PROBLEMS = 15  # one screen
+MAX_LINES, MAX_LENGTH = 38, 2000
 MAX_CHOICES = 24
 
 
@@ -50,10 +51,10 @@ class Problem:
         return self if self.place else replace(self, place=place, key=key or self.key)
 
     def __str__(self) -> str:
-        message = self.rule if self.value is None else f"{self.rule} (got {self.value!r})"
-        lines = [": ".join(part for part in (self.place, self.key, message) if part)]
+        message = self.rule if self.value is None else f"{self.rule} (got {shorten(repr(self.value))})"
+        lines = [": ".join(part for part in (self.place, shorten(self.key.replace("\n", r"\n")), message) if part)]
         if self.suggestion:
-            lines.append(f"    did you mean {self.suggestion!r}?")
+            lines.append(f"    did you mean {shorten(repr(self.suggestion))}?")
         if self.choices:
             lines.append("    valid: " + ", ".join(and_more(self.choices, MAX_CHOICES)))
         return "\n".join(lines)
@@ -69,7 +70,14 @@ class UserError(Exception):
 
     def summary(self) -> str:
         """The problems, cut to one screen."""
-        return "\n".join(and_more(list(map(str, self.problems)), MAX_PROBLEMS))
+        shown = and_more(list(map(str, self.problems)), MAX_PROBLEMS)
+        lines = [line[:MAX_LENGTH] for line in "\n".join(shown).split("\n")]
+        return "\n".join([*lines[:MAX_LINES], *(["..."] if len(lines) > MAX_LINES else [])])
+
+
+def shorten(text: str) -> str:
+    """The text, cut to 200 characters in its middle."""
+    return text if len(text) <= 200 else f"{text[:150]} ... {text[-45:]}"
 
 
 def and_more(items: Sequence[str], shown: int) -> list[str]:
@@ -118,6 +126,12 @@ def escape_controls(text: str) -> str:
         char.encode("unicode_escape").decode() if unicodedata.category(char) in HIDDEN and char not in "\n\t" else char
         for char in text
     )
+
+
+@functools.cache
+def notify(notice: str) -> None:
+    """Print a notice on stderr, but only once in a process: several steps of a command may read the same file."""
+    print(escape_controls(notice), file=sys.stderr)
 
 
 def describe_refusal(error: OSError) -> str:

@@ -15,7 +15,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from study.analysis.report_tables import StudyTables, combine_studies, read_report_folder, read_run_folder, write_tables
+from study.analysis.report_files import read_report_folder, write_tables
+from study.analysis.report_tables import StudyTables, combine_studies, read_run_folder
 from study.cli.arguments import add_json_option, parse_path, suggest_launch, sweep_folder, sweep_parser
 from study.cli.console import open_console, pluralize, print_json
 from study.config.sweep_file import read_sweep

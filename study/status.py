@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from study.atomic_io import read_regular
 from study.cli.arguments import add_json_option, format_command, suggest_launch, sweep_folder, sweep_parser
 from study.cli.console import open_console, pluralize, print_json
 from study.config.sweep import Sweep
@@ -26,7 +27,7 @@ from study.records.sweep_folder import SweepFolder
 
 STAGES: tuple[Stage, Stage] = ("trial", "final")
 MAX_ROWS = 12  # of one kind
-LOG_LINES = 3
+LOG_LINES, MAX_LOG_BYTES = 3, 64 << 20
 REFRESH_S = 30
 HEARTBEAT_TIMEOUT_S = 300  # a worker writes its progress every 15 s
 INDENT = " " * 11
@@ -205,7 +206,7 @@ def _format_log(path: str) -> list[str]:
     if not path:
         return []
     with suppress(OSError):
-        last = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        last = read_regular(Path(path), MAX_LOG_BYTES).decode("utf-8", errors="replace").splitlines()[-LOG_LINES:]
         return [f"{INDENT}log: {path}", *(f"{INDENT}| {line}" for line in last)]
     return [f"{INDENT}log: {path}"]
 

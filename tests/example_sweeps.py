@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from simulated_study import Truth, run_table
 
-from study.analysis.report_tables import StudyTables, write_tables
+from study.analysis.report_files import write_tables
+from study.analysis.report_tables import StudyTables
 from study.records import StudyFacts
 from study.rng import stream
 

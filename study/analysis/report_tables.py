@@ -1,34 +1,16 @@
-"""The tables of a report, and the folder that keeps them so that the whole report can be drawn again.
+"""The tables of a study, from a sweep's folder of runs; several studies as one; what of them can be published."""
 
-    reports/<sweep>/
-        study.json       question, factors, seeds, match, and the type of every column of runs.csv and trials.csv
-        runs.csv         the run table, one row per planned run
-        trials.csv       of a tuned sweep: the trials that selected the runs' options, in the same columns
-        curves.parquet   learning curves, one row per run and epoch
-        correctness.parquet   which test images each run (and which validation images each trial) classified correctly,
-                         one bit an image, as from `load_correctness`; absent where none was kept
-        sweep.yaml       the sweep as it was launched
-
-A report is always drawn from these files, also when they have just been written: a first report and one drawn again on
-another machine are the same bytes. Data roots and absolute paths are removed when writing.
-"""
-
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from study.atomic_io import whole_file
-from study.config.formats import FORMAT, FORMER_LEVELS, current_level, current_name, upgrade
-from study.errors import Problem, UserError, add_location
+from study.errors import Problem, UserError
 from study.records import StudyFacts, load_correctness, load_curves, load_study, load_table, load_trials
 from study.records.columns import name_column
-from study.records.sweep_folder import write_whole
-from study.records.table import NUMERIC_TYPES
 
 TABLE_FILES = ("study.json", "runs.csv", "trials.csv", "curves.parquet", "correctness.parquet", "sweep.yaml")
 """What a report is drawn from."""
@@ -81,7 +63,7 @@ def combine_studies(studies: Sequence[StudyTables]) -> StudyTables:
         if names.count(name) > 1:
             raise UserError(Problem("two sweeps in a comparison have the same name", value=name))
     table, curves = (_concatenate(studies, kind) for kind in ("table", "curves"))
-    factors = {key: levels for study in studies for key, levels in study.facts.factors.items()}
+    factors: dict[str, list[Any]] = {key: levels for study in studies for key, levels in study.facts.factors.items()}
     ways = sorted(set(table["match_by"].dropna().astype(str))) if "match_by" in table else []
     effects = [study.facts.effect_of_interest for study in studies]
     facts = replace(
@@ -89,7 +71,7 @@ def combine_studies(studies: Sequence[StudyTables]) -> StudyTables:
         name="-vs-".join(names),
         question=" ".join(f"{study.facts.name}: {study.facts.question}" for study in studies),
         expected="",
-        factors={**factors, **({"match.by": ways} if len(ways) > 1 else {}), "study": names},
+        factors=factors | ({"match.by": list(ways)} if len(ways) > 1 else {}) | {"study": list(names)},
         seeds=tuple(sorted({seed for study in studies for seed in study.facts.seeds})),
         match={},
         contrasts={},
@@ -119,68 +101,6 @@ def read_run_folder(folder: Path) -> StudyTables:
     final, trial = load_correctness(folder), load_correctness(folder, stage="trial")
     correctness = pd.concat([final[final["split"] == "test"], trial], ignore_index=True)
     return StudyTables(load_table(folder), load_curves(folder), load_study(folder), load_trials(folder), correctness)
-
-
-def read_report_folder(folder: Path) -> StudyTables:
-    """The tables of a report's folder, typed; tables of earlier versions are upgraded. UserError where a file is missing."""
-    lacking = [name for name in ("study.json", "runs.csv", "curves.parquet") if not (folder / name).is_file()]
-    if lacking:
-        raise UserError(Problem("is not the folder of a report: it lacks " + ", ".join(lacking), place=str(folder)))
-    with add_location(str(folder / "study.json")):
-        document: dict[str, Any] = upgrade(json.loads((folder / "study.json").read_text(encoding="utf-8")))
-        document.pop("format", None)
-        types, trial_types = document.pop("columns"), document.pop("trial_columns", {})
-        document |= {name: tuple(document.get(name, ())) for name in ("seeds", "overrides", "expectations")}
-        facts = StudyFacts(**document)
-    correctness = folder / "correctness.parquet"
-    return StudyTables(
-        read_typed(folder / "runs.csv", types),
-        pd.read_parquet(folder / "curves.parquet"),
-        facts,
-        read_typed(folder / "trials.csv", trial_types),
-        pd.read_parquet(correctness) if correctness.exists() else pd.DataFrame(),
-    )
-
-
-def read_typed(path: Path, types: Mapping[str, str]) -> pd.DataFrame:
-    """The table with the types it was written with: floats to the last bit, digests as text; an empty text is missing."""
-    if not types:
-        return pd.DataFrame()
-    raw = pd.read_csv(path, dtype=str, keep_default_na=False).rename(columns=current_name)
-    raw = raw.assign(**{name: [current_level(name, text) for text in raw[name]] for name in FORMER_LEVELS if name in raw})
-    types = {name: NUMERIC_TYPES.get(name, kind) if kind in ("string", "Int64") else kind for name, kind in types.items()}
-    return pd.DataFrame(
-        {
-            name: pd.Series([_READERS[kind](text) if text else pd.NA for text in raw[name]], dtype=kind)
-            for name, kind in types.items()
-        }
-    )
-
-
-def write_tables(study: StudyTables, folder: Path) -> None:
-    """Writes all files of a report's folder but the report itself, replacing those that are there."""
-    table, trials = prepare_for_publication(study.table), prepare_for_publication(study.trials)
-    facts = remove_data_folders(study.facts)
-    types = {
-        key: {str(name): str(kind) for name, kind in own.dtypes.items()}
-        for key, own in (("columns", table), ("trial_columns", trials))
-    }
-    document = json.dumps({"format": FORMAT, **asdict(facts), **types}, indent=1, ensure_ascii=False) + "\n"
-    write_whole(folder / "study.json", document)
-    for name, rows in (("runs.csv", table), ("trials.csv", trials)):
-        if len(rows) or rows is table:
-            with whole_file(folder / name) as draft:
-                rows.to_csv(draft, index=False, lineterminator="\n")
-        else:
-            (folder / name).unlink(missing_ok=True)
-    with whole_file(folder / "curves.parquet") as draft:
-        study.curves.to_parquet(draft, index=False)
-    if len(study.correctness):
-        with whole_file(folder / "correctness.parquet") as draft:
-            study.correctness.to_parquet(draft, index=False, compression="zstd")
-    else:
-        (folder / "correctness.parquet").unlink(missing_ok=True)
-    write_whole(folder / "sweep.yaml", facts.sweep_yaml)
 
 
 def prepare_for_publication(table: pd.DataFrame) -> pd.DataFrame:

@@ -50,12 +50,13 @@ class BackboneSpec(BaseModel):
     grid_mixer: ClassVar[str | None] = None  # the token mixer's name, where it mixes grid positions only
     attends: ClassVar[bool] = False  # whether there are queries and keys, on which positions can act
 
-    image_size: int = Field(ge=1)  # pixels; images are square
-    in_channels: int = Field(ge=1)
-    num_classes: int = Field(ge=1)
+    # Above these bounds a number is a mistake, and a model would fill the memory when it is built to be counted.
+    image_size: int = Field(ge=1, le=8192)  # pixels; images are square
+    in_channels: int = Field(ge=1, le=4096)
+    num_classes: int = Field(ge=1, le=1_000_000)
     patch_size: int = Field(ge=1)  # pixels
     dim: int = Field(ge=1)  # the width: features per token
-    depth: int = Field(ge=1)  # blocks
+    depth: int = Field(ge=1, le=1000)  # blocks
     initialization: Initialization = neutral_option("matched")  # "paper": that of the backbone's paper
     stem: Stem = neutral_option("patchify")
     position_embedding: PositionEmbedding = neutral_option("none")

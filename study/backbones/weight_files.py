@@ -199,7 +199,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def _flatten(content: object, *, above: str = "") -> Iterator[tuple[str, Tensor]]:
     """The tensors in nested mappings."""
     for key, value in content.items() if isinstance(content, Mapping) else ():
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and not value.is_meta:  # one without values
             yield f"{above}{key}", value.detach()
         elif above.count(".") < _DEPTH:  # a pickle may hold itself
             yield from _flatten(value, above=f"{above}{key}.")

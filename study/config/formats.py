@@ -5,7 +5,6 @@ have format 1. `upgrade` is the only translation, called wherever a document is 
 knows the current names alone. Nothing here imports torch.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -35,17 +34,14 @@ def upgrade(document: Any) -> Any:
         written = document.get("format", 1)
         if written == FORMAT:
             return document
-        if isinstance(written, int) and written > FORMAT:
+        if not isinstance(written, int) or isinstance(written, bool) or written < 1:
+            raise UserError(Problem(f"a format is a number from 1 to {FORMAT}", key="format", value=written))
+        if written > FORMAT:
             raise UserError(Problem(f"format {written} is of a later version of the project; this one reads up to {FORMAT}"))
         return {current_name(key): current_level(current_name(key), upgrade(value)) for key, value in document.items()}
     if isinstance(document, list):
         return [upgrade(entry) for entry in document]
     return current_name(document) if isinstance(document, str) and "." in document else document
-
-
-def upgrade_text(text: str) -> str:
-    """The text of a JSON document, upgraded."""
-    return json.dumps(upgrade(json.loads(text)))
 
 
 def current_name(key: str) -> str:

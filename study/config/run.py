@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from study.backbones import get_spec_class
 from study.backbones.specification import BackboneSpec
 from study.config.formats import identity_spelling
 from study.config.options import AugmentOptions, ResolvedData, TrainOptions
+from study.config.yaml_source import OptionsT, list_problems
+from study.errors import UserError
 
 TRAINING_VERSION = 1
 """Incremented when the same configuration would train to other weights than before at equal execution fingerprint."""
@@ -70,12 +72,20 @@ class Run:
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> "Run":
+        """From JSON values; UserError with the options that are not valid."""
+
+        def read(section: str, kind: type[OptionsT]) -> OptionsT:
+            try:
+                return kind.model_validate_json(json.dumps(document[section]))
+            except ValidationError as error:
+                raise UserError(*list_problems(error, kind, places={}, file="", prefix=f"{section}.")) from None
+
         return Run(
             backbone=document["backbone"],
-            model=get_spec_class(document["backbone"]).model_validate_json(json.dumps(document["model"])),
-            data=ResolvedData.model_validate_json(json.dumps(document["data"])),
-            augment=AugmentOptions.model_validate_json(json.dumps(document["augment"])),
-            train=TrainOptions.model_validate_json(json.dumps(document["train"])),
+            model=read("model", get_spec_class(document["backbone"])),
+            data=read("data", ResolvedData),
+            augment=read("augment", AugmentOptions),
+            train=read("train", TrainOptions),
             seed=document["seed"],
         )
 

@@ -34,6 +34,7 @@ TunedPer = Literal["cell", "seed"]
 TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 CHANGE, BASELINE = "change", "baseline"
 """The factor that `ablate` adds, and its first level; the other levels are the names of the changes."""
+MAX_RUNS = 200_000
 MAX_SEEDS = 100_000  # a typing error must not fill the memory
 DEFAULT_TRIAL_SEEDS = 2  # with one, nothing shows how much the choice among candidates depends on the seed
 FIRST_TRIAL_SEED = 100

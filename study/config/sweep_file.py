@@ -24,6 +24,7 @@ from study.config.sweep import (
     CHANGE,
     DEFAULT_TRIAL_SEEDS,
     FIRST_TRIAL_SEED,
+    MAX_RUNS,
     NAME_RULE,
     SECTIONS,
     SEED_SPACING,
@@ -42,7 +43,6 @@ from study.config.sweep import (
 from study.config.yaml_source import OPTIONS, NodePath, Places, list_problems, read_options, unknown_rule
 from study.errors import Problem, UserError, and_more, sort_by_line
 
-MAX_RUNS = 200_000
 _UNCOMPARED: Mapping[str, str] = {
     "train.read_test": "runs that don't read the test set have nothing to compare",
     **{

@@ -1,10 +1,7 @@
 """YAML 1.2, read strictly: plain values with their lines, `key=value` overrides, and pydantic's errors as problems."""
 
-import errno
 import io
-import os
 import re
-import stat
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +15,7 @@ from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event, ScalarEvent
 from ruamel.yaml.scalarbool import ScalarBoolean
 
+from study.atomic_io import read_regular
 from study.config.formats import current_name
 from study.config.options import AugmentOptions, DataOptions, MatchOptions, TrainOptions
 from study.config.sweep import SECTIONS, Document
@@ -54,7 +52,7 @@ def read_options(
     Raises UserError with all mistakes; where the file can't be read, with those of the first of `folders` that has any.
     """
     try:
-        text = _read_bounded(path) if given is None else given
+        text = read_regular(path, MAX_BYTES).decode("utf-8") if given is None else given
     except (OSError, UnicodeDecodeError) as error:
         places_to_look = [] if isinstance(error, UnicodeDecodeError) else folders
         choices = next((files for folder in places_to_look if (files := sorted(map(str, folder.glob("[!.]*.yaml"))))), [])
@@ -72,17 +70,6 @@ def read_options(
     if problems:
         raise UserError(*sort_by_line(problems))
     return options, places, text
-
-
-def _read_bounded(path: Path) -> str:
-    """A file's text. Raises OSError also for a pipe or device, which could be endless, and UserError for too large a file."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise UserError(Problem(f"a file of settings has at most {MAX_BYTES:,} bytes", value=str(path)))
-    return content.decode("utf-8")
 
 
 def _check_bounds(text: str, file: str) -> None:
@@ -221,9 +208,9 @@ def _target(tree: dict[str, Any], key: str, value: Any) -> tuple[str, ...]:
 
 
 def list_problems(
-    error: ValidationError, model: type[BaseModel], *, places: Mapping[NodePath, str], file: str, prefix: str = ""
+    error: ValidationError, model: type[BaseModel] | None, *, places: Mapping[NodePath, str], file: str, prefix: str = ""
 ) -> list[Problem]:
-    """Pydantic's errors as problems with place, key, value, rule and valid choices."""
+    """Pydantic's errors as problems with place, key, value, rule and valid choices; `model`: whose keys these are."""
     found = []
     for detail in error.errors(include_url=False):
         if detail["type"] == "default_factory_not_called":  # a consequence of another error
@@ -236,7 +223,7 @@ def list_problems(
     return [problem for problem in found if problem.rule != MISSING or problem.key not in misspelt]
 
 
-def _problem(detail: ErrorDetails, model: type[BaseModel], *, place: str, key: str) -> Problem:
+def _problem(detail: ErrorDetails, model: type[BaseModel] | None, *, place: str, key: str) -> Problem:
     kind, value = detail["type"], detail.get("input")
     if kind == "extra_forbidden" and model is Document and "." in str(detail["loc"][0]):
         section, _, name = str(detail["loc"][0]).partition(".")
@@ -244,7 +231,7 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], *, place: str, key: s
         return Problem(rule, place=place, key=key, value=value if isinstance(value, (str, int, float)) else None)
     if kind == "extra_forbidden":
         section = key.rpartition(".")[0]
-        fields = _find_model(model, detail["loc"][:-1]).model_fields
+        fields = _find_model(model, detail["loc"][:-1]).model_fields if model else ()
         choices = [f"{section}.{name}" if section else name for name in fields]
         options = [f"{section}.{name}" for section, group in OPTIONS.items() for name in group.model_fields]
         candidates = options if model is Document and not section else ()

@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from study.atomic_io import flush, whole_file
+from study.config.documents import read_document
 from study.data.dataset_info import SourceInfo
 from study.data.images import Pixels, resize_array
 from study.data.stratified_order import Int64Array, draw_stratified_order
@@ -62,11 +63,8 @@ def scan_path(cache: Path, *, scan_key: str, image_size: int | None) -> Path:
 
 def read_source_info(store: Path) -> SourceInfo | None:
     """The description of a published store, or None where there is none."""
-    try:
-        content = json.loads((store / "facts.json").read_text())
-    except FileNotFoundError:
-        return None
-    return SourceInfo(**content | {key: tuple(content[key]) for key in ("class_names", "mean", "std")})
+    path = store / "facts.json"
+    return read_document(path, SourceInfo, hint=f"delete {store} and prepare again") if path.exists() else None
 
 
 def open_store(store: Path, source: SourceInfo) -> StoredArrays:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from study.config.documents import STORED
 from study.config.options import DataOptions
 from study.data.stratified_order import Int64Array
 from study.errors import Problem, UserError
@@ -19,6 +20,7 @@ _LISTED = 8  # classes or labels per problem
 
 @dataclass(frozen=True)
 class _Info:
+    __pydantic_config__ = STORED
     name: str
     digest: str  # sha256 (hex) of the content, not of its location
     image_size: int  # pixels; images are square

@@ -5,10 +5,11 @@ was written when it was prepared (it is only scanned, to check that it hasn't ch
 """
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from study.atomic_io import whole_file
+from study.config.documents import STORED, Name, read_document
 from study.config.options import DataOptions, ResolvedData
 from study.data.cache import (
     ReportProgress,
@@ -26,7 +27,7 @@ from study.data.digits import DIGITS_SIZE, read_digits
 from study.data.folder_decoder import decode_folder
 from study.data.image_folder import FolderScan, scan_folder
 from study.data.torchvision_datasets import PUBLISHED_DATASETS, read_published
-from study.errors import Problem, UserError
+from study.errors import Problem, UserError, notify
 
 HOW_TO_PREPARE = "run `python -m study.prepare SWEEP` first"
 
@@ -105,6 +106,14 @@ def _prepare_published(source: SourceInfo, options: DataOptions, report: ReportP
         return write_store(source, parts, cache=cache, building=cache / "building" / store.name, report=report)
 
 
+@dataclass(frozen=True)
+class _Scan:
+    """The store that a scanned folder was decoded to."""
+
+    __pydantic_config__ = STORED
+    store: Name
+
+
 def _prepare_folder(scan: FolderScan, options: DataOptions, *, workers: int, report: ReportProgress) -> Path:
     cache, size = Path(options.cache), options.image_size
     if (store := _find_scanned_store(scan, options)) is not None:
@@ -127,5 +136,9 @@ def _find_scanned_store(scan: FolderScan, options: DataOptions) -> Path | None:
     path = scan_path(cache, scan_key=scan.key, image_size=options.image_size)
     if not path.exists():
         return None
-    store = cache / str(json.loads(path.read_text())["store"])
+    try:
+        store = cache / read_document(path, _Scan, hint="the folder is decoded again").store
+    except UserError as error:
+        notify(error.summary())
+        return None
     return store if read_source_info(store) is not None else None

@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from study.atomic_io import whole_file
+from study.config.documents import STORED, parse_document, read_json_lines
 from study.data.cache import STORED_PARTS, PixelFile, ReportProgress, publish_store, require_disk_space, write_labels
 from study.data.dataset_info import SourceInfo
 from study.data.image_folder import FolderScan
@@ -47,6 +49,7 @@ class Chunk:
 class JournalEntry:
     """A chunk that is on disk, with what is needed of its files without reading them again."""
 
+    __pydantic_config__ = STORED
     part: str
     start: int
     sha256: list[str]
@@ -138,13 +141,14 @@ def _decode_all(chunks: Sequence[Chunk], building: Path, *, workers: int, report
 
 
 def _read_journal(journal: Path) -> list[JournalEntry]:
-    """The chunks on disk; an incomplete last line is removed, for its chunk is decoded again."""
-    if not journal.exists():
-        return []
-    complete = journal.read_text().rpartition("\n")[0].splitlines()
+    """The chunks on disk; incomplete and damaged lines are removed, for their chunks are decoded again."""
+    entries = list[JournalEntry]()
+    for line in read_json_lines(journal, hint="") if journal.exists() else ():
+        with suppress(UserError):
+            entries.append(parse_document(line.content, JournalEntry, place=line.place, hint=""))
     with whole_file(journal) as draft:
-        draft.write_text("".join(line + "\n" for line in complete))
-    return [JournalEntry(**json.loads(line)) for line in complete]
+        draft.write_text("".join(json.dumps(asdict(entry)) + "\n" for entry in entries))
+    return entries
 
 
 def _decode_in_order(chunks: Sequence[Chunk], workers: int) -> Iterator[tuple[Chunk, DecodedChunk]]:

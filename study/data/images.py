@@ -5,14 +5,15 @@ another size is cropped to its central square and resized in one antialiased bic
 input pixels under its footprint).
 """
 
+import errno
 import io
-import os
-import stat
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from study.atomic_io import read_regular
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -29,13 +30,12 @@ class UnreadableImage(Exception):
 
 def read_image_file(path: Path) -> bytes:
     """A file's content. Raises UnreadableImage for a pipe or device, which could be endless, and for a file above 256 MiB."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise UnreadableImage("is not a regular file")
-        content = file.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise UnreadableImage(f"is larger than {MAX_FILE_BYTES >> 20} MiB")
-    return content
+    try:
+        return read_regular(path, MAX_FILE_BYTES)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EFBIG):
+            raise
+        raise UnreadableImage(f"is {error.strerror}") from None
 
 
 def decode_image(content: bytes, image_size: int | None) -> Pixels:

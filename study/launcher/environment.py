@@ -19,8 +19,9 @@ def require_safe_folder(folder: Path) -> None:
     Jobs start from pickles in this folder, so what is written from here on can be written by no other user than its group's.
     """
     os.umask(os.umask(0) | stat.S_IWOTH)
-    for place in (folder, folder / "launches"):
-        if place.is_dir() and place.stat().st_mode & stat.S_IWOTH:
+    for place in (folder.parent, folder, folder / "launches", folder / "code"):
+        mode = place.stat().st_mode if place.is_dir() else 0
+        if mode & stat.S_IWOTH and not (place == folder.parent and mode & stat.S_ISVTX):  # as /tmp, nothing there is replaced
             rule = f"anyone may write to this folder, and jobs execute files in it: chmod o-w {shlex.quote(str(place))}"
             raise UserError(Problem(rule, place=str(place)))
     path = str(folder.resolve())

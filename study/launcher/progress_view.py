@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from study.records.ledger import WorkerId
 from study.records.progress_file import read_latest_progress
-from study.records.record import Record
-from study.records.sweep_folder import SweepFolder, read_json_lines
+from study.records.record import read_record_file
+from study.records.sweep_folder import SweepFolder
 
 MAX_WORKER_BARS = 16  # a screen has no room for more
 
@@ -48,8 +48,7 @@ class LaunchView:
             size = path.stat().st_size
             if self._sizes.get(path) != size:
                 self._sizes[path] = size
-                for line in read_json_lines(path):
-                    record = Record.from_json(line.document)
+                for record, _ in read_record_file(path):
                     if record.run_id not in self.recorded:
                         self.recorded.add(record.run_id)
                         count, total = str(len(self.recorded)), str(len(self.run_ids))

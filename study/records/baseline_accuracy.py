@@ -1,13 +1,20 @@
 """Test accuracies of a linear classifier on a sweep's images, the floor that its cells are compared with."""
 
-import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from study.config.documents import STORED, Accuracy, read_document
 from study.config.options import ResolvedData
 from study.errors import Problem, UserError
 from study.records.sweep_folder import write_new
+
+
+@dataclass(frozen=True)
+class _Baseline:
+    __pydantic_config__ = STORED
+    baseline_accuracy: Accuracy
 
 
 def baseline_name(data: ResolvedData) -> str:
@@ -39,7 +46,6 @@ def read_baselines(folder: Path) -> dict[str, float]:
 def _read_accuracy(path: Path) -> float | None:
     """The accuracy in a file; None if it holds none."""
     try:
-        accuracy = json.loads(path.read_bytes())["baseline_accuracy"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return read_document(path, _Baseline, hint="").baseline_accuracy
+    except UserError:
         return None
-    return accuracy if isinstance(accuracy, float | int) and 0 <= accuracy <= 1 else None

@@ -9,17 +9,17 @@ as a fraction of the median.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue
 
-from study.config.formats import FORMAT, upgrade
+from study.config.documents import Positive, read_document
+from study.config.formats import FORMAT
 from study.config.options import Compiled, Layout, Options, Variant
-from study.errors import Problem, UserError, add_location
 from study.records.record import RunOptions
 
-Rounds = tuple[float, ...]
+Rounds = tuple[Annotated[float, Field(gt=0)], ...]
 
 
 class Speed(Options):
@@ -39,7 +39,7 @@ class Speed(Options):
     train_step_seconds: Rounds = Field(min_length=1)
     inference_step_seconds: Rounds = Field(min_length=1)  # of `batch_size` images
     inference_latency_seconds: Rounds = Field(min_length=1)  # of one image
-    peak_memory_mib: float | None
+    peak_memory_mib: Positive | None
 
     @property
     def variant(self) -> Variant:
@@ -71,6 +71,7 @@ class InputSpeed(Options):
 class Benchmark(Options):
     """The measurements of one call of `study.benchmark`, on one device."""
 
+    model_config = ConfigDict(extra="ignore")  # version 0.1 also timed several runs trained at once
     sweep: str
     began: str  # UTC
     rounds: int
@@ -144,17 +145,7 @@ def spread(rounds: Sequence[float]) -> float:
 
 def read_benchmark(path: Path) -> Benchmark:
     """The benchmark in a file. Raises UserError if it can't be read or is something else."""
-    try:
-        with add_location(str(path)):
-            document = upgrade(json.loads(path.read_text(encoding="utf-8")))
-        if isinstance(document, dict):
-            document.pop("stacks", None)  # version 0.1 also timed several runs trained at once
-        return Benchmark.model_validate_json(json.dumps(document))
-    except OSError as error:
-        rule = f"cannot read this benchmark ({error.strerror}); `python -m study.benchmark SWEEP` writes one"
-        raise UserError(Problem(rule, value=str(path))) from None
-    except ValueError:
-        raise UserError(Problem("this file is not a benchmark of this version of the project", value=str(path))) from None
+    return read_document(path, Benchmark, hint="`python -m study.benchmark SWEEP` writes one")
 
 
 def newest_benchmark(folder: Path) -> Benchmark | None:

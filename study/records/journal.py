@@ -7,11 +7,13 @@ crashed its worker three times with no progress is recorded as failed, so that t
 import time
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from study.errors import Problem, UserError
+from pydantic import Field
+
+from study.config.documents import STORED, Positive, parse_document, read_json_lines
 from study.records.ledger import WorkerId
-from study.records.sweep_folder import JsonLine, JsonLinesWriter, SweepFolder, Writer, find_writers, read_json_lines
+from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer, find_writers
 
 Event = Literal["start", "begin", "end", "stop", "exit", "refused", "halt"]
 """`begin` and `end` or `stop` are of a run, the others of the process; a refusing worker has touched no run, and one that
@@ -19,6 +21,7 @@ halted could not write or read a file."""
 
 MAX_CRASHES = 3
 FINISHED = "share finished"
+REPAIR_JOURNAL = "restore the file, or move it away when its worker has ended"
 
 
 class Journal:
@@ -46,6 +49,19 @@ def open_journal(folder: SweepFolder, worker: WorkerId, *, restart: int) -> tupl
 
 
 @dataclass(frozen=True)
+class _Entry:
+    """A line as it is written."""
+
+    __pydantic_config__ = STORED
+    event: Event
+    run_id: str
+    step: Annotated[int, Field(ge=0)]
+    time: Positive
+    reason: str
+    log: str = ""
+
+
+@dataclass(frozen=True)
 class JournalLine:
     """One line of a journal. `log` is where the process writes its messages."""
 
@@ -67,19 +83,11 @@ def read_journals(folder: SweepFolder, *, workers: Set[WorkerId] | None = None) 
     entries: list[JournalLine] = []
     for writer, path in find_writers(folder.journals, ".jsonl"):
         if workers is None or writer.worker in workers:
-            lines = list(read_json_lines(path))
-            log = lines[0].document.get("log", "") if lines else ""  # only a process's first entry names its log
-            entries += [_parse(line, writer, log) for line in lines]
+            lines = read_json_lines(path, hint=REPAIR_JOURNAL)
+            written = [parse_document(line.content, _Entry, place=line.place, hint=REPAIR_JOURNAL) for line in lines]
+            log = written[0].log if written else ""  # only a process's first entry names its log
+            entries += [JournalLine(writer=writer, **{**vars(entry), "log": log}) for entry in written]
     return sorted(entries, key=lambda entry: (entry.time, str(entry.writer)))
-
-
-def _parse(line: JsonLine, writer: Writer, log: str) -> JournalLine:
-    document = line.document
-    kinds = {"event": str, "run_id": str, "step": int, "time": float | int, "reason": str}
-    if not all(isinstance(document.get(name), kind) for name, kind in kinds.items()):
-        rule = "this is no entry of a worker's journal: restore the file, or move it away when its worker has ended"
-        raise UserError(Problem(rule, place=line.place))
-    return JournalLine(writer=writer, **{**{name: document[name] for name in kinds}, "log": str(log)})
 
 
 @dataclass(frozen=True)

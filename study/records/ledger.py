@@ -8,14 +8,20 @@ import calendar
 import secrets
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import ConfigDict, Field
+from pydantic_core import to_json
+
+from study.config.documents import STORED, Name, parse_document, read_document
 from study.config.options import Variant
+from study.config.sweep import MAX_RUNS
 from study.errors import Problem, UserError
 from study.records.plan_file import PlannedEntry
-from study.records.sweep_folder import DISCARD_LAUNCH, LAUNCH_HINT, SweepFolder, read_json, write_new
+from study.records.sweep_folder import DISCARD_LAUNCH, LAUNCH_HINT, SweepFolder, write_new
 
 Cluster = Literal["local", "slurm"]
 DeviceKind = Literal["cpu", "cuda"]
@@ -30,8 +36,9 @@ CANCELLATION_POLL_S = 5.0
 class Execution:
     """How runs are executed on one kind of device, as far as a launch decides it: all of it changes last bits."""
 
+    __pydantic_config__ = STORED
     device: DeviceKind
-    threads: int  # of each worker
+    threads: Annotated[int, Field(ge=1)]  # of each worker
     benchmark: str | None  # the file of the sweep that says which variants are fastest; None: layouts by rule
     kernels: bool | None = None  # whether CPU kernels are compiled; None: as each worker's machine allows
 
@@ -48,17 +55,18 @@ _KERNELS = {True: "compiled CPU kernels", False: "no compiled CPU kernels"}
 class Launch:
     """One launch's immutable entry, `launches/<id>/launch.json`."""
 
-    id: str
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")  # what a worker doesn't know it would not do
+    id: Name
     cluster: Cluster
-    plan: str
-    code: str
-    tasks: int
-    tasks_per_job: int  # workers that share one job's GPU
+    plan: Name
+    code: Name
+    tasks: Annotated[int, Field(ge=0, le=MAX_RUNS)]
+    tasks_per_job: Annotated[int, Field(ge=1, le=MAX_RUNS)]  # workers that share one job's GPU
     device: str
     provenance: Mapping[str, Any]
     track: Sequence[str] = ()  # experiment trackers that its workers log to
     deterministic: bool = False  # on a GPU: only algorithms that give the same bits each time
-    ranks: int = 1  # processes that train one run together: the tasks of a worker's job
+    ranks: Annotated[int, Field(ge=1, le=MAX_RUNS)] = 1  # processes that train one run together: the tasks of a worker's job
     execution: Execution | None = None  # None in launches before 0.2.0, and in those without workers
     first_execution: Execution | None = None  # of the sweep's first recorded runs
 
@@ -108,10 +116,25 @@ class ShareEntry:
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> "ShareEntry":
-        found = dict(document.get("variant") or {})
-        device_name = found.pop("device_name", "")
-        variant = Variant.model_validate(found) if found else None
-        return ShareEntry(PlannedEntry.from_json(document), document.get("retry", False), variant, device_name)
+        """From what `to_json` gave, as another process sent it."""
+        return parse_document(to_json(document), _ShareDocument, place="a share", hint=LAUNCH_HINT).restore()
+
+
+class _MeasuredVariant(Variant):
+    device_name: str = ""
+
+
+@dataclass(frozen=True)
+class _ShareDocument(PlannedEntry):
+    """A share's entry as it is written."""
+
+    retry: bool = False
+    variant: _MeasuredVariant | None = None
+
+    def restore(self) -> ShareEntry:
+        planned = PlannedEntry(**{each.name: getattr(self, each.name) for each in fields(PlannedEntry)})
+        found = self.variant and Variant(memory_layout=self.variant.memory_layout, compiled=self.variant.compiled)
+        return ShareEntry(planned, self.retry, found, self.variant.device_name if self.variant else "")
 
 
 def new_launch_id(folder: SweepFolder) -> str:
@@ -119,7 +142,10 @@ def new_launch_id(folder: SweepFolder) -> str:
 
     To be called under the sweep's lock.
     """
-    before = [calendar.timegm(time.strptime(other.partition("x")[0], ID_TIME)) for other in folder.launch_ids()[-1:]]
+    before = []
+    for other in folder.launch_ids()[-1:]:
+        with suppress(ValueError):  # a folder that no launch has named
+            before.append(calendar.timegm(time.strptime(other.partition("x")[0], ID_TIME)))
     moment = max([time.time(), *(other + 1 for other in before)])  # after every launch, even if this host's clock is slow
     return time.strftime(ID_TIME, time.gmtime(moment)) + "x" + secrets.token_hex(2)
 
@@ -135,14 +161,11 @@ def write_launch(folder: SweepFolder, launch: Launch, shares: Sequence[Sequence[
 
 
 def read_launch(folder: SweepFolder, launch_id: str) -> Launch:
-    path = folder.launches / launch_id / "launch.json"
-    document = read_json(path, hint=LAUNCH_HINT)
-    try:
-        kept = {key: Execution(**document[key]) for key in ("execution", "first_execution") if document.get(key)}
-        return Launch(**{**document, **kept})
-    except TypeError:
-        rule = f"this launch was written by another version of the project: use that version; or, {DISCARD_LAUNCH}"
-        raise UserError(Problem(rule, place=str(path))) from None
+    launch = read_document(folder.launches / launch_id / "launch.json", Launch, hint=LAUNCH_HINT)
+    if launch.id != launch_id:
+        rule = f"this launch is of another folder: {DISCARD_LAUNCH}"
+        raise UserError(Problem(rule, str(folder.launches / launch_id / "launch.json"), "id", launch.id))
+    return launch
 
 
 def read_launches(folder: SweepFolder) -> list[Launch]:
@@ -153,7 +176,13 @@ def read_launches(folder: SweepFolder) -> list[Launch]:
 def read_submitted_jobs(folder: SweepFolder, launch_id: str) -> list[str]:
     """The ids of the job arrays that Slurm accepted of a launch, in order; none of a local one."""
     paths = sorted((folder.launches / launch_id / "submissions").glob("*.json"), key=lambda path: int(path.stem))
-    return [read_json(path, hint=LAUNCH_HINT)["job_id"] for path in paths]
+    return [read_document(path, _Submission, hint=LAUNCH_HINT).job_id for path in paths]
+
+
+@dataclass(frozen=True)
+class _Submission:
+    __pydantic_config__ = STORED
+    job_id: str
 
 
 def share_path(folder: SweepFolder, worker: WorkerId) -> Path:
@@ -163,12 +192,12 @@ def share_path(folder: SweepFolder, worker: WorkerId) -> Path:
 
 def read_share(folder: SweepFolder, worker: WorkerId) -> list[ShareEntry]:
     """The runs assigned to a worker, in the order in which it trains them."""
-    return [ShareEntry.from_json(document) for document in read_json(share_path(folder, worker), hint=LAUNCH_HINT)]
+    return [entry.restore() for entry in read_document(share_path(folder, worker), list[_ShareDocument], hint=LAUNCH_HINT)]
 
 
 def read_assignees(folder: SweepFolder, launch_id: str) -> dict[str, WorkerId]:
     """By run id, the worker that a launch assigned the run to; one file, however many workers there are."""
-    shares = read_json(folder.launches / launch_id / "runs.json", hint=LAUNCH_HINT)
+    shares = read_document(folder.launches / launch_id / "runs.json", list[list[str]], hint=LAUNCH_HINT)
     return {run_id: (launch_id, task) for task, share in enumerate(shares) for run_id in share}
 
 
@@ -209,7 +238,7 @@ def cancel_runs(folder: SweepFolder, launch_id: str, run_ids: Iterable[str]) -> 
 def read_cancelled(folder: SweepFolder, launch_id: str) -> set[str]:
     """The run ids of a launch that were cancelled."""
     paths = (folder.launches / launch_id / "withdrawn").glob("*.json")
-    return {run_id for path in paths for run_id in read_json(path, hint=LAUNCH_HINT)}
+    return {run_id for path in paths for run_id in read_document(path, list[str], hint=LAUNCH_HINT)}
 
 
 @dataclass

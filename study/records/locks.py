@@ -52,7 +52,7 @@ def _acquire(descriptor: int, kind: int, *, timeout_s: float, path: Path) -> Non
     deadline = time.monotonic() + timeout_s
     while not _try_lock(descriptor, kind):
         if time.monotonic() > deadline:
-            holder = path.read_text(encoding="utf-8").strip() or "unknown"
+            holder = path.read_text(encoding="utf-8", errors="replace").strip() or "unknown"
             raise UserError(Problem(f"another launch holds this sweep's lock ({holder})", place=str(path)))
         time.sleep(random.uniform(0.05, 0.5))  # at random, so that many waiting workers don't retry in step
 

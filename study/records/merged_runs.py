@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from study.errors import Problem, UserError
 from study.records.ledger import new_launch_id, read_launches, write_launch
 from study.records.plan_file import PlanFile, StudyFacts, load_plan
-from study.records.record import OUTCOMES, Attempts, Record, merge_attempts, parse_record
-from study.records.sweep_folder import SweepFolder, format_json, read_json_lines, write_whole
+from study.records.record import OUTCOMES, Attempts, Record, merge_attempts, read_record_file
+from study.records.sweep_folder import SweepFolder, format_json, write_whole
 
 IMMUTABLE = (
     "plans/*.json",
@@ -162,13 +162,12 @@ def _read_all_records(sources: Sequence[Path]) -> tuple[dict[str, Attempts], dic
     seen = set()
     for source in sources:
         for path in sorted((source / "records").glob("*.jsonl")):
-            for line in read_json_lines(path):
-                record = parse_record(line)
+            for record, place in read_record_file(path):
                 outcomes[source] |= {record.run_id} if record.status in OUTCOMES else set()
-                key = (path.name, line.place.rpartition(":")[2])
+                key = (path.name, place.rpartition(":")[2])
                 if key not in seen:  # the same line of an earlier copy, as `_check_growing` made sure
                     seen.add(key)
-                    found[record.run_id].append((record, line.place))
+                    found[record.run_id].append((record, place))
     return merge_attempts(found), outcomes
 
 

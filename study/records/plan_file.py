@@ -6,13 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import JsonValue
+
+from study.config.comparison import ContrastsSection, ExpectedAccuracy, ExpectedSign
+from study.config.documents import STORED, Name, as_stored, read_document
 from study.config.formats import FORMAT, upgrade_override
 from study.config.sweep import NAME_RULE, EffectOfInterest, is_folder_name
 from study.errors import Problem, UserError, add_location
-from study.records.record import RunOptions, Stage
-from study.records.sweep_folder import LAUNCH_HINT, SweepFolder, read_json
+from study.records.record import CostDocument, MatchDocument, RunDocument, RunOptions, Stage
+from study.records.sweep_folder import LAUNCH_HINT, SweepFolder
+
+ContrastsDocument = Annotated[Mapping[str, Any], as_stored(ContrastsSection)]
+ExpectationDocument = (
+    Annotated[Mapping[str, Any], as_stored(ExpectedSign, required=("contrast", "sign"))]
+    | Annotated[Mapping[str, Any], as_stored(ExpectedAccuracy, required=("accuracy", "tolerance"))]
+)
 
 
 class NotLaunched(UserError):
@@ -23,22 +33,17 @@ class NotLaunched(UserError):
 class PlannedEntry:
     """A planned run as JSON values. In `run`, options that tuning has yet to select are None."""
 
-    run_id: str
-    run: Mapping[str, Any]
-    cost: Mapping[str, int]
-    match: Mapping[str, Any]
-    stage: Stage = "final"
+    __pydantic_config__ = STORED
+    run_id: Name
+    run: RunDocument
+    cost: CostDocument
+    match: MatchDocument
+    stage: Stage = "final"  # plans written before there were trials lack this and the following
     cell: str | None = None  # in a tuned sweep, what a final run shares with its trials
     trials: int | None = None  # in a tuned sweep, how many trials choose its options
     for_seed: int | None = None  # of a trial, the final seed that it chooses for; None: all of the cell
     change: str | None = None  # in an ablation, the run's change; None elsewhere
     data_set: str | None = None  # in a sweep of several data sets, the run's; None elsewhere
-
-    @staticmethod
-    def from_json(document: Mapping[str, Any]) -> "PlannedEntry":
-        """Read an entry of any version: plans written before there were trials lack the last ones."""
-        names = ("run_id", "run", "cost", "match", "stage", "cell", "trials", "for_seed", "change", "data_set")
-        return PlannedEntry(**{name: document[name] for name in names if name in document})
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -52,22 +57,23 @@ class PlannedEntry:
 class StudyFacts:
     """What a sweep asks and varies, as its newest launch planned it; seeds and planned runs are those of final runs."""
 
+    __pydantic_config__ = STORED
     name: str
     question: str
     expected: str
-    factors: Mapping[str, list[Any]]
+    factors: Mapping[str, list[JsonValue]]
     seeds: tuple[int, ...]
-    match: Mapping[str, Any]
+    match: Mapping[str, JsonValue]
     planned_runs: int
     sweep_yaml: str
     overrides: tuple[str, ...]
     recipe: str | None = None
-    tuned: Mapping[str, list[Any]] = field(default_factory=dict)  # levels of the options that trials selected
+    tuned: Mapping[str, list[JsonValue]] = field(default_factory=dict)  # levels of the options that trials selected
     trials_per_cell: int = 0  # of one choice
     times_widened: int = 0  # rounds that added levels to the ranges of the tuned options
     effect_of_interest: EffectOfInterest | None = None  # None in plans before 0.2.0, and where no effect was stated
-    contrasts: Mapping[str, Any] = field(default_factory=dict)  # as the sweep states them; empty where it doesn't
-    expectations: tuple[Mapping[str, Any], ...] = ()  # those that can be checked
+    contrasts: ContrastsDocument = field(default_factory=dict)  # as the sweep states them; empty where it doesn't
+    expectations: tuple[ExpectationDocument, ...] = ()  # those that can be checked
 
     def __post_init__(self) -> None:
         """Raise UserError if a file's name for the sweep is no folder's name: it might lead to another folder."""
@@ -111,38 +117,77 @@ class PlanFile:
         return [entry for entry in (*self.runs, *self.pending) if entry.stage == stage]
 
 
+@dataclass(frozen=True)
+class _PlanOfLaunch:
+    __pydantic_config__ = STORED
+    plan: Name
+
+
+@dataclass(frozen=True)
+class _TuningDocument:
+    __pydantic_config__ = STORED
+    axes: dict[str, list[JsonValue]] = field(default_factory=dict)
+    trials_per_cell: int = 0
+    times_widened: int = 0
+
+
+@dataclass(frozen=True)
+class _StudyDocument:
+    """What `PlanFile.to_json` writes as `study`."""
+
+    __pydantic_config__ = STORED
+    name: str
+    question: str
+    expected: str
+    factors: dict[str, list[JsonValue]]
+    seeds: tuple[int, ...]
+    match: dict[str, JsonValue]
+    sweep_yaml: str
+    overrides: tuple[str, ...]
+    recipe: str | None = None
+    tuning: _TuningDocument | None = None
+    effect_of_interest: EffectOfInterest | None = None
+    contrasts: ContrastsDocument = field(default_factory=dict)
+    expectations: tuple[ExpectationDocument, ...] = ()
+
+
+@dataclass(frozen=True)
+class _PlanDocument:
+    __pydantic_config__ = STORED
+    study: _StudyDocument
+    runs: tuple[PlannedEntry, ...]
+    pending: tuple[PlannedEntry, ...] = ()
+
+
 def load_plan(folder: SweepFolder) -> PlanFile:
     """The plan of a sweep's newest launch. Raises NotLaunched if there is none."""
     launches = folder.launch_ids()
     if not launches:
         raise NotLaunched(Problem("nothing has been launched here yet", place=str(folder.path)))
-    launch = read_json(folder.launches / launches[-1] / "launch.json", hint=LAUNCH_HINT)
-    return read_plan(folder.plans / f"{launch.get('plan')}.json", hint="restore it, or run the newest launch again")
+    launch = read_document(folder.launches / launches[-1] / "launch.json", _PlanOfLaunch, hint=LAUNCH_HINT)
+    return read_plan(folder.plans / f"{launch.plan}.json", hint="restore it, or run the newest launch again")
 
 
 def read_plan(path: Path, *, hint: str) -> PlanFile:
+    document = read_document(path, _PlanDocument, hint=hint)
+    study, tuning = document.study, document.study.tuning or _TuningDocument()
     with add_location(str(path)):
-        document = read_json(path, hint=hint)
-        study = document["study"]
-        tuning = study.get("tuning") or {"axes": {}, "trials_per_cell": 0}
-        runs = tuple(map(PlannedEntry.from_json, document["runs"]))
-        pending = tuple(map(PlannedEntry.from_json, document.get("pending", ())))
         facts = StudyFacts(
-            name=study["name"],
-            question=study["question"],
-            expected=study["expected"],
-            factors=study["factors"],
-            seeds=tuple(study["seeds"]),
-            match=study["match"],
-            planned_runs=sum(entry.stage == "final" for entry in (*runs, *pending)),
-            sweep_yaml=study["sweep_yaml"],
-            overrides=tuple(map(upgrade_override, study["overrides"])),
-            recipe=study.get("recipe"),
-            tuned={key.rpartition(".")[2]: levels for key, levels in tuning["axes"].items()},
-            trials_per_cell=tuning["trials_per_cell"],
-            times_widened=tuning.get("times_widened", 0),
-            effect_of_interest=study.get("effect_of_interest"),
-            contrasts=study.get("contrasts") or {},
-            expectations=tuple(study.get("expectations") or ()),
+            name=study.name,
+            question=study.question,
+            expected=study.expected,
+            factors=study.factors,
+            seeds=study.seeds,
+            match=study.match,
+            planned_runs=sum(entry.stage == "final" for entry in (*document.runs, *document.pending)),
+            sweep_yaml=study.sweep_yaml,
+            overrides=tuple(map(upgrade_override, study.overrides)),
+            recipe=study.recipe,
+            tuned={key.rpartition(".")[2]: levels for key, levels in tuning.axes.items()},
+            trials_per_cell=tuning.trials_per_cell,
+            times_widened=tuning.times_widened,
+            effect_of_interest=study.effect_of_interest,
+            contrasts=study.contrasts,
+            expectations=study.expectations,
         )
-        return PlanFile(facts, runs, pending)
+    return PlanFile(facts, document.runs, document.pending)

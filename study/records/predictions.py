@@ -5,6 +5,7 @@
 `image` is the position in the data set's own order, `probability` that of the predicted class.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from study.atomic_io import whole_file
+from study.config.documents import read_content
+from study.errors import Problem, UserError
 from study.records.record import OUTCOMES, read_records
 from study.records.sweep_folder import SweepFolder, Writer
 
@@ -37,17 +40,29 @@ def write_predictions(
     own = pa.table([pa.array(values, kind) for values, kind in zip(columns, SCHEMA.types, strict=True)], schema=SCHEMA)
     path = folder.predictions / f"{writer}.parquet"
     with whole_file(path) as draft, pq.ParquetWriter(draft, SCHEMA) as out:
-        if path.exists():
-            file = pq.ParquetFile(path)
-            for number in range(file.num_row_groups):
-                out.write_table(file.read_row_group(number))
+        for table in _read_groups(path) if path.exists() else ():
+            out.write_table(table)
         out.write_table(own)
+
+
+def _read_groups(path: Path, columns: Sequence[str] = tuple(SCHEMA.names)) -> list[pa.Table]:
+    """The row groups of a file, one of each run. UserError where it is damaged or something else."""
+    hint = "restore it, or move it away: its runs then have no predictions"
+    content = read_content(path, hint=hint)
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        found = [file.read_row_group(number, list(columns)) for number in range(file.num_row_groups)]
+    except Exception as error:  # for damaged bytes Arrow raises many types
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(Problem(f"no file of predictions ({reason}): {hint}", place=str(path))) from None
+    if file.schema_arrow != SCHEMA:
+        raise UserError(Problem(f"no file of predictions (other columns): {hint}", place=str(path)))
+    return found
 
 
 def read_predicted_runs(folder: SweepFolder) -> set[str]:
     """The ids of the runs whose predictions are on disk, read from the first row of each."""
-    files = (pq.ParquetFile(path) for path in folder.predictions.glob("*.parquet"))
-    groups = (file.read_row_group(number, ["run_id"]) for file in files for number in range(file.num_row_groups))
+    groups = (group for path in folder.predictions.glob("*.parquet") for group in _read_groups(path, ["run_id"]))
     return {group["run_id"][0].as_py() for group in groups if len(group)}
 
 
@@ -55,7 +70,7 @@ def load_predictions(folder: str | Path) -> pd.DataFrame:
     """The predictions of all runs with an outcome, one row per run and test image; empty if none were written."""
     place = SweepFolder(Path(folder))
     recorded = {run_id for run_id, attempts in read_records(place.records).items() if attempts.record.status in OUTCOMES}
-    tables = [SCHEMA.empty_table(), *(pq.read_table(path) for path in sorted(place.predictions.glob("*.parquet")))]
-    rows: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+    groups = [group for path in sorted(place.predictions.glob("*.parquet")) for group in _read_groups(path)]
+    rows: pd.DataFrame = pa.concat_tables([SCHEMA.empty_table(), *groups]).to_pandas()
     rows = rows[rows["run_id"].isin(recorded)]
     return rows.drop_duplicates(["run_id", "image"], ignore_index=True)  # a worker crashed between predictions and record

@@ -3,8 +3,9 @@
 import json
 from dataclasses import asdict, dataclass
 
+from study.config.documents import STORED, Accuracy, Positive, read_document
+from study.errors import UserError
 from study.records.ledger import WorkerId
-from study.records.record import pick
 from study.records.sweep_folder import SweepFolder, Writer, find_writers, write_whole
 
 
@@ -12,17 +13,18 @@ from study.records.sweep_folder import SweepFolder, Writer, find_writers, write_
 class WorkerProgress:
     """How far a worker's run had come at `time` (seconds since 1970)."""
 
+    __pydantic_config__ = STORED
     run_id: str
-    time: float
+    time: Positive
     device: str
     epoch: int  # counted from 1
     epochs: int
     step: int  # finished optimizer steps
     steps: int
     train_loss: float  # mean of the current epoch so far
-    val_accuracy: float | None  # of the last finished epoch
-    images_per_second: float
-    eta_seconds: float  # without evaluation
+    val_accuracy: Accuracy | None  # of the last finished epoch
+    images_per_second: Positive
+    eta_seconds: Positive  # without evaluation
 
 
 def write_progress(folder: SweepFolder, writer: Writer, progress: WorkerProgress) -> None:
@@ -31,13 +33,10 @@ def write_progress(folder: SweepFolder, writer: Writer, progress: WorkerProgress
 
 def read_progress(folder: SweepFolder, writer: Writer) -> WorkerProgress | None:
     """The last progress of one worker process, None if it has written none, or a damaged one: it is only shown."""
-    path = folder.progress / f"{writer}.json"
     try:
-        progress = pick(WorkerProgress, json.loads(path.read_bytes())) if path.is_file() else None
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return read_document(folder.progress / f"{writer}.json", WorkerProgress, hint="")
+    except (OSError, UserError):
         return None
-    figures = (each for name, each in vars(progress).items() if name not in ("run_id", "device")) if progress else ()
-    return progress if all(each is None or isinstance(each, int | float) for each in figures) else None
 
 
 def read_latest_progress(folder: SweepFolder) -> dict[WorkerId, WorkerProgress]:

@@ -4,11 +4,11 @@ A rank that fails during distributed training can't record it: only rank 0 write
 rank. So the rank leaves a file, and the worker's next process turns it into a record.
 """
 
-import json
 from collections.abc import Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from study.config.documents import STORED, read_document
 from study.records.sweep_folder import SweepFolder, Writer, write_new
 
 
@@ -16,6 +16,7 @@ from study.records.sweep_folder import SweepFolder, Writer, write_new
 class RankFailure:
     """Why one rank of a worker ended in the middle of a run."""
 
+    __pydantic_config__ = STORED
     run_id: str
     rank: int
     ranks: int
@@ -48,5 +49,5 @@ def remove_rank_failures(folder: SweepFolder, run_id: str) -> None:
 
 
 def _read_all(folder: SweepFolder) -> dict[Path, RankFailure]:
-    paths = folder.launches.glob("*/failures/*.json")
-    return {path: RankFailure(**json.loads(path.read_text(encoding="utf-8"))) for path in paths}
+    hint = "remove it; the run that it is of is trained again"
+    return {path: read_document(path, RankFailure, hint=hint) for path in folder.launches.glob("*/failures/*.json")}

@@ -3,24 +3,78 @@
 The attempts of one run are merged when they are read: a success wins over failures, and `diverged` is an outcome too.
 """
 
+import base64
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import JsonValue
+from pydantic import ConfigDict, Field, GetPydanticSchema, JsonValue, model_validator, with_config
+from typing_extensions import TypedDict
 
-from study.config.formats import FORMAT, upgrade
+from study.config.documents import (
+    MAX_COUNT,
+    STORED,
+    Accuracy,
+    Name,
+    Positive,
+    Scalar,
+    WrongDocument,
+    as_stored,
+    parse_document,
+    read_json_lines,
+)
+from study.config.formats import FORMAT
 from study.config.options import AugmentOptions, ResolvedData, TrainOptions
-from study.errors import Problem, UserError, add_location
-from study.records.sweep_folder import JsonLine, Writer, read_json_lines
+from study.config.yaml_source import MISSING
+from study.errors import Problem, UserError, notify
+from study.records.sweep_folder import writer_of
 
 Stage = Literal["trial", "final"]  # trials select hyperparameters, final runs answer the question
 Status = Literal["done", "diverged", "failed"]
 OUTCOMES: tuple[Status, ...] = ("done", "diverged")
-
 Fields = TypeVar("Fields")
+REPAIR_LINE = "restore the file, or delete the line and launch again"
+
+_SIZES = ("image_size", "train_images", "val_images", "test_images", "num_classes", "channels")
+
+
+class StoredRun(TypedDict):
+    """The JSON values of a run, as from `study.config.run.Run.to_json`; options that tuning has yet to select are None."""
+
+    backbone: str
+    seed: Annotated[int, Field(ge=0, le=MAX_COUNT)]
+    model: Annotated[dict[str, JsonValue], Field(min_length=1)]
+    data: Annotated[dict[str, Any], as_stored(ResolvedData, required=("name", "digest", *_SIZES))]
+    augment: Annotated[dict[str, Any], as_stored(AugmentOptions)]
+    train: Annotated[dict[str, Any], as_stored(TrainOptions, required=("epochs", "batch_size"))]
+
+
+RunDocument = Annotated[Mapping[str, Any], GetPydanticSchema(lambda _, build: build(StoredRun))]
+CostDocument = Annotated[
+    Mapping[str, int], GetPydanticSchema(lambda _, build: build(dict[str, Annotated[int, Field(ge=0, le=MAX_COUNT)]]))
+]
+
+
+@with_config(ConfigDict(strict=True, extra="allow", allow_inf_nan=False))
+class _StoredFingerprint(TypedDict, total=False):
+    """What the run table has of it; more may be there."""
+
+    device: Scalar
+    device_name: Scalar
+    memory_layout: Scalar
+    optimizer: Scalar
+    kernels: Scalar
+    compiled: Scalar
+    deterministic: Scalar
+    threads: Annotated[int, Field(ge=1, le=MAX_COUNT)] | None
+    ranks: Annotated[int, Field(ge=1, le=MAX_COUNT)] | None
+    micro_batches: Annotated[int, Field(ge=0, le=MAX_COUNT)] | None
+
+
+FingerprintDocument = Annotated[Mapping[str, JsonValue], GetPydanticSchema(lambda _, build: build(_StoredFingerprint))]
+MatchDocument = Annotated[Mapping[str, Any], GetPydanticSchema(lambda _, build: build(dict[str, Scalar]))]
 
 
 @dataclass(frozen=True)
@@ -51,37 +105,40 @@ class RunOptions:
 class Result:
     """What equal configurations must reproduce bit for bit. Accuracies are fractions; None: not measured."""
 
-    val_accuracy: float | None = None
-    val_loss: float | None = None
-    test_accuracy: float | None = None
-    test_top5: float | None = None
-    test_loss: float | None = None
-    diverged_step: int | None = None
+    __pydantic_config__ = STORED
+    val_accuracy: Accuracy | None = None
+    val_loss: Positive | None = None
+    test_accuracy: Accuracy | None = None
+    test_top5: Accuracy | None = None
+    test_loss: Positive | None = None
+    diverged_step: Annotated[int, Field(ge=1, le=MAX_COUNT)] | None = None
 
 
 @dataclass(frozen=True)
 class Measurements:
     """What depends on the machine and its load; None: not measured."""
 
-    train_seconds: float | None = None
-    images_per_second: float | None = None
-    peak_memory_mib: float | None = None
+    __pydantic_config__ = STORED
+    train_seconds: Positive | None = None
+    images_per_second: Positive | None = None
+    peak_memory_mib: Positive | None = None
 
 
 @dataclass(frozen=True)
 class Record:
     """One finished attempt at a run. `run`, `cost` and `match` are those of its `PlannedEntry`."""
 
-    run_id: str
+    __pydantic_config__ = STORED
+    run_id: Name
     status: Status
-    run: Mapping[str, Any]
-    cost: Mapping[str, Any]
-    match: Mapping[str, Any]
+    run: RunDocument
+    cost: CostDocument
+    match: MatchDocument
     result: Result = Result()
     curves: Mapping[str, list[float | None]] = field(default_factory=dict)
-    correct: Mapping[str, str] = field(default_factory=dict)  # by split, as from `pack_correctness`; may not have been kept
+    correct: Mapping[str, str] = field(default_factory=dict)  # as from `pack_correctness`; not always kept
     measured: Measurements = Measurements()
-    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: FingerprintDocument = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
     log: str | None = None
@@ -90,12 +147,22 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    @staticmethod
-    def from_json(document: Mapping[str, Any]) -> "Record":
-        """Read a record of any format. Raises KeyError or TypeError if the document is no record."""
-        document = upgrade(document)
-        typed = {"result": pick(Result, document["result"]), "measured": pick(Measurements, document["measured"])}
-        return Record(**{**document, **typed, "format": FORMAT})
+    @model_validator(mode="after")
+    def _check_truth(self) -> Self:
+        """Refuse what no training can have measured. Called only for what is read from a file."""
+        if len({len(curve) for curve in self.curves.values()}) > 1:
+            raise ValueError("the curves have unequal lengths")
+        for name, curve in self.curves.items():
+            known = [value for value in curve if value is not None]
+            if name.endswith("accuracy") and not all(0 <= value <= 1 for value in known):
+                raise ValueError(f"curves: {name} is a fraction")
+        if self.status == "done" and self.result.val_accuracy is None is self.result.test_accuracy:
+            raise ValueError("a run that is done has an accuracy")
+        for split, packed in self.correct.items():
+            images = self.run["data"][f"{split}_images"] if split in ("val", "test") else 0
+            if len(base64.b64decode(packed, validate=True)) != -(-images // 8):
+                raise ValueError(f"correct.{split} is not of {images:,} images")
+        return self
 
     def summary(self) -> str:
         """The measured figures of a finished run, e.g. `val 93.1%, test 92.5%, 12.3 s`; else its status and reason."""
@@ -124,18 +191,20 @@ class Attempts:
 def read_records(folder: Path, *, workers: Set[tuple[str, int]] | None = None) -> dict[str, Attempts]:
     """By run id, the attempts recorded in a `records/` folder, by all or some workers (launch id, task).
 
+    A line whose values can't be true counts for nothing, so its run is missing; a notice on stderr names it.
+
     Raises
     ------
     UserError
-        If a line is no record, or if two outcomes of one run differ. They are never averaged: a worker that outlived its
-        successor computes the same bits.
+        If a line is no record or of a later version, or if two outcomes of one run differ. They are never averaged: a worker
+        that outlived its successor computes the same bits.
     """
     found: dict[str, list[tuple[Record, str]]] = defaultdict(list)
     for path in sorted(folder.glob("*.jsonl")):
-        if workers is None or Writer.parse(path.stem).worker in workers:
-            for line in read_json_lines(path):
-                record = parse_record(line)
-                found[record.run_id].append((record, line.place))
+        writer = writer_of(path)
+        if workers is None or writer is None or writer.worker in workers:
+            for record, place in read_record_file(path):
+                found[record.run_id].append((record, place))
     return merge_attempts(found)
 
 
@@ -160,10 +229,17 @@ def merge_attempts(found: Mapping[str, Sequence[tuple[Record, str]]]) -> dict[st
     return merged
 
 
-def parse_record(line: JsonLine) -> Record:
-    """The record in a line of a records' file. UserError if it is none."""
-    try:
-        with add_location(line.place):
-            return Record.from_json(line.document)
-    except (KeyError, TypeError):
-        raise UserError(Problem("this line is not a record of this version of the project", place=line.place)) from None
+def read_record_file(path: Path) -> list[tuple[Record, str]]:
+    """The records of a file with their places, without those whose values can't be true, which are named on stderr."""
+    records, ignored = [], list[Problem]()
+    for line in read_json_lines(path, hint=REPAIR_LINE):
+        try:
+            records.append((parse_document(line.content, Record, place=line.place, hint=REPAIR_LINE), line.place))
+        except WrongDocument as error:
+            if not line.content.startswith(b"{") or any(problem.rule == MISSING for problem in error.problems):
+                raise  # no record at all
+            ignored.append(error.problems[1])
+    if ignored:
+        rule = "these records can't be true and count for nothing; the next launch trains their runs again"
+        notify(UserError(f"{path}: {rule}", *ignored).summary())
+    return records

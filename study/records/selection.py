@@ -8,13 +8,14 @@ mean validation loss, then the first in the sweep's order.
 """
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 
 from pydantic import Field, JsonValue
 
-from study.config.formats import FORMAT, upgrade_text
+from study.config.documents import Accuracy, Positive, read_document
+from study.config.formats import FORMAT
 from study.config.options import Options
-from study.errors import Problem, UserError, add_location
 from study.records.record import Record, Status
 from study.records.sweep_folder import SweepFolder, write_new
 
@@ -25,8 +26,8 @@ class Trial(Options):
     run_id: str
     seed: int
     status: Status
-    val_accuracy: float | None
-    val_loss: float | None
+    val_accuracy: Accuracy | None
+    val_loss: Positive | None
 
     @staticmethod
     def from_record(record: Record) -> "Trial":
@@ -70,7 +71,7 @@ class Choice(Options):
 
     levels: dict[str, JsonValue]  # of the cell's factors
     chosen: dict[str, JsonValue]
-    val_accuracy: float | None  # of the selected candidate; None if all of its trials diverged
+    val_accuracy: Accuracy | None  # of the selected candidate; None if all of its trials diverged
     tied: int  # other candidates with as many diverged trials and the same accuracy
     at_edge: tuple[str, ...]  # tuned options selected at the boundary of their search range
     candidates: tuple[Candidate, ...]
@@ -132,10 +133,5 @@ def write_selection(folder: SweepFolder, selection: Selection) -> None:
 
 def read_selection(folder: SweepFolder) -> Selection | None:
     """The sweep's selection, or None before it is made. Raises UserError if the file is no selection."""
-    try:
-        with add_location(str(folder.selection)):
-            return Selection.model_validate_json(upgrade_text(folder.selection.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        raise UserError(Problem("this is not a selection file of this version", str(folder.selection))) from None
+    hint = "restore it, or move it away and launch again, which selects anew from the same trials"
+    return read_document(folder.selection, Selection, hint=hint) if os.path.lexists(folder.selection) else None

@@ -33,14 +33,13 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from study.atomic_io import flush, make_folder, refusal, whole_file
-from study.config.formats import upgrade
-from study.errors import Problem, UserError, add_location
+from study.errors import Problem, UserError
 
 LATE_FILES_S = 120.0
 DISCARD_LAUNCH = (
@@ -72,7 +71,7 @@ class SweepFolder:
 
     def launch_ids(self) -> list[str]:
         """The ids of all launches, oldest first: an id begins with its time in UTC."""
-        return sorted(path.parent.name for path in self.launches.glob("*/launch.json"))
+        return sorted(path.name for path in self.launches.glob("*") if os.path.lexists(path / "launch.json"))
 
 
 @dataclass(frozen=True)
@@ -98,10 +97,15 @@ class Writer:
         return Writer(launch, int(task), int(restart))
 
 
+def writer_of(path: Path) -> Writer | None:
+    """The writer that a file is named after; None for any other name."""
+    parts = path.stem.rsplit("-", 2)
+    return Writer.parse(path.stem) if len(parts) == 3 and all(map(str.isdecimal, parts[1:])) else None
+
+
 def find_writers(folder: Path, ending: str) -> list[tuple[Writer, Path]]:
     """The files in a folder that are named after their writers; what else is there counts for nothing."""
-    found = ((path.stem.rsplit("-", 2), path) for path in sorted(folder.glob(f"*{ending}")))
-    return [(Writer.parse(path.stem), path) for parts, path in found if len(parts) == 3 and all(map(str.isdecimal, parts[1:]))]
+    return [(writer, path) for path in sorted(folder.glob(f"*{ending}")) if (writer := writer_of(path))]
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -124,23 +128,6 @@ def write_new(path: Path, document: Any) -> None:
 def format_json(document: Any) -> str:
     """The text of an immutable JSON file."""
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
-
-
-def read_json(path: Path, *, hint: str) -> Any:
-    """The document of an immutable JSON file.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or damaged; the message ends with `hint`, which says how to recover.
-    """
-    try:
-        with add_location(str(path)):
-            return upgrade(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise UserError(Problem(f"this file is missing: {hint}", place=str(path))) from None
-    except ValueError as error:
-        raise UserError(Problem(f"this file is damaged ({error}): {hint}", place=str(path))) from None
 
 
 def await_files(*paths: Path) -> None:
@@ -172,28 +159,3 @@ class JsonLinesWriter:
 
     def close(self) -> None:
         self._file.close()
-
-
-@dataclass(frozen=True)
-class JsonLine:
-    """One document of a JSON-lines file, with its file and line number."""
-
-    document: dict[str, Any]
-    place: str
-
-
-def read_json_lines(path: Path) -> Iterator[JsonLine]:
-    """The documents of a JSON-lines file. Raises UserError, with file and line number, for a complete line that is no JSON."""
-    if not path.is_file():
-        raise UserError(Problem("this is not a file: move it away", place=str(path)))
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):  # a killed writer leaves an incomplete last line: ignore it
-        place = f"{path}:{number}"
-        try:
-            document = json.loads(line)
-            if not isinstance(document, dict):
-                raise ValueError("no JSON object")
-        except (ValueError, RecursionError) as error:
-            rule = f"this line is damaged ({error}): restore the file, or delete the line and launch again"
-            raise UserError(Problem(rule, place=place)) from None
-        yield JsonLine(document, place)

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from study.analysis.report_tables import TABLE_FILES, StudyTables, read_report_folder
+from study.analysis.report_files import read_report_folder
+from study.analysis.report_tables import TABLE_FILES, StudyTables
 from study.atomic_io import whole_file
 from study.config.sweep import is_folder_name
 from study.errors import Problem, UserError

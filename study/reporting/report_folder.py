@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from study.analysis.findings import Findings
-from study.analysis.report_tables import read_report_folder
+from study.analysis.report_files import read_report_folder
 from study.errors import Problem, UserError
 from study.records.sweep_folder import write_whole
 from study.reporting.figures.catalog import list_figures

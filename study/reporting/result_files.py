@@ -21,7 +21,8 @@ import pandas as pd
 from study.analysis.ablation import tabulate_ablation
 from study.analysis.cell_grid import read_numbers
 from study.analysis.findings import Findings, StudyPart
-from study.analysis.report_tables import StudyTables, read_report_folder, read_typed
+from study.analysis.report_files import format_csv, read_report_folder, read_typed
+from study.analysis.report_tables import StudyTables
 from study.analysis.study_results import Unavailable
 from study.errors import Problem, UserError
 from study.reporting.answer_document import ANSWER_VERSION, AnswerDocument, describe_answer, round_number
@@ -172,6 +173,6 @@ def write_results(findings: Findings, tables: Mapping[str, pd.DataFrame], folder
         rounded = table.copy()
         for name in table.select_dtypes("Float64"):
             rounded[name] = [round_number(value) for value in read_numbers(table, str(name))]
-        rounded.to_csv(folder / file, index=False, lineterminator="\n")
+        (folder / file).write_bytes(format_csv(rounded))
     answer = describe_answer(findings, tables=types)
     (folder / ANSWER_FILE).write_text(answer.model_dump_json(indent=1) + "\n", encoding="utf-8")

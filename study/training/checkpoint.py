@@ -16,13 +16,15 @@ from typing import Any, cast
 
 import torch
 
-from study.atomic_io import whole_file
+from study.atomic_io import read_regular, whole_file
+from study.config.documents import CORRECTABLE
 
 log = logging.getLogger(__name__)
 
 SavedState = Mapping[str, Any]
 
 KEPT_STEPS = 2  # should the newest be unreadable, the one before it is close
+MAX_CHECKPOINT_BYTES = 1 << 40
 SHARE_OF_TIME = 0.01  # maximum that is spent on writing
 LEAST_INTERVAL_SECONDS = 60.0
 NAME = re.compile(r"(?P<run_id>.+)\.(?P<writer>[^.]+)\.(?P<step>\d{9})\.(checkpoint|part)")
@@ -97,7 +99,13 @@ class Checkpoints:
         return [path for path, match in found if match and match["run_id"] == self.run_id]
 
     def _read(self, path: Path, like: Collection[str]) -> SavedState:
-        document = decode(path.read_bytes())
+        try:
+            content = read_regular(path, MAX_CHECKPOINT_BYTES)
+        except OSError as error:
+            if error.errno not in CORRECTABLE:
+                raise
+            raise ValueError(f"it can't be read ({error.strerror})") from None
+        document = decode(content)
         if document.get("run_id") != self.run_id or document.get("step") != step_of(path):
             raise ValueError(f"it belongs to {document.get('run_id')} at step {document.get('step')}")
         state = document.get("state")

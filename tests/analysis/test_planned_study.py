@@ -20,7 +20,8 @@ from study.analysis.planned_study import (
     find_family_level,
     read_planned_study,
 )
-from study.analysis.report_tables import StudyTables, read_report_folder
+from study.analysis.report_files import read_report_folder
+from study.analysis.report_tables import StudyTables
 from study.config.sweep_file import read_sweep
 from study.planning.sweep_plan import make_plan
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from specimens import RUN
 
 from study import cancel, launch, report, status
 from study.config.sweep_file import read_sweep
 from study.launcher.assignment import assign_runs, draft_launch, find_unsaved_outputs
 from study.planning.sweep_plan import Plan, make_plan
 from study.records.predictions import write_predictions
-from study.records.record import Record
+from study.records.record import Record, Result
 from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer
 
 SWEEP = """\
@@ -49,7 +50,7 @@ def of_launch(name: str) -> Path:
 
 def record(run_id: str) -> None:
     lines = JsonLinesWriter(RUNS.records / "20260101t000000x0000-0-0.jsonl")
-    lines.append(Record(run_id, "done", run={}, cost={}, match={}).to_json())
+    lines.append(Record(run_id, "done", RUN, {}, {}, Result(val_accuracy=0.5)).to_json())
     lines.close()
 
 

@@ -74,7 +74,7 @@ def test_a_wrong_filter_is_reported_before_anything_is_done(prepared, capsys, wo
     assert [path.name for path in Path.cwd().iterdir()] == ["sweep.yaml"]
 
 
-@pytest.mark.parametrize("place", ["runs/sweep", "runs/sweep/launches"])
+@pytest.mark.parametrize("place", ["runs", "runs/sweep", "runs/sweep/launches", "runs/sweep/code"])
 def test_a_folder_that_anyone_may_write_to_starts_no_job(prepared, capsys, place):
     """Jobs execute files in it; the command that corrects it is shown."""
     Path(place).mkdir(parents=True)

@@ -10,7 +10,8 @@ import pytest
 from example_sweeps import patch_size
 from test_record import DONE, write
 
-from study.analysis.report_tables import combine_studies, read_report_folder, write_tables
+from study.analysis.report_files import read_report_folder, write_tables
+from study.analysis.report_tables import combine_studies
 from study.errors import UserError
 from study.records.correctness import decode_correctness, pack_correctness, unpack_correctness
 from study.records.record import read_records

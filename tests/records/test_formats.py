@@ -17,8 +17,10 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
+from specimens import RUN
 
-from study.analysis.report_tables import prepare_for_publication, read_report_folder
+from study.analysis.report_files import read_report_folder
+from study.analysis.report_tables import prepare_for_publication
 from study.config.formats import FORMAT, upgrade
 from study.config.run import Run
 from study.config.sweep_file import read_sweep
@@ -37,7 +39,7 @@ from study.planning.trials import make_plan_so_far
 from study.records import load_study, load_table, load_trials
 from study.records.benchmark_file import newest_benchmark, read_benchmark
 from study.records.plan_file import read_plan
-from study.records.record import Record, read_records
+from study.records.record import Record, Result, read_records
 from study.records.selection import read_selection
 from study.records.sweep_folder import SweepFolder
 from study.training.checkpoint import Checkpoints
@@ -181,7 +183,7 @@ def test_a_benchmark_and_saved_weights_are_read(upgraded: Path) -> None:
 
 def test_records_name_their_format_and_later_ones_are_refused(tmp_path: Path) -> None:
     """What is written now is of this format; what a later version wrote is refused with its place."""
-    record = Record("vit-1", "done", run={}, cost={}, match={}).to_json()
+    record = Record("vit-1", "done", run=RUN, cost={}, match={}, result=Result(val_accuracy=0.5)).to_json()
     assert record["format"] == FORMAT and upgrade(record) is record
     (tmp_path / "a-0-0.jsonl").write_text(json.dumps({**record, "format": FORMAT + 1}) + "\n")
     with pytest.raises(UserError, match=rf"a-0-0.jsonl:1: format {FORMAT + 1} is of a later version"):

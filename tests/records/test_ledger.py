@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from specimens import RUN
 
 from study.errors import UserError
 from study.launcher.liveness import check_liveness
@@ -27,7 +28,7 @@ from study.records.sweep_folder import SweepFolder
 
 
 def entry(run_id):
-    return ShareEntry(PlannedEntry(run_id, run={}, cost={}, match={}))
+    return ShareEntry(PlannedEntry(run_id, run=RUN, cost={}, match={}))
 
 
 def launch(folder, name, *shares):

@@ -7,20 +7,23 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
+from specimens import RUN
 
+from study.config.documents import read_json_lines
 from study.errors import UserError
 from study.records.record import Measurements, Record, Result, read_records
-from study.records.sweep_folder import JsonLinesWriter, Writer, read_json_lines, write_new
+from study.records.sweep_folder import JsonLinesWriter, Writer, write_new
 
 DONE = Record(
     run_id="vit-s0",
     status="done",
-    run={},
+    run=RUN,
     cost={},
     match={},
     result=Result(test_accuracy=0.5),
     curves={"epoch": [1.0], "val_accuracy": [0.4]},
     measured=Measurements(train_seconds=1.0),
+    fingerprint={"threads": 2, "cpu_capability": "AVX512"},
 )
 
 
@@ -75,7 +78,7 @@ def test_an_incomplete_last_line_is_ignored(tmp_path):
     path = tmp_path / "a-0-0.jsonl"
     path.write_text(path.read_text() + json.dumps(replace(DONE, run_id="vit-s1").to_json())[:40])
     assert list(read_records(tmp_path)) == ["vit-s0"]
-    assert len(list(read_json_lines(path))) == 1
+    assert len(list(read_json_lines(path, hint=""))) == 1
 
 
 def test_a_file_has_one_writer(tmp_path):
@@ -106,6 +109,41 @@ def test_a_writers_name_can_be_read_back():
 
 def test_a_damaged_line_is_named(tmp_path):
     """A complete line that is no JSON is neither ignored nor a traceback: its file and line are named."""
-    (tmp_path / "a.jsonl").write_text('{"run_id": 1}\n{"run_id" 2}\n', encoding="utf-8")
-    with pytest.raises(UserError, match=r"a\.jsonl:2: this line is damaged"):
-        list(read_json_lines(tmp_path / "a.jsonl"))
+    (tmp_path / "a.jsonl").write_text(f'{json.dumps(DONE.to_json())}\n{{"run_id" 2}}\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"a\.jsonl:2: this is damaged .*delete the line and launch again"):
+        read_records(tmp_path)
+
+
+IMPOSSIBLE = {
+    "accuracy of 5": {"result": {"val_accuracy": 5}},
+    "accuracy -1": {"result": {"val_accuracy": -1}},
+    "accuracy as text": {"result": {"val_accuracy": "0.5"}},
+    "accuracy true": {"result": {"val_accuracy": True}},
+    "no accuracy": {"result": {}},
+    "null results": {"result": None},
+    "unequal curves": {"curves": {"epoch": [1, 2], "val_loss": [0.5]}},
+    "curve above 1": {"curves": {"val_accuracy": [1.5]}},
+    "unknown status": {"status": "finished"},
+    "integer id": {"run_id": 7},
+    "list as id": {"run_id": ["vit-s1"]},
+    "path as id": {"run_id": "../vit-s1"},
+    "other images": {"correct": {"test": "AAAA"}},
+    "no base64": {"correct": {"test": "?"}},
+    "negative time": {"measured": {"train_seconds": -1}},
+    "cost as text": {"cost": {"macs": "3"}},
+    "run null": {"run": None},
+    "batch of 0": {"run": {**RUN, "train": {"epochs": 1, "batch_size": 0}}},
+    "option of another type": {"run": {**RUN, "augment": {"flip": 3}}},
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_a_record_that_cannot_be_true_is_named_and_counts_for_nothing(tmp_path, capsys, name):
+    """Its run is missing, whatever else is recorded counts, and the notice has file and line, once."""
+    write(tmp_path, "a-0-0", DONE)
+    path = tmp_path / "a-0-0.jsonl"
+    document = {**DONE.to_json(), "run_id": "vit-s1"} | IMPOSSIBLE[name]
+    path.write_text(path.read_text() + json.dumps(document) + "\n")
+    assert list(read_records(tmp_path)) == list(read_records(tmp_path)) == ["vit-s0"]
+    told = capsys.readouterr().err
+    assert f"{path}:2: " in told and told.count("count for nothing") == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from specimens import RUN
+
 from study.config.options import Variant
 from study.records.journal import Journal, find_last_states, read_journals
 from study.records.ledger import Launch, ShareEntry, read_share, write_launch
@@ -12,7 +14,14 @@ from study.records.plan_file import PlannedEntry
 from study.records.progress_file import WorkerProgress, read_latest_progress, write_progress
 from study.records.sweep_folder import SweepFolder, Writer
 
-PLANNED = PlannedEntry("vit-s0", run={"train": {"lr": None}}, cost={"macs": 3}, match={"by": "none"}, stage="trial", trials=2)
+PLANNED = PlannedEntry(
+    "vit-s0",
+    run={**RUN, "train": {"lr": None, "epochs": 1, "batch_size": 64}},
+    cost={"macs": 3},
+    match={"by": "none"},
+    stage="trial",
+    trials=2,
+)
 PROGRESS = WorkerProgress(
     "vit-s0",
     time=1.0,
@@ -42,8 +51,8 @@ def test_a_share_survives_its_file(tmp_path):
 
 def test_a_stacked_entry_of_version_0_1_is_a_single_run():
     """Its stack is ignored, and what plans lacked before there were trials has its default."""
-    old = {"run_id": "vit-s0", "run": {}, "cost": {}, "match": {}, "stack": {"runs": ["vit-s0", "vit-s1"]}, "variant": None}
-    assert ShareEntry.from_json(old) == ShareEntry(PlannedEntry("vit-s0", run={}, cost={}, match={}))
+    old = {"run_id": "vit-s0", "run": RUN, "cost": {}, "match": {}, "stack": {"runs": ["vit-s0", "vit-s1"]}, "variant": None}
+    assert ShareEntry.from_json(old) == ShareEntry(PlannedEntry("vit-s0", run=RUN, cost={}, match={}))
 
 
 def test_the_newest_process_of_a_worker_counts(tmp_path):

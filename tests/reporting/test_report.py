@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from study.analysis.findings import Findings
-from study.analysis.report_tables import StudyTables, combine_studies, read_report_folder, remove_data_folders, write_tables
+from study.analysis.report_files import read_report_folder, write_tables
+from study.analysis.report_tables import StudyTables, combine_studies, remove_data_folders
 from study.report import main
 from study.reporting.figures.catalog import list_figures
 from study.reporting.figures.figure_spec import FigureSpec

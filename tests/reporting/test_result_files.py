@@ -17,7 +17,8 @@ from example_sweeps import Example
 
 from study import load_report
 from study.analysis.findings import Findings
-from study.analysis.report_tables import combine_studies, read_report_folder
+from study.analysis.report_files import read_report_folder
+from study.analysis.report_tables import combine_studies
 from study.errors import UserError
 from study.reporting.result_files import RESULT_TABLES, build_result_tables, write_results
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from specimens import RUN
+
 from study.records.ledger import ShareEntry
-from study.records.record import Record, Status
+from study.records.record import Record, Result, Status
 
 
 @dataclass
@@ -36,4 +38,5 @@ class FakeTrainer:
         self.calls.append(f"remove checkpoints of {run_id}")
 
     def record(self, run_id: str, status: Status) -> Record:
-        return Record(run_id, status, run={}, cost={}, match={}, reason="at step 1", provenance={"launch": self.launch})
+        result = Result(val_accuracy=0.5) if status == "done" else Result()
+        return Record(run_id, status, RUN, {}, {}, result, reason="at step 1", provenance={"launch": self.launch})

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from specimens import RUN
 from torch import distributed
 
 from study.config.sweep_file import read_sweep
@@ -141,7 +142,7 @@ def test_a_batch_is_divided_evenly_or_refused(tmp_path):
 def test_status_shows_a_rank_failure_that_is_not_recorded_yet(tmp_path):
     """If no job requeues itself the run is missing, and status shows the rank's failure instead of a crashed worker."""
     folder = SweepFolder(tmp_path)
-    share = [[ShareEntry(PlannedEntry(run_id, run={}, cost={}, match={})) for run_id in ("run", "other")]]
+    share = [[ShareEntry(PlannedEntry(run_id, run=RUN, cost={}, match={})) for run_id in ("run", "other")]]
     made = Launch("launch", "slurm", plan="p", code="c", tasks=1, tasks_per_job=1, device="cpu", provenance={}, ranks=2)
     write_launch(folder, made, share)
     failure = RankFailure("run", 1, 2, host="n2", reason="out of memory", log="n2.err", time=0.0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake_trainer import FakeTrainer
+from specimens import RUN
 
 from study.records.journal import Journal
 from study.records.ledger import Launch, ShareEntry, write_launch
@@ -18,7 +19,7 @@ from study.worker.worker_process import make_worker
 
 def calls_after(folder: SweepFolder, *, crashes: dict[str, int], failed: tuple[str, ...], retry: bool) -> list[str]:
     """The calls of a worker of the second launch, after so many crashes in each launch and these failures."""
-    share = [ShareEntry(PlannedEntry("vit-s0", run={}, cost={}, match={}), retry=retry)]
+    share = [ShareEntry(PlannedEntry("vit-s0", run=RUN, cost={}, match={}), retry=retry)]
     for launch in ("first", "second"):
         entry = Launch(launch, "slurm", "plan", "code", tasks=1, tasks_per_job=1, device="cpu", provenance={})
         write_launch(folder, entry, [share])
