@@ -38,7 +38,7 @@ from study.records.table import NUMERIC_TYPES
 ColumnType = Literal["Float64", "Int64", "boolean", "string"]
 _DIGESTED = ("runs.csv", "trials.csv", "curves.parquet", "correctness.parquet")
 REDRAW = "restore it, or write the report anew from its runs (`study.report SWEEP --out DIR`)"
-STATUSES = ("done", "failed", "diverged", "missing")
+_STATUSES = ("done", "failed", "diverged", "missing")
 
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "Float64": float,
@@ -178,7 +178,7 @@ def _check_truth(table: pd.DataFrame, path: Path) -> None:
         raise UserError(Problem(f"study.json names no column {', '.join(lacking)}; {REDRAW}", place=str(path)))
     accuracies = [name for name in ("val_accuracy", "test_accuracy", "test_top5") if name in table]
     wrong = {name: ~table[name].between(0, 1) & table[name].notna() for name in accuracies}
-    wrong["status"] = ~table["status"].isin(STATUSES)
+    wrong["status"] = ~table["status"].isin(_STATUSES)
     problems = [
         Problem("can't be true", f"{path}:{row + 2}", name, table[name][row])
         for name, where in wrong.items()

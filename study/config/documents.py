@@ -20,7 +20,7 @@ from study.config.formats import upgrade
 from study.config.yaml_source import list_problems
 from study.errors import Problem, UserError, add_location
 
-MAX_BYTES = 1 << 30  # the plan of 200,000 runs has half as many
+MAX_DOCUMENT_BYTES = 1 << 30  # the plan of 200,000 runs has half as many
 STORED = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 """Of dataclasses that are read from files: no conversion of types; what versions of the same format added is ignored."""
 CORRECTABLE = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.EISDIR, errno.EFBIG, errno.ELOOP, errno.ENXIO)
@@ -54,7 +54,7 @@ def read_document(path: Path, kind: type[T], *, hint: str) -> T:
 def read_content(path: Path, *, hint: str) -> bytes:
     """The bytes of a file. UserError where it is missing, no regular file, too large or not permitted."""
     try:
-        return read_regular(path, MAX_BYTES)
+        return read_regular(path, MAX_DOCUMENT_BYTES)
     except FileNotFoundError:
         raise UserError(Problem(f"this file is missing: {hint}", place=str(path))) from None
     except OSError as error:
