@@ -12,6 +12,7 @@ from study.analysis.cell_means import summarize_cells
 from study.analysis.complete_designs import merge_partial_options
 from study.analysis.contrast_results import estimate_contrasts
 from study.analysis.declared_contrasts import DeclaredContrasts
+from study.analysis.error_consistency import compare_errors
 from study.analysis.factor_ranges import DesignRanges, estimate_ranges
 from study.analysis.margin import Margin
 from study.analysis.planned_contrasts import Contrast
@@ -92,6 +93,12 @@ class StudyResults:
     def ranges(self) -> list[DesignRanges]:
         """The ranges of the factors in every largest complete design, as from `estimate_ranges`; none in an ablation."""
         return [] if self.is_ablation else estimate_ranges(merge_partial_options(self.grid), draws=self.draws)
+
+    @cached_property
+    def errors(self) -> pd.DataFrame | Unavailable:
+        """Whether two mixers or backbones err on the same images, as from `compare_errors`."""
+        found = compare_errors(merge_partial_options(self.grid))
+        return Unavailable("No two token mixers or backbones have correctness per image.") if found is None else found
 
     @property
     def population(self) -> str:

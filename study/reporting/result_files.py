@@ -5,6 +5,7 @@
         cells.csv        every cell, as from `summarize_cells`, with the linear baseline of its images
         ablation.csv     every change of an ablation, as from `tabulate_ablation`
         shares.csv       the shares of the variance, as from `decompose_variance`
+        errors.csv       whether two mixers or backbones err on the same images, as from `compare_errors`
         answer.json      the answer (`study.reporting.answer_document`), and the types of the tables' columns
 
 A table that the study does not have is not written. Numbers have six digits, so that every machine writes the same bytes.
@@ -42,6 +43,10 @@ def _tabulate_shares(part: StudyPart) -> pd.DataFrame | Unavailable:
     return part.decomposition
 
 
+def _tabulate_errors(part: StudyPart) -> pd.DataFrame | Unavailable:
+    return part.errors
+
+
 def _tabulate_changes(part: StudyPart) -> pd.DataFrame | Unavailable:
     if not part.is_ablation:
         return Unavailable("No baseline is compared with changes of it.")
@@ -54,6 +59,7 @@ RESULT_TABLES: dict[str, Callable[[StudyPart], pd.DataFrame | Unavailable]] = {
     "cells.csv": _tabulate_cells,
     "ablation.csv": _tabulate_changes,
     "shares.csv": _tabulate_shares,
+    "errors.csv": _tabulate_errors,
 }
 """The tables of results: file -> a part's rows. A further one needs only its line here and a property of `Report`: names to
 delete, types and reading follow from it."""
@@ -87,6 +93,11 @@ class Report:
     def shares(self) -> pd.DataFrame:
         """The share of the variance of each term: a description of these levels, from which nothing is claimed."""
         return self._read("shares.csv")
+
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """The error consistency of every two mixers or backbones: a description of these runs on these test images."""
+        return self._read("errors.csv")
 
     @cached_property
     def ablation(self) -> pd.DataFrame:
