@@ -16,6 +16,7 @@ from study.analysis.study_comparison import compare_signs
 from study.analysis.study_results import Unavailable
 from study.analysis.tuning_choices import has_own_choices
 from study.reporting.cost_sections import build_cost_curves, build_costs
+from study.reporting.image_sections import build_errors
 from study.reporting.stated_sections import build_ablation, build_expectations
 from study.reporting.text_tables import (
     Column,
@@ -52,7 +53,7 @@ def _list_part_sections(part: StudyPart) -> Iterator[ReportSection]:
         _build_contrasts(part),
         *_build_ranges(part),
         _build_variance_shares(part),
-        *([_build_errors(part, part.errors)] if isinstance(part.errors, pd.DataFrame) else []),
+        *([build_errors(part.errors)] if isinstance(part.errors, pd.DataFrame) else []),
         build_costs(part),
         *build_cost_curves(part),
         *([_build_tuning(part)] if len(part.trials) else []),
@@ -226,31 +227,6 @@ def _build_variance_shares(part: StudyPart) -> ReportSection:
     if found["with_controls"].notna().any():
         columns.insert(3, percent_column("with controls (%)", "with_controls"))
     return ReportSection("decomposition", "Sources of variance", build_table(found, columns), reading, list_notes(found))
-
-
-def _build_errors(part: StudyPart, errors: pd.DataFrame) -> ReportSection:
-    reading = (
-        "Error consistency: Cohen's kappa of two runs' correctness on the same test images, the mean over pairs of runs with "
-        "different seeds; 1: they err on the same images, 0: as independently as their accuracies allow. Between: a run of "
-        "each; within: two runs of the same cell, the yardstick. Only one correct: the share of images that it classifies "
-        "correctly in most of its runs, and the other incorrectly in most of its own. A description of these runs on these "
-        "test images."
-    )
-    columns = [
-        Column("first", lambda row: labels.format_level(row["upper"]), numeric=False),
-        Column("second", lambda row: labels.format_level(row["lower"]), numeric=False),
-        *(Column(name, partial(_format_kappa, key)) for name, key in _KAPPAS.items()),
-        percent_column("only the first correct (%)", "only_upper", digits=2),
-        percent_column("only the second correct (%)", "only_lower", digits=2),
-    ]
-    return ReportSection("errors", "Which images", build_table(errors, columns), reading)
-
-
-_KAPPAS = {"between": "between", "within the first": "within_upper", "within the second": "within_lower"}
-
-
-def _format_kappa(name: str, row: TableRow) -> str:
-    return "–" if pd.isna(row[name]) else f"{row[name]:.2f}".replace("-", "−")
 
 
 def _build_tuning(part: StudyPart) -> ReportSection:
