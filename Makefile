@@ -4,6 +4,7 @@
 # make test-gpu       the tests that need a GPU
 # make test-trackers  the tests of Weights & Biases and MLflow, which it installs
 # make soak           500 runs on a throwaway Slurm cluster under random failures, ten minutes
+# make reliability    every command is killed at its writes, and every fault of a disk tried; hours, resumable (ARGS=--help)
 # make check          formatting, lint, types and import directions
 # make docs           the documentation as a site, in build/docs
 # make bench          training steps on this CPU against named peers (benchmarks/README.md); minutes on an idle machine
@@ -12,7 +13,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full test-gpu test-trackers soak check docs bench bench-gpu packages clean
+.PHONY: demo test test-full test-gpu test-trackers soak reliability check docs bench bench-gpu packages clean
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
@@ -38,6 +39,9 @@ test-trackers: .venv/complete-dev
 
 soak: .venv/complete-dev packages
 	@OMP_NUM_THREADS=1 $(RUN) tests/launcher/soak.py --runs 500 --minutes 10
+
+reliability: .venv/complete-dev
+	@$(RUN) tests/reliability build/reliability $(ARGS)
 
 check: .venv/complete-dev
 	@$(RUN) -m ruff format --check .

@@ -25,7 +25,9 @@ from study.analysis.findings import Findings, StudyPart
 from study.analysis.report_files import format_csv, read_report_folder, read_typed
 from study.analysis.report_tables import StudyTables
 from study.analysis.study_results import Unavailable
+from study.atomic_io import whole_file
 from study.errors import Problem, UserError
+from study.records.sweep_folder import write_whole
 from study.reporting.answer_document import ANSWER_VERSION, AnswerDocument, describe_answer, round_number
 
 ANSWER_FILE = "answer.json"
@@ -184,6 +186,7 @@ def write_results(findings: Findings, tables: Mapping[str, pd.DataFrame], folder
         rounded = table.copy()
         for name in table.select_dtypes("Float64"):
             rounded[name] = [round_number(value) for value in read_numbers(table, str(name))]
-        (folder / file).write_bytes(format_csv(rounded))
+        with whole_file(folder / file) as draft:
+            draft.write_bytes(format_csv(rounded))
     answer = describe_answer(findings, tables=types)
-    (folder / ANSWER_FILE).write_text(answer.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / ANSWER_FILE, answer.model_dump_json(indent=1) + "\n")
