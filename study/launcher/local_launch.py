@@ -3,10 +3,11 @@
 import contextlib
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import IO
 
 import torch
 from submitit import LocalExecutor, LocalJob
@@ -74,6 +75,7 @@ class LocalWorkers:
     launch: Launch
     gpus: tuple[int, ...]
     _jobs: dict[int, tuple[LocalJob[str], int]] = field(default_factory=dict)  # by task, with the restart count
+    _errors: dict[int, IO[str]] = field(default_factory=dict)  # by task, what submitit prints before there is a log
 
     def run(self, update: Callable[[], None]) -> list[str]:
         """Train all shares, calling `update` between polls; returns why workers failed, empty if none did."""
@@ -112,7 +114,7 @@ class LocalWorkers:
             elif last and last[-1].event in ("refused", "halt"):
                 failures.append(f"worker {task}: {last[-1].reason}")
             elif restart - begun >= MAX_FAILED_STARTS:
-                failures.append(f"worker {task} failed during start-up: {_last_line(job.paths.stderr)}; see {job.paths.stderr}")
+                failures.append(f"worker {task} failed during start-up: {self._last_line(task, job)}; see {job.paths.stderr}")
             else:
                 self._start(task, restart=restart + 1)
         return failures
@@ -124,17 +126,31 @@ class LocalWorkers:
         payload = Task(str(self.folder.path.resolve()), self.launch.id, task, restart)
         code = str((self.folder.code / self.launch.code).resolve())  # first on the path, whatever the working directory holds
         environment = {"PYTHONPATH": code, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": str(self.launch.threads)}
-        with process_environment(environment), block_interrupts():
+        self._errors[task] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (while it lives)
+        with process_environment(environment), block_interrupts(), redirect_errors(self._errors[task]):
             job = executor.submit(payload)
             assert isinstance(job, LocalJob)
             self._jobs[task] = (job, restart)
 
+    def _last_line(self, task: int, job: LocalJob[str]) -> str:
+        """Why a worker ended, as far as it or submitit have said."""
+        self._errors[task].seek(0)
+        lines = self._errors[task].read().splitlines()
+        with contextlib.suppress(OSError):
+            lines += job.paths.stderr.read_text(encoding="utf-8", errors="replace").splitlines()
+        return next((line for line in reversed(lines) if line.strip()), "its log says nothing")
 
-def _last_line(log: Path) -> str:
-    """Why a process ended, by its log."""
-    with contextlib.suppress(OSError, IndexError):
-        return log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1]
-    return "its log says nothing"
+
+@contextlib.contextmanager
+def redirect_errors(file: IO[str]) -> Iterator[None]:
+    """Processes started inside print their errors to a file."""
+    terminal = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 @contextlib.contextmanager

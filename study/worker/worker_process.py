@@ -36,7 +36,7 @@ from study.records.rank_failures import RankFailure, read_rank_failures, remove_
 from study.records.record import OUTCOMES, Attempts, Record, read_records
 from study.records.sweep_folder import JsonLinesWriter, SweepFolder, Writer, await_files
 from study.training.determinism import enable_deterministic_cublas
-from study.worker.signals import EXIT_REFUSED, Stop, leave, wait_for_requeue
+from study.worker.signals import EXIT_HALTED, EXIT_REFUSED, Stop, leave, wait_for_requeue
 
 if TYPE_CHECKING:
     from study.worker.process_group import ProcessGroup
@@ -66,8 +66,12 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None) -> s
     if count is None:  # on Slurm, where the workers of one job are consecutive
         task = job * (int(environment.get("SLURM_NTASKS", "1")) // launch.ranks) + int(environment.get("SLURM_PROCID", "0"))
         count = int(environment.get("SLURM_RESTART_COUNT", "0"))
-    writer, journal = open_journal(folder, (launch_id, task), restart=count)
-    journal.write("start", log=log)
+    try:
+        writer, journal = open_journal(folder, (launch_id, task), restart=count)
+        journal.write("start", log=log)
+    except OSError as error:
+        print(describe_refusal(error), file=sys.stderr, flush=True)
+        sys.exit(EXIT_HALTED)
     from study.worker.process_group import ProcessGroup, join_group
 
     group = ProcessGroup()
