@@ -11,6 +11,7 @@ import functools
 import io
 import math
 import os
+import shutil
 import signal
 import sys
 import unicodedata
@@ -137,6 +138,8 @@ def notify(notice: str) -> None:
 def describe_refusal(error: OSError) -> str:
     """What the system refused, in one line: `cannot write runs/a/plans/1.json: No space left on device`."""
     operation = next(iter(getattr(error, "__notes__", ())), "open" if error.filename else "use")
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # of a folder's copy: (from, to, why) for each file
+        return f"cannot {operation} {error.filename}: {error.args[0][0][-1]}"[:600]
     reason = error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
     return f"cannot {operation} {error.filename or 'a file or stream'}: {reason[:300]}"
 
