@@ -220,18 +220,15 @@ def show_added_trials(plan: Plan, before: Plan, console: Console) -> None:
 
 
 def _describe_setting(finals: Sequence[PlannedRun]) -> str:
-    """Data, epochs and budget; if a sweep varies the last two, all of their values."""
-    first = finals[0]
-    match, data = first.match, first.run.data
+    """Data, epochs and budget; if a sweep varies them, all of their values."""
+    match = finals[0].match
     counts = sorted({planned.run.train.epochs for planned in finals})
     epochs = "1 epoch" if counts == [1] else f"{', '.join(map(str, counts))} epochs"
     targets = ", ".join(f"{target:,}" for target in sorted({planned.match.target or 0 for planned in finals}))
     unit = "training seconds per 1,000 images" if match.by == "seconds" else match.by
     matched = "not matched: width and depth as given" if match.by == "none" else f"matched on {unit}: {targets}"
-    split = f"{data.train_images:,} train, {data.val_images:,} val, {data.test_images:,} test"
-    if first.run.train.fit_on == "train+val":
-        split = f"{first.run.fitted_images:,} train + val, {data.test_images:,} test"
-    return f"{data.name} at {data.image_size} px ({split}); {epochs}; {matched}"
+    sets = {planned.data_set: planned.images for planned in reversed(finals)}  # the first run of each
+    return f"{' and '.join(reversed(sets.values()))}; {epochs}; {matched}"
 
 
 def _describe_trials(plan: Plan, tuning: Tuning) -> list[str]:

@@ -260,7 +260,7 @@ def _describe_baselines(cells: pd.DataFrame, tested: pd.DataFrame) -> Iterator[s
 def _describe_population(study: StudyResults) -> str:
     """Whether parts or whole backbones were compared, and of what the intervals speak."""
     metaformer_only = bool((study.table["backbone"] == "metaformer").all())
-    kind = "Only the named factors differ between the cells"
+    kind = "Each change is made by itself" if study.is_ablation else "Only the named factors differ between the cells"
     if "backbone" in study.varied or ("token_mixer" in study.varied and not metaformer_only):
         kind = "Whole backbones are compared, so no effect is attributed to a single part of them"
     lacks = f" ({study.grid.lacks_correct})" if study.grid.correct is None else ""

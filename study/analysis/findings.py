@@ -30,7 +30,7 @@ from study.analysis.factor_layout import (
 from study.analysis.margin import Margin
 from study.analysis.pareto_front import compute_cell_costs, find_pareto_front
 from study.analysis.planned_contrasts import REFERENCES
-from study.analysis.random_effects import combine_data_sets
+from study.analysis.random_effects import combine_data_sets, describe_data_sets
 from study.analysis.report_tables import StudyTables
 from study.analysis.study_comparison import join_contrasts, summarize_studies
 from study.analysis.study_results import StudyResults, Unavailable
@@ -241,7 +241,8 @@ class Findings:
             return []
         held = _HELD.get(self.splits[0], "the study") if len(self.splits) == 1 else "the study"
         ranges = {part.title: part.ranges for part in self.parts}
-        return summarize_studies(self.compared, ranges, {part.title: part.answer.larger for part in self.parts}, held=held)
+        larger = {part.title: part.answer.larger for part in self.parts}
+        return [*summarize_studies(self.compared, ranges, larger, held=held), *describe_data_sets(self.over_data_sets)]
 
     @cached_property
     def spent(self) -> pd.DataFrame:

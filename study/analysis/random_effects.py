@@ -4,8 +4,12 @@ Nothing is averaged over raw accuracies: each data set has its own difference wi
 are a sample of others. With fewer than five the variance between them is hardly known, so nothing is summarized.
 """
 
+from collections.abc import Iterator
+
 import pandas as pd
 from statsmodels.stats.meta_analysis import combine_effects
+
+from study.analysis.labels import format_interval, format_points
 
 FEWEST_SETS = 5
 
@@ -31,3 +35,13 @@ def combine_data_sets(joined: pd.DataFrame) -> pd.DataFrame:
         row = {"contrast": name, "sets": len(known), "difference": found.mean_effect_re, "low": low, "high": high}
         rows.append({**row, "between_sd": found.tau2**0.5, "i2": max(found.i2, 0.0)})
     return pd.DataFrame(rows, columns=["contrast", "sets", "difference", "low", "high", "between_sd", "i2"])
+
+
+def describe_data_sets(found: pd.DataFrame) -> Iterator[str]:
+    """Each mean over data sets with its interval, and how much data sets differ."""
+    for row in found.to_dict("records"):
+        limits = format_interval(row["low"], row["high"], digits=2, signed=True)
+        yield (
+            f"Over data sets like these {row['sets']}, {row['contrast']} is {format_points(row['difference'], signed=True)} on "
+            f"average ({limits}, by itself), with a standard deviation of {format_points(row['between_sd'])} between data sets."
+        )

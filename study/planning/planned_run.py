@@ -52,6 +52,15 @@ class PlannedRun:
         return Path(self.run.data.root).name if self.run.data.name == "folder" else self.run.data.name
 
     @property
+    def images(self) -> str:
+        """The data set with its numbers of images: "digits at 8 px (1,018 train, 180 val, 599 test)"."""
+        data = self.run.data
+        split = f"{data.train_images:,} train, {data.val_images:,} val, {data.test_images:,} test"
+        if self.run.train.fit_on == "train+val":
+            split = f"{self.run.fitted_images:,} train + val, {data.test_images:,} test"
+        return f"{self.data_set or data.name} at {data.image_size} px ({split})"
+
+    @property
     def image_passes(self) -> int:
         """Images seen in training, each counted once per epoch."""
         return self.run.train.epochs * self.run.fitted_images

@@ -57,4 +57,6 @@ def test_five_data_sets_are_summarized_with_their_heterogeneity() -> None:
         expected = [mean, mean - half, mean + half]
         assert [row["difference"], row["low"], row["high"]] == pytest.approx(expected, abs=1e-6)
         assert row["between_sd"] == pytest.approx(np.sqrt(tau2), abs=1e-4)
+    means = [text for text in findings.across if text.startswith("Over data sets like these 5, ")]
+    assert len(means) == len(found) and "between data sets" in means[0]
     assert combine_data_sets(joined[joined["study"] != "on set0"]).empty

@@ -37,7 +37,7 @@ PHOTOGRAPHS = replace(IMAGENET, **TWENTY_CLASSES)
 def plan_of(name: str, monkeypatch) -> Plan:
     """The plan of a sweep; the sizes of the folders are known, so they need no copy here."""
     sweep = read_sweep(SWEEPS / f"{name}.yaml", ["data.root=photographs"] if name.startswith("photos") else [])
-    if sweep.base["data.name"].value == "folder":
+    if "data.name" in sweep.base and sweep.base["data.name"].value == "folder":
         known = PHOTOGRAPHS if name.startswith("photos") else IMAGENET
         monkeypatch.setattr(
             "study.planning.resolver.describe_dataset", lambda options: replace(known, image_size=options.image_size)
