@@ -59,7 +59,8 @@ class Grid:
     def joint_counts(self) -> npt.NDArray[np.float32]:
         """How many test images each two runs both classify correctly (`cells seeds cells seeds`); needs `correct`.
 
-        All mean squares over seeds and images follow from these counts, which are exact: below 2^24.
+        All mean squares over seeds and images follow from these counts, which are exact: below 2^24. They grow with the square
+        of the number of runs: where every run counts, `summed_joint_counts` suffice.
         """
         assert self.correct is not None
         runs = self.correct.reshape(self.values.size, -1)
@@ -68,6 +69,20 @@ class Grid:
             part = runs[:, start : start + 4096].astype(np.float32)
             found += part @ part.T
         return found.reshape(*self.values.shape, *self.values.shape)
+
+    @cached_property
+    def summed_joint_counts(self) -> tuple[FloatArray, FloatArray]:
+        """`joint_counts`, summed over all pairs of seeds, and over pairs of a seed with itself (`cells cells` each); exact."""
+        assert self.correct is not None
+        pairs, own = np.zeros((2, len(self.cells), len(self.cells)))
+        for start in range(0, self.correct.shape[2], 4096):
+            part = self.correct[:, :, start : start + 4096]
+            total = part.sum(axis=1, dtype=np.float64)
+            pairs += total @ total.T
+            for seed in range(len(self.seeds)):
+                runs = part[:, seed].astype(np.float32)
+                own += runs @ runs.T
+        return pairs, own
 
     def fill_diverged(self, case: Literal["worst", "best"]) -> FloatArray:
         """`values` with a defensible bound for each diverged run (`cells seeds`).
@@ -128,7 +143,11 @@ def read_numbers(table: pd.DataFrame, column: str) -> FloatArray:
 
 def read_cells(table: pd.DataFrame, factors: Sequence[str]) -> list[CellLevels]:
     """The levels of the factors in each row."""
-    columns = [[to_level(entry) for entry in table[name]] for name in factors]
+    columns = []
+    for name in factors:
+        codes, entries = pd.factorize(table[name], use_na_sentinel=False)
+        levels = [to_level(entry) for entry in entries]
+        columns.append([levels[code] for code in codes])
     return list(zip(*columns, strict=True)) if columns else [()] * len(table)
 
 

@@ -151,13 +151,16 @@ def _image_mean_squares(
     """Mean squares and products of images and of the residual over common seeds, divided by the number of images (`k k`)."""
     assert grid.correct is not None
     m = grid.correct.shape[2]
-    over_pairs, over_seeds = np.zeros((2, len(weights), len(weights)))
-    for s in range(len(grid.seeds)):
-        for t in range(s, len(grid.seeds)):
-            own = weights * (used[:, s] & used[:, t])[:, None]
-            product = own @ (grid.joint_counts[:, s, :, t] / np.float64(m)) @ own.T
-            over_pairs += product if s == t else product + product.T
-            over_seeds += product if s == t else 0.0
+    if used.all():
+        over_pairs, over_seeds = (weights @ (counts / m) @ weights.T for counts in grid.summed_joint_counts)
+    else:
+        over_pairs, over_seeds = np.zeros((2, len(weights), len(weights)))
+        for s in range(len(grid.seeds)):
+            for t in range(s, len(grid.seeds)):
+                own = weights * (used[:, s] & used[:, t])[:, None]
+                product = own @ (grid.joint_counts[:, s, :, t] / np.float64(m)) @ own.T
+                over_pairs += product if s == t else product + product.T
+                over_seeds += product if s == t else 0.0
     mask = used.astype(float)
     common = np.maximum(mask @ mask.T, 1)
     sums = by_seed @ mask.T

@@ -19,6 +19,9 @@ _AXIS_FACTORS = ("patch_size", "kernel_size", "kernel_pixels")
 _SERIES_FACTORS = ("backbone", "token_mixer")
 """Factors with a usual role; others get the remaining roles in the order of the sweep."""
 
+_MAX_SERIES = 8
+"""As many series can be told apart; a factor with more levels is along the axis instead, if the other one has fewer."""
+
 _MATCHING_ORDER = ("params", "macs", "seconds", "none")
 
 
@@ -53,7 +56,10 @@ def arrange_factors(table: pd.DataFrame, factors: Sequence[str]) -> FactorLayout
     rest = [name for name in varied if name != along]
     series = next(iter([*(name for name in _SERIES_FACTORS if name in rest), *rest, "backbone"]))
     partial = [name for name in rest if name != series and None in list_levels(table, name)]
-    return FactorLayout(along, (series, *partial), tuple(name for name in rest if name not in (series, *partial)))
+    panels = tuple(name for name in rest if name not in (series, *partial))
+    if not partial and max(_MAX_SERIES, len(list_levels(table, along))) < len(list_levels(table, series)):
+        along, series = series, along
+    return FactorLayout(along, (series, *partial), panels)
 
 
 def find_independent_factors(table: pd.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -83,9 +89,12 @@ def _sort_key(factor: str, level: Level) -> tuple[int, float, str]:
 
 def group_rows(table: pd.DataFrame, factors: Sequence[str]) -> list[RowGroup]:
     """The rows by their levels of the factors, sorted; one untitled group where there is no factor."""
-    own = read_cells(table, factors)
-    ordered = sorted(set(own), key=lambda levels: tuple(map(_sort_key, factors, levels)))
-    return [
-        RowGroup(levels, format_cell(factors, levels), np.array([found == levels for found in own], dtype=bool))
-        for levels in ordered
-    ]
+    found: dict[CellLevels, list[int]] = {}
+    for place, levels in enumerate(read_cells(table, factors)):
+        found.setdefault(levels, []).append(place)
+    groups = []
+    for levels in sorted(found, key=lambda levels: tuple(map(_sort_key, factors, levels))):
+        rows = np.zeros(len(table), dtype=bool)
+        rows[found[levels]] = True
+        groups.append(RowGroup(levels, format_cell(factors, levels), rows))
+    return groups

@@ -17,14 +17,18 @@ from study.analysis.cell_grid import read_cells, select_done, to_level
 from study.analysis.cell_means import clip_intervals
 from study.analysis.cost_columns import SIZE_COLUMNS, SPEED_COLUMNS, list_costs, to_column_units
 from study.analysis.findings import Findings, StudyPart
+from study.reporting.figures.excerpts import space_evenly
 from study.reporting.figures.panels import Series, list_series
 from study.reporting.figures.style import MARKS
 from study.reporting.text_tables import index_rows
 
 _ACCURACIES = ("test_accuracy", "val_accuracy")
 _CURVES = ("val_accuracy", "train_loss", "val_loss", "train_accuracy", "lr")
-_MAX_EPOCHS = 250
-"""Epochs shown of one run; longer curves are thinned evenly."""
+MAX_RUNS = 2000
+"""Runs on the page, so that it stays below 5 MB and quick; of more, evenly spaced ones in the plan's order."""
+
+_MAX_EPOCHS, _MAX_CURVE_POINTS = 250, 40_000
+"""Epochs shown of one run, and of all runs together; longer curves are thinned evenly."""
 
 _FORMATS = {
     **dict.fromkeys((*_ACCURACIES, "train_accuracy", "mean", "low", "high"), ".2f"),
@@ -43,6 +47,7 @@ def build_explorer(findings: Findings) -> dict[str, Any]:
     factors = tuple(dict.fromkeys(name for part in findings.parts for name in part.layout.series))
     series = list_series(findings.table, replace(findings.parts[0].layout, series=factors))
     runs = pd.concat([_list_runs(part, factors, costs) for part in findings.parts], ignore_index=True)
+    runs = runs[runs["id"].isin(select_shown_runs(findings)["run_id"])]
     cells = pd.concat([_list_cells(part, factors, costs) for part in findings.parts], ignore_index=True)
     curves = _list_curves(findings, runs)
     measures = [name for name in _CURVES if any(name in curve for curve in curves)]
@@ -53,6 +58,11 @@ def build_explorer(findings: Findings) -> dict[str, Any]:
         "costs": [{"title": labels.format_option(name), "chart": _plot_costs(name, series)} for name in costs],
         "measures": [{"title": labels.format_option(name), "chart": _plot_curves(name, series)} for name in measures],
     }
+
+
+def select_shown_runs(findings: Findings) -> pd.DataFrame:
+    """The rows of the run table that are on the page."""
+    return findings.table.iloc[space_evenly(len(findings.table), MAX_RUNS)]
 
 
 def _list_runs(part: StudyPart, factors: Sequence[str], costs: list[str]) -> pd.DataFrame:
@@ -102,9 +112,9 @@ def _list_curves(findings: Findings, runs: pd.DataFrame) -> list[dict[str, Any]]
     names = [name for name in ("epoch", *_CURVES) if name in curves and curves[name].notna().any()]
     scaled = curves.assign(**{name: 100 * curves[name] for name in names if name.endswith("accuracy")})
     own = runs[["id", "cell", "series", "seed"]].set_index("id", drop=False)
-    rows = []
+    rows, most = [], min(_MAX_EPOCHS, max(10, _MAX_CURVE_POINTS // max(1, len(runs))))
     for run, curve in scaled[scaled["run_id"].isin(own.index)].groupby("run_id", sort=True):
-        thinned = curve.iloc[:: -(-len(curve) // _MAX_EPOCHS)]
+        thinned = curve.iloc[:: -(-len(curve) // most)]
         rows.append({**_to_records(own.loc[[run]])[0], **{name: _to_json(thinned[name]) for name in names}})
     return rows
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -20,7 +21,7 @@ from study.analysis.findings import Findings
 from study.reporting.figures.figure_spec import FigureSpec
 from study.reporting.figures.style import PAPER
 from study.reporting.html_assets import COLORS, bundle_datatables, bundle_vega, inline_svg
-from study.reporting.html_explorer import build_explorer
+from study.reporting.html_explorer import build_explorer, select_shown_runs
 from study.reporting.provenance import describe_progress, list_data_files, list_facts
 from study.reporting.text_tables import ReportSection, TextTable
 
@@ -85,6 +86,7 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    shown = select_shown_runs(findings)
     datatables, datatables_style = bundle_datatables()
     return environment.get_template("page.html").render(
         study=findings.study.facts,
@@ -95,7 +97,8 @@ def render_page(
         first_figures=_FIRST_FIGURES,
         formats=formats,
         explorer=build_explorer(findings),
-        runs=_list_run_columns(findings),
+        runs=_list_run_columns(findings, shown),
+        left_out=len(findings.table) - len(shown),
         sections=sections,
         is_table=lambda content: isinstance(content, TextTable),
         facts=list_facts(findings),
@@ -121,9 +124,8 @@ def _load_figure(spec: FigureSpec, folder: Path, place: int) -> PageFigure:
     return PageFigure(spec, inline_svg(svg, place=place), wide=float(width[1]) > _WIDE)
 
 
-def _list_run_columns(findings: Findings) -> list[RunColumn]:
-    """The columns of the table of all runs; none where no run is planned."""
-    table = findings.table
+def _list_run_columns(findings: Findings, table: pd.DataFrame) -> list[RunColumn]:
+    """The columns of the table of runs; none where no run is planned."""
     if table.empty:
         return []
     factors = list(dict.fromkeys([*findings.splits, *(name for part in findings.parts for name in part.levels)]))

@@ -15,6 +15,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from scipy import stats
+from simulated_study import Truth, run_table
 
 from study.analysis.cell_grid import read_grid
 from study.analysis.cell_means import summarize_cells
@@ -27,6 +28,7 @@ from study.reporting.figures.accuracy_plots import plot_accuracy_by_level, plot_
 from study.reporting.figures.budget_plots import plot_budget_error, plot_macs_by_component
 from study.reporting.figures.contrast_plots import plot_contrasts
 from study.reporting.figures.cost_plots import choose_log_ticks, plot_accuracy_by_cost
+from study.reporting.figures.excerpts import MAX_PANELS, MAX_POINTS, MAX_SERIES, excerpt_study, thin_runs
 from study.reporting.figures.figure_files import save_figure
 from study.reporting.figures.panels import count_columns
 from study.reporting.figures.style import BACKBONE_MARKS, INK, MARKS, PAPER, STYLES, SURFACE, TALK, Style, assign_marks
@@ -329,3 +331,57 @@ def test_legend_in_an_empty_cell_covers_no_panel(style: Style) -> None:
     figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()
     assert not any(box.overlaps(ax.get_window_extent()) for ax in figure.axes)
+
+
+def test_curves_of_all_panels_are_inside_their_limits() -> None:
+    """Panels share their limits, so these contain the curves of all panels, not of the first alone."""
+    sweep = example_sweeps.patch_size(seeds=3)
+    worse = {2: 1.0, 4: 0.6}
+    best = sweep.table.set_index("run_id")["patch_size"].map(worse).fillna(0.3).astype(float)
+    curves = sweep.curves.assign(val_accuracy=best[sweep.curves["run_id"]].to_numpy() * sweep.curves["epoch"].to_numpy() / 100)
+    layout = arrange_factors(sweep.table, FACTORS)
+    figure = plot_learning_curves(sweep.table, curves, layout=layout, measure="val_accuracy")
+    low, high = figure.axes[0].get_ylim()
+    drawn = np.concatenate([line.get_ydata() for ax in figure.axes for line in ax.lines])
+    assert low < drawn.min() < 10 < drawn.max() < high
+
+
+def test_a_factor_with_more_levels_than_marks_is_along_the_axis() -> None:
+    """32 levels by 4: four series, whose legend, labels and numbers cover nothing."""
+    truth = Truth({"patch_size": [1, 2, 4, 8], "lr": [round(1e-5 * 1.4**n, 8) for n in range(32)]}, np.full((4, 32), 0.8))
+    table = run_table(truth, seeds=3)
+    layout = arrange_factors(table, list(truth.axes))
+    assert (layout.along, layout.series) == ("lr", ("patch_size",))
+    cells = cells_of(table, list(truth.axes))
+    figure = plot_accuracy_by_level(table, cells, layout=layout)
+    figure.draw_without_rendering()
+    assert not figure.legends[0].get_window_extent().overlaps(figure.axes[0].get_window_extent())
+    heat_map = plot_heat_map(table, cells, layout=layout)
+    heat_map.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in heat_map.axes[0].texts]
+    assert len(boxes) == 128
+    assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
+
+
+def test_an_excerpt_is_even_and_says_what_it_leaves_out() -> None:
+    """Of 40 panels and 16 series as many are shown as there is room for, the first and the last of each among them."""
+    axes = {"depth": list(range(40)), "lr": [n / 1000 for n in range(1, 17)]}
+    table = run_table(Truth(axes, np.full((40, 16), 0.8)), seeds=2)
+    shown = excerpt_study(table, ["depth"], ["lr"])
+    depths, rates = (sorted(set(shown.table[name])) for name in axes)
+    assert (len(depths), len(rates), depths[0], depths[-1], rates[-1]) == (MAX_PANELS, MAX_SERIES, 0, 39, 0.016)
+    assert set(np.diff(depths)) <= {3, 4}
+    assert f"{MAX_PANELS} of 40 panels and {MAX_SERIES} of 16 series" in shown.note
+    assert excerpt_study(table[table["depth"] < 3], ["depth"], []).note == ""
+
+
+def test_points_of_a_large_study_are_thinned_from_the_lowest_to_the_highest() -> None:
+    """Of each cell as many runs, evenly spaced by rank; a small study shows every run."""
+    table = run_table(Truth({"depth": [1, 2]}, np.array([0.7, 0.8])), seeds=3 * MAX_POINTS // 2)
+    drawn = table[thin_runs(table, ["depth"])].groupby("depth")["test_accuracy"]
+    own = table.groupby("depth")["test_accuracy"]
+    assert drawn.size().tolist() == [MAX_POINTS // 2] * 2
+    for statistic in ("min", "max"):
+        assert drawn.agg(statistic).equals(own.agg(statistic))
+    assert drawn.median().to_numpy() == pytest.approx(own.median().to_numpy(), abs=1e-4)
+    assert thin_runs(table.head(MAX_POINTS), ["depth"]).all()

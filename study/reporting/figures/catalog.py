@@ -21,9 +21,13 @@ from study.reporting.figures.accuracy_plots import plot_accuracy_by_level, plot_
 from study.reporting.figures.budget_plots import MAC_COLUMNS, plot_budget_error, plot_macs_by_component
 from study.reporting.figures.contrast_plots import plot_ablation, plot_contrasts
 from study.reporting.figures.cost_plots import RESULT_LETTERS, plot_accuracy_by_cost, plot_published_results
+from study.reporting.figures.excerpts import describe_points, excerpt_study
 from study.reporting.figures.figure_spec import FigureSpec, describe_intervals, describe_means, describe_n, describe_range
 from study.reporting.figures.training_catalog import list_training_figures, list_trial_figures
 from study.reporting.published_results import find_published_results
+
+_MAX_ROWS = 60
+"""Of a figure that lists cells or contrasts."""
 
 _PANELS = {"match_by": "way of matching", "study": "sweep", "data_set": "data set"}
 
@@ -63,12 +67,13 @@ def _compare_parts(findings: Findings) -> FigureSpec:
         labels.format_option(layout.along),
         labels.join_words(_PANELS.get(name, labels.format_option(name)) for name in layout.panels),
     )
+    shown = excerpt_study(findings.table, layout.panels, layout.series)
     return FigureSpec(
         "side-by-side",
         "Side by side",
-        f"Test accuracy by {along}, one panel for each {per}. Marks as in the figures below; {seeds}.",
+        f"Test accuracy by {along}, one panel for each {per}. Marks as in the figures below; {seeds}.{shown.note}",
         "; ".join(f"{part.title}: {describe_means(part)}" for part in findings.parts),
-        partial(plot_accuracy_by_level, findings.table, pd.concat(owns, ignore_index=True), layout=layout),
+        partial(plot_accuracy_by_level, shown.table, pd.concat(owns, ignore_index=True), layout=layout),
     )
 
 
@@ -96,14 +101,16 @@ def _list_accuracy_figures(part: StudyPart) -> Iterator[FigureSpec]:
     table, layout, n, intervals = part.table, part.layout, describe_n(part), describe_intervals(part)
     along, series = labels.format_option(layout.along), labels.format_option(layout.series[0])
     diverged = int(part.cells["diverged"].sum())
+    shown = excerpt_study(table, layout.panels, layout.series)
+    points = describe_points(shown.table, layout.factors)
     crosses = f"; crosses: {diverged} diverged run{'s' if diverged > 1 else ''}, excluded from the means" if diverged else ""
     yield FigureSpec(
         f"accuracy-by-{layout.along.replace('_', '-')}",
         f"Test accuracy by {along}",
         f"Test accuracy by {along} and {series}. Large marks: mean over seeds; error bars: {intervals}; small points: "
-        f"individual runs{crosses}; {n}.",
+        f"{points}{crosses}; {n}.{shown.note}",
         describe_means(part),
-        partial(plot_accuracy_by_level, table, part.cells, layout=layout, baseline=part.baseline),
+        partial(plot_accuracy_by_level, shown.table, part.cells, layout=layout, baseline=part.baseline),
     )
     for cost in list_costs(table):
         if is_matched(positive_values(table, cost)) or isinstance(front := part.front(cost), Unavailable):
@@ -114,16 +121,17 @@ def _list_accuracy_figures(part: StudyPart) -> Iterator[FigureSpec]:
             f"accuracy-by-{cost.replace('_', '-')}",
             f"Test accuracy against {name}",
             f"Test accuracy against {name} (log scale). Marks: cells, labeled with the {along}; error bars: {intervals}; small "
-            f"points: individual runs; {n}. Step line: Pareto front of the means{speed if cost in RUN_SPEEDS else ''}.",
+            f"points: {points}; {n}. Step line: Pareto front of the means{speed if cost in RUN_SPEEDS else ''}.{shown.note}",
             f"Test accuracy of every cell against its {name}; the table “Accuracy and cost” has the values.",
-            partial(plot_accuracy_by_cost, table, front, cost, layout=layout),
+            partial(plot_accuracy_by_cost, shown.table, front, cost, layout=layout),
         )
+    mapped = excerpt_study(table, layout.panels, layout.series, most=_MAX_ROWS)
     yield FigureSpec(
         "heat-map",
         f"Mean test accuracy by {along} and {series}",
-        f"Mean test accuracy in percent for every combination of {along} and {series}; –: no completed run; {n}.",
+        f"Mean test accuracy in percent for every combination of {along} and {series}; –: no completed run; {n}.{mapped.note}",
         f"The means of the figure “Test accuracy by {along}” as a heat map.",
-        partial(plot_heat_map, table, part.cells, layout=layout),
+        partial(plot_heat_map, mapped.table, part.cells, layout=layout),
     )
 
 
@@ -138,25 +146,27 @@ def _list_comparison_figures(part: StudyPart) -> Iterator[FigureSpec]:
         ]
         significant = labels.join_words(counts)
         band = "; band: smallest effect of interest" if contrasts["margin"].nunique() == 1 else ""
+        most = "" if len(contrasts) <= _MAX_ROWS else f" Shown are {_MAX_ROWS} of {len(contrasts)}, primary ones first."
+        shown = contrasts.sort_values("primary", ascending=False, kind="stable").head(_MAX_ROWS)
         yield FigureSpec(
             "contrasts",
             "Planned contrasts",
             f"Differences in test accuracy with simultaneous 95 % intervals over {part.population}. Black: primary contrasts, "
             f"one family; gray: exploratory, each heading a family{band}. Filled: significantly different from zero "
-            f"({significant}); n = {describe_range(contrasts['n'])} seeds.",
+            f"({significant}); n = {describe_range(contrasts['n'])} seeds.{most}",
             f"Intervals of the differences, significant in {significant}; the table “Planned contrasts” has the values.",
-            partial(plot_contrasts, contrasts),
+            partial(plot_contrasts, shown),
         )
-    front = part.front("params")
+    front, fits = part.front("params"), excerpt_study(part.table, part.layout.panels, part.layout.series)
     if (published := find_published_results(part.table)) and isinstance(front, pd.DataFrame):
         listed = "; ".join(f"{letter}: {one.summary}" for letter, one in zip(RESULT_LETTERS, published, strict=False))
         yield FigureSpec(
             "published",
             "Comparison with published results",
             f"Cells of this study (filled, {describe_n(part)}) and published results (hollow), which were obtained with other "
-            f"recipes and enter no number of this report. {listed}.",
+            f"recipes and enter no number of this report. {listed}.{fits.note}",
             f"Published results by parameters: {listed}.",
-            partial(plot_published_results, part.table, front, published, layout=part.layout),
+            partial(plot_published_results, fits.table, front, published, layout=part.layout),
         )
 
 
@@ -166,22 +176,24 @@ def _list_budget_figures(part: StudyPart, findings: Findings) -> Iterator[Figure
     if not np.isnan(errors).all():
         tolerance = _find_tolerance(table, findings)
         largest = labels.format_percent(float(np.nanmax(np.abs(errors))), digits=2)
+        shown = excerpt_study(table, layout.panels, layout.series)
         yield FigureSpec(
             "budget-match-error",
             "Budget match error",
             f"Relative distance of the networks of {len(part.cells)} cells from their budget, at most {largest} %."
-            f"{f' Band: tolerance of {labels.format_percent(tolerance)} %.' if tolerance else ''}",
+            f"{f' Band: tolerance of {labels.format_percent(tolerance)} %.' if tolerance else ''}{shown.note}",
             f"All networks are within {largest} % of their budget.",
-            partial(plot_budget_error, table, layout=layout, tolerance=tolerance),
+            partial(plot_budget_error, shown.table, layout=layout, tolerance=tolerance),
         )
     if not any(np.isnan(read_numbers(table, name)).any() for name in MAC_COLUMNS):
+        shown = excerpt_study(table, (), layout.factors, most=_MAX_ROWS, what="cells")
         yield FigureSpec(
             "macs-by-component",
             "MACs by component",
             "Share of the MACs of one forward pass in each component of the network, one network per cell; right: total MACs "
-            "per image.",
+            f"per image.{shown.note}",
             "Shares of stem, token mixing, channel mixing and head in the MACs of each network.",
-            partial(plot_macs_by_component, table, layout=layout),
+            partial(plot_macs_by_component, shown.table, layout=layout),
         )
 
 

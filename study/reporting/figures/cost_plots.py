@@ -21,6 +21,7 @@ from study.analysis.cell_means import clip_intervals
 from study.analysis.cost_columns import is_matched, positive_values, to_column_units
 from study.analysis.factor_layout import FactorLayout
 from study.analysis.pareto_front import COST_TOLERANCE
+from study.reporting.figures.excerpts import thin_runs
 from study.reporting.figures.panels import (
     add_legend,
     annotate_right,
@@ -56,10 +57,11 @@ def plot_accuracy_by_cost(
     series = list_series(table, layout)
     costs = positive_values(table, cost)
     sides = np.linspace(-_SIDEWAYS, _SIDEWAYS, len(series)) if len(series) > 1 and is_matched(costs) else np.zeros(len(series))
+    points = table[thin_runs(table, layout.factors)]
     for panel in panels:
-        cells = clip_intervals(panel.select(front))
+        cells, drawn = clip_intervals(panel.select(front)), panel.select(points)
         for one, side in zip(series, sides, strict=True):
-            runs, own = one.select(panel.table), one.select(cells)
+            runs, own = one.select(drawn), one.select(cells)
             scatter_runs(panel.ax, np.exp(side) * read_done(runs, cost), runs, mark=one.mark, style=style)
             at = np.exp(side) * to_column_units(own["cost"].to_numpy(dtype=float), cost)
             if len(at) and not is_matched(at):

@@ -1,7 +1,7 @@
 """Panels, series and the legend: the frame that every figure of runs is drawn into.
 
-One panel for each combination of the layout's remaining factors, two or three in a row; a series keeps its mark in all of
-them. The single legend is above the panels, or in the cell that the last row leaves empty.
+One panel for each combination of the layout's remaining factors, two or three in a row, small ones where there are many; a
+series keeps its mark in all of them. The single legend is above the panels, or in the cell that the last row leaves empty.
 """
 
 import math
@@ -20,6 +20,9 @@ from study.analysis.cell_grid import TEST_ACCURACY, CellLevels, FloatArray, read
 from study.analysis.factor_layout import FactorLayout, group_rows
 from study.analysis.labels import format_cell
 from study.reporting.figures.style import MUTED, SURFACE, Mark, Style, assign_marks
+
+_MANY_PANELS = 9
+"""With more, panels are small and as many in a row as their titles have room for."""
 
 _LETTER = 0.62
 """Mean width of a letter of DejaVu Sans, in text sizes."""
@@ -61,9 +64,11 @@ class Panel:
 
 
 def list_series(table: pd.DataFrame, layout: FactorLayout) -> list[Series]:
-    """The study's series, in the order of their marks."""
-    marks = assign_marks([group.levels for group in group_rows(table, layout.series)])
-    return [Series(layout.series, key, format_cell(layout.series, key), mark) for key, mark in marks.items()]
+    """The study's series: numbers by size, names in the order of their marks."""
+    keys = [group.levels for group in group_rows(table, layout.series)]
+    marks = assign_marks(keys)
+    ordered = marks if any(isinstance(key[0], str) for key in keys) else keys
+    return [Series(layout.series, key, format_cell(layout.series, key), marks[key]) for key in ordered]
 
 
 def create_panels(
@@ -74,10 +79,12 @@ def create_panels(
     The panels share their axes. The figure is outside pyplot's state.
     """
     groups = group_rows(table, factors)
+    many = len(groups) > _MANY_PANELS
     titles = [labels.shorten_label(group.title, letters=40) for group in groups]
     columns = count_columns(titles, style=style)
     rows = math.ceil(len(groups) / columns)
-    figure = Figure(figsize=(style.wide if columns > 1 else style.width, rows * (height or style.height)))
+    height = height or style.height * (0.7 if many else 1)
+    figure = Figure(figsize=(style.wide if columns > 1 else style.width, rows * height))
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for ax, title in zip(axes, titles, strict=False):
         ax.set_title(title)
@@ -94,8 +101,11 @@ def create_panels(
 
 
 def count_columns(titles: Sequence[str], *, style: Style) -> int:
-    """How many panels are in a row: three where that leaves fewer cells empty and titles have the room."""
-    room = style.wide * 72 / 3 > _LETTER * style.text * max(map(len, titles), default=0)
+    """How many panels are in a row: three where that leaves fewer empty and titles have the room; up to four small ones."""
+    widest = _LETTER * style.text * max(map(len, titles), default=0)
+    room = style.wide * 72 / 3 > widest
+    if len(titles) > _MANY_PANELS:
+        return min(4, max(2, int(style.wide * 72 / widest)))
     if len(titles) < 3 or not room:
         return min(len(titles), 2)
     return 3 if len(titles) % 3 == 0 or (len(titles) % 2 and len(titles) % 3 == 2) else 2
@@ -130,12 +140,16 @@ def add_legend(figure: Figure, series: Sequence[Series], *, style: Style, line: 
     grid = figure.axes[0].get_gridspec()
     assert grid is not None, "panels are cells of a grid"
     empty = grid.nrows * grid.ncols - len(figure.axes)
-    if empty:
-        figure.legend(handles=handles, loc="center", bbox_to_anchor=(1 - empty / grid.ncols / 2, 0.5 / grid.nrows))
-        return
     letters = 72 * figure.get_figwidth() / (_LETTER * style.small)
     widest = max(len(str(handle.get_label())) for handle in handles) + (6 if line else 4)
-    figure.legend(handles=handles, loc="outside upper center", ncols=max(1, min(len(handles), int(letters / widest))))
+    line_height = 1.6 * style.small / 72
+    room = letters * empty / grid.ncols, figure.get_figheight() / grid.nrows
+    if widest <= room[0] and line_height * len(handles) <= room[1]:
+        figure.legend(handles=handles, loc="center", bbox_to_anchor=(1 - empty / grid.ncols / 2, 0.5 / grid.nrows))
+        return
+    columns = max(1, min(len(handles), int(letters / widest)))
+    figure.set_figheight(figure.get_figheight() + max(0, math.ceil(len(handles) / columns) - 2) * line_height)
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
 def annotate_right(ax: Axes, text: str, at: tuple[float, float], *, style: Style, color: str, gap: float) -> None:
@@ -158,7 +172,7 @@ def read_done(runs: pd.DataFrame, column: str) -> FloatArray:
 
 
 def scatter_runs(ax: Axes, at: FloatArray, runs: pd.DataFrame, *, mark: Mark, style: Style) -> None:
-    """Every run that is done as a small pale point at its test accuracy in percent."""
+    """Every run that is done as a small pale point at its test accuracy in percent. Of `thin_runs`, where there are many."""
     frame = pd.DataFrame({"x": at, "y": 100 * read_done(runs, TEST_ACCURACY)}).dropna().sort_values(["x", "y"])
     area = (style.marker * 0.4) ** 2  # square points
     sns.scatterplot(frame, x="x", y="y", color=mark.color, alpha=0.5, s=area, linewidth=0, ax=ax, legend=False, zorder=2)

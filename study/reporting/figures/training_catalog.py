@@ -10,6 +10,7 @@ from study.analysis import labels
 from study.analysis.factor_layout import FactorLayout
 from study.analysis.findings import StudyPart
 from study.analysis.tuning_choices import select_best_candidates
+from study.reporting.figures.excerpts import excerpt_study
 from study.reporting.figures.figure_spec import FigureSpec, describe_n
 from study.reporting.figures.training_plots import ACCURACY_CURVES, plot_learning_curves, plot_sensitivity
 
@@ -27,14 +28,15 @@ def list_training_figures(part: StudyPart, curves: pd.DataFrame) -> Iterator[Fig
     measure = next((name for name in _LEARNED if name in own and own[name].notna().any()), None)
     if measure:
         name = labels.format_option(measure).capitalize()
+        shown = excerpt_study(table, (layout.along, *layout.panels), layout.series)
         yield FigureSpec(
             "learning-curves",
             "Learning curves",
             f"{name} over epochs. Lines: mean over seeds; bands: lowest to highest seed; {describe_n(part)}."
             f"{' Vertical axis: log scale of the error.' if measure in ACCURACY_CURVES else ''}"
-            f"{'' if measure == _LEARNED[0] else _explain_missing_validation(table)}",
+            f"{'' if measure == _LEARNED[0] else _explain_missing_validation(table)}{shown.note}",
             f"{name} over epochs, one panel for each {labels.format_option(layout.along)}.",
-            partial(plot_learning_curves, table, curves, layout=layout, measure=measure),
+            partial(plot_learning_curves, shown.table, curves, layout=layout, measure=measure),
         )
     yield from list_trial_figures(part)
     for tuned in layout.panels:
@@ -75,11 +77,11 @@ def _specify_trials(part: StudyPart, tuned: str) -> FigureSpec:
 
 
 def _specify_sensitivity(tuned: str, caption: str, *, runs: pd.DataFrame, layout: FactorLayout) -> FigureSpec:
-    name = labels.format_option(tuned)
+    name, shown = labels.format_option(tuned), excerpt_study(runs, (layout.along, *layout.panels), layout.series)
     return FigureSpec(
         f"tuning-{tuned.replace('_', '-')}",
         f"Sensitivity to {name}",
-        f"Validation accuracy {caption}.",
+        f"Validation accuracy {caption}.{shown.note}",
         f"Validation accuracy over the {name}, one panel for each {labels.format_option(layout.along)}.",
-        partial(plot_sensitivity, runs, tuned, layout=layout),
+        partial(plot_sensitivity, shown.table, tuned, layout=layout),
     )

@@ -4,6 +4,8 @@ The band is a range, not an interval: it covers the seeds that were run and says
 epochs are on the log scale of the error, so that the first epochs and the last tenths of a point are legible in one figure.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -42,7 +44,7 @@ def plot_learning_curves(
     if measure in ACCURACY_CURVES:
         most = np.nanmax(read_numbers(table, "val_images"), initial=0.0)
         # Half a validation image in percent replaces an error of zero, which has no logarithm.
-        _set_error_scale(panels[0].ax, resolution=50 / most if most > 0 else 0.05)
+        _set_error_scale([panel.ax for panel in panels], resolution=50 / most if most > 0 else 0.05)
     label_axes(panels, x="epoch", y=labels.format_axis_label(measure))
     add_legend(figure, series, style=style)
     return figure
@@ -72,9 +74,10 @@ def plot_sensitivity(trials: pd.DataFrame, tuned: str, *, layout: FactorLayout, 
     return figure
 
 
-def _set_error_scale(ax: Axes, *, resolution: float) -> None:
-    """Accuracy in percent on the log scale of the error, with round ticks that keep a distance."""
-    low, high = ax.dataLim.y0, min(ax.dataLim.y1, 100 - resolution)
+def _set_error_scale(axes: Sequence[Axes], *, resolution: float) -> None:
+    """Accuracy in percent on the log scale of the error, with round ticks that keep a distance, for all of these panels."""
+    ax, drawn = axes[0], [each.dataLim for each in axes]
+    low, high = min(box.y0 for box in drawn), min(max(box.y1 for box in drawn), 100 - resolution)
 
     def to_height(accuracy: FloatArray) -> FloatArray:
         return np.asarray(-np.log(np.maximum(100 - np.asarray(accuracy, dtype=float), resolution)))
