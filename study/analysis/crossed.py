@@ -25,6 +25,10 @@ _NO_VARIANCE = 1e-12
 """Variances of an image's contrast below this are rounding errors: a single run that differs in one image has more."""
 
 
+MANY_RUNS = 1000
+"""Of more runs, all done, correctness is counted in sums over seeds: pairs of runs would be too many. Only last bits differ."""
+
+
 @dataclass(frozen=True, eq=False)
 class Estimates:
     """`k` estimates over seeds and images, or over seeds alone, with the covariance of their errors.
@@ -151,7 +155,7 @@ def _image_mean_squares(
     """Mean squares and products of images and of the residual over common seeds, divided by the number of images (`k k`)."""
     assert grid.correct is not None
     m = grid.correct.shape[2]
-    if used.all():
+    if used.all() and grid.values.size > MANY_RUNS:
         over_pairs, over_seeds = (weights @ (counts / m) @ weights.T for counts in grid.summed_joint_counts)
     else:
         over_pairs, over_seeds = np.zeros((2, len(weights), len(weights)))

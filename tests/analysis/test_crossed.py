@@ -11,6 +11,7 @@ import statsmodels.api as sm
 from scipy import stats
 from simulated_study import correctness_grid, draw_correctness, estimate_values
 
+from study.analysis import crossed
 from study.analysis.crossed import estimate_weighted_means
 from study.rng import stream
 
@@ -79,6 +80,18 @@ def test_estimates_are_those_of_the_definition_also_with_missing_runs() -> None:
         expected = share * s / 90 + (i - r) / len(common) / 90
         pair = estimate_weighted_means(grid, weights[[k, other]])  # by themselves no repair of the matrix is needed
         assert pair.covariance[0, 1] == pytest.approx(expected)
+
+
+def test_many_runs_are_counted_in_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The estimates are those of the pairs of runs, one by one."""
+    grid = correctness_grid(draw_correctness(stream(0, "sums"), studies=1, seeds=4, images=70, accuracy=0.7, cells=5)[0])
+    weights = stream(0, "weights").standard_normal((6, 5))
+    pairs = estimate_weighted_means(grid, weights)
+    monkeypatch.setattr(crossed, "MANY_RUNS", 0)
+    monkeypatch.setattr(type(grid), "joint_counts", None)
+    sums = estimate_weighted_means(grid, weights)
+    np.testing.assert_allclose(sums.covariance, pairs.covariance, rtol=1e-9)
+    np.testing.assert_allclose(sums.df, pairs.df, rtol=1e-9)
 
 
 def test_without_correctness_it_is_students_t() -> None:
