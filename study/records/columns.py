@@ -33,8 +33,8 @@ def planned_columns(planned: PlannedEntry) -> dict[str, Any]:
     """Identity, resolved options, cost and match of a planned run, by column name."""
     row: dict[str, Any] = {
         "run_id": planned.run_id,
-        "backbone": planned.options.backbone,
-        "seed": planned.options.seed,
+        "backbone": planned.run["backbone"],
+        "seed": planned.run["seed"],
         "stage": planned.stage,
         "trials": planned.trials,
     }
@@ -42,8 +42,8 @@ def planned_columns(planned: PlannedEntry) -> dict[str, Any]:
         for name, value in planned.run[section].items():
             if name not in omitted:
                 row[COLUMN_NAMES.get(name, name)] = spell_level(value)
-    row["split"] = planned.options.data.split  # older plans lack it
-    if planned.options.train.fit_on == "train+val":
+    row["split"] = planned.run["data"].get("split", "fixed")  # older plans lack it
+    if planned.run["train"].get("fit_on") == "train+val":
         row |= {"train_images": row["train_images"] + row["val_images"], "val_images": 0}
     if planned.stage == "trial":
         row["test_images"] = 0

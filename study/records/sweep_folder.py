@@ -21,6 +21,7 @@
         predictions/<launch>-<task>-<restart>.parquet   the predicted class of each test image (`data.predictions`)
         checkpoints/<run_id>.<writer>.<step>.checkpoint   states of unfinished runs
         weights/<run_id>.safetensors            final weights (`train.keep: last`)
+        cache/runs-<digest>.parquet             the run table of a large sweep, as last read; may be deleted
         report/                                 tables and figures of the newest report
         trackers/                               local files of the experiment trackers
         benchmarks/<time>-<device>.json         speed of the sweep's architectures on one device; immutable

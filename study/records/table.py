@@ -4,7 +4,9 @@ Missing runs are rows with status `missing`, and missing measurements are NA, ne
 selected hyperparameters. The tables contain no paths, host names or user names.
 """
 
-from dataclasses import asdict, fields
+import time
+from collections.abc import Mapping, Set
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,19 @@ from study.records.columns import planned_columns
 from study.records.correctness import decode_correctness
 from study.records.lost_time import compute_lost_seconds
 from study.records.plan_file import PlanFile, StudyFacts, load_plan
-from study.records.record import Measurements, Record, Result, Stage, read_records
+from study.records.record import Attempts, Measurements, Record, Result, Stage, read_records
 from study.records.selection import read_selection
 from study.records.sweep_folder import SweepFolder
+from study.records.table_cache import (
+    MIN_RUNS,
+    RECORDED_BY,
+    TableCache,
+    read_by_worker,
+    read_cache,
+    sign_fixed,
+    sign_workers,
+    write_cache,
+)
 
 FINGERPRINT = (
     "device",
@@ -58,7 +70,36 @@ def load_table(folder: str | Path) -> pd.DataFrame:
     Before tuning has selected them, tuned options are NA. `trials` is the number of trials that the run's cell had.
     """
     place = SweepFolder(Path(folder))
-    return _make_table(load_plan(place), place, "final")
+    began, fixed, workers = time.time(), sign_fixed(place), sign_workers(place)
+    cache = read_cache(place, fixed=fixed)
+    changed = cache.find_changed(workers or {}) if cache else {*(workers or {})}
+    if cache and workers is not None and not changed:
+        return cache.table.drop(columns=RECORDED_BY)
+    plan = load_plan(place)
+    if workers is None or len(plan.of_stage("final")) < MIN_RUNS:
+        return _make_table(plan, place, "final", read_records(place.records))
+    table = _update_table(plan, place, cache, changed=changed)
+    write_cache(place, TableCache(table, fixed, workers), began=began)
+    return table.drop(columns=RECORDED_BY)
+
+
+def _update_table(plan: PlanFile, place: SweepFolder, cache: TableCache | None, *, changed: set[str]) -> pd.DataFrame:
+    """The table with `RECORDED_BY`; rows that no changed worker has to do with are taken from the cache."""
+    recorded, by = read_by_worker(place, changed)
+    kept = pd.DataFrame()
+    if cache is not None:
+        former = cache.table[RECORDED_BY].str.split()
+        touched = cache.table["run_id"].isin([*recorded]) | former.map(lambda own: not changed.isdisjoint(own))
+        if others := {worker for own in former[touched] for worker in own} - changed:  # they recorded the same runs
+            recorded, by = read_by_worker(place, changed | others)
+        kept = cache.table[~touched]
+    entries, known = plan.of_stage("final"), set(kept["run_id"]) if len(kept) else set()
+    made = _make_table(plan, place, "final", recorded, without=known)
+    made[RECORDED_BY] = [by.get(run_id, "") for run_id in made["run_id"]] if len(made) else []
+    table = pd.concat([kept, made], ignore_index=True) if known else made
+    order = {entry.run_id: number for number, entry in enumerate(entries)}
+    table = table.iloc[table["run_id"].map(order).argsort()].reset_index(drop=True)
+    return table.convert_dtypes().astype(NUMERIC_TYPES) if known else table
 
 
 def load_trials(folder: str | Path) -> pd.DataFrame:
@@ -70,7 +111,7 @@ def load_trials(folder: str | Path) -> pd.DataFrame:
     """
     place = SweepFolder(Path(folder))
     plan, selection = load_plan(place), read_selection(place)
-    table = _make_table(plan, place, "trial")
+    table = _make_table(plan, place, "trial", read_records(place.records))
     if table.empty:
         return table
     trials = plan.of_stage("trial")
@@ -114,16 +155,20 @@ def _read_planned(folder: str | Path, stage: Stage) -> list[Record]:
     return [attempts.record for run_id, attempts in sorted(read_records(place.records).items()) if run_id in planned]
 
 
-def _make_table(plan: PlanFile, place: SweepFolder, stage: Stage) -> pd.DataFrame:
-    recorded = read_records(place.records)
+def _make_table(
+    plan: PlanFile, place: SweepFolder, stage: Stage, recorded: Mapping[str, Attempts], *, without: Set[str] = frozenset()
+) -> pd.DataFrame:
+    """The rows of a stage's runs, but for those `without`."""
     benchmark, baselines = newest_benchmark(place.benchmarks), read_baselines(place.baselines)
     lost = compute_lost_seconds(place, recorded)
     rows = []
     for planned in plan.of_stage(stage):
+        if planned.run_id in without:
+            continue
         attempts = recorded.get(planned.run_id)
         record = attempts.record if attempts else None
         provenance = record.provenance if record else {}
-        columns = planned_columns(planned)
+        columns, options = planned_columns(planned), planned.options
         row = {
             "run_id": columns.pop("run_id"),
             "sweep": plan.facts.name,
@@ -131,10 +176,10 @@ def _make_table(plan: PlanFile, place: SweepFolder, stage: Stage) -> pd.DataFram
             "reason": record.reason if record else None,
             **columns,
             "recipe": plan.facts.recipe,
-            **asdict(record.result if record else Result()),
-            **asdict(record.measured if record else Measurements()),
-            **benchmark_columns(benchmark, planned.options),
-            "baseline_accuracy": baselines.get(baseline_name(planned.options.data)),
+            **vars(record.result if record else Result()),
+            **vars(record.measured if record else Measurements()),
+            **benchmark_columns(benchmark, options),
+            "baseline_accuracy": baselines.get(baseline_name(options.data)),
             **{name: fingerprint_entry(record, name) for name in FINGERPRINT},
             **{name: provenance.get(name) for name in PROVENANCE},
             "attempts": attempts.count if attempts else 0,
