@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.gpu_size import Request
 from benchmarks.peers import plain_step, usual_epoch, usual_loader
-from benchmarks.scale import Request
 from benchmarks.subjects import SUBJECTS, facts_of, run_of, timm_model
 from benchmarks.turns import synchronize
 from study.config.options import DataOptions, ResolvedData

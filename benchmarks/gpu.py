@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.wheels import unpack_missing
 
 if TYPE_CHECKING:
-    from benchmarks.scale import Request
+    from benchmarks.gpu_size import Request
 
 BUDGET_S = 520.0
 TESTS_S = 120.0
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     unpack_missing()
     from benchmarks.circumstances import circumstances
-    from benchmarks.scale import GPU, TOY, Request
+    from benchmarks.gpu_size import GPU, TOY, Request
     from benchmarks.tables import write_json
 
     request = Request(TOY if arguments.toy else GPU, arguments.images, began + arguments.budget)

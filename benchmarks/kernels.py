@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from benchmarks.gpu_size import Request, Scale
 from benchmarks.peers import MEMORY_FORMATS, PRECISIONS
-from benchmarks.scale import Request, Scale
 from benchmarks.turns import Contestant, LocalContestant, take_turns
 
 SIZES = (3, 5, 7, 9)

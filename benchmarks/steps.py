@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from benchmarks import limits
+from benchmarks.gpu_size import Request, Scale
 from benchmarks.ours import our_input, our_step
 from benchmarks.peers import MEMORY_FORMATS, PRECISIONS, timm_step
-from benchmarks.scale import Request, Scale
 from benchmarks.subjects import SUBJECTS, run_of
 from benchmarks.turns import Contestant, LocalContestant, Prepare, Timing, ratio, take_turns
 from study.config.options import Variant
