@@ -20,7 +20,7 @@ _SERIES_FACTORS = ("backbone", "token_mixer")
 """Factors with a usual role; others get the remaining roles in the order of the sweep."""
 
 _MAX_SERIES = 8
-"""As many series can be told apart; a factor with more levels is along the axis instead, if the other one has fewer."""
+"""As many series have marks of their own; a factor with more levels is along the axis instead, if the other one has fewer."""
 
 _MATCHING_ORDER = ("params", "macs", "seconds", "none")
 

@@ -24,7 +24,7 @@ from study.reporting.text_tables import index_rows
 
 _ACCURACIES = ("test_accuracy", "val_accuracy")
 _CURVES = ("val_accuracy", "train_loss", "val_loss", "train_accuracy", "lr")
-MAX_RUNS = 2000
+MAX_SHOWN_RUNS = 2000
 """Runs on the page, so that it stays below 5 MB and quick; of more, evenly spaced ones in the plan's order."""
 
 _MAX_EPOCHS, _MAX_CURVE_POINTS = 250, 40_000
@@ -62,7 +62,7 @@ def build_explorer(findings: Findings) -> dict[str, Any]:
 
 def select_shown_runs(findings: Findings) -> pd.DataFrame:
     """The rows of the run table that are on the page."""
-    return findings.table.iloc[space_evenly(len(findings.table), MAX_RUNS)]
+    return findings.table.iloc[space_evenly(len(findings.table), MAX_SHOWN_RUNS)]
 
 
 def _list_runs(part: StudyPart, factors: Sequence[str], costs: list[str]) -> pd.DataFrame:

@@ -63,10 +63,10 @@ class CategoryAxis:
 
 def space_ticks(ax: Axes, count: int, *, along: Literal["x", "y"]) -> int:
     """The step between labels that have room, of so many along a panel: a bit more than a text size each."""
-    grid = ax.get_gridspec()
-    assert grid is not None and ax.figure is not None
-    inches = ax.figure.get_figwidth() / grid.ncols if along == "x" else ax.figure.get_figheight() / grid.nrows
-    return max(1, math.ceil(count * 1.2 * mpl.rcParams["font.size"] / (0.75 * 72 * inches)))
+    grid, figure = ax.get_gridspec(), ax.figure
+    assert grid is not None and isinstance(figure, Figure)
+    inches = figure.get_figwidth() / grid.ncols if along == "x" else figure.get_figheight() / grid.nrows
+    return max(1, math.ceil(count * 1.2 * float(mpl.rcParams["font.size"]) / (0.75 * 72 * inches)))
 
 
 @apply_style
