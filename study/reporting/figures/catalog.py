@@ -147,7 +147,7 @@ def _list_comparison_figures(part: StudyPart) -> Iterator[FigureSpec]:
         significant = labels.join_words(counts)
         band = "; band: smallest effect of interest" if contrasts["margin"].nunique() == 1 else ""
         most = "" if len(contrasts) <= _MAX_ROWS else f" Shown are {_MAX_ROWS} of {len(contrasts)}, primary ones first."
-        listed = contrasts.sort_values("primary", ascending=False, kind="stable").head(_MAX_ROWS)
+        first = contrasts.sort_values("primary", ascending=False, kind="stable").head(_MAX_ROWS)
         yield FigureSpec(
             "contrasts",
             "Planned contrasts",
@@ -155,7 +155,7 @@ def _list_comparison_figures(part: StudyPart) -> Iterator[FigureSpec]:
             f"one family; gray: exploratory, each heading a family{band}. Filled: significantly different from zero "
             f"({significant}); n = {describe_range(contrasts['n'])} seeds.{most}",
             f"Intervals of the differences, significant in {significant}; the table “Planned contrasts” has the values.",
-            partial(plot_contrasts, listed),
+            partial(plot_contrasts, first),
         )
     front, fits = part.front("params"), excerpt_study(part.table, part.layout.panels, part.layout.series)
     if (published := find_published_results(part.table)) and isinstance(front, pd.DataFrame):
