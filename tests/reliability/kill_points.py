@@ -26,7 +26,6 @@ from zygote import PAUSE
 
 from study.analysis.report_tables import read_run_folder
 from study.records.record import OUTCOMES
-from study.records.sweep_folder import read_json_lines
 
 SWEEP = """\
 question: does a killed sweep end as an undisturbed one?
@@ -266,8 +265,9 @@ def judge_runs(folder: Path, twin: Path) -> Judgement:
     found, expected = read_run_folder(folder / SWEEP_RUNS), read_run_folder(twin / SWEEP_RUNS)
     lost = sum(status not in OUTCOMES for status in found.table["status"])
     lost += sum(len(getattr(expected, name)) - len(getattr(found, name)) for name in ("table", "trials"))
-    lines = [line for path in (folder / SWEEP_RUNS / "records").glob("*.jsonl") for line in read_json_lines(path)]
-    counts = Counter(line.document["run_id"] for line in lines if line.document["status"] in OUTCOMES)
+    files = (path.read_text(encoding="utf-8") for path in (folder / SWEEP_RUNS / "records").glob("*.jsonl"))
+    lines = [json.loads(line) for text in files for line in text.split("\n")[:-1]]  # a torn last line has no end
+    counts = Counter(line["run_id"] for line in lines if line["status"] in OUTCOMES)
     differing = 0
     if not lost:
         differing = _count_differing(found.table, expected.table, OUTCOME) + _count_differing(
