@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -190,6 +191,7 @@ class Strike:
     disk: VolatileDisk | None
     seen: int = 0
     struck: bool = False
+    done: threading.Event = field(default_factory=threading.Event)  # nothing more will be killed
 
     def __call__(self, call: Call) -> int:
         if not self.struck and kind_of(call, self.sandbox) == self.point.kind:
@@ -198,6 +200,7 @@ class Strike:
                 self.struck = True
                 if self.point.disturbance == "Ctrl-C":
                     os.kill(call.owner, signal.SIGINT)
+                    self.done.set()
                     return 0
                 if call.kind == "write":
                     call.write_half()
@@ -205,6 +208,7 @@ class Strike:
                     os.kill(call.owner, signal.SIGKILL)
                 else:
                     self.sandbox.kill_all()
+                self.done.set()
                 return 0
         if self.disk is not None and not self.struck:
             self.disk.observe(call)
@@ -225,6 +229,8 @@ def run_point(sandbox: Sandbox, twins: Mapping[str, Twin], point: Point) -> dict
         texts.append(printed)
         if disk is not None or point.occurrence % 2:  # else the command is run again while workers live
             sandbox.wait_for_all()
+    if strike.struck:
+        strike.done.wait()
     if disk is not None and strike.struck:
         disk.cut_power(names=point.disturbance.endswith("names"))
     judgement, status, repeats = Judgement(lost=-1), 1, 0
