@@ -44,7 +44,11 @@ def prepare_data(sweep: Sweep, console: Console) -> list[DatasetInfo]:
             bars.update(tasks[what], completed=done, total=total)
 
         workers = len(os.sched_getaffinity(0))
-        return [prepare_dataset(options, workers=workers, report=report) for options in collect_data_options(sweep)]
+        found = [prepare_dataset(options, workers=workers, report=report) for options in collect_data_options(sweep)]
+    for info in found:
+        for note in info.notes:
+            console.print(f"{info.name}: {note}")
+    return found
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ class DataOptions(Options):
     name: Literal["digits", "cifar10", "cifar100", "fashion_mnist", "svhn", "folder"]
     root: FilePath = Field("data", json_schema_extra=OUTSIDE_IDENTITY)  # the source files; downloads are written here
     cache: FilePath = Field("data/cache", json_schema_extra=OUTSIDE_IDENTITY)  # the decoded uint8 arrays
+    test_folder: str | None = Field(None, pattern=r"^[^/]+$", json_schema_extra=OUTSIDE_IDENTITY)  # below root; None: test, val
     image_size: int | None = Field(None, ge=4, le=1024)  # pixels; None: the data set's own
     train_images: Count | None = Field(None, ge=1)  # stratified subset of the training split; None: all
     test_images: Count | None = Field(None, ge=1)

@@ -6,7 +6,7 @@ Neither holds an image, and nothing here imports torch.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class _Info:
     test_images: int
     mean: tuple[float, ...]  # per channel, of values in [0, 1], over training images
     std: tuple[float, ...]
+    notes: tuple[str, ...] = field(default=(), kw_only=True, compare=False)  # what a reader of the results should know
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def select_images(source: SourceInfo, options: DataOptions) -> DatasetInfo:
     if problems:
         raise UserError(*problems)
     counts = {key: count or available[key] for key, count in chosen.items()}
-    shared = {field.name: getattr(source, field.name) for field in fields(_Info)}
+    shared = {each.name: getattr(source, each.name) for each in fields(_Info)}
     return DatasetInfo(**shared | counts, val_images=val_images)
 
 

@@ -54,7 +54,7 @@ def describe_dataset(options: DataOptions) -> DatasetInfo:
             raise NotPrepared(Problem(rule, place=str(store), key="data.cache"))
         info = _select_and_check(store, options)
     else:
-        known = _find_scanned_store(scan_folder(Path(options.root)), options)
+        known = _find_scanned_store(scan_folder(Path(options.root), test_folder=options.test_folder), options)
         if known is None:
             rule = f"these images are not prepared, or changed since: {HOW_TO_PREPARE}"
             raise NotPrepared(Problem(rule, place=options.root, key="data.root"))
@@ -76,8 +76,9 @@ def prepare_dataset(options: DataOptions, *, workers: int, report: ReportProgres
         source = _published_source(options)
         select_images(source, options)  # raises before a download
         return _select_and_check(_prepare_published(source, options, report), options)
-    scan = scan_folder(Path(options.root))
-    return _select_and_check(_prepare_folder(scan, options, workers=workers, report=report), options)
+    scan = scan_folder(Path(options.root), test_folder=options.test_folder)
+    info = _select_and_check(_prepare_folder(scan, options, workers=workers, report=report), options)
+    return replace(info, notes=(*scan.notes, *info.notes))
 
 
 def _published_source(options: DataOptions) -> SourceInfo:

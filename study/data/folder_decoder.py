@@ -76,9 +76,10 @@ def decode_folder(
     entries = _decode_all(chunks, building, workers=workers, report=report)
     (building / "journal.jsonl").unlink()
 
-    content, sums = [], np.zeros((2, 3), dtype=np.int64)
+    content, sums, hashes = [], np.zeros((2, 3), dtype=np.int64), dict[str, list[str]]((part, []) for part in STORED_PARTS)
     for entry in entries:
         names = files[entry.part][entry.start : entry.start + len(entry.sha256)]
+        hashes[entry.part] += entry.sha256
         content += [f"{name}\0{sha}" for name, sha in zip(names, entry.sha256, strict=True)]
         if entry.part == "train":
             sums += np.array(entry.moments)
@@ -94,8 +95,18 @@ def decode_folder(
         mean=mean,
         std=std,
         fraction_of=len(files["train"]),
+        notes=_describe_overlap(hashes["train"], hashes["test"]),
     )
     return publish_store(building, source, cache)
+
+
+def _describe_overlap(train: Sequence[str], test: Sequence[str]) -> tuple[str, ...]:
+    """Test images that are files of the training set too, by their sha256."""
+    known = set(train)
+    both = sum(sha in known for sha in test)
+    if not both:
+        return ()
+    return (f"{both:,} of {len(test):,} test images are the same files as training images: accuracies on them are no test",)
 
 
 def _measure_first_image(scan: FolderScan) -> int:

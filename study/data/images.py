@@ -7,6 +7,7 @@ input pixels under its footprint).
 
 import errno
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -44,15 +45,28 @@ def decode_image(content: bytes, image_size: int | None) -> Pixels:
         raise UnreadableImage("empty file")
     try:
         image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
+        bits = _count_bits(image, content)
         image.load()
     except Exception as error:  # Pillow's decoders raise a dozen types, some of them struct's and zlib's
         raise UnreadableImage(f"not readable: {error or type(error).__name__}") from error
-    if image.mode not in _EIGHT_BIT_MODES:
-        raise UnreadableImage(f"pixel format {image.mode}: 8 bits per channel are required")
+    if image.mode not in _EIGHT_BIT_MODES or bits > 8:  # Pillow drops the lower half of 16-bit colors in silence
+        raise UnreadableImage(f"pixel format {image.mode}, {bits} bits: 8 bits per channel are required")
     if image.mode in ("P", "PA"):  # Pillow warns where a palette's transparency is dropped without this step
         image = image.convert("RGBA")
     image = image.convert("RGB")
     return np.asarray(_resize_square(image, image_size) if image_size else image).transpose(2, 0, 1)
+
+
+def _count_bits(image: Image.Image, content: bytes) -> int:
+    """Bits per channel in the file, where its format may have more than the decoded image's 8."""
+    if image.format == "PNG":
+        return content[24]  # of the header, the first chunk
+    if image.format == "TIFF":
+        return int(max(image.tag_v2.get(258, (8,))))  # type: ignore[attr-defined]
+    if image.format == "PPM":
+        tokens = re.sub(rb"#[^\n]*", b"", content[:1000]).split(maxsplit=4)
+        return int(tokens[3]).bit_length() if tokens[0] in (b"P2", b"P3", b"P5", b"P6") else 8
+    return 8
 
 
 def resize_array(image: Pixels, image_size: int) -> Pixels:

@@ -11,6 +11,7 @@ arXiv 1708.07747; Netzer et al., "Reading digits in natural images", 2011.
 import gzip
 import hashlib
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class PublishedDataset:
     """A published data set at its own image size, and the torchvision class that downloads and reads it."""
 
     torchvision_class: str
-    files: str  # what a user without network puts below data.root
+    archives: Mapping[str, str]  # below data.root, with their md5 sums
     source: SourceInfo
 
 
@@ -42,9 +43,13 @@ def read_published(published: PublishedDataset, root: Path) -> ImageArrays:
             parts = {part: _read_part(published, root, part) for part in STORED_PARTS}
     except (OSError, RuntimeError, ValueError, AssertionError, EOFError) as error:
         reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
+        damaged = [name for name, md5 in published.archives.items() if (root / name).is_file() and _md5(root / name) != md5]
+        there = (
+            f"{', '.join(damaged)} is there, but cut off or damaged (its checksum is another): remove it; " if damaged else ""
+        )
         rule = (
-            f"{known.name} can be neither read nor downloaded here ({reason}); "
-            f"without network access, put {published.files} there and run the command again"
+            f"{known.name} can be neither read nor downloaded here ({reason}); {there}"
+            f"without network access, put {', '.join(damaged or published.archives)} there and run the command again"
         )
         raise UserError(Problem(rule, place=str(root), key="data.root")) from error
     if published.torchvision_class == "FashionMNIST":
@@ -101,17 +106,33 @@ _CIFAR100_CLASSES = tuple(
 )
 
 
-def _digest(*md5_of_archives: str) -> str:
-    return hashlib.sha256("\n".join(md5_of_archives).encode()).hexdigest()
+def _digest(archives: Mapping[str, str]) -> str:
+    return hashlib.sha256("\n".join(archives.values()).encode()).hexdigest()
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+_CIFAR10 = {"cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"}
+_CIFAR100 = {"cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85"}
+_FASHION = {
+    "FashionMNIST/raw/train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "FashionMNIST/raw/train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "FashionMNIST/raw/t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    "FashionMNIST/raw/t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+_SVHN = {"train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373", "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3"}
 
 
 PUBLISHED_DATASETS = {
     "cifar10": PublishedDataset(
         torchvision_class="CIFAR10",
-        files="cifar-10-python.tar.gz",
+        archives=_CIFAR10,
         source=SourceInfo(
             name="cifar10",
-            digest=_digest("c58f30108f718f92721af3b95e74349a"),
+            digest=_digest(_CIFAR10),
             image_size=32,
             channels=3,
             class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
@@ -124,10 +145,10 @@ PUBLISHED_DATASETS = {
     ),
     "cifar100": PublishedDataset(
         torchvision_class="CIFAR100",
-        files="cifar-100-python.tar.gz",
+        archives=_CIFAR100,
         source=SourceInfo(
             name="cifar100",
-            digest=_digest("eb9058c3a382ffc7106e4002c42a8d85"),
+            digest=_digest(_CIFAR100),
             image_size=32,
             channels=3,
             class_names=_CIFAR100_CLASSES,
@@ -140,15 +161,10 @@ PUBLISHED_DATASETS = {
     ),
     "fashion_mnist": PublishedDataset(
         torchvision_class="FashionMNIST",
-        files="FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
+        archives=_FASHION,
         source=SourceInfo(
             name="fashion_mnist",
-            digest=_digest(
-                "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-                "25c81989df183df01b3e8a0aad5dffbe",
-                "bef4ecab320f06d8554ea6380940ec79",
-                "bb300cfdad3c16e7a12a480ee83cd310",
-            ),
+            digest=_digest(_FASHION),
             image_size=28,
             channels=1,
             class_names=_FASHION_CLASSES,
@@ -161,10 +177,10 @@ PUBLISHED_DATASETS = {
     ),
     "svhn": PublishedDataset(
         torchvision_class="SVHN",
-        files="train_32x32.mat and test_32x32.mat",
+        archives=_SVHN,
         source=SourceInfo(
             name="svhn",
-            digest=_digest("e26dedcc434d2e4c54c9b2d4a06d8373", "eb5a983be6a315427106f1b164d9cef3"),
+            digest=_digest(_SVHN),
             image_size=32,
             channels=3,
             class_names=tuple("0123456789"),

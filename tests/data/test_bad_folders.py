@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import struct
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +18,7 @@ from PIL import Image
 from study.config.options import DataOptions
 from study.config.sweep_file import read_sweep
 from study.data import NotPrepared, prepare_dataset
+from study.data.images import FORMATS
 from study.errors import UserError, describe_refusal
 from study.planning.sweep_plan import make_plan
 
@@ -109,6 +112,82 @@ def test_a_broken_link_is_named(tmp_path: Path) -> None:
     link = root / "train" / CLASSES[0] / "gone.png"
     link.symlink_to(tmp_path / "nowhere.png")
     assert refusal(folder_options(root)).summary() == f"{link}: data.root: No such file or directory"
+
+
+def test_a_dead_link_in_place_of_a_class_is_named(tmp_path: Path) -> None:
+    """In both parts the class would be missing without a word, and a link without an image's suffix would be ignored."""
+    root = write_folder(tmp_path / "set")
+    for part in ("train", "test"):
+        shutil.rmtree(root / part / CLASSES[0])
+        (root / part / CLASSES[0]).symlink_to(tmp_path / "nowhere")
+    assert refusal(folder_options(root)).summary() == f"{root / 'train' / CLASSES[0]}: data.root: a link that leads nowhere"
+
+
+def test_every_name_of_an_image_format_is_read_and_other_files_are_counted(tmp_path: Path) -> None:
+    """The suffixes that Pillow knows for the formats that are decoded, in any case; whatever isn't read is told."""
+    root = write_folder(tmp_path / "set")
+    registered = [suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS and suffix != ".pfm"]
+    files = sorted((root / "train" / CLASSES[0]).iterdir())
+    assert {".jfif", ".jpe", ".pnm"} <= {*registered} and len(registered) < len(files)
+    for path, suffix in zip(files, registered, strict=False):
+        path.rename(path.with_name(f"{path.stem}-{suffix[1:]}{suffix.upper()}"))
+    for name in ("photo.heic", "list.txt", "noise"):
+        (root / "train" / CLASSES[1] / name).write_text("")
+    info = prepare_dataset(folder_options(root), workers=1, report=silent)
+    assert info.train_images + info.val_images == 60
+    assert info.notes == ("not read as images: 1 .heic, 1 .txt, 1 without a suffix",)
+
+
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
+    """There is nothing to learn, and the linear baseline can't be fitted."""
+    root = write_folder(tmp_path / "set")
+    for part, name in [(part, name) for part in ("train", "test") for name in CLASSES[1:]]:
+        shutil.rmtree(root / part / name)
+    assert "a single class: there is nothing to tell apart" in refusal(folder_options(root)).summary()
+
+
+def test_unlabelled_test_images_leave_a_labelled_val_to_test_on(tmp_path: Path) -> None:
+    """As ImageNet is distributed: the refusal names `data.test_folder`, which chooses the part; a wrong one is refused."""
+    root = write_folder(tmp_path / "set", test_name="val")
+    (root / "test").mkdir()
+    shutil.copy(root / "val" / CLASSES[0] / "000.png", root / "test")
+    message = refusal(folder_options(root)).summary()
+    assert "no class folders in test/, so its images have no labels; data.test_folder names another" in message
+    assert "(here: val)" in message and len(message.splitlines()) == 1
+    info = prepare_dataset(folder_options(root, test_folder="val"), workers=1, report=silent)
+    (root / "test").rename(tmp_path / "away")
+    assert prepare_dataset(folder_options(root), workers=1, report=silent).digest == info.digest and info.test_images == 18
+    assert (
+        "data.test_folder: no such folder of test images (got 'valid')"
+        in refusal(folder_options(root, test_folder="valid")).summary()
+    )
+
+
+def test_images_in_train_and_test_alike_are_told(tmp_path: Path) -> None:
+    """Under whatever names: two of 18 test images are files of the training set. It is told each time, also from the cache."""
+    root = write_folder(tmp_path / "set")
+    for number in (1, 2):
+        shutil.copy(root / "train" / CLASSES[2] / "007.png", root / "test" / CLASSES[2] / f"00{number}.png")
+    for _ in range(2):
+        info = prepare_dataset(folder_options(root), workers=1, report=silent)
+        assert info.notes == ("2 of 18 test images are the same files as training images: accuracies on them are no test",)
+
+
+def test_colors_of_16_bits_are_refused(tmp_path: Path) -> None:
+    """Pillow would drop their lower half: PNG, PPM and TIFF with two bytes per channel."""
+    root = write_folder(tmp_path / "set")
+    pixels = np.random.default_rng(0).integers(0, 65536, (12, 12, 3), dtype=np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 12, 12, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    framed = (struct.pack(">I", len(b)) + a + b + struct.pack(">I", zlib.crc32(a + b)) for a, b in chunks)
+    bad = {
+        "png": b"\x89PNG\r\n\x1a\n" + b"".join(framed),
+        "ppm": b"P6\n# two bytes\n12 12\n65535\n" + pixels.astype(">u2").tobytes(),
+    }
+    for suffix, content in bad.items():
+        (root / "train" / CLASSES[0] / f"deep.{suffix}").write_bytes(content)
+    error = refusal(folder_options(root))
+    assert "2 of 80 images can't be used" in error.summary() and error.summary().count("16 bits: 8 bits") == 2
 
 
 def test_a_class_too_small_for_the_validation_split_is_named(tmp_path: Path) -> None:

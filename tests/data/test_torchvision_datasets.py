@@ -120,7 +120,10 @@ def test_without_network_the_file_to_download_is_named(tmp_path: Path, monkeypat
     message = refused.value.summary()
     assert message.startswith(f"{tmp_path / 'root'}: data.root: cifar10 can be neither read nor downloaded here")
     assert "put cifar-10-python.tar.gz there and run the command again" in message
-    assert not list((tmp_path / "cache").glob("cifar10-*"))
+    assert "is there" not in message and not list((tmp_path / "cache").glob("cifar10-*"))
+    (tmp_path / "root" / "cifar-10-python.tar.gz").write_bytes(b"cut off")
+    with pytest.raises(UserError, match=r"cifar-10-python.tar.gz is there, but cut off or damaged .*: remove it"):
+        prepare_dataset(options_for("cifar10", tmp_path), workers=1, report=silent)
 
 
 def test_a_root_that_cannot_be_written_is_reported_with_its_key(tmp_path: Path, serve: Serve) -> None:
