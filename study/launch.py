@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         "--cluster",
         choices=("auto", "slurm", "local"),
         default="auto",
-        help="auto: slurm where its controller answers (scontrol ping, 3 s)",
+        help="auto: slurm where its controller answers (scontrol ping, 15 s); slurm: without asking it first",
     )
     parser.add_argument(
         "--profile", type=parse_path, metavar="FILE", help=f"Slurm resources of jobs (default: {DEFAULT_PROFILE})"
@@ -167,6 +167,8 @@ def _choose_profile(arguments: argparse.Namespace, console: Console) -> Profile 
 def _has_slurm(cluster: str, console: Console) -> bool:
     if cluster == "local":
         return False
+    if cluster == "slurm" and slurm.has_client():  # a slow controller is asked with more patience by what follows
+        return True
     controller = slurm.ping_controller()
     if controller == "up":
         return True
@@ -174,7 +176,8 @@ def _has_slurm(cluster: str, console: Console) -> bool:
     if cluster == "slurm" or controller == "down":
         reason = "the Slurm controller configured here doesn't answer" if controller == "down" else "there is no Slurm here"
         rule = f"{reason} (scontrol ping); --cluster local trains on this machine"
-        raise UserError(Problem(rule, key="--cluster", value=cluster, choices=["local"]))
+        choices = ["local", "slurm"] if controller == "down" else ["local"]
+        raise UserError(Problem(rule, key="--cluster", value=cluster, choices=choices))
     console.print("No Slurm here (scontrol ping): training on this machine.")
     return False
 

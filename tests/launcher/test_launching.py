@@ -102,8 +102,11 @@ def test_a_silent_controller_is_no_reason_to_train_here(site: Site) -> None:
 
 @scenario
 def test_a_launch_inside_a_job_leaks_nothing(site: Site) -> None:
-    """Variables of the job that a launch runs in, and defaults of Slurm's commands, change neither jobs nor liveness."""
-    site.set(sbatch={"hold": True})
+    """Variables of the job that a launch runs in, and defaults of Slurm's commands, change neither jobs nor liveness.
+
+    Nor does a profile that exports nothing: workers are started with their script's environment.
+    """
+    site.set(sbatch={"hold": True, "export": "NONE"})
     leaking = {
         "SBATCH_JOB_NAME": "mine",
         "SBATCH_PARTITION": "nowhere",

@@ -20,7 +20,6 @@ from study.launcher.slurm.profile import Profile, parse_minutes, read_profile
         ("2-00", 2880),
         ("2-00:00:00", 2880),
         ("1-06:30", 1830),
-        ("soon", "soon"),
     ],
 )
 def test_times_are_minutes(written, meant):

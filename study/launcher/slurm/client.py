@@ -6,6 +6,7 @@ say so.
 """
 
 import re
+import secrets
 import shutil
 import subprocess
 from collections.abc import Collection, Sequence
@@ -18,7 +19,7 @@ from study.launcher.environment import clean_slurm_environment
 ENDED = frozenset(
     "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT".split()
 )  # states of a job
-PING_TIMEOUT_S = 3
+PING_TIMEOUT_S = 15
 COMMAND_TIMEOUT_S = 60
 SQUEUE_FORMAT = "%i|%T|%M|%e|%N|%r|%j"
 IDS_PER_CALL = 500  # a command line has room for thousands
@@ -73,9 +74,14 @@ class ClusterLimits:
     job_count: int
 
 
+def has_client() -> bool:
+    """Whether Slurm's commands are installed here, which doesn't say that a controller answers."""
+    return shutil.which("scontrol") is not None and shutil.which("sbatch") is not None
+
+
 def ping_controller() -> Controller:
-    """Whether a Slurm controller answers here; that `sbatch` is installed doesn't show it."""
-    if shutil.which("scontrol") is None or shutil.which("sbatch") is None:
+    """Whether a Slurm controller answers here, within 15 s."""
+    if not has_client():
         return "absent"
     try:
         with clean_slurm_environment():
@@ -103,16 +109,16 @@ def read_queue() -> Queue:
     """All jobs, with one squeue call. Raises UserError if squeue fails.
 
     squeue fetches all jobs whatever it is asked to show, so filtering by name would not relieve the controller. Ended jobs
-    stay visible for MinJobAge (5 minutes by default).
+    stay visible for MinJobAge (5 minutes by default). Lines begin with a word that no job's name can know: what follows a line
+    break in someone's name is none.
     """
-    command = ("squeue", "--noheader", "--array", "--states=all", f"--format={SQUEUE_FORMAT}")
-    lines = _run(*command, consequence="so it is unknown which workers are alive").splitlines()
+    mark = secrets.token_hex(8)
+    command = ("squeue", "--noheader", "--array", "--states=all", f"--format={mark}|{SQUEUE_FORMAT}")
+    answer = _run(*command, consequence="so it is unknown which workers are alive")
+    lines = [line.removeprefix(f"{mark}|") for line in answer.split("\n") if line.startswith(f"{mark}|")]
     jobs, dependent_jobs = [], set()
     for line in lines:
-        fields = line.rstrip().split("|", 6)
-        if len(fields) < 7:  # the rest of someone's job name with a line break in it
-            continue
-        job_id, state, elapsed, end, node, reason, name = fields
+        job_id, state, elapsed, end, node, reason, name = line.rstrip().split("|", 6)
         if match := re.fullmatch(r"study\.(\w+)\.(\d+)", name):
             index, ends = int(match[2]) + int(job_id.partition("_")[2] or 0), float(end) if end.isdigit() else None
             jobs.append(Job(job_id, match[1], index, state, reason, node, began=elapsed != "0:00", end=ends))

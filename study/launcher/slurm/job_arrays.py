@@ -120,7 +120,8 @@ def make_executor(folder: SweepFolder, launch: Launch, profile: Profile, *, firs
         signal_delay_s=profile.signal_delay_s,
         setup=[*profile.setup, *export_code_path(folder, launch), f"export OMP_NUM_THREADS={launch.threads}"],
         teardown=teardown if profile.requeue else None,
-        srun_args=["--kill-on-bad-exit=1"] if distributed else [],  # a rank that fails ends the others
+        # Tasks get the script's environment, also with `export: NONE`. A rank that fails ends the others.
+        srun_args=["--export=ALL", *(["--kill-on-bad-exit=1"] if distributed else [])],
         wckey=None,
         additional_parameters={("requeue" if profile.requeue else "no-requeue"): True, **profile.sbatch},
     )

@@ -18,9 +18,13 @@ TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d\d){0,2})")
 
 def parse_minutes(value: object) -> object:
     """Minutes, rounded up, from Slurm's formats: `90`, `mm:ss`, `hh:mm:ss`, `d-hh`, `d-hh:mm` and `d-hh:mm:ss`."""
-    match = TIME.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
+    if not isinstance(value, str):
         return value
+    match = TIME.fullmatch(value)
+    if match is None:
+        raise ValueError(
+            "a time limit is a number of minutes, mm:ss, hh:mm:ss, d-hh, d-hh:mm or d-hh:mm:ss, and every job has one"
+        )
     parts = [int(part) for part in match["parts"].split(":")]
     if match["days"] is not None:
         hours, mins, seconds = [*parts, 0, 0][:3]
@@ -83,9 +87,13 @@ class Profile(Options):
     @field_validator("sbatch", "report")
     @classmethod
     def _check_reserved_options(cls, options: SbatchOptions) -> SbatchOptions:
-        taken = sorted(RESERVED & {name.replace("_", "-") for name in options})
+        names = [name.replace("_", "-") for name in options]
+        taken = sorted(name for name in names if any(own.startswith(name) for own in RESERVED))  # sbatch accepts beginnings
         if taken:
             raise ValueError(f"{', '.join(taken)}: the launcher sets these itself, to find its jobs again")
+        if other := sorted(name for name in names if name.startswith("cluster") or name == "M"):
+            rule = "squeue would not show jobs of another cluster, so runs would be trained twice: launch on that cluster"
+            raise ValueError(f"{', '.join(other)}: {rule}")
         return options
 
     @model_validator(mode="after")
