@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from study.backbones import build, specify
 from study.backbones.closed_form import MODEL_PARTS
+from study.data.torchvision_schema import declare_missing_operators
 from study.errors import UserError
 from study.planning.traced_cost import count_cost
 
@@ -109,3 +110,37 @@ def test_counting_leaves_the_model_as_it_was() -> None:
     assert modes == [module.training for module in model.modules()]
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+class SelfAttention(nn.Module):
+    """torch's own attention over the pixels, then operators that multiply nothing."""
+
+    def __init__(self, *, weights: bool) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.others = nn.Sequential(nn.Hardtanh(), nn.Hardsigmoid(), nn.RMSNorm(8), nn.Hardswish(), nn.ELU(), nn.GLU())
+        self.weights = weights
+
+    def forward(self, image: Tensor) -> Tensor:
+        tokens = image.flatten(2).transpose(1, 2)
+        attended: Tensor = self.attention(tokens, tokens, tokens, need_weights=self.weights)[0]
+        return self.others(attended)
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_torchs_own_attention_is_counted(weights: bool) -> None:
+    """By arithmetic: four projections and two products over 16 tokens of width 8; the fast path is on again afterwards."""
+    cost = count_cost(SelfAttention(weights=weights), image_size=4, in_channels=8)
+    assert cost.macs == 16 * 4 * 8 * 8 + 2 * 16 * 16 * 8
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_torchvisions_vit_is_counted() -> None:
+    """By arithmetic: 16 patches of 8 x 8 and a class token, one block of width 16 and 32, five classes."""
+    declare_missing_operators()
+    from torchvision.models import VisionTransformer
+
+    tokens, dim = 17, 16
+    block = tokens * 4 * dim**2 + 2 * tokens**2 * dim + 2 * tokens * dim * 32
+    model = VisionTransformer(32, 8, 1, 2, dim, 32, num_classes=5)
+    assert count_cost(model, image_size=32, in_channels=3).macs == 16 * 3 * 64 * dim + block + 5 * dim
