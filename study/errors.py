@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ParamSpec, Self
@@ -25,7 +24,6 @@ SAFE = (
     "Whatever was recorded before is safe: files are written whole or not at all. When the cause is removed, type the same "
     "command again; it goes on from there."
 )
-HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # categories of Unicode: control, format (bidirectional marks), line separators
 MAX_PROBLEMS = 15  # one screen
 MAX_LINES, MAX_LENGTH = 38, 2000
 MAX_CHOICES = 24
@@ -120,13 +118,10 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
 
 
 def escape_controls(text: str) -> str:
-    """The text with control and formatting characters but line breaks and tabs escaped: terminals obey them."""
+    """The text with all but printable characters, line breaks and tabs escaped: terminals obey control characters."""
     if text.isprintable():
         return text
-    return "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) in HIDDEN and char not in "\n\t" else char
-        for char in text
-    )
+    return "".join(char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text)
 
 
 @functools.cache

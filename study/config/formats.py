@@ -19,6 +19,17 @@ FORMER_NAMES: Mapping[str, str] = {"color_jitter": "colour_jitter", "initializat
 FORMER_LEVELS: Mapping[str, Mapping[str, str]] = {"stem": {"conv": "conv_stem"}}
 """How levels were spelled in format 1, by option and current spelling."""
 
+ADDED_OPTIONS: Mapping[str, Any] = {
+    "kernel_pixels": None,
+    "residual": "depthwise",
+    "layer_scale": None,
+    "registers": 0,
+    "channel_mixer": "mlp",
+    "bias": True,
+    "qk_norm": False,
+}
+"""Options of backbones that version 0.1 lacked, with the value at which they change nothing."""
+
 _NAMES = {former: name for name, former in FORMER_NAMES.items()}
 _LEVELS = {option: {former: level for level, former in levels.items()} for option, levels in FORMER_LEVELS.items()}
 _SECTIONS = ("model", "augment")  # of the renamed options
@@ -42,6 +53,11 @@ def upgrade(document: Any) -> Any:
     if isinstance(document, list):
         return [upgrade(entry) for entry in document]
     return current_name(document) if isinstance(document, str) and "." in document else document
+
+
+def drop_added(model: Mapping[str, Any]) -> dict[str, Any]:
+    """A backbone's options without later ones that change nothing, to compare models that different versions wrote."""
+    return {name: value for name, value in model.items() if name not in ADDED_OPTIONS or value != ADDED_OPTIONS[name]}
 
 
 def current_name(key: str) -> str:

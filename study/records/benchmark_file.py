@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, JsonValue
 
 from study.config.documents import Positive, read_document
-from study.config.formats import FORMAT
+from study.config.formats import FORMAT, drop_added
 from study.config.options import Compiled, Layout, Options, Variant
 from study.records.record import RunOptions
 
@@ -98,8 +98,8 @@ class Benchmark(Options):
         return speed.variant if speed is not None and several else None
 
     def _measured(self, run: RunOptions) -> list[Speed]:
-        wanted = run.backbone, dict(run.model), run.train.precision
-        return [speed for speed in self.architectures if (speed.backbone, speed.model, speed.precision) == wanted]
+        wanted = run.backbone, drop_added(run.model), run.train.precision
+        return [each for each in self.architectures if (each.backbone, drop_added(each.model), each.precision) == wanted]
 
     def run_seconds(self, run: RunOptions) -> float | None:
         """Device-seconds of a run's training, with augmentation, validation and test; None if not measured.

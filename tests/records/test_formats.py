@@ -21,7 +21,8 @@ from specimens import RUN
 
 from study.analysis.report_files import read_report_folder
 from study.analysis.report_tables import prepare_for_publication
-from study.config.formats import FORMAT, upgrade
+from study.backbones import get_spec_class, names
+from study.config.formats import ADDED_OPTIONS, FORMAT, upgrade
 from study.config.run import Run
 from study.config.sweep_file import read_sweep
 from study.data import describe_dataset
@@ -179,6 +180,18 @@ def test_a_benchmark_and_saved_weights_are_read(upgraded: Path) -> None:
     [path] = folder.weights.iterdir()
     kept = read_saved_weights(path)
     assert kept is not None and kept.run.run_id == path.stem and kept.run.model.initialization == "paper"
+
+
+def test_every_option_added_to_backbones_has_its_neutral_value_listed(upgraded: Path) -> None:
+    """Otherwise benchmarks of earlier versions would know no architecture of a plan made now."""
+    benchmark = newest_benchmark(SweepFolder(upgraded / "runs/renamed").benchmarks)
+    assert benchmark is not None
+    added = {}
+    for name in names():
+        for option, field in get_spec_class(name).model_fields.items():
+            if isinstance(field.json_schema_extra, dict) and option not in benchmark.architectures[0].model:
+                added[option] = field.json_schema_extra["neutral"]
+    assert added == ADDED_OPTIONS
 
 
 def test_records_name_their_format_and_later_ones_are_refused(tmp_path: Path) -> None:
