@@ -182,7 +182,7 @@ def one_cell(sweep: Example) -> Example:
 
 
 def empty(sweep: Example) -> Example:
-    return Example(pd.DataFrame(), without_curves(sweep).curves, sweep.facts)
+    return Example(sweep.table.iloc[:0], without_curves(sweep).curves, sweep.facts)
 
 
 def undecided(sweep: Example) -> Example:
