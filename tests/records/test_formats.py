@@ -37,8 +37,10 @@ from study.launcher.assignment import describe_excluded_records
 from study.planning.runtime_estimate import estimate_seconds
 from study.planning.sweep_plan import make_plan
 from study.planning.trials import make_plan_so_far
-from study.records import load_study, load_table, load_trials
+from study.records import load_correctness, load_study, load_table, load_trials
 from study.records.benchmark_file import newest_benchmark, read_benchmark
+from study.records.journal import find_last_states, read_journals
+from study.records.ledger import read_assignees, read_launches, read_share
 from study.records.plan_file import read_plan
 from study.records.record import Record, Result, read_records
 from study.records.selection import read_selection
@@ -222,3 +224,51 @@ def test_overrides_of_a_former_plan_are_shown_in_current_names(tmp_path: Path) -
     (tmp_path / "plan.json").write_text(json.dumps(document))
     expected = ("model.stem=[patchify, conv]", "augment.color_jitter=0.2", "seeds=2")
     assert read_plan(tmp_path / "plan.json", hint="").facts.overrides == expected
+
+
+# ---- Version 0.2: `kept_v2` was made with it, as `kept_v1` with the one before ---------------------------------------------
+
+KEPT_V2 = KEPT.with_name("kept_v2")
+RUNS_V2 = KEPT_V2 / "runs/kept"
+
+
+def test_what_version_2_wrote_belongs_to_its_plan_and_gives_its_tables(tmp_path: Path) -> None:
+    """The plan made now has the recorded runs; records and the report's tables, written then, have the same rows."""
+    then = read_report_folder(KEPT_V2 / "report")
+    for now, before in ((load_table(RUNS_V2), then.table), (load_trials(RUNS_V2), then.trials)):
+        columns = common(now, before)
+        assert {"stem", "color_jitter", "test_accuracy", "status"} <= {*columns} and set(now["status"]) == {"done"}
+        pd.testing.assert_frame_equal(prepare_for_publication(now)[columns], before[columns], check_exact=True)
+    assert load_study(RUNS_V2).factors == then.facts.factors and load_study(RUNS_V2).effect_of_interest == 2
+    now, before = (found[found["split"] == "test"]["correct"] for found in (load_correctness(RUNS_V2), then.correctness))
+    assert now.tolist() == before.tolist() and len(now) == 4
+    shutil.copytree(RUNS_V2, tmp_path / "kept")
+    folder = SweepFolder(tmp_path / "kept")
+    plan = make_plan_so_far(read_sweep(KEPT_V2 / "kept.yaml"), folder)
+    assert not plan.pending and {planned.run_id for planned in plan.runs} == set(read_records(folder.records))
+
+
+def test_a_launch_of_version_2_is_read() -> None:
+    """Its workers, their shares and how their runs were executed; a launch now would execute them alike."""
+    folder = SweepFolder(RUNS_V2)
+    launches = read_launches(folder)
+    assert [(launch.cluster, launch.tasks, launch.threads, launch.changes) for launch in launches] == [("local", 1, 2, ())] * 2
+    shares = [read_share(folder, (launch.id, 0)) for launch in launches]
+    assert [[entry.run_id for entry in share] for share in shares] == [
+        list(read_assignees(folder, launch.id)) for launch in launches
+    ]
+    assert all(Run.from_json(entry.planned.run).run_id == entry.run_id for share in shares for entry in share)
+    assert find_last_states(read_journals(folder)).keys() == {(launch.id, 0) for launch in launches}
+
+
+@pytest.mark.parametrize("name", ["plans/*.json", "report/study.json"])
+def test_later_plans_and_reports_are_refused_by_name(name: str, tmp_path: Path) -> None:
+    """The file, its format and the newest one that is known."""
+    shutil.copytree(RUNS_V2, tmp_path / "kept")
+    shutil.copytree(KEPT_V2 / "report", tmp_path / "kept" / "report")
+    paths = sorted((tmp_path / "kept").glob(name))
+    for path in paths:
+        path.write_text(json.dumps({**json.loads(path.read_text()), "format": FORMAT + 1}))
+    read = read_report_folder if name.startswith("report") else load_study
+    with pytest.raises(UserError, match=rf"{paths[0].suffix}: format {FORMAT + 1} is of a later version"):
+        read(tmp_path / "kept" / "report" if name.startswith("report") else tmp_path / "kept")
