@@ -93,8 +93,10 @@ def largest_complete_designs(measured: BoolArray, *, common_seeds: int | None) -
 
     `measured` says which cells have which seeds: one axis per factor, then the seeds. Each axis keeps two levels at
     least, or its only one. Empty where no such choice has so many common seeds. None: each cell has a run, and all count.
-    Exponential in the number of levels: about 2**16 choices in a second.
+    Where runs are missing, exponential in the number of levels: about 2**16 choices in a second.
     """
+    if measured.all() and measured.shape[-1] >= (common_seeds or 0):
+        return [tuple(tuple(range(size)) for size in measured.shape[:-1])]
     best: list[tuple[Levels, ...]] = []
     most = 0
     subsets = (

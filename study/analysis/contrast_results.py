@@ -137,13 +137,21 @@ def compute_sign_flip_p(differences: npt.NDArray[np.int64]) -> float:
     """
     if len(differences) < MIN_SEEDS:
         return float("nan")
-    sums: npt.NDArray[np.int64] = np.zeros(1, dtype=np.int64)
-    patterns: FloatArray = np.ones(1)
-    for size in np.abs(differences):
-        sums, places = np.unique(np.concatenate([sums + size, sums - size]), return_inverse=True)
-        if len(sums) > _MOST_SUMS:
-            return float("nan")
-        patterns = np.bincount(places, weights=np.tile(patterns, 2)).astype(float)  # exact up to 2^53
+    total = int(np.abs(differences).sum())
+    if total < _MOST_SUMS:  # quicker than to sort: all sums from -total to total
+        sums, patterns = np.arange(-total, total + 1), np.zeros(2 * total + 1)
+        patterns[total] = 1
+        for size in np.abs(differences):
+            former, patterns = patterns, np.zeros_like(patterns)
+            patterns[size:] = former[: len(former) - size]
+            patterns[: len(former) - size] += former[size:]
+    else:
+        sums, patterns = np.zeros(1, dtype=np.int64), np.ones(1)
+        for size in np.abs(differences):
+            sums, places = np.unique(np.concatenate([sums + size, sums - size]), return_inverse=True)
+            if len(sums) > _MOST_SUMS:
+                return float("nan")
+            patterns = np.bincount(places, weights=np.tile(patterns, 2)).astype(float)  # exact up to 2^53
     return float(patterns[np.abs(sums) >= abs(differences.sum())].sum() / 2.0 ** len(differences))
 
 

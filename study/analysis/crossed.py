@@ -155,7 +155,7 @@ def _image_mean_squares(
     """Mean squares and products of images and of the residual over common seeds, divided by the number of images (`k k`)."""
     assert grid.correct is not None
     m = grid.correct.shape[2]
-    if used.all() and grid.values.size > MANY_RUNS:
+    if (used.all(axis=1) | ~weights.any(axis=1)).all() and grid.values.size > MANY_RUNS:
         over_pairs, over_seeds = (weights @ (counts / m) @ weights.T for counts in grid.summed_joint_counts)
     else:
         over_pairs, over_seeds = np.zeros((2, len(weights), len(weights)))

@@ -17,19 +17,18 @@ COMPARED = ("token_mixer", "backbone")
 """The factors whose levels are compared: the first of them that a study varies."""
 
 
-def compute_kappas(grid: Grid) -> FloatArray:
-    """Cohen's kappa of every two runs' correctness, `cells seeds cells seeds`; needs `correct`.
+def compute_kappas(grid: Grid, a: int, b: int) -> FloatArray:
+    """Cohen's kappa of each run of cell `a` and each of cell `b`, `seeds seeds`; needs `correct`.
 
     NaN where a run is not done, or both are certain to agree since neither errs (or neither is ever correct).
     """
     assert grid.correct is not None
-    counts, images = grid.joint_counts.astype(float), grid.correct.shape[-1]
-    right = np.einsum("cscs->cs", counts) / images
-    one, other = right[:, :, None, None], right[None, None]
-    observed = 1 - one - other + 2 * counts / images
-    expected = one * other + (1 - one) * (1 - other)
-    done = grid.status == "done"
-    known = done[:, :, None, None] & done[None, None] & (expected < 1)
+    runs, images = grid.correct[[a, b]].astype(np.float32), grid.correct.shape[-1]
+    one, other = runs.sum(axis=2, dtype=float)[..., None] / images
+    observed = 1 - one - other.T + 2 * (runs[0] @ runs[1].T).astype(float) / images
+    expected = one * other.T + (1 - one) * (1 - other.T)
+    done = grid.status[[a, b]] == "done"
+    known = done[0][:, None] & done[1] & (expected < 1)
     return np.where(known, (observed - expected) / np.where(known, 1 - expected, 1.0), np.nan)
 
 
@@ -47,7 +46,8 @@ def compare_errors(grid: Grid) -> pd.DataFrame | None:
     factor = next((name for name in COMPARED if name in grid.factors and len(grid.levels(name)) > 1), None)
     if factor is None or grid.correct is None:
         return None
-    place, kappas, mostly = grid.factors.index(factor), compute_kappas(grid), _find_majorities(grid)
+    place, mostly = grid.factors.index(factor), _find_majorities(grid)
+    within = [_average_pairs(compute_kappas(grid, number, number)) for number in range(len(grid.cells))]
     cells: dict[tuple[Level, ...], dict[Level, int]] = {}
     for number, cell in enumerate(grid.cells):
         if (grid.status[number] == "done").any():
@@ -62,9 +62,9 @@ def compare_errors(grid: Grid) -> pd.DataFrame | None:
                     "upper": upper,
                     "lower": lower,
                     "cells": len(pairs),
-                    "between": _average([_average_pairs(kappas[a, :, b]) for a, b in pairs]),
-                    "within_upper": _average([_average_pairs(kappas[a, :, a]) for a, _ in pairs]),
-                    "within_lower": _average([_average_pairs(kappas[b, :, b]) for _, b in pairs]),
+                    "between": _average([_average_pairs(compute_kappas(grid, a, b)) for a, b in pairs]),
+                    "within_upper": _average([within[a] for a, _ in pairs]),
+                    "within_lower": _average([within[b] for _, b in pairs]),
                     "only_upper": float(np.mean([(mostly[a, 0] & mostly[b, 1]).mean() for a, b in pairs])),
                     "only_lower": float(np.mean([(mostly[b, 0] & mostly[a, 1]).mean() for a, b in pairs])),
                 }
