@@ -48,8 +48,10 @@ class Grid:
 
     def select(self, places: Sequence[int]) -> "Grid":
         """The grid of the cells at these indices, in the order given."""
-        cells = tuple(self.cells[place] for place in places)
         chosen = list(places)
+        if chosen == list(range(len(self.cells))):
+            return self  # the correctness of a large study isn't copied
+        cells = tuple(self.cells[place] for place in chosen)
         correct = None if self.correct is None else self.correct[chosen]
         choice = None if self.choice_variance is None else self.choice_variance[chosen]
         values, status = self.values[chosen], self.status[chosen]

@@ -4,6 +4,7 @@ Missing runs are rows with status `missing`, and missing measurements are NA, ne
 selected hyperparameters. The tables contain no paths, host names or user names.
 """
 
+import itertools
 import time
 from collections.abc import Mapping, Set
 from dataclasses import fields
@@ -111,10 +112,10 @@ def load_trials(folder: str | Path) -> pd.DataFrame:
     """
     place = SweepFolder(Path(folder))
     plan, selection = load_plan(place), read_selection(place)
-    table = _make_table(plan, place, "trial", read_records(place.records))
-    if table.empty:
-        return table
     trials = plan.of_stage("trial")
+    if not trials:
+        return pd.DataFrame()
+    table = _make_table(plan, place, "trial", read_records(place.records))
     table["cell"] = [planned.cell for planned in trials]
     table["for_seed"] = pd.array([planned.for_seed for planned in trials], dtype="Int64")
     chosen = table["run_id"].isin(selection.chosen_trials()) if selection else None
@@ -126,11 +127,17 @@ def load_curves(folder: str | Path, *, stage: Stage = "final") -> pd.DataFrame:
 
     Columns: run_id, epoch, then train_loss, val_accuracy, val_loss, lr, ...; what wasn't measured is NaN.
     """
-    recorded = _read_planned(folder, stage)
-    frames = [pd.DataFrame({"run_id": record.run_id, **record.curves}) for record in recorded if record.curves]
-    if not frames:
+    recorded = [record for record in _read_planned(folder, stage) if record.curves]
+    if not recorded:
         return pd.DataFrame({"run_id": [], "epoch": [], "train_loss": [], "val_accuracy": [], "val_loss": []})
-    curves = pd.concat(frames, ignore_index=True).sort_values(["run_id", "epoch"], ignore_index=True)
+    epochs = [max(map(len, record.curves.values())) for record in recorded]
+    columns: dict[str, list[Any]] = {
+        "run_id": [record.run_id for record, n in zip(recorded, epochs, strict=True) for _ in range(n)]
+    }
+    for name in dict.fromkeys(name for record in recorded for name in record.curves):
+        own = (record.curves.get(name, [None] * n) for record, n in zip(recorded, epochs, strict=True))
+        columns[name] = list(itertools.chain.from_iterable(own))
+    curves = pd.DataFrame(columns).sort_values(["run_id", "epoch"], ignore_index=True)
     return curves.astype({name: float for name in curves if name not in ("run_id", "epoch")})
 
 
@@ -152,6 +159,8 @@ def _read_planned(folder: str | Path, stage: Stage) -> list[Record]:
     """The records of the newest plan's runs of a stage, sorted by run id."""
     place = SweepFolder(Path(folder))
     planned = {entry.run_id for entry in load_plan(place).of_stage(stage)}
+    if not planned:
+        return []
     return [attempts.record for run_id, attempts in sorted(read_records(place.records).items()) if run_id in planned]
 
 

@@ -24,7 +24,7 @@ from study.reporting.text_tables import index_rows
 
 _ACCURACIES = ("test_accuracy", "val_accuracy")
 _CURVES = ("val_accuracy", "train_loss", "val_loss", "train_accuracy", "lr")
-MAX_SHOWN_RUNS = 2000
+MAX_SHOWN_RUNS = 500
 """Runs on the page, so that it stays below 5 MB and quick; of more, evenly spaced ones in the plan's order."""
 
 _MAX_EPOCHS, _MAX_CURVE_POINTS = 250, 40_000

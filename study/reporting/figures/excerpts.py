@@ -15,7 +15,7 @@ from study.reporting.figures.style import MARKS
 
 MAX_PANELS = 12
 MAX_SERIES = len(MARKS)
-MAX_POINTS = 2000
+MAX_POINTS = 1000
 """Runs that a figure shows as points of their own."""
 
 
