@@ -49,7 +49,7 @@ class Grid:
     def select(self, places: Sequence[int]) -> "Grid":
         """The grid of the cells at these indices, in the order given."""
         chosen = list(places)
-        if chosen == list(range(len(self.cells))):
+        if chosen == list(range(len(self.values))):
             return self  # the correctness of a large study isn't copied
         cells = tuple(self.cells[place] for place in chosen)
         correct = None if self.correct is None else self.correct[chosen]
