@@ -4,6 +4,7 @@ Whatever is wrong with one (empty, cut off, binary, of another shape, of a later
 its file or line, the key, the rule and what to do. Nothing here imports torch.
 """
 
+import contextlib
 import errno
 import functools
 from collections.abc import Hashable, Iterator, Sequence
@@ -16,7 +17,7 @@ from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
 from study.atomic_io import read_regular
-from study.config.formats import upgrade
+from study.config.formats import FORMAT, FORMER_NAMES, upgrade
 from study.config.yaml_source import list_problems
 from study.errors import Problem, UserError, add_location
 
@@ -34,6 +35,9 @@ Name = Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=200)]
 Scalar = str | int | float | bool | None
 
 T = TypeVar("T")
+
+_CURRENT = (f": {FORMAT},".encode(), f": {FORMAT}}}".encode())
+_SUSPECT = (b"NaN", b"Infinity", b"\\u", *(name.encode() for name in FORMER_NAMES.values()))
 
 
 class WrongDocument(UserError):
@@ -67,10 +71,11 @@ def parse_document(content: bytes, kind: type[T], *, place: str, hint: str) -> T
     """The typed document of JSON text. UserError with the keys that are not as they should be."""
     try:
         with add_location(place):
-            document = from_json(content, allow_inf_nan=False)
-            current = upgrade(document)
             adapter: TypeAdapter[T] = make_adapter(cast(Hashable, kind))
-            return adapter.validate_json(content if current is document else to_json(current))
+            if not _may_need_upgrade(content):
+                with contextlib.suppress(ValidationError):  # what is wrong is found below
+                    return adapter.validate_json(content)
+            return adapter.validate_json(to_json(upgrade(from_json(content, allow_inf_nan=False))))
     except ValidationError as error:
         problems = list_problems(error, None, places={}, file=place)
         raise WrongDocument(
@@ -78,6 +83,13 @@ def parse_document(content: bytes, kind: type[T], *, place: str, hint: str) -> T
         ) from None
     except ValueError as error:
         raise UserError(Problem(f"this is damaged ({error}): {hint}", place=place)) from None
+
+
+def _may_need_upgrade(content: bytes) -> bool:
+    """Whether JSON text may be of another format or hold numbers that JSON lacks: most text is only read once, by its type."""
+    if any(word in content for word in _SUSPECT):
+        return True
+    return any(not after.startswith(_CURRENT) for after in content.split(b'"format"')[1:])
 
 
 @functools.cache

@@ -164,8 +164,10 @@ def load_plan(folder: SweepFolder) -> PlanFile:
     launches = folder.launch_ids()
     if not launches:
         raise NotLaunched(Problem("nothing has been launched here yet", place=str(folder.path)))
-    launch = read_document(folder.launches / launches[-1] / "launch.json", _PlanOfLaunch, hint=LAUNCH_HINT)
-    return read_plan(folder.plans / f"{launch.plan}.json", hint="restore it, or run the newest launch again")
+    path = folder.launches / launches[-1] / "launch.json"
+    launch = read_document(path, _PlanOfLaunch, hint=LAUNCH_HINT)
+    hint = f"restore it, or run the newest launch again; {path} names it"
+    return read_plan(folder.plans / f"{launch.plan}.json", hint=hint)
 
 
 def read_plan(path: Path, *, hint: str) -> PlanFile:

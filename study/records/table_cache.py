@@ -71,7 +71,8 @@ def sign_workers(folder: SweepFolder) -> dict[str, str] | None:
 
 
 def _sign(paths: Iterable[Path]) -> str:
-    states = [(path.name, path.stat()) for path in paths]
+    """The signature of files; of what is there without being a readable file, that of the name."""
+    states = [(path.name, path.lstat()) for path in paths]
     return " ".join(f"{name}:{at.st_size}:{at.st_mtime_ns}:{at.st_ctime_ns}:{at.st_ino}" for name, at in states)
 
 
