@@ -8,8 +8,10 @@
 # # A study in Python
 #
 # Define a sweep, look at its plan, train it, and read its report, without a file or a command line. This is a notebook in
-# jupytext's percent format: open it with Jupyter, or run `python examples/run_study.py`. It takes about a minute on two
-# CPU cores, writes to the folder example-study, and needs no network: the images are scikit-learn's 8x8 digits.
+# jupytext's percent format: open it with Jupyter, or run it. It takes about a minute on two CPU cores, writes to the folder
+# example-study, and needs no network: the images are scikit-learn's 8x8 digits.
+#
+#     python examples/run_study.py
 
 # %%
 from __future__ import annotations

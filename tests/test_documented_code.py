@@ -59,7 +59,7 @@ def code_blocks() -> Iterator[Block]:
         for match in re.finditer(r"^( *)```(\w*)\n(.*?)^\1```$", text, flags=re.DOTALL | re.MULTILINE):
             yield Block(str(page.relative_to(ROOT)), text[: match.start()].count("\n") + 1, match[2], match[3])
     for script in EXAMPLES:
-        for match in re.finditer(r"^    (python .*)$", script.read_text(encoding="utf-8").split('"""')[1], flags=re.MULTILINE):
+        for match in re.finditer(r"^(?:# )?    (python .*)$", script.read_text(encoding="utf-8"), flags=re.MULTILINE):
             yield Block(str(script.relative_to(ROOT)), 1, "bash", match[1])
 
 

@@ -95,6 +95,8 @@ class LocalWorkers:
                 process.wait()
             raise
         finally:
+            for file in self._errors.values():
+                file.close()
             update()
         return failures
 
@@ -126,6 +128,8 @@ class LocalWorkers:
         payload = Task(str(self.folder.path.resolve()), self.launch.id, task, restart)
         code = str((self.folder.code / self.launch.code).resolve())  # first on the path, whatever the working directory holds
         environment = {"PYTHONPATH": code, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": str(self.launch.threads)}
+        if restart:
+            self._errors[task].close()
         self._errors[task] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (while it lives)
         with process_environment(environment), block_interrupts(), redirect_errors(self._errors[task]):
             job = executor.submit(payload)

@@ -48,13 +48,14 @@ def test_the_folder_of_a_sweeps_runs_is_answered_with_its_file(capsys, tmp_path,
 
 
 def test_what_the_system_refuses_is_one_screen(tmp_path, monkeypatch, capsys):
-    """A folder of runs that is a file: status 1, the file, the operation and what to do, no traceback."""
+    """A folder of runs that is a file: status 1, the file, the operation and what to do, no traceback; a plan needs no folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").touch()
-    for name in ("launch", "plan"):
-        assert MODULES[name].main([str(PROJECT / "sweeps/quickstart.yaml")]) == 1
-        printed = capsys.readouterr().err
-        assert "runs/quickstart" in printed and "again" in printed and len(printed.splitlines()) < 5, printed
+    sweep = str(PROJECT / "sweeps/quickstart.yaml")
+    assert MODULES["launch"].main([sweep]) == 1
+    printed = capsys.readouterr().err
+    assert "runs/quickstart" in printed and "again" in printed and len(printed.splitlines()) < 5, printed
+    assert MODULES["plan"].main([sweep]) == 0
 
 
 COMMAND = """

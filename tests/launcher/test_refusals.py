@@ -29,7 +29,7 @@ model: {depth: 1, dim: 8, heads: 1, patch_size: 4}
 train: {epochs: 1, batch_size: 50}
 seeds: [0, 1]
 """
-CALLS = {"fsync": os, "replace": os, "mkdir": os, "unlink": os, "open": os, "lockf": fcntl}
+CALLS = {"fsync": os, "replace": os, "mkdir": os, "open": os, "lockf": fcntl}
 REASONS = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO, errno.EDQUOT, errno.ENOLCK)
 
 

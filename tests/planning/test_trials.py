@@ -199,7 +199,7 @@ def test_a_selection_is_kept_as_it_was_made(tmp_path):
     for changed in ("train.lr=[1e-4,1e-2]", "train.epochs=3", "tune.seeds=[101]", "model.depth=2"):
         assert "selection.json: was made from other trials" in mistakes(tmp_path, changed, selection=selection)
     folder.selection.write_text("{}")
-    with pytest.raises(UserError, match="not a selection file of this version"):
+    with pytest.raises(UserError, match="not what this version of the project writes"):
         read_selection(folder)
 
 
