@@ -214,7 +214,7 @@ def test_the_table_says_what_was_measured_and_nothing_else(plan):
     interquartile range over the median as numpy computes it; an architecture that wasn't measured stays missing."""
     folder = SweepFolder(Path("runs/sweep"))
     write_new(folder.plans / f"{plan.digest}.json", plan.file.to_json())
-    write_launch(folder, Launch("x", "local", plan.digest, "0f", 1, 1, device="cpu", provenance={}), [])
+    write_launch(folder, Launch("x", "local", plan.digest, "0f", 1, 1, device="cpu", provenance={}), [[]])
     assert load_table(folder.path)[list(BENCHMARK_COLUMNS)].isna().all(axis=None)
     measured = [speed_of(planned.run) for planned in plan.runs if planned.run.model.dim == 8]
     benchmark = benchmark_of(measured[0], measured[2], augment=plan.runs[0].run.augment)

@@ -48,7 +48,7 @@ def test_the_folder_of_a_sweeps_runs_is_answered_with_its_file(capsys, tmp_path,
 
 
 def test_what_the_system_refuses_is_one_screen(tmp_path, monkeypatch, capsys):
-    """A folder of runs that is a file: status 1, the file, the operation and what to do, no traceback; a plan needs no folder."""
+    """A folder of runs that is a file: status 1, the file, the operation and what to do; a plan needs no folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").touch()
     sweep = str(PROJECT / "sweeps/quickstart.yaml")
