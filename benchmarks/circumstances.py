@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from pathlib import Path
 import time
 from importlib import metadata
 from typing import Any
@@ -21,7 +22,7 @@ def circumstances(kind: str, *, threads: int) -> dict[str, Any]:
     """The circumstances of a measurement on `kind` that begins now."""
     found = find_origin()
     return {
-        "command": " ".join(["python", "-m", *sys.argv]) if sys.argv else "",
+        "command": " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": found.commit,
         "uncommitted_changes": found.dirty,

@@ -20,7 +20,7 @@ from study.rng import stream
 SWEEP = """\
 question: how long does it take?
 data: {{name: {data}}}
-model: {{kernel_size: 3}}
+model: {{kernel_size: {kernel}}}
 train: {{epochs: 5, batch_size: 32}}
 match: {{by: params, target: {target}}}
 axes:
@@ -38,11 +38,13 @@ BEGAN = 1_790_000_000.0  # seconds since 1970
 EPOCHS = 5
 
 
-def write_sweep(path: Path, runs: int, *, data: str = "cifar10", target: str = "600k", patches: str = "2, 4, 8, 16") -> Path:
+def write_sweep(
+    path: Path, runs: int, *, data: str = "cifar10", target: str = "600k", patches: str = "2, 4, 8, 16", kernel: int = 3
+) -> Path:
     """The file of a sweep of so many runs."""
     depths, rates, seeds = SIZES[runs]
     lists = {"depths": [*DEPTHS[:depths]], "rates": [*RATES[:rates]], "seeds": seeds}
-    path.write_text(SWEEP.format(data=data, target=target, patches=patches, **lists), encoding="utf-8")
+    path.write_text(SWEEP.format(data=data, target=target, patches=patches, kernel=kernel, **lists), encoding="utf-8")
     return path
 
 
