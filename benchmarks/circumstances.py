@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from pathlib import Path
 import time
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
