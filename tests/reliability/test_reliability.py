@@ -14,7 +14,6 @@ from sandbox import Sandbox
 from volatile_disk import VolatileDisk
 
 SAMPLED = ("launch", "worker")
-POINTS, REFUSALS = 16, 8
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +24,13 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         yield opened
 
 
-@pytest.mark.slow
-def test_nothing_is_lost_at_a_sample_of_points_and_faults(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize(("points", "refusals"), [(5, 3), pytest.param(16, 8, marks=pytest.mark.slow)])
+def test_nothing_is_lost_at_a_sample_of_points_and_faults(points: int, refusals: int, sandbox: Sandbox) -> None:
     """Kills, power cuts and Ctrl-C at calls of a launch and of its workers; then refused calls, which no run is blamed for."""
     twins = {each.name: make_twin(sandbox, each, place=sandbox.base / each.name) for each in SCENARIOS if each.name in SAMPLED}
-    points = sorted(choose_points(twins, 400), key=mix)[:POINTS]
-    found = {str(point): run_point(sandbox, twins, point) for point in points}
-    found |= {str(case): run_refusal(sandbox, twins, case) for case in choose_refusals(twins, REFUSALS)}
+    sample = sorted(choose_points(twins, 400), key=mix)[:points]
+    found = {str(point): run_point(sandbox, twins, point) for point in sample}
+    found |= {str(case): run_refusal(sandbox, twins, case) for case in choose_refusals(twins, refusals)}
     assert not {name: result for name, result in found.items() if result["bad"]}
     assert sum(result["reached"] for result in found.values()) > len(found) // 2
 
