@@ -63,6 +63,7 @@ class DataOptions(Options):
     """The images of a run. Their content's digest is part of its identity, paths are not."""
 
     name: Literal["digits", "cifar10", "cifar100", "fashion_mnist", "svhn", "folder"]
+    label: str | None = Field(None, pattern=r"^\S(.{0,38}\S)?$", json_schema_extra=OUTSIDE_IDENTITY)  # what reports call it
     root: FilePath = Field("data", json_schema_extra=OUTSIDE_IDENTITY)  # the source files; downloads are written here
     cache: FilePath = Field("data/cache", json_schema_extra=OUTSIDE_IDENTITY)  # the decoded uint8 arrays
     test_folder: str | None = Field(None, pattern=r"^[^/]+$", json_schema_extra=OUTSIDE_IDENTITY)  # below root; None: test, val

@@ -203,6 +203,9 @@ def _check_axes(sweep: Sweep) -> Iterator[Problem]:
         elif key in given:
             yield Problem(f"varied here and {given[key]}", place=levels[0].place, key=key)
         given[key] = f"varied at {levels[0].place}"
+    if "data.label" in given and {"data.name", "data.root"} & sweep.factors().keys():
+        rule = f"several data sets can't share one label, {given['data.label']}: each goes by its name, or that of its folder"
+        yield Problem(rule, place=sweep.path, key="data.label")
     if "backbone" not in given and "backbone" not in (sweep.ablation.baseline if sweep.ablation else {}):
         yield Problem("name the backbone, or an axis of backbones", place=sweep.path, key="backbone")
 

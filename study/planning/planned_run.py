@@ -46,9 +46,9 @@ class PlannedRun:
 
     @property
     def data_set(self) -> str | None:
-        """Where the sweep has several: the data set's name, or that of its folder, without the path."""
-        if not {"data.name", "data.root"} & self.levels.keys():
-            return None
+        """Its label; else, where the sweep has several: the data set's name, or that of its folder, without the path."""
+        if self.run.data.label or not {"data.name", "data.root"} & self.levels.keys():
+            return self.run.data.label
         return Path(self.run.data.root).name if self.run.data.name == "folder" else self.run.data.name
 
     @property

@@ -78,7 +78,8 @@ def _describe_data(table: pd.DataFrame) -> str:
     splits = {"train_images": "training", "val_images": "validation", "test_images": "test"}
     sizes = [f"{found} {word}" for column, word in splits.items() if (found := _join_values(table, column))]
     pixels = _join_values(table, "image_size")
-    parts = (_join_values(table, "data_name"), pixels and f"{pixels} px", sizes and f"{', '.join(sizes)} images")
+    names = _join_values(table, "data_set" if "data_set" in table else "data_name")
+    parts = (names, pixels and f"{pixels} px", sizes and f"{', '.join(sizes)} images")
     return ", ".join(str(part) for part in parts if part)
 
 

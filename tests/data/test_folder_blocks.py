@@ -4,13 +4,38 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from image_folders import silent, write_folder
 
 from study.analysis.planned_study import read_planned_study
 from study.config.sweep_file import read_sweep
 from study.data import prepare_dataset
+from study.errors import UserError
 from study.planning.resolver import collect_data_options
 from study.planning.sweep_plan import make_plan
+
+
+def test_a_folder_goes_by_its_label(tmp_path: Path) -> None:
+    """The label stands in the plan and in the answer, changes no run's identity, and can't name two data sets."""
+    root = write_folder(tmp_path / "unpacked", size=8)
+    text = f"""\
+question: which?
+data: {{name: folder, root: {root}, cache: {tmp_path / "cache"}, image_size: 8}}
+model: {{depth: 1, dim: 16, patch_size: 4, kernel_size: 3}}
+train: {{epochs: 1, batch_size: 8}}
+axes: {{backbone: [convmixer, vit]}}
+seeds: 3
+"""
+    (tmp_path / "own.yaml").write_text(text, encoding="utf-8")
+    labelled, plain = (read_sweep(tmp_path / "own.yaml", given) for given in (["data.label=CIFAR-10"], []))
+    prepare_dataset(collect_data_options(plain)[0], workers=1, report=silent)
+    plan = make_plan(labelled)
+    assert plan.finals[0].images.startswith("CIFAR-10 at 8 px")
+    assert [run.run_id for run in plan.runs] == [run.run_id for run in make_plan(plain).runs]
+    table = read_planned_study(plan.file).table
+    assert set(table["data_set"]) == {"CIFAR-10"} and set(table["data_name"]) == {"folder"}
+    with pytest.raises(UserError, match="can't share one label"):
+        read_sweep(tmp_path / "own.yaml", ["data.label=CIFAR-10", "axes={data.root: [a, b], backbone: [convmixer, vit]}"])
 
 
 def test_digits_and_two_folders_are_three_blocks_of_a_plan(tmp_path: Path) -> None:
