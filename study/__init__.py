@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from study.notebook import Sweep
     from study.planning.traced_cost import count_cost
     from study.records.predictions import load_predictions
+    from study.records.probe_file import load_probes
     from study.records.table import load_correctness, load_table, load_trials
     from study.reporting.result_files import load_report
 
@@ -38,6 +39,7 @@ __all__ = [
     "count_cost",
     "load_correctness",
     "load_predictions",
+    "load_probes",
     "load_report",
     "load_table",
     "load_trials",
@@ -51,6 +53,7 @@ _MODULES = {
     "count_cost": "study.planning.traced_cost",
     "load_correctness": "study.records.table",
     "load_predictions": "study.records.predictions",
+    "load_probes": "study.records.probe_file",
     "load_report": "study.reporting.result_files",
     "load_table": "study.records.table",
     "load_trials": "study.records.table",

@@ -15,6 +15,7 @@ COMMANDS = {
     "status": "show the status of every run",
     "cancel": "cancel queued or running runs",
     "report": "write tables, figures and the answer",
+    "probe": "measure what trained networks do, from kept weights",
     "merge": "unite the runs of one sweep from several folders",
     "archive": "pack a report into one file that can be redrawn anywhere",
     "evaluate": "top-1 and top-5 accuracy of published or saved weights on an image folder",

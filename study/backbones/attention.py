@@ -81,6 +81,12 @@ class SelfAttention(Attention):
         attended = functional.scaled_dot_product_attention(q, k, v, bias)  # b h n d/h
         return self.out(attended.transpose(1, 2).reshape(tokens.shape))
 
+    def attention_weights(self, tokens: Tensor) -> Tensor:
+        """The weights of each token's sum over the values of all tokens, which `study.probe` measures: b n d -> b h n n."""
+        q, k, _ = self.split_heads(tokens)
+        scores = (q / q.shape[-1] ** 0.5) @ k.transpose(2, 3)
+        return (scores if self.relative is None else scores + self.relative()).softmax(dim=-1)
+
 
 class RelativeBias(nn.Module):
     """A bias for each head and each offset between grid positions: h n n; zero from and to tokens off the grid.
@@ -122,10 +128,21 @@ class LocalAttention(Attention):
 
     def forward(self, tokens: Tensor) -> Tensor:
         q, k, v = self.split_heads(tokens)
-        scores = (q / q.shape[-1] ** 0.5).unsqueeze(3) @ self._windows(k).transpose(3, 4)  # b h n 1 (k k)
-        weights = scores.masked_fill(self.outside[:, None], float("-inf")).softmax(dim=-1)
-        attended = (weights @ self._windows(v)).squeeze(3)  # b h n e
+        attended = (self._weigh_windows(q, k) @ self._windows(v)).squeeze(3)  # b h n e
         return self.out(attended.transpose(1, 2).reshape(tokens.shape))
+
+    def attention_weights(self, tokens: Tensor) -> Tensor:
+        """The weights of each token's sum over the values of all tokens, 0 outside its window: b n d -> b h n n."""
+        q, k, _ = self.split_heads(tokens)
+        weights = self._weigh_windows(q, k).squeeze(3)  # b h n (k k)
+        positions = torch.arange(q.shape[2], dtype=q.dtype, device=q.device).view(1, 1, -1, 1)
+        inside = self._windows(positions).squeeze(4).long().expand_as(weights)  # 0 off the grid, where the weight is 0
+        return weights.new_zeros(*q.shape[:3], q.shape[2]).scatter_add(3, inside, weights)
+
+    def _weigh_windows(self, q: Tensor, k: Tensor) -> Tensor:
+        """b h n 1 (k k), zero off the grid."""
+        scores = (q / q.shape[-1] ** 0.5).unsqueeze(3) @ self._windows(k).transpose(3, 4)
+        return scores.masked_fill(self.outside[:, None], float("-inf")).softmax(dim=-1)
 
     def _windows(self, features: Tensor) -> Tensor:
         """The k x k positions around each, zeros off the grid: b h n e -> b h n (k k) e."""

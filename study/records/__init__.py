@@ -6,14 +6,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from study.records.plan_file import StudyFacts
     from study.records.predictions import load_predictions
+    from study.records.probe_file import load_probes
     from study.records.table import load_correctness, load_curves, load_study, load_table, load_trials
 
-__all__ = ["StudyFacts", "load_correctness", "load_curves", "load_predictions", "load_study", "load_table", "load_trials"]
+__all__ = [
+    "StudyFacts",
+    "load_correctness",
+    "load_curves",
+    "load_predictions",
+    "load_probes",
+    "load_study",
+    "load_table",
+    "load_trials",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Import pandas only with the first table: workers, and the last line of every job, start faster without it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = {"load_predictions": "predictions", "StudyFacts": "plan_file"}.get(name, "table")
+    modules = {"load_predictions": "predictions", "load_probes": "probe_file", "StudyFacts": "plan_file"}
+    module = modules.get(name, "table")
     return getattr(import_module(f"study.records.{module}"), name)

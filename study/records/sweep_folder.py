@@ -21,13 +21,15 @@
         predictions/<launch>-<task>-<restart>.parquet   the predicted class of each test image (`data.predictions`)
         checkpoints/<run_id>.<writer>.<step>.checkpoint   states of unfinished runs
         weights/<run_id>.safetensors            final weights (`train.keep: last`)
+        probes/<run_id>.json                    what `study.probe` measured of these weights
+        probes/similarity.json                  and of pairs of runs; pictures/ has its pictures
         cache/runs-<digest>.parquet             the run table of a large sweep, as last read; may be deleted
         report/                                 tables and figures of the newest report
         trackers/                               local files of the experiment trackers
         benchmarks/<time>-<device>.json         speed of the sweep's architectures on one device; immutable
         code/<hash>/study/                      the package as it was launched
 
-The number of files grows with the number of workers, not of runs, except for checkpoints and saved weights.
+The number of files grows with the number of workers, not of runs, except for checkpoints, saved weights and probes.
 """
 
 import contextlib
@@ -66,6 +68,7 @@ class SweepFolder:
         self.predictions = path / "predictions"
         self.checkpoints = path / "checkpoints"
         self.weights = path / "weights"
+        self.probes = path / "probes"
         self.trackers = path / "trackers"
         self.benchmarks = path / "benchmarks"
         self.code = path / "code"
