@@ -1,12 +1,14 @@
 """Attention over all tokens or over a neighborhood, with the positions that act on queries and keys, and what each costs."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from study.backbones.closed_form import PartCost, attention_cost, linear_cost, norm_cost
 from study.backbones.layers import build_feature_norm
-from study.backbones.specification import BackboneSpec, SequenceSpec
+from study.backbones.specification import ROTARY_POSITIONS, BackboneSpec, SequenceSpec
 
 _ROPE_BASE = 100.0
 
@@ -25,9 +27,10 @@ class Attention(nn.Module):
         self.q_norm = self.k_norm = self.rotary = None
         if spec.get_int("qk_norm"):
             self.q_norm, self.k_norm = (build_feature_norm(spec.norm, spec.dim // self.heads) for _ in range(2))
-        if spec.position_embedding == "rope":
+        if spec.position_embedding in ROTARY_POSITIONS:
             self.rotary = RotaryPositions(spec, spec.dim // self.heads)
         self.out = nn.Linear(spec.dim, spec.dim, spec.bias)
+        self.drop_weights: Callable[[Tensor], Tensor] | None = None  # set by training, which drops some of them
 
     def split_heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, b h n d/h each, of tokens b n d."""
@@ -77,15 +80,22 @@ class SelfAttention(Attention):
 
     def forward(self, tokens: Tensor) -> Tensor:
         q, k, v = self.split_heads(tokens)
-        bias = None if self.relative is None else self.relative().to(q.dtype)
-        attended = functional.scaled_dot_product_attention(q, k, v, bias)  # b h n d/h
+        if self.drop_weights is None or not self.training:
+            bias = None if self.relative is None else self.relative().to(q.dtype)
+            attended = functional.scaled_dot_product_attention(q, k, v, bias)  # b h n d/h
+        else:
+            attended = self.drop_weights(self._weigh_tokens(q, k)) @ v
         return self.out(attended.transpose(1, 2).reshape(tokens.shape))
 
     def attention_weights(self, tokens: Tensor) -> Tensor:
         """The weights of each token's sum over the values of all tokens, which `study.probe` measures: b n d -> b h n n."""
         q, k, _ = self.split_heads(tokens)
+        return self._weigh_tokens(q, k)
+
+    def _weigh_tokens(self, q: Tensor, k: Tensor) -> Tensor:
+        """b h n n."""
         scores = (q / q.shape[-1] ** 0.5) @ k.transpose(2, 3)
-        return (scores if self.relative is None else scores + self.relative()).softmax(dim=-1)
+        return (scores if self.relative is None else scores + self.relative().to(q.dtype)).softmax(dim=-1)
 
 
 class RelativeBias(nn.Module):
@@ -128,7 +138,9 @@ class LocalAttention(Attention):
 
     def forward(self, tokens: Tensor) -> Tensor:
         q, k, v = self.split_heads(tokens)
-        attended = (self._weigh_windows(q, k) @ self._windows(v)).squeeze(3)  # b h n e
+        weights = self._weigh_windows(q, k)
+        weights = weights if self.drop_weights is None else self.drop_weights(weights)
+        attended = (weights @ self._windows(v)).squeeze(3)  # b h n e
         return self.out(attended.transpose(1, 2).reshape(tokens.shape))
 
     def attention_weights(self, tokens: Tensor) -> Tensor:

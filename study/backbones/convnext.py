@@ -36,6 +36,7 @@ class ConvNeXtSpec(BackboneSpec):
     width_multiple: ClassVar[int | None] = 8  # keeps vector units and tensor cores busy
     fine_width_option: ClassVar[str | None] = "mlp_dim"
     grid_mixer: ClassVar[str | None] = "a depthwise convolution"
+    has_mlp: ClassVar[bool] = True
 
     kernel_pixels: KernelPixels = neutral_option(None)
     kernel_size: KernelSize = Field(default_factory=default_kernel_size)

@@ -25,7 +25,13 @@ from study.backbones.closed_form import Cost, PartCost
 from study.backbones.kernel_size import default_kernel_size, validate_kernel_pixels, validate_kernel_size
 from study.backbones.layers import MLP_RATIO, default_mlp_dim
 from study.backbones.mlp_mixer import default_token_dim
-from study.backbones.specification import PositionEmbedding, SequenceSpec, explain_unreached_tokens, neutral_option
+from study.backbones.specification import (
+    ROTARY_POSITIONS,
+    PositionEmbedding,
+    SequenceSpec,
+    explain_unreached_tokens,
+    neutral_option,
+)
 from study.backbones.token_mixers import TOKEN_MIXERS, TokenMixerName
 from study.backbones.vit import default_heads, validate_heads
 
@@ -74,7 +80,7 @@ class MetaFormerSpec(SequenceSpec):
             for mixer in mixers:
                 if not TOKEN_MIXERS[mixer].is_global:
                     raise ValueError(explain_unreached_tokens(mixer))
-        if info.data.get("position_embedding") == "rope" and not any("attention" in mixer for mixer in mixers):
+        if info.data.get("position_embedding") in ROTARY_POSITIONS and not any("attention" in mixer for mixer in mixers):
             raise ValueError(f"rope positions act on queries and keys, which {mixers[0]} hasn't: learned, sincos, none")
         return mixers[0] if len(set(mixers)) == 1 else tuple(mixers)
 
@@ -104,6 +110,10 @@ class MetaFormerSpec(SequenceSpec):
     def mixers(self) -> list[TokenMixerName]:
         """The token mixer of each block."""
         return list_mixers(self.token_mixer) * (self.depth if isinstance(self.token_mixer, str) else 1)
+
+    @property
+    def has_attention(self) -> bool:
+        return any("attention" in mixer for mixer in self.mixers)
 
     def closed_form(self) -> Cost:
         mixing = sum((count * TOKEN_MIXERS[mixer].cost(self) for mixer, count in Counter(self.mixers).items()), PartCost())

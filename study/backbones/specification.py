@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from study.backbones.closed_form import Cost
 
 Stem = Literal["patchify", "overlap", "conv", "spt", "conv_pool"]
-PositionEmbedding = Literal["learned", "sincos", "none", "rope", "relative"]
+PositionEmbedding = Literal["learned", "sincos", "none", "rope", "learned_rope", "relative"]
+LEARNED_POSITIONS = ("learned", "learned_rope")
+ROTARY_POSITIONS = ("rope", "learned_rope")
 Pooling = Literal["mean", "class_token", "attention"]
 Norm = Literal["batch", "layer", "rms"]
 ChannelMixer = Literal["mlp", "swiglu"]
@@ -49,6 +51,7 @@ class BackboneSpec(BaseModel):
     fine_width_option: ClassVar[str | None] = None  # a hidden width that meets a budget between two widths
     grid_mixer: ClassVar[str | None] = None  # the token mixer's name, where it mixes grid positions only
     attends: ClassVar[bool] = False  # whether there are queries and keys, on which positions can act
+    has_mlp: ClassVar[bool] = False  # in which dropout can act
 
     # Above these bounds a number is a mistake, and a model would fill the memory when it is built to be counted.
     image_size: int = Field(ge=1, le=8192)  # pixels; images are square
@@ -88,7 +91,7 @@ class BackboneSpec(BaseModel):
     @field_validator("position_embedding")
     @classmethod
     def _validate_position_embedding(cls, position_embedding: str, info: ValidationInfo) -> str:
-        if position_embedding in ("rope", "relative") and not cls.attends:
+        if position_embedding in (*ROTARY_POSITIONS, "relative") and not cls.attends:
             rule = f"{position_embedding} positions act on queries and keys, which {cls.backbone} hasn't"
             raise ValueError(f"{rule}: learned, sincos, none")
         dim = info.data.get("dim", 4)
@@ -107,6 +110,11 @@ class BackboneSpec(BaseModel):
     def short_name(self) -> str:
         """What messages call it."""
         return self.backbone
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether any block attends."""
+        return self.attends
 
     @property
     def grid(self) -> int:
@@ -168,6 +176,8 @@ class BackboneSpec(BaseModel):
 
 class SequenceSpec(BackboneSpec):
     """The further options of backbones whose tokens are a sequence."""
+
+    has_mlp: ClassVar[bool] = True
 
     registers: int = Field(0, ge=0, json_schema_extra={"neutral": 0})  # learned tokens that the head doesn't read
     channel_mixer: ChannelMixer = neutral_option("mlp")

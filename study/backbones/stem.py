@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from study.backbones.closed_form import PartCost, convolution_cost, linear_cost, norm_cost
 from study.backbones.layers import LAYER_NORM_EPS, build_activation, build_grid_norm
-from study.backbones.specification import BackboneSpec, SequenceSpec
+from study.backbones.specification import LEARNED_POSITIONS, BackboneSpec, SequenceSpec
 
 _LONGEST_PERIOD = 10_000.0
 
@@ -148,12 +148,13 @@ class OnGrid(nn.Module):
 
 def build_position_embedding(spec: BackboneSpec) -> nn.Module:
     """The position embedding that is added to tokens, zero for extra tokens if it is fixed: b n d -> b n d."""
-    if spec.position_embedding not in ("learned", "sincos"):
+    learned = spec.position_embedding in LEARNED_POSITIONS
+    if not learned and spec.position_embedding != "sincos":
         return nn.Identity()
     table = torch.zeros(1, spec.sequence, spec.dim)
     if spec.position_embedding == "sincos":
         table[:, spec.sequence - spec.tokens :] = compute_sincos(spec.grid, spec.dim)
-    return AddPositions(table, learned=spec.position_embedding == "learned")
+    return AddPositions(table, learned=learned)
 
 
 def compute_sincos(grid: int, dim: int) -> Tensor:
@@ -171,7 +172,7 @@ def compute_sincos(grid: int, dim: int) -> Tensor:
 
 def stem_cost(spec: BackboneSpec, *, normed: bool) -> PartCost:
     """The cost of either stem, by arithmetic; fixed positions cost nothing."""
-    learned = (spec.position_embedding == "learned") * spec.sequence + spec.extra_tokens  # vectors
+    learned = (spec.position_embedding in LEARNED_POSITIONS) * spec.sequence + spec.extra_tokens  # vectors
     cost = patch_embedding_cost(spec) + PartCost(params=learned * spec.dim)
     return cost + norm_cost(spec.dim, spec.norm) if normed else cost
 

@@ -23,7 +23,15 @@ from study.backbones.base import Architecture, Backbone, build_pre_norm_backbone
 from study.backbones.closed_form import Cost
 from study.backbones.initialization import Distribution, common_paper_distribution, fan_in
 from study.backbones.layers import MLP_RATIO, default_mlp_dim
-from study.backbones.specification import IMAGENET, PositionEmbedding, SequenceSpec, Settings, list_divisors, neutral_option
+from study.backbones.specification import (
+    IMAGENET,
+    ROTARY_POSITIONS,
+    PositionEmbedding,
+    SequenceSpec,
+    Settings,
+    list_divisors,
+    neutral_option,
+)
 
 _HEAD_DIM = 32  # features per head, unless `heads` is given
 
@@ -38,7 +46,7 @@ def validate_heads(heads: int, info: ValidationInfo) -> int:
     dim = info.data.get("dim", heads)
     if dim % heads:
         raise ValueError(f"heads must divide dim: {dim} is divisible by {list_divisors(dim)}")
-    if info.data.get("position_embedding") == "rope" and dim // heads % 4:
+    if info.data.get("position_embedding") in ROTARY_POSITIONS and dim // heads % 4:
         raise ValueError(f"rope needs features per head divisible by 4 (pairs, two axes): {dim} / {heads} is {dim // heads}")
     return heads
 

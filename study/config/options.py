@@ -96,6 +96,9 @@ class ResolvedData(DataOptions):
     channels: int
 
 
+AutoAugmentName = Literal["none", "imagenet", "cifar10", "svhn", "ta_wide", "rand-m9-mstd0.5-inc1"]
+
+
 class AugmentOptions(Options):
     """Augmentation on batched tensors with per-image parameters keyed by (seed, epoch, image). All off by default."""
 
@@ -105,9 +108,22 @@ class AugmentOptions(Options):
     color_jitter: float = Field(0.0, ge=0, le=1)  # brightness, contrast, saturation within 1 +- this; no hue
     randaugment_n: int = Field(0, ge=0, le=8)  # operations per image
     randaugment_m: int = Field(9, ge=0, le=30)  # magnitude
+    auto_augment: AutoAugmentName = Field("none", json_schema_extra=neutral("none"))  # another policy in RandAugment's place
     erasing: float = Field(0.0, ge=0, le=1)  # probability of a random rectangle set to the mean
+    erasing_mode: Literal["const", "pixel"] = Field("const", json_schema_extra=neutral("const"))  # pixel: set to normal noise
     mixup: float = Field(0.0, ge=0, le=10)  # alpha of the Beta distribution; 0: off
     cutmix: float = Field(0.0, ge=0, le=10)  # alpha; with mixup also on, each image draws one of the two
+    mixup_prob: float = Field(1.0, gt=0, le=1, json_schema_extra=neutral(1.0))  # probability to be mixed at all
+    mixup_off_epoch: int = Field(0, ge=0, json_schema_extra=neutral(0))  # epochs with mixing; 0: all
+    repeats: int = Field(1, ge=1, le=16, json_schema_extra=neutral(1))  # augmentations of one image, in one batch
+
+    @model_validator(mode="after")
+    def _check_policy(self) -> Self:
+        if self.randaugment_n and self.auto_augment != "none":
+            raise ValueError("randaugment_n and auto_augment are two policies in one place: one of them")
+        if self.repeats > 1 and self.model_copy(update={"repeats": 1}) == AugmentOptions():
+            raise ValueError("without a random augmentation, an image's repeats are the same")
+        return self
 
 
 OptimizerName = Literal["adamw", "sgd", "muon"]
@@ -127,7 +143,15 @@ class TrainOptions(Options):
     decay: Literal["all", "matrices"] = "matrices"  # matrices: not on norms, biases, position embeddings, class tokens
     schedule: Literal["cosine", "linear", "one_cycle", "constant"] = "cosine"
     warmup_epochs: float = Field(0.0, ge=0)  # linear from 0; one_cycle has its own rise
+    min_lr: float = Field(0.0, ge=0, json_schema_extra=neutral(0.0))  # where cosine and linear end, if that is below lr
+    cooldown_epochs: int = Field(0, ge=0, json_schema_extra=neutral(0))  # of all epochs, the last ones at min_lr
+    layer_decay: float = Field(1.0, gt=0, le=1, json_schema_extra=neutral(1.0))  # of the rate, from layer to layer downwards
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    loss: Literal["cross_entropy", "bce"] = Field("cross_entropy", json_schema_extra=neutral("cross_entropy"))
+    bce_threshold: float | None = Field(None, ge=0, lt=1, json_schema_extra=neutral(None))  # soft targets above are 1, others 0
+    attention_dropout: float = Field(0.0, ge=0, lt=1, json_schema_extra=neutral(0.0))  # of weights after their softmax
+    mlp_dropout: float = Field(0.0, ge=0, lt=1, json_schema_extra=neutral(0.0))  # before and after an MLP's last linear layer
+    head_dropout: float = Field(0.0, ge=0, lt=1, json_schema_extra=neutral(0.0))  # of the features that are classified
     stochastic_depth: float = Field(0.0, ge=0, lt=1, json_schema_extra=neutral(0.0))  # chance to drop the last block's branches
     grad_clip: float | None = Field(None, gt=0)  # global norm
     accumulate: int = Field(1, ge=1)  # micro-batches per optimizer step; refused with BatchNorm
@@ -143,8 +167,17 @@ class TrainOptions(Options):
     def _check_accumulation_and_warmup(self) -> Self:
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate must divide batch_size ({self.batch_size})")
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs must be smaller than epochs ({self.epochs})")
+        if self.warmup_epochs + self.cooldown_epochs >= self.epochs:
+            added = ", with cooldown_epochs," if self.cooldown_epochs else ""
+            raise ValueError(f"warmup_epochs{added} must be smaller than epochs ({self.epochs})")
+        if (self.min_lr or self.cooldown_epochs) and self.schedule not in ("cosine", "linear"):
+            raise ValueError(f"min_lr and cooldown_epochs end cosine and linear schedules: {self.schedule} ends otherwise")
+        return self
+
+    @model_validator(mode="after")
+    def _check_loss(self) -> Self:
+        if self.bce_threshold is not None and self.loss != "bce":
+            raise ValueError("bce_threshold is of the targets of loss: bce")
         return self
 
     @model_validator(mode="after")

@@ -98,7 +98,7 @@ class Resolver:
             self._add_model_problem(rule, settings, "train.accumulate", train.accumulate)
         sizes = {name: getattr(info, name) for name in ResolvedData.__annotations__}
         resolved = ResolvedData.model_validate({**data.model_dump(), **sizes})
-        run = Run(spec.backbone, spec, resolved, augment, train, seed=self.sweep.seeds[0])
+        run = Run(spec.backbone, spec, resolved, augment, _clear_idle(train, spec), seed=self.sweep.seeds[0])
         return PlannedRun(run, spec.closed_form(), met, levels={key: setting.value for key, setting in cell.items()})
 
     def _check_unprepared(
@@ -224,6 +224,12 @@ def _keep_widths(
     if match.by not in ("params", "macs") or getattr(spec.closed_form(), match.by) != match.target:
         return None
     return spec, BudgetMatch(match.by, getattr(baseline.cost, match.by), 0.0, match.head_dim, match.tolerance)
+
+
+def _clear_idle(train: TrainOptions, spec: BackboneSpec) -> TrainOptions:
+    """The options without a dropout that would act on nothing, so that a run's identity doesn't depend on it."""
+    acts = {"attention_dropout": spec.has_attention, "mlp_dropout": spec.has_mlp}
+    return train.model_copy(update={name: 0.0 for name, does in acts.items() if getattr(train, name) and not does})
 
 
 def _settings_of(settings: Cell, section: Section) -> dict[str, Setting]:

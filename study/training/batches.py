@@ -12,6 +12,7 @@ from study.data.permutation import find_permutation, permute_positions
 from study.data.splits import Split, Splits
 from study.rng import stream
 from study.training.augmentation import Augmentation, Normalization, Target
+from study.training.augmentation.mixing import mixes_images
 from study.training.distributed import SINGLE_RANK, Ranks
 from study.training.memory_layout import to_memory_format
 from study.training.optimizer import count_epoch_steps
@@ -42,11 +43,16 @@ class TrainingBatches:
         self._loader = BatchLoader(split, device, resident=can_fit_on_device(split, device))
         self._augmentation = Augmentation(run.augment, splits.info, seed=run.seed, images=self._images)
         self._permutation = find_input_permutation(run, device)
-        self.mixes_labels = bool(run.augment.mixup or run.augment.cutmix)
+        self._options = run.augment
+
+    def mixes_labels(self, epoch: int) -> bool:
+        """Whether images of an epoch have two labels, so that hits are no accuracy."""
+        return mixes_images(self._options, epoch)
 
     def epoch(self, epoch: int, *, first: int = 0) -> Iterator[tuple[Tensor, Target]]:
         """The batches of an epoch (counted from 0) from number `first` on: images `b c h w` and their targets."""
-        ids = shuffle_images(self._seed, epoch, images=self._images)[: self.epoch_steps * self._batch_size]
+        ids = repeat_images(shuffle_images(self._seed, epoch, images=self._images), self._options.repeats)
+        ids = ids[: self.epoch_steps * self._batch_size]
         ids = self._ranks.split_batches(ids.view(self.epoch_steps, self._batch_size)[first:])
         size = ids.shape[1]
         ids = ids.flatten()
@@ -54,7 +60,7 @@ class TrainingBatches:
             ids = ids.to(self._device)
         groups = torch.split(ids, size * self._group) if len(ids) else ()
         augment = self._augmentation.epoch(epoch, device=self._device, layout=self._layout)
-        fed = self._loader.load_batches(map(augment.rows, groups))
+        fed = self._loader.load_batches(augment.rows(group) % self._images for group in groups)
         for group, (pixels, labels) in zip(groups, fed, strict=True):
             augmented, target = augment(pixels, labels, group)
             images = to_memory_format(permute_positions(augmented, self._permutation), self._layout)
@@ -93,6 +99,15 @@ def find_input_permutation(run: Run, device: torch.device) -> Tensor | None:
     """The permutation of the run's images (`study.data.permutation`), on its device."""
     found = find_permutation(run.data, image_size=run.data.image_size, patch_size=run.model.patch_size)
     return None if found is None else found.to(device)
+
+
+def repeat_images(order: Tensor, repeats: int) -> Tensor:
+    """As many rows as there are images: the first images of the epoch's order, each augmented `repeats` times in a row.
+
+    So an epoch is as long as without repeats (Hoffer et al., "Augment your batch", CVPR 2020, as DeiT's sampler does it).
+    """
+    images = len(order)
+    return (order[: -(-images // repeats)][:, None] + images * torch.arange(repeats)).flatten()[:images]
 
 
 def shuffle_images(seed: int, epoch: int, *, images: int) -> Tensor:

@@ -23,7 +23,7 @@ def run_dry_step(run: Run, splits: Splits, *, device: DeviceChoice) -> str | Non
     """Train a shortened run, evaluate it, and return what went wrong, or None. Leaves no files behind."""
     # One epoch of one small batch; sizes that the model was built for stay as they are.
     batch_size = min(run.train.batch_size, IMAGES_PER_MICRO_BATCH * run.train.accumulate)
-    options = {"epochs": 1, "warmup_epochs": 0.0, "batch_size": batch_size, "keep": "none"}
+    options = {"epochs": 1, "warmup_epochs": 0.0, "cooldown_epochs": 0, "batch_size": batch_size, "keep": "none"}
     short = dataclasses.replace(run, train=run.train.model_copy(update=options))
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), short.run_id, "dry-step")

@@ -31,7 +31,7 @@ from study.training.step import optimizer_step, sees_whole_batch
 REPORT_INTERVAL_SECONDS = 1.0  # at least, as the host waits for the device to report
 # A training ends early at a loss of a step or an evaluation that isn't finite, and after two epochs in a row with too high a
 # mean loss. Both rules are functions of the losses alone, so of the run alone.
-DIVERGED_LOSS = 10.0  # in units of ln(classes)
+DIVERGED_LOSS = 10.0  # in units of that of uniform predictions
 DIVERGED_EPOCHS = 2
 
 
@@ -211,14 +211,15 @@ def validate(state: TrainingState, session: Session, *, epoch: int) -> tuple[Eva
     row = {
         "epoch": epoch + 1,
         "train_loss": state.losses.double().mean().item(),
-        "train_accuracy": None if session.train.mixes_labels else hits,
+        "train_accuracy": None if session.train.mixes_labels(epoch) else hits,
         "val_accuracy": None if validation is None else validation.accuracy,
         "val_loss": None if validation is None else validation.loss,
         "lr": learning_rate(state.step - 1, run.train, epoch_steps=epoch_steps),
     }
     for name, value in row.items():
         state.curves[name].append(value)
-    return validation, state.step if has_diverged(state.curves, run.data.num_classes) else None
+    choices = 2 if run.train.loss == "bce" else run.data.num_classes
+    return validation, state.step if has_diverged(state.curves, choices) else None
 
 
 def first_nonfinite_step(state: TrainingState, *, epoch: int, epoch_steps: int) -> int | None:
@@ -228,13 +229,14 @@ def first_nonfinite_step(state: TrainingState, *, epoch: int, epoch_steps: int) 
     return before + int(nonfinite[0]) + 1 if len(nonfinite) else None
 
 
-def has_diverged(curves: Curves, num_classes: int) -> bool:
-    """Whether the mean training loss of the two latest epochs was more than ten times ln(classes), that of uniform predictions.
+def has_diverged(curves: Curves, choices: int) -> bool:
+    """Whether the mean training loss of the two latest epochs was more than ten times that of uniform predictions, ln(choices):
+    one of all classes, or yes and no for each of them (`bce`).
 
     One such epoch is allowed, since high learning rates do overshoot at first and recover.
     """
     latest = curves["train_loss"][-DIVERGED_EPOCHS:]
-    limit = DIVERGED_LOSS * math.log(max(num_classes, 2))
+    limit = DIVERGED_LOSS * math.log(max(choices, 2))
     return len(latest) == DIVERGED_EPOCHS and all(loss is not None and loss > limit for loss in latest)
 
 

@@ -21,21 +21,21 @@ def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
 
 
 class MatrixOptimizer(torch.optim.Optimizer):
-    """Moves `matrices` by Muon, through views of two axes, and the groups `others` by AdamW; `lr` is a tensor of one number."""
+    """Moves the groups `matrices` by Muon, through views of two axes, and the groups `others` by AdamW.
 
-    def __init__(
-        self, matrices: Sequence[nn.Parameter], others: Sequence[dict[str, Any]], *, train: TrainOptions, lr: Tensor
-    ) -> None:
-        self._views = [(matrix, matrix.detach().view(len(matrix), -1)) for matrix in matrices]  # of the same memory
+    A group's "lr" is a tensor of one number.
+    """
+
+    def __init__(self, matrices: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]], *, train: TrainOptions) -> None:
+        self._views: list[tuple[nn.Parameter, Tensor]] = []
+        viewed = []
+        for group in matrices:
+            views = [(matrix, matrix.detach().view(len(matrix), -1)) for matrix in group["params"]]  # of the same memory
+            viewed.append({**group, "params": [view for _, view in views]})
+            self._views += views
         self._parts: dict[str, torch.optim.Optimizer] = {
-            "muon": torch.optim.Muon(
-                [view for _, view in self._views],
-                lr=lr,  # type: ignore[arg-type]
-                weight_decay=train.weight_decay,
-                momentum=train.momentum,
-                adjust_lr_fn="match_rms_adamw",
-            ),
-            "adamw": torch.optim.AdamW(others, lr=lr.clone(), betas=train.betas, eps=train.eps, fused=True),
+            "muon": torch.optim.Muon(viewed, momentum=train.momentum, adjust_lr_fn="match_rms_adamw"),
+            "adamw": torch.optim.AdamW(others, betas=train.betas, eps=train.eps, fused=True),
         }
         self._collect_groups()
 

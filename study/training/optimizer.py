@@ -14,7 +14,7 @@ a CPU too (AVX-512 Xeon, ConvMixer-48/4, one thread: fused 0.4 ms a step, foreac
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,30 +38,47 @@ ONE_CYCLE_LEVELS = (0.0, 1.0, 1 / 20, 0.0)
 
 def build_optimizer(model: nn.Module, train: TrainOptions, *, device: torch.device) -> torch.optim.Optimizer:
     """The optimizer over the trainable parameters; by `train.decay` all of them decay, or kernels and matrices alone."""
-    matrices: list[nn.Parameter] = []
-    decayed: list[nn.Parameter] = []
-    not_decayed: list[nn.Parameter] = []
+    groups: dict[tuple[bool, bool, float], dict[str, Any]] = {}
+    scales = find_rate_scales([name for name, _ in model.named_parameters()], train.layer_decay)
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         is_matrix = parameter.ndim >= 2 and not any(part in NOT_MATRICES for part in name.split("."))
-        if parameter.requires_grad and train.optimizer == "muon" and is_matrix and is_hidden_matrix(name, parameter):
-            matrices.append(parameter)
-        elif parameter.requires_grad:
-            (decayed if is_matrix or train.decay == "all" else not_decayed).append(parameter)
-    groups = [(decayed, train.weight_decay), (not_decayed, 0.0)]
-    settings = [{"params": parameters, "weight_decay": decay} for parameters, decay in groups if parameters]
-    lr = torch.zeros((), device=device)
+        by_muon = train.optimizer == "muon" and is_matrix and is_hidden_matrix(name, parameter)
+        stays = not (is_matrix or train.decay == "all")
+        decay, lr = 0.0 if stays else train.weight_decay, torch.zeros((), device=device)
+        group = {"params": [], "weight_decay": decay, "lr": lr, "lr_scale": scales[name]}
+        groups.setdefault((by_muon, stays, scales[name]), group)["params"].append(parameter)
+    matrices, others = ([groups[key] for key in sorted(groups) if key[0] == by_muon] for by_muon in (True, False))
     match train.optimizer:
         case "adamw":
-            return torch.optim.AdamW(settings, lr=lr, betas=train.betas, eps=train.eps, fused=True)
+            return torch.optim.AdamW(others, betas=train.betas, eps=train.eps, fused=True)
         case "sgd":
-            return torch.optim.SGD(settings, lr=lr, momentum=train.momentum, nesterov=True, fused=True)
+            return torch.optim.SGD(others, momentum=train.momentum, nesterov=True, fused=True)
         case "muon":
-            return MatrixOptimizer(matrices, settings, train=train, lr=lr)
+            return MatrixOptimizer(matrices, others, train=train)
+
+
+def find_rate_scales(names: Sequence[str], layer_decay: float) -> dict[str, float]:
+    """Each parameter's factor of the learning rate: 1 in the classifier, and `layer_decay` times as much in each layer before.
+
+    Bao et al., "BEiT", ICLR 2022, with the layers of timm's `param_groups_layer_decay`: the stem, each block, the classifier;
+    the last norm belongs to the last block.
+    """
+    numbers = [int(name.split(".")[1]) for name in names if name.startswith("blocks.")]
+    depth = 1 + max(numbers, default=-1)
+
+    def count_layers_after(name: str) -> int:
+        if name.startswith("stem."):
+            return depth + 1
+        return depth - int(name.split(".")[1]) if name.startswith("blocks.") else int(name.startswith("head.norm."))
+
+    return {name: layer_decay ** count_layers_after(name) for name in names}
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"].fill_(rate)
+        group["lr"].fill_(rate * group.get("lr_scale", 1.0))  # checkpoints of version 0.2 have none
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
@@ -92,11 +109,12 @@ def learning_rate(step: int, train: TrainOptions, *, epoch_steps: int) -> float:
     warmup = round(train.warmup_epochs * epoch_steps)
     if step < warmup:
         return train.lr * (step + 1) / warmup
-    progress = (step - warmup) / (steps - warmup)  # in [0, 1)
+    progress = min(1.0, (step - warmup) / (steps - train.cooldown_epochs * epoch_steps - warmup))  # below 1 without a cooldown
+    floor = min(train.min_lr, train.lr)
     match train.schedule:
-        case "cosine":  # Loshchilov and Hutter, SGDR (2017), equation 5, one cycle down to 0
-            return train.lr * ((1 + math.cos(math.pi * progress)) / 2)
+        case "cosine":  # Loshchilov and Hutter, SGDR (2017), equation 5, one cycle
+            return floor + (train.lr - floor) * ((1 + math.cos(math.pi * progress)) / 2)
         case "linear":
-            return train.lr * (1 - progress)
+            return floor + (train.lr - floor) * (1 - progress)
         case "constant":
             return train.lr

@@ -4,7 +4,7 @@ There is no generator state, as all random numbers are keyed (`study.rng`).
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from study.backbones.base import Backbone
 from study.config.run import Run
 from study.training.distributed import SINGLE_RANK, Ranks
+from study.training.dropout import Dropout
 from study.training.fingerprint import Fingerprint, find_changes
 from study.training.optimizer import build_optimizer, restore_optimizer
 from study.training.outcome import CURVE_NAMES, Curves, Resume
@@ -57,7 +58,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: WeightAverage | None
-    stochastic_depth: StochasticDepth | None  # keyed, so not saved
+    dropping: Sequence[StochasticDepth | Dropout]  # keyed, so not saved
     losses: Tensor  # `steps of an epoch`, of the current epoch, on the device
     hits: Tensor  # the same, images classified correctly in training
     curves: Curves = field(default_factory=lambda: {name: [] for name in CURVE_NAMES})
@@ -122,19 +123,21 @@ def initial_state(
 ) -> TrainingState:
     """The state before the first step, of a model that is on its device."""
     train = run.train
-    # The average is copied from the model before stochastic depth hooks into it, as it is only ever evaluated.
+    # The average is copied from the model before anything hooks into it, as it is only ever evaluated.
     average = WeightAverage(model, decay=train.ema_decay) if train.evaluate == "ema" else None
-    depth = None
+    images = epoch_steps * train.batch_size
+    dropping: list[StochasticDepth | Dropout] = []
+    if train.attention_dropout or train.mlp_dropout or train.head_dropout:
+        dropping.append(Dropout(model, train, seed=run.seed, images=images, device=device))
     if train.stochastic_depth:
-        images = epoch_steps * train.batch_size
-        depth = StochasticDepth(model, rate=train.stochastic_depth, seed=run.seed, images=images, device=device)
+        dropping.append(StochasticDepth(model, rate=train.stochastic_depth, seed=run.seed, images=images, device=device))
     return TrainingState(
         model=model,
         module=ranks.wrap(model),
         optimizer=build_optimizer(model, train, device=device),
         scaler=torch.amp.GradScaler(device.type, enabled=train.precision == "fp16"),
         average=average,
-        stochastic_depth=depth,
+        dropping=dropping,
         losses=torch.zeros(epoch_steps, device=device),
         hits=torch.zeros(epoch_steps, device=device),
     )

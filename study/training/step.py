@@ -34,15 +34,15 @@ def optimizer_step(
     state.optimizer.zero_grad()
     parts = zip(images.chunk(micro_batches), target.chunk(micro_batches), strict=True)
     for number, (part, part_target) in enumerate(parts):
-        if state.stochastic_depth is not None:
-            state.stochastic_depth.select(epoch=epoch, first=first + number * len(part), count=len(part))
+        for dropping in state.dropping:
+            dropping.select(epoch=epoch, first=first + number * len(part), count=len(part))
         # Several ranks average their gradients once per step, in the backward pass of the last micro-batch.
         is_last = number == micro_batches - 1
         with nullcontext() if is_last else ranks.accumulate_locally(state.module):
             with autocast:
                 logits = state.module(part)
             # Outside autocast and in fp32, where exp and log lose little.
-            part_loss = cross_entropy(logits.float(), part_target, label_smoothing=options.label_smoothing) / micro_batches
+            part_loss = compute_loss(logits.float(), part_target, options) / micro_batches
             with require_peers(computes=True):
                 state.scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
         loss += part_loss.detach()
@@ -56,6 +56,24 @@ def optimizer_step(
     if state.average is not None:
         state.average.update(state.model, state.step)
     state.step += 1
+
+
+def compute_loss(logits: Tensor, target: Target, options: TrainOptions) -> Tensor:
+    """The mean loss of logits `b k`, in nats."""
+    if options.loss == "bce":
+        targets = make_soft_targets(target, logits.shape[1], label_smoothing=options.label_smoothing)
+        if options.bce_threshold is not None:
+            targets = (targets > options.bce_threshold).to(targets.dtype)
+        return F.binary_cross_entropy_with_logits(logits, targets)
+    return cross_entropy(logits, target, label_smoothing=options.label_smoothing)
+
+
+def make_soft_targets(target: Target, classes: int, *, label_smoothing: float) -> Tensor:
+    """The probability of each class, float `b k`: that of the label, mixed with the partner's, smoothed over all classes."""
+    hot = F.one_hot(target.labels, classes).float()
+    if target.partners is not None and target.weight is not None:
+        hot = torch.lerp(F.one_hot(target.partners, classes).float(), hot, target.weight[:, None])
+    return hot * (1 - label_smoothing) + label_smoothing / classes
 
 
 def cross_entropy(logits: Tensor, target: Target, *, label_smoothing: float) -> Tensor:

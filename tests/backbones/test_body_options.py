@@ -112,6 +112,21 @@ def test_rotary_positions_depend_on_offsets_alone() -> None:
     torch.testing.assert_close(scores[:, :, :-1, :-1, :-1, :-1], scores[:, :, 1:, 1:, 1:, 1:])
 
 
+def test_rotary_positions_may_be_added_to_learned_ones() -> None:
+    """With the same weights, it is `rope` where the learned table is zero, and `learned` where nothing is rotated."""
+    both, learned, rope = (
+        build("vit", **SMALL, heads=4, position_embedding=name) for name in ("learned_rope", "learned", "rope")
+    )
+    images = torch.rand(2, 3, 8, 8)
+    assert not torch.allclose(both(images), learned(images))
+    unrotated = build("vit", **SMALL, heads=4, position_embedding="learned_rope")
+    for block in unrotated.blocks:
+        block.token_mixing.mixer.rotary = None
+    assert torch.equal(unrotated(images), learned(images))
+    torch.nn.init.zeros_(both.stem.positions.table)
+    assert torch.equal(both(images), rope(images))
+
+
 def test_relative_positions_of_a_vit_are_the_mixers() -> None:
     """A ViT with relative positions is the metaformer with relative attention and no other positions."""
     vit = build("vit", **SMALL, heads=4, position_embedding="relative")

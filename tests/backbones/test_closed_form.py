@@ -34,7 +34,7 @@ OWN_OPTIONS: dict[str, dict[str, st.SearchStrategy[object]]] = {
     "vit": {
         "heads": st.sampled_from([1, 2, 4]),
         "mlp_dim": st.integers(1, 40),
-        "position_embedding": st.sampled_from(["learned", "none", "rope", "relative"]),
+        "position_embedding": st.sampled_from(["learned", "none", "rope", "learned_rope", "relative"]),
         "qk_norm": st.booleans(),
     }
     | SEQUENCE_OPTIONS,

@@ -150,6 +150,20 @@ def test_settings_of_a_misspelt_backbone_are_reported(tmp_path):
     assert planned(tmp_path, "backbone=vit").runs
 
 
+def test_dropout_is_cleared_where_nothing_drops(tmp_path):
+    """Only what a backbone has is part of its runs: a study over backbones may set a recipe's dropout for all."""
+    text = "question: q\ndata: {name: digits}\nmodel: {patch_size: 4, dim: 32, depth: 2, kernel_size: 3}\ntrain: {epochs: 1}\n"
+    text += "axes: {backbone: [convmixer, convnext, mlp_mixer, vit]}\nseeds: [0]\n"
+    (tmp_path / "sweep.yaml").write_text(text, encoding="utf-8")
+    options = ["attention_dropout", "mlp_dropout", "head_dropout"]
+    runs = make_plan(read_sweep(tmp_path / "sweep.yaml", [f"train.{name}=0.1" for name in options])).runs
+    kept = {planned.run.backbone: [name for name in options if getattr(planned.run.train, name)] for planned in runs}
+    assert kept == {"convmixer": options[2:], "convnext": options[1:], "mlp_mixer": options[1:], "vit": options}
+    one, other = (make_plan(read_sweep(tmp_path / "sweep.yaml", words)).runs for words in ([], ["train.attention_dropout=0.1"]))
+    same = {left.run.backbone for left, right in zip(one, other, strict=True) if left.run_id == right.run_id}
+    assert same == {"convmixer", "convnext", "mlp_mixer"}
+
+
 def test_a_plan_survives_its_file(tmp_path):
     """What is read back from disk is what was planned, tuned options included."""
     tuned = "question: q\ndata: {name: digits}\nbackbone: vit\nmodel: {depth: 1, patch_size: 4, dim: 32}\n"

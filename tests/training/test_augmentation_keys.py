@@ -16,6 +16,7 @@ from study.data import DatasetInfo
 from study.data.batch_loader import BatchLoader
 from study.data.splits import Split
 from study.training.augmentation import Augmentation, EpochAugmentation, Normalization
+from study.training.batches import repeat_images
 
 CPU = torch.device("cpu")
 IMAGES, SIZE = 60, 12
@@ -104,13 +105,13 @@ def test_an_operation_that_is_added_changes_no_other_operations_numbers(added: s
     else:
         assert torch.equal(before.framing[:, 2], after.framing[:, 2])
     if added != "randaugment_n":
-        assert torch.equal(before.variants, after.variants)
+        assert torch.equal(before.policy.chosen, after.policy.chosen)
     if added != "color_jitter":
         assert torch.equal(before.jitter.factors, after.jitter.factors)
     if added != "resized_crop":
         assert torch.equal(before.cropped, after.cropped)
     if added != "erasing":
-        assert torch.equal(before.erased, after.erased)
+        assert torch.equal(before.erasing.box, after.erasing.box)
     assert torch.equal(before.mixing.partner, after.mixing.partner)
     if added not in ("mixup", "cutmix"):
         assert torch.equal(before.mixing.weight, after.mixing.weight)
@@ -118,7 +119,28 @@ def test_an_operation_that_is_added_changes_no_other_operations_numbers(added: s
 
 def test_a_third_layer_of_randaugment_leaves_the_first_two() -> None:
     """Layers have streams of their own."""
-    assert torch.equal(epoch_of(randaugment_n=3).variants[:, :2], epoch_of(randaugment_n=2).variants)
+    assert torch.equal(epoch_of(randaugment_n=3).policy.chosen[:, :2], epoch_of(randaugment_n=2).policy.chosen)
+
+
+def test_repeats_are_further_augmentations_of_an_image() -> None:
+    """Row i is as without repeats; i + n and i + 2 n are others of the same image."""
+    options = {"crop": 2, "auto_augment": "cifar10", "erasing": 0.5, "erasing_mode": "pixel"}
+    once, thrice = epoch_of(**options), epoch_of(repeats=3, **options)
+    pixels, rows = split().images, torch.arange(IMAGES)
+    first, second, third = (thrice.augment_pixels(pixels, rows + k * IMAGES) for k in range(3))
+    assert torch.equal(once.augment_pixels(pixels, rows), first)
+    for one, other in ((first, second), (second, third)):
+        assert (one != other).flatten(1).any(dim=1).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("images", [12, 13, 14])
+def test_repeats_fill_an_epoch_of_the_same_length(images: int) -> None:
+    """An epoch has as many rows as without repeats, of the first images in its order, each `repeats` times in a row."""
+    order = torch.randperm(images)
+    rows = repeat_images(order, 3)
+    assert len(rows) == images and torch.equal(rows % images, order.repeat_interleave(3)[:images])
+    assert len(rows.unique()) == images  # each row once, so no augmentation twice
+    assert torch.equal(repeat_images(order, 1), order)
 
 
 def test_a_subset_keeps_its_images_augmentation() -> None:
@@ -135,7 +157,7 @@ def test_operations_and_signs_are_drawn_evenly() -> None:
     drawn = Augmentation(AugmentOptions(randaugment_n=1), facts(), seed=0, images=28_000).epoch(
         0, device=CPU, layout=torch.contiguous_format
     )
-    counts = np.bincount(drawn.variants[:, 0].numpy(), minlength=28)
+    counts = np.bincount(drawn.policy.chosen[:, 0].numpy(), minlength=28)
     assert ((counts - 1000) ** 2 / 1000).sum() < 55.5  # p = 0.001
 
 

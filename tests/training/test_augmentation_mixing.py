@@ -65,6 +65,26 @@ def test_with_both_each_image_draws_one_evenly() -> None:
     assert torch.equal(both.box[~both.blends], cutmix.box[~both.blends])
 
 
+def test_images_that_are_not_mixed_stay_as_they_are() -> None:
+    """With `mixup_prob` 0.3 this share of the images is mixed, as it is with 1; the others keep pixels and label alone."""
+    all_mixed, some, images = (
+        mixing(mixup=0.8, cutmix=1.0),
+        mixing(mixup=0.8, cutmix=1.0, mixup_prob=0.3),
+        torch.randn(IMAGES, 1, 8, 8),
+    )
+    same = (some.weight == all_mixed.weight) & (some.box == all_mixed.box).all(1) & (some.blends == all_mixed.blends)
+    assert abs(same.float().mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / IMAGES)
+    assert (some.weight[~same] == 1).all() and torch.equal(mixed(some, images)[~same], images[~same])
+
+
+def test_mixing_ends_after_its_last_epoch() -> None:
+    """`mixup_off_epoch: 2` mixes in the first two epochs, as without it, and in no later one."""
+    options = AugmentOptions(mixup=0.8, mixup_off_epoch=2)
+    drawn = [draw_mixing(Draws(seed=1, epoch=epoch, images=IMAGES, size=SIZE), options) for epoch in range(4)]
+    assert [each is not None for each in drawn] == [True, True, False, False]
+    assert drawn[1] is not None and torch.equal(drawn[1].weight, mixing(1, mixup=0.8).weight)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_parts_of_a_target_are_its_rows(weighted: bool) -> None:
     """`chunk` parts labels, partners and weights as it parts images."""

@@ -2,104 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-import platform
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import ImageEnhance, ImageFilter
+from pillow_pictures import ROUNDING, picture, pictures, pixels
 from scipy import stats
-from torch import Tensor
 
+from study.config.options import AugmentOptions
+from study.data import DatasetInfo
 from study.data.torchvision_schema import declare_missing_operators
+from study.training.augmentation import Augmentation
 from study.training.augmentation.draws import Draws
 from study.training.augmentation.jitter import ORDERS, draw_jitter
 from study.training.augmentation.mixing import fill_boxes
 from study.training.augmentation.pixels import enlarge_boxes, locate_framed_pixels, move_pixels, smooth
-from study.training.augmentation.randaugment import BINS, OPERATIONS, SIGNS, make_randaugment
 
 declare_missing_operators()
 
-from torchvision.transforms import InterpolationMode, RandomErasing, RandomResizedCrop, autoaugment  # noqa: E402  the schemas come first
+from torchvision.transforms import RandomErasing, RandomResizedCrop  # noqa: E402  the schemas come first
 from torchvision.transforms.v2 import functional as F  # noqa: E402
-
-ROUNDING = 0 if platform.machine() in ("x86_64", "AMD64") else 1  # elsewhere Pillow's blend may be one fused operation
-
-TORCHVISION_NAMES = {
-    "identity": "Identity",
-    "shear_x": "ShearX",
-    "shear_y": "ShearY",
-    "translate_x": "TranslateX",
-    "translate_y": "TranslateY",
-    "rotate": "Rotate",
-    "brightness": "Brightness",
-    "color": "Color",
-    "contrast": "Contrast",
-    "sharpness": "Sharpness",
-    "posterize": "Posterize",
-    "solarize": "Solarize",
-    "autocontrast": "AutoContrast",
-    "equalize": "Equalize",
-}
-
-
-def pictures(count: int, *, channels: int, size: int) -> Tensor:
-    """Smooth, noisy, dark, bright and constant pictures, uint8 `count c size size`."""
-    random = np.random.default_rng(5)
-    noise = random.integers(0, 256, (count, channels, size, size))
-    slope = np.linspace(0, 255, size)[None, None, None] * random.random((count, channels, 1, 1))
-    span = random.integers(1, 256, (count, 1, 1, 1))
-    kinds = [noise, slope + noise // 16, noise % span, 255 - noise % span, noise[:, :, :1, :1] + 0 * noise]
-    mixed = np.stack([np.clip(kinds[k % len(kinds)][k], 0, 255) for k in range(count)])
-    return torch.from_numpy(mixed.astype(np.uint8))
-
-
-def picture(image: Tensor) -> Image.Image:
-    return Image.fromarray(image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy())
-
-
-def pixels(one: Image.Image) -> Tensor:
-    array = np.asarray(one)
-    return torch.from_numpy(np.atleast_3d(array).transpose(2, 0, 1).copy())
-
-
-def torchvision_operation(image: Tensor, name: str, *, magnitude: int, sign: int) -> Tensor:
-    """What torchvision's own RandAugment does to a Pillow picture for this operation."""
-    policy = autoaugment.RandAugment(num_ops=1, magnitude=magnitude, num_magnitude_bins=BINS)
-    magnitudes, signed = policy._augmentation_space(BINS, tuple(image.shape[1:]))[TORCHVISION_NAMES[name]]
-    strength = float(magnitudes[magnitude]) if magnitudes.ndim else 0.0
-    return pixels(
-        autoaugment._apply_op(
-            picture(image),
-            TORCHVISION_NAMES[name],
-            sign * strength if signed else strength,
-            interpolation=InterpolationMode.NEAREST,
-            fill=None,
-        )
-    )
-
-
-@pytest.mark.parametrize("name", OPERATIONS)
-@pytest.mark.parametrize(("size", "channels"), [(32, 3), (28, 1), (9, 3)])
-def test_an_operation_of_randaugment_gives_the_pixels_of_torchvision_on_pillow(name: str, size: int, channels: int) -> None:
-    """Every operation, sign and magnitude equals torchvision's RandAugment on the same Pillow picture exactly."""
-    images = pictures(10, channels=channels, size=size)
-    for magnitude, (k, sign) in itertools.product((0, 1, 9, 12, 23, 30), enumerate(SIGNS)):
-        variant = torch.full((len(images),), OPERATIONS.index(name) * len(SIGNS) + k)
-        ours = make_randaugment(magnitude, size)(images, variant)
-        theirs = [torchvision_operation(image, name, magnitude=magnitude, sign=sign) for image in images]
-        torch.testing.assert_close(ours, torch.stack(theirs), rtol=0, atol=ROUNDING)
-
-
-def test_a_drawn_magnitude_of_zero_changes_nothing_but_posterize_and_tables() -> None:
-    """At magnitude 0 the moves, blends and posterize are the identity: what the paper calls no distortion."""
-    images = pictures(10, channels=3, size=16)
-    for name in OPERATIONS:
-        if name in ("solarize", "autocontrast", "equalize"):
-            continue  # these have no magnitude of their own, or invert the brightest value
-        variant = torch.full((len(images),), OPERATIONS.index(name) * len(SIGNS))
-        assert torch.equal(make_randaugment(0, 16)(images, variant), images), name
 
 
 def test_smoothing_is_pillows() -> None:
@@ -168,7 +90,24 @@ def test_a_resized_crop_is_torchvisions_of_the_drawn_rectangle() -> None:
     assert torch.equal(enlarge_boxes(images, whole), images)
 
 
-@pytest.mark.parametrize("kind", ["resized_crop", "erasing"])
+def test_noise_fills_erased_rectangles_and_nothing_else() -> None:
+    """With `pixel` an image keeps its pixels outside of its rectangle, and has noise of unit variance inside, as timm's."""
+    images = pictures(400, channels=3, size=16)
+    options = AugmentOptions(erasing=0.5, erasing_mode="pixel")
+    facts = DatasetInfo("set", "0", 16, 3, ("a", "b"), 400, 5, (0.5,) * 3, (0.2,) * 3, val_images=5)
+    today = Augmentation(options, facts, seed=0, images=400).epoch(0, device=torch.device("cpu"), layout=torch.channels_last)
+    assert today.erasing is not None
+    normal, rows = today.normalize(images), torch.arange(400)
+    inside = fill_boxes(today.erasing.box, 16).expand_as(normal)
+    erased = today.augment_pixels(images, rows)
+    assert torch.equal(erased[~inside], normal[~inside]) and erased.is_contiguous(memory_format=torch.channels_last)
+    noise = erased[inside].numpy()
+    assert stats.kstest(noise, stats.norm.cdf).pvalue > 1e-3
+    assert abs(stats.pearsonr(noise[1:], noise[:-1]).statistic) < 4 / len(noise) ** 0.5
+    assert torch.equal(today.augment_pixels(images[7:9], rows[7:9]), erased[7:9])
+
+
+@pytest.mark.parametrize("kind", ["resized_crop", "erasing", "pixel"])
 def test_rectangles_are_distributed_as_torchvisions(kind: str) -> None:
     """Area, ratio and place have the distributions of torchvision's own draws (Kolmogorov and Smirnov's test)."""
     size, count = 224, 2000
@@ -178,23 +117,12 @@ def test_rectangles_are_distributed_as_torchvisions(kind: str) -> None:
         boxes = draws.draw_crops(0.3)
         theirs = [RandomResizedCrop.get_params(image, [0.3, 1.0], [3 / 4, 4 / 3]) for _ in range(count)]
     else:
-        boxes = draws.draw_erasing(1.0)
-        theirs = [RandomErasing.get_params(image, (0.02, 0.33), (0.3, 3.3), [0.0])[:4] for _ in range(count)]
+        area, ratio = ((0.02, 0.33), (0.3, 3.3)) if kind == "erasing" else ((0.02, 1 / 3), (0.3, 1 / 0.3))  # torchvision, timm
+        boxes = draws.draw_erasing(1.0, "const" if kind == "erasing" else "pixel")
+        theirs = [RandomErasing.get_params(image, area, ratio, [0.0])[:4] for _ in range(count)]
     top, bottom, left, right = boxes.T
     y, x, height, width = np.array(theirs, dtype=float).T
     assert stats.ks_2samp((bottom - top) * (right - left), height * width).pvalue > 1e-3
     assert stats.ks_2samp((bottom - top) / (right - left), height / width).pvalue > 1e-3
     assert stats.ks_2samp(top, y).pvalue > 1e-3 and stats.ks_2samp(left, x).pvalue > 1e-3
     assert boxes.min() >= 0 and boxes.max() <= size
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_what_a_gpu_computes_for_all_rows_is_what_a_cpu_computes_for_those_needed(
-    channels: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Work without knowledge of the drawn operations gives the same pixels as work on the rows that drew each."""
-    images = pictures(280, channels=channels, size=16)
-    variants = torch.arange(len(images)) % (len(OPERATIONS) * len(SIGNS))
-    expected = make_randaugment(12, 16)(images, variants)
-    monkeypatch.setattr("study.training.augmentation.pixels.SYNCHRONOUS_DEVICES", ())
-    assert torch.equal(make_randaugment(12, 16)(images, variants), expected)

@@ -77,7 +77,13 @@ def test_an_epoch_sees_each_image_once():
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"grad_clip": 0.05}, {"stochastic_depth": 0.5}, {"label_smoothing": 0.1, "augment": {"mixup": 1.0}}],
+    [
+        {},
+        {"grad_clip": 0.05},
+        {"stochastic_depth": 0.5},
+        {"label_smoothing": 0.1, "augment": {"mixup": 1.0}},
+        {"attention_dropout": 0.3, "mlp_dropout": 0.3, "head_dropout": 0.3},
+    ],
     ids=str,
 )
 def test_micro_batches_equal_the_whole(tmp_path, options):
@@ -216,7 +222,7 @@ def test_two_hopeless_epochs_in_a_row():
         (1.0, 18.0, 18.0): True,
     }
     for losses, expected in cases.items():
-        assert has_diverged({"train_loss": list(losses)}, num_classes=6) is expected
+        assert has_diverged({"train_loss": list(losses)}, choices=6) is expected
 
 
 def test_an_interruption_tells_where_and_saves(tmp_path):

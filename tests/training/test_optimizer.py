@@ -10,10 +10,17 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from toy_runs import toy_run
 
-from study.backbones import build_backbone
+from study.backbones import build_backbone, specify
+from study.backbones.weight_files import convert_from_timm
 from study.config.options import TrainOptions
+from study.data.torchvision_schema import declare_missing_operators
 from study.training.optimizer import build_optimizer, restore_optimizer, set_learning_rate
 from study.training.state import WeightAverage, warm_up_decay
+
+declare_missing_operators()
+
+import timm  # noqa: E402  the schemas come first
+from timm.optim import param_groups_layer_decay  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -126,6 +133,36 @@ def test_muon_moves_the_matrices_of_blocks(backbone):
         torch.testing.assert_close(parameter.detach(), chosen[name].detach().view_as(own) if name in chosen else own.detach())
     optimizer.zero_grad()
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_layers_learn_at_timms_rates(optimizer):
+    """Each parameter of a ViT has timm's factor of the rate, 1 in the classifier, and timm's weight decay."""
+    settings = {"image_size": 16, "num_classes": 4, "patch_size": 8, "depth": 3, "pooling": "class_token"}
+    model = build_backbone(
+        specify("vit", {**settings, "in_channels": 3, "dim": 8, "heads": 2, "registers": 2, "layer_scale": 0.1})
+    )
+    theirs = timm.models.VisionTransformer(
+        img_size=16, num_classes=4, patch_size=8, depth=3, embed_dim=8, num_heads=2, reg_tokens=2, init_values=0.1
+    )
+    parts = param_groups_layer_decay(theirs, 0.3, no_weight_decay_list=theirs.no_weight_decay(), layer_decay=0.6)
+    names = {id(parameter): name for name, parameter in theirs.named_parameters()}
+    expected = {
+        next(iter(convert_from_timm({names[id(each)]: each}, "vit"))): (part["lr_scale"], part["weight_decay"])
+        for part in parts
+        for each in part["params"]
+    }
+    train = TrainOptions(epochs=1, weight_decay=0.3, layer_decay=0.6, optimizer=optimizer)
+    found = build_optimizer(model, train, device=CPU)
+    set_learning_rate(found, 0.5)
+    own = {
+        parameter.data_ptr(): (group["lr"].item() / 0.5, group["weight_decay"])
+        for group in found.param_groups
+        for parameter in group["params"]
+    }
+    ours = {name: own[parameter.data_ptr()] for name, parameter in model.named_parameters()}
+    assert ours.keys() == expected.keys()
+    assert all(ours[name] == pytest.approx(expected[name]) for name in ours)
 
 
 def test_a_restored_optimizer_goes_on_as_the_original():

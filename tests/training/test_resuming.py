@@ -78,12 +78,16 @@ def test_no_kill_changes_a_bit(backbone, kills, every):
         {"stochastic_depth": 0.5, "accumulate": 2},
         {"precision": "fp16", "grad_clip": 1.0},
         {"schedule": "one_cycle", "decay": "all", "weight_decay": 0.5},
+        {"attention_dropout": 0.3, "mlp_dropout": 0.3, "head_dropout": 0.3, "min_lr": 1e-4, "cooldown_epochs": 1},
+        {"layer_decay": 0.5, "loss": "bce", "bce_threshold": 0.2, "augment": {"repeats": 2, "crop": 2, "mixup_prob": 0.5}},
+        {"optimizer": "muon", "layer_decay": 0.5, "augment": {"auto_augment": "rand-m9-mstd0.5-inc1", "mixup_off_epoch": 1}},
     ],
     ids=str,
 )
 def test_every_option_resumes_exactly(tmp_path, options):
     """EMA weights, the loss scale and the rest are part of the state: killed at step 4 of 9, saved after step 3."""
-    run = toy_run(augment=AUGMENT, **options)
+    augment = {**AUGMENT, "erasing_mode": "pixel", **options.get("augment", {})}
+    run = toy_run(**{**options, "augment": augment})
     survivor = survive(run, tmp_path / "killed", [(4, False)], every=3)
     assert survivor.resumes[0].step == 3 and not survivor.notes
     assert_same_bits(survivor, finished(run, tmp_path / "twin"))

@@ -9,10 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from study.config.options import TrainOptions
+from study.data.torchvision_schema import declare_missing_operators
 from study.training.augmentation import Target
 from study.training.device import autocast
 from study.training.evaluation import compute_metrics, evaluate
-from study.training.step import cross_entropy
+from study.training.step import compute_loss, cross_entropy
+
+declare_missing_operators()
+
+from timm.data.mixup import mixup_target  # noqa: E402  the schemas come first
+from timm.loss import BinaryCrossEntropy  # noqa: E402
 
 FP32 = autocast("fp32", torch.device("cpu"))
 
@@ -38,6 +45,23 @@ def test_the_loss_is_torchs_on_dense_targets(seed, classes, smoothing, mixed):
     expected = F.cross_entropy(logits, dense(target, classes), label_smoothing=smoothing)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (found, expected)))
+
+
+@pytest.mark.parametrize("threshold", [None, 0.0, 0.2])
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_binary_cross_entropy_is_timms(smoothing, mixed, threshold):
+    """timm's loss of the labels, or of what its mixup makes of two labels and a weight, with the same threshold."""
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(8, 6, generator=random)
+    labels = torch.randint(6, (8,), generator=random)
+    target, given = Target(labels), labels
+    if mixed:
+        target = Target(labels, labels.flip(0), torch.full((8,), 0.7))
+        given = mixup_target(labels, 6, lam=0.7, smoothing=smoothing)
+    options = TrainOptions(epochs=1, loss="bce", bce_threshold=threshold, label_smoothing=smoothing)
+    expected = BinaryCrossEntropy(smoothing=smoothing, target_threshold=threshold)(logits, given)
+    torch.testing.assert_close(compute_loss(logits, target, options), expected)
 
 
 def test_figures_are_means_over_images(monkeypatch):

@@ -25,6 +25,17 @@ def test_cosine_is_half_a_cosine_wave_after_the_warmup():
     assert found == pytest.approx(expected)
 
 
+def test_a_floor_and_a_cooldown_end_the_schedule():
+    """The wave ends at min_lr, at the beginning of the last epochs, which stay there; where lr is lower, nothing moves."""
+    train = TrainOptions(epochs=5, lr=0.2, schedule="cosine", warmup_epochs=1, min_lr=0.02, cooldown_epochs=2)
+    expected = [0.2 * (s + 1) / 10 for s in range(10)]
+    expected += [0.02 + 0.09 * (1 + math.cos(math.pi * s / 20)) for s in range(20)] + 20 * [0.02]
+    assert rates(train, epoch_steps=10) == pytest.approx(expected)
+    linear = rates(TrainOptions(epochs=1, lr=1.0, schedule="linear", min_lr=0.5), epoch_steps=5)
+    assert linear == pytest.approx([1 - s / 10 for s in range(5)])
+    assert set(rates(TrainOptions(epochs=1, lr=0.1, schedule="cosine", min_lr=0.5), epoch_steps=5)) == {0.1}
+
+
 def test_linear_falls_by_equal_amounts_and_never_to_zero():
     """All steps differ by peak / S, and the last one still moves the weights by peak / S."""
     found = rates(TrainOptions(epochs=2, lr=1.0, schedule="linear"), epoch_steps=5)

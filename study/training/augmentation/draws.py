@@ -11,14 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from study.rng import stream
+from study.training.keyed_bits import draw_keys
 
 _Floats = npt.NDArray[np.float64]
 _Integers = npt.NDArray[np.int64]
 
-ERASED_AREA = (0.02, 0.33)  # Zhong et al., "Random erasing data augmentation", AAAI 2020, section 4.1 (s_l, s_h)
-ERASED_RATIO = (0.3, 3.3)  # r_1 and its inverse, as torchvision rounds it
+ERASED = {"const": ((0.02, 0.33), (0.3, 3.3)), "pixel": ((0.02, 1 / 3), (0.3, 1 / 0.3))}
+"""By mode the areas and ratios of erased rectangles in torchvision and timm: Zhong et al., "Random erasing data augmentation",
+AAAI 2020, section 4.1 (s_l, s_h; r_1 and its inverse), as each of them rounds these."""
 TRIES = 10
 CROPPED_RATIO = (3 / 4, 4 / 3)  # Szegedy et al., "Going deeper with convolutions", CVPR 2015, section 6
 
@@ -46,6 +49,10 @@ class Draws:
         """`n` numbers from Beta(alpha, alpha)."""
         return np.asarray(self._stream(operation).beta(alpha, alpha, self.images))
 
+    def normal(self, operation: str) -> _Floats:
+        """`n` numbers from the standard normal distribution."""
+        return self._stream(operation).standard_normal(self.images)
+
     def permutation(self, operation: str) -> _Integers:
         return np.asarray(self._stream(operation).permutation(self.images))
 
@@ -60,10 +67,10 @@ class Draws:
             framing[:, 2] = self.below("flip", 2)[:, 0]
         return framing
 
-    def draw_erasing(self, probability: float) -> _Integers:
+    def draw_erasing(self, probability: float, mode: str = "const") -> _Integers:
         """`n 4`: the rectangle (top, bottom, left, right) that is erased from each image, empty where nothing is."""
         chance = self.uniform("erasing", 1)
-        box = self._draw_rectangles("erased", ERASED_AREA, ERASED_RATIO, longest=self.size - 1, otherwise=0)
+        box = self._draw_rectangles("erased", *ERASED[mode], longest=self.size - 1, otherwise=0)
         return np.where(chance < probability, box, 0)
 
     def draw_crops(self, least_area: float) -> _Integers:
@@ -105,6 +112,10 @@ class Draws:
         low = np.clip(np.round(center - side[:, None] / 2), 0, self.size)
         high = np.clip(np.round(center + side[:, None] / 2), 0, self.size)
         return np.stack([low[:, 0], high[:, 0], low[:, 1], high[:, 1]], axis=1).astype(np.int64)
+
+    def keys(self, operation: str) -> Tensor:
+        """`n 2`: keys of numbers that are drawn on the device (`study.training.keyed_bits`)."""
+        return draw_keys(self._stream(operation), self.images)
 
     def _stream(self, operation: str) -> np.random.Generator:
         return stream(self.seed, "augmentation", self.epoch, operation)

@@ -62,9 +62,14 @@ class Mixing:
         return images * own + partners * (1 - own)
 
 
+def mixes_images(options: AugmentOptions, epoch: int) -> bool:
+    """Whether images are mixed in an epoch, counted from 0."""
+    return bool(options.mixup or options.cutmix) and not 0 < options.mixup_off_epoch <= epoch
+
+
 def draw_mixing(draws: Draws, options: AugmentOptions) -> Mixing | None:
-    """An epoch's mixing, or None where neither is on."""
-    if not options.mixup and not options.cutmix:
+    """An epoch's mixing, or None where there is none."""
+    if not mixes_images(options, draws.epoch):
         return None
     if options.mixup and options.cutmix:
         blends = draws.below("mixup or cutmix", 2)[:, 0] == 0
@@ -76,6 +81,9 @@ def draw_mixing(draws: Draws, options: AugmentOptions) -> Mixing | None:
         weight = 1 - (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2]) / draws.size**2
     if options.mixup:
         weight = np.where(blends, draws.beta("mixup", options.mixup), weight)
+    if options.mixup_prob < 1:  # an image that stays has the weight 1 in a mixture without a rectangle
+        mixed = draws.uniform("mixed", 1)[:, 0] < options.mixup_prob
+        blends, weight, box = blends & mixed, np.where(mixed, weight, 1.0), np.where(mixed[:, None], box, 0)
     partner = torch.from_numpy(draws.permutation("partner"))
     return Mixing(
         partner=partner,

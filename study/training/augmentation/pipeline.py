@@ -1,4 +1,4 @@
-"""All augmentation of a run, in its fixed order: resized crop, crop, flip, RandAugment, color jitter; normalize; erase, mix.
+"""All augmentation of a run, in its fixed order: resized crop, crop, flip, policy, color jitter; normalize; erase, mix.
 
     augmentation = Augmentation(run.augment, splits.info, seed=run.seed, images=len(split))
     augment = augmentation.epoch(epoch, device=device, layout=torch.channels_last)
@@ -20,8 +20,9 @@ from study.data import DatasetInfo
 from study.training.augmentation.draws import Draws
 from study.training.augmentation.jitter import Jitter, draw_jitter
 from study.training.augmentation.mixing import Mixing, Target, draw_mixing, fill_boxes
-from study.training.augmentation.pixels import enlarge_boxes, locate_framed_pixels, move_pixels
-from study.training.augmentation.randaugment import RandAugment, draw_variants, make_randaugment
+from study.training.augmentation.pixels import change_selected, enlarge_boxes, locate_framed_pixels, move_pixels
+from study.training.augmentation.policies import DrawnPolicy, make_policy
+from study.training.keyed_bits import draw_normal
 
 
 class Normalization:
@@ -38,16 +39,19 @@ class Normalization:
 
 
 class Augmentation:
-    """The augmentation of a run's `images` training images, in all epochs."""
+    """The augmentation of a run's `images` training images, in all epochs.
+
+    With `repeats` r an image i is augmented as each of the r rows i, i + `images`, i + 2 `images`, ...
+    """
 
     def __init__(self, options: AugmentOptions, facts: DatasetInfo, *, seed: int, images: int):
         self.options, self.facts, self.seed, self.images = options, facts, seed, images
-        self.operations = make_randaugment(options.randaugment_m, facts.image_size) if options.randaugment_n else None
+        self.policy = make_policy(options, facts)
 
     def epoch(self, epoch: int, *, device: torch.device, layout: torch.memory_format) -> "EpochAugmentation":
         """The augmentation of one epoch, counted from 0, with its parameters drawn and on the device."""
         options = self.options
-        draws = Draws(seed=self.seed, epoch=epoch, images=self.images, size=self.facts.image_size)
+        draws = Draws(seed=self.seed, epoch=epoch, images=self.images * options.repeats, size=self.facts.image_size)
         mixing = draw_mixing(draws, options)
         jitter = draw_jitter(draws, options.color_jitter) if options.color_jitter else None
 
@@ -58,12 +62,38 @@ class Augmentation:
             normalize=Normalization(self.facts, device=device, layout=layout),
             cropped=to_device(draws.draw_crops(options.resized_crop) if options.resized_crop < 1 else None),
             framing=to_device(draws.draw_framing(crop=options.crop, flip=options.flip)),
-            operations=self.operations and self.operations.to(device),
-            variants=to_device(draw_variants(draws, options.randaugment_n) if options.randaugment_n else None),
+            policy=None if self.policy is None else self.policy.draw(draws).to(device),
             jitter=jitter and jitter.to(device),
-            erased=to_device(draws.draw_erasing(options.erasing) if options.erasing else None),
+            erasing=self._draw_erasing(draws, device),
             mixing=mixing and mixing.to(device),
         )
+
+    def _draw_erasing(self, draws: Draws, device: torch.device) -> "Erasing | None":
+        options = self.options
+        if not options.erasing:
+            return None
+        keys = draws.keys("erasing noise").to(device) if options.erasing_mode == "pixel" else None
+        return Erasing(torch.from_numpy(draws.draw_erasing(options.erasing, options.erasing_mode)).to(device), keys)
+
+
+@dataclass(frozen=True)
+class Erasing:
+    """Rectangles of normalized images that are set to the mean, or with `keys` to noise of unit variance."""
+
+    box: Tensor  # int64 `n 4`
+    keys: Tensor | None  # int32 `n 2`
+
+    def __call__(self, normal: Tensor, rows: Tensor) -> Tensor:
+        """Images float `b c h w` of the rows `b`, in the same memory."""
+        if self.keys is None:
+            return normal.masked_fill_(fill_boxes(self.box[rows], normal.shape[-1]), 0.0)  # 0 is the mean here
+        noisy = change_selected(self.box[rows].any(dim=1), normal, lambda at: self._add_noise(normal[at], rows[at]))
+        return normal.copy_(noisy)
+
+    def _add_noise(self, normal: Tensor, rows: Tensor) -> Tensor:
+        assert self.keys is not None
+        noise = draw_normal(self.keys[rows], normal[0].numel()).view_as(normal)
+        return torch.where(fill_boxes(self.box[rows], normal.shape[-1]), noise, normal)
 
 
 @dataclass(frozen=True)
@@ -73,10 +103,9 @@ class EpochAugmentation:
     normalize: Normalization
     cropped: Tensor | None  # int64 `n 4`
     framing: Tensor | None  # int64 `n 3`
-    operations: RandAugment | None
-    variants: Tensor | None  # int64 `n layers`
+    policy: DrawnPolicy | None
     jitter: Jitter | None
-    erased: Tensor | None  # int64 `n 4`
+    erasing: Erasing | None
     mixing: Mixing | None
 
     def rows(self, ids: Tensor) -> Tensor:
@@ -101,12 +130,9 @@ class EpochAugmentation:
             images = enlarge_boxes(images, self.cropped[ids])
         if self.framing is not None:
             images = move_pixels(images, locate_framed_pixels(self.framing[ids], images.shape[-1]))
-        if self.operations is not None and self.variants is not None:
-            for variant in self.variants[ids].unbind(1):
-                images = self.operations(images, variant)
+        if self.policy is not None:
+            images = self.policy(images, ids)
         if self.jitter is not None:
             images = self.jitter(images, ids)
         normal = self.normalize(images)
-        if self.erased is not None:
-            normal.masked_fill_(fill_boxes(self.erased[ids], normal.shape[-1]), 0.0)  # 0 is the mean here
-        return normal
+        return normal if self.erasing is None else self.erasing(normal, ids)
