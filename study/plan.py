@@ -239,10 +239,11 @@ def _describe_trials(plan: Plan, tuning: Tuning) -> list[str]:
     if tuning.per == "seed":
         per = "cell and seed"
         seeds = "; ".join(and_more([f"seeds {_join(tuning.seeds_for(seed))} for {seed}" for seed in plan.sweep.seeds], 3))
-    images = plan.trials[0].run.data
+    sizes = sorted({(trial.run.data.train_images, trial.run.data.val_images) for trial in plan.trials})
+    trained, compared = (" or ".join(dict.fromkeys(f"{size:,}" for size in part)) for part in zip(*sizes, strict=True))
     lines = [
         f"tuned: {tuning.trials_per_choice} trials per {per} ({axes}; {seeds}), trained on "
-        f"{images.train_images:,} and compared on {images.val_images:,} validation images; no trial reads the test set"
+        f"{trained} and compared on {compared} validation images; no trial reads the test set"
     ]
     if len(tuning.seeds) == 1:
         lines.append("one trial seed: how much the choices depend on the seed stays hidden")

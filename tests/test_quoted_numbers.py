@@ -62,7 +62,9 @@ def find_unsupported(text: str, root: Path = ROOT) -> list[str]:
         rest = ESTIMATE.sub("", block)
         quoted = list(read_estimates(block))
         wrong += [f"{folder.name}: {' '.join(estimate)}" for estimate in quoted if estimate not in estimates]
-        wrong += [f"{folder.name}: {number}" for number in re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])", rest) if number not in answer]
+        wrong += [
+            f"{folder.name}: {number}" for number in re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])", rest) if number not in answer
+        ]
     return wrong
 
 
