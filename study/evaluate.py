@@ -9,7 +9,6 @@ The folder may have some of the model's classes only: images are then classified
 
 import argparse
 import contextlib
-import hashlib
 import math
 import os
 import sys
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 
 from study.backbones import build_backbone, names, specify, variants
 from study.backbones.specification import BackboneSpec
-from study.backbones.weight_files import load_weights
+from study.backbones.weight_files import load_weights, read_weights_file
 from study.cli.arguments import add_json_option, command_parser, parse_path, positive_int
 from study.cli.console import open_console, print_json
 from study.config.yaml_source import parse_override
@@ -90,24 +89,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = resolve_model(path, arguments)
     folder = scan_evaluation_folder(Path(arguments.data))
     outputs = match_classes(folder, model.class_names, outputs=model.spec.num_classes)
-    resample = any(word.startswith("image_size=") for word in arguments.settings)
-    weights = load_weights(path, model.spec, key=arguments.key, resample=resample)
+    resample = any(word.startswith(("image_size=", "patch_size=")) for word in arguments.settings)
+    file = read_weights_file(path)
+    weights = load_weights(file, model.spec, key=arguments.key, resample=resample)
     device = choose_device(arguments.device, os.environ)
     result = evaluate_on_folder(model, weights.state, folder=folder, outputs=outputs, device=device, arguments=arguments)
     if math.isnan(result.loss):
         raise UserError(Problem("some outputs of the model are no numbers; try --precision fp32", str(path), "--weights"))
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     if arguments.json:
         document = {
             "model": model.name,
-            "weights_sha256": digest,
+            "weights_sha256": file.sha256,
             "images": len(folder.files),
             "classes": len(folder.class_names),
             "classes_of_model": model.spec.num_classes,
             "classes_by_name": model.class_names is not None,
             "weights_key": weights.key,
-            "positions_resampled_from": weights.resampled_from,
+            "positions_resampled_from": weights.grid,
+            "patches_resampled_from": weights.patch_size,
             "top1": result.accuracy,
             "top5": result.top5,
             "loss": result.loss if math.isfinite(result.loss) else None,
@@ -120,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     images = f"n = {len(folder.files):,} images of {len(folder.class_names):,} classes in {folder.root}"
     source = f"{weights.key} of {path}" if weights.key else str(path)
     lines = [
-        f"{model.name}: {model.spec.closed_form().params:,} parameters from {source} (sha256 {digest[:12]})",
+        f"{model.name}: {model.spec.closed_form().params:,} parameters from {source} (sha256 {file.sha256[:12]})",
         f"top-1 {result.accuracy:.2%}{top5}, loss {result.loss:.4f}",
         f"{images}; {device.kind}, {arguments.precision}",
         f"images: {model.preprocessing.describe(model.spec.image_size)}",
@@ -131,9 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines.append(
             "the weights don't name their classes: taken in the sorted order of the folder's (--classes FILE names them)"
         )
-    if weights.resampled_from:
-        grids = f"{weights.resampled_from} x {weights.resampled_from} to {model.spec.grid} x {model.spec.grid}"
-        lines.append(f"position embeddings resampled from {grids} tokens (bicubic)")
+    lines += weights.describe_resampling(model.spec)
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
     return 0
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from study.analysis.report_files import read_report_folder, write_tables
 from study.backbones import build_backbone, specify
-from study.backbones.weight_files import load_weights
+from study.backbones.weight_files import load_weights, read_weights_file
 from study.config.options import ResolvedData
 from study.config.sweep_file import read_sweep
 from study.data import describe_dataset
@@ -117,7 +117,7 @@ def _load_all(place: Path) -> None:
 def load_kept(path: Path) -> None:
     """Kept weights as `study.evaluate` reads them: their run, then their tensors, which are of no such model."""
     saved = read_saved_weights(path)
-    load_weights(path, saved.run.model if saved else specify("vit_tiny_patch16", {}))
+    load_weights(read_weights_file(path), saved.run.model if saved else specify("vit_tiny_patch16", {}))
 
 
 def _of(reader: Callable[[SweepFolder], object]) -> Callable[[Path], object]:

@@ -6,23 +6,25 @@ their names, is not asked: every set of names that is the model's is found, at a
 """
 
 import argparse
-import math
+import hashlib
+import io
 import pathlib
 import pickle
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
-from torch.nn import functional as F
 
+from study.atomic_io import read_regular
 from study.backbones.registry import get_architecture
+from study.backbones.resampling import count_grid, resample_patch_embedding, resample_positions
 from study.backbones.specification import BackboneSpec
 from study.errors import Problem, UserError, and_more
 
@@ -38,40 +40,73 @@ _INERT: tuple[Any, ...] = (
 """Types that training scripts keep beside the weights: timm's arguments, paths, best accuracies as NumPy scalars."""
 _LISTED = 4  # names per problem
 _DEPTH = 20
+MAX_WEIGHTS_BYTES = 1 << 38
 _POSITIONS = re.compile(r"stem\.positions\.(inner\.)?table")
+_PATCHES = "stem.patch_embedding.projection.weight"
+CLASSIFIER = ("head.classifier.weight", "head.classifier.bias")
 
 StateDict = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
+class WeightsFile:
+    """All tensors of a file by their dotted paths, on the CPU, and the SHA-256 of its content."""
+
+    path: Path
+    sha256: str
+    tensors: StateDict
+
+
+@dataclass(frozen=True)
 class LoadedWeights:
-    """A state dict in our names, where in its file it was, and the grid from which its positions were resampled, if any."""
+    """A state dict in our names, where in its file it was, and in what it was fitted to the model.
+
+    Where the classifier is replaced, the state has none.
+    """
 
     state: dict[str, Tensor]
     key: str  # "state_dict_ema", or "" where the file is the state dict
-    resampled_from: int | None = None  # tokens along one side
+    grid: int | None = None  # tokens along one side, from which positions were resampled
+    patch_size: int | None = None  # pixels, from which the patch embedding was resampled
+
+    def describe_resampling(self, spec: BackboneSpec) -> list[str]:
+        """What was resampled to fit the specification's model, in words."""
+        positions = (
+            f"position embeddings resampled from {self.grid} x {self.grid} to {spec.grid} x {spec.grid} tokens (bicubic)"
+        )
+        patches = f"patch embedding resampled from {self.patch_size} to {spec.patch_size} pixels (FlexiViT's pseudo-inverse)"
+        return [line for line, done in ((positions, self.grid), (patches, self.patch_size)) if done]
 
 
-def load_weights(path: Path, spec: BackboneSpec, *, key: str | None = None, resample: bool = False) -> LoadedWeights:
+def load_weights(
+    file: WeightsFile, spec: BackboneSpec, *, key: str | None = None, resample: bool = False, classifier: bool = True
+) -> LoadedWeights:
     """The state dict in a file, in our names, with exactly the names and shapes of the specification's model.
 
-    `key` chooses among several, such as `state_dict` and `state_dict_ema`. With `resample`, learned positions of another image
-    size are resampled to the specification's.
+    `key` chooses among several, such as `state_dict` and `state_dict_ema`. With `resample`, learned positions of another grid
+    and patch embeddings of another patch size are resampled to the specification's. Without `classifier`, one that the file
+    lacks or that is of other classes is left out.
 
-    Raises UserError for a file that can't be read or holds pickled objects, for weights of another model, for values that
-    aren't finite, and where several state dicts fit; weights are never loaded in part.
+    Raises UserError for weights of another model, for values that aren't finite, and where several state dicts fit; otherwise
+    weights are never loaded in part.
     """
     expected = make_meta_state(spec)
-    groups = _list_groups(_read_tensors(path))
+    required = expected.keys() if classifier else expected.keys() - set(CLASSIFIER)
+    path, groups = file.path, _list_groups(file.tensors)
     found = {name: _in_our_names(group, expected, spec.backbone) for name, group in groups.items()}
-    whole = [name for name, state in found.items() if state.keys() == expected.keys() and len(state) == len(groups[name])]
+    whole = [name for name, state in found.items() if state.keys() >= required and len(state) == len(groups[name])]
     chosen = [name for name in whole if key is None or f"{name}.".startswith(f"{key}.")]
     if len(chosen) > 1 or (whole and not chosen):
         rule = "the file holds several sets of weights" if len(whole) > 1 else "no weights of this model are there"
         raise UserError(Problem(f"{rule}: --key names those to read", str(path), "--key", key, choices=whole))
     name = chosen[0] if chosen else max(found, key=lambda name: (len(found[name]), -len(name)))
     loaded = LoadedWeights(found[name] if chosen else _convert(groups[name], found[name], path, spec), name)
-    loaded = _resample_positions(loaded, spec) if resample else loaded
+    loaded = _resample(loaded, spec) if resample else loaded
+    if not classifier and any(
+        name not in loaded.state or loaded.state[name].shape != expected[name].shape for name in CLASSIFIER
+    ):
+        loaded = replace(loaded, state={name: tensor for name, tensor in loaded.state.items() if name not in CLASSIFIER})
+        expected = {name: tensor for name, tensor in expected.items() if name not in CLASSIFIER}
     if differences := _list_differences(loaded.state, expected):
         raise UserError(_other_model(path, spec), *differences)
     if unusable := sorted(name for name, tensor in loaded.state.items() if not tensor.isfinite().all()):
@@ -134,16 +169,16 @@ def _in_our_names(group: StateDict, expected: StateDict, backbone: str) -> dict[
     return {ours: group[name] for name, ours in renamed.items() if ours is not None and ours in expected}
 
 
-def _resample_positions(loaded: LoadedWeights, spec: BackboneSpec) -> LoadedWeights:
-    """Learned positions at the specification's grid, by bicubic interpolation with antialiasing, as timm does it."""
-    for name, table in loaded.state.items():
-        extra = spec.sequence - spec.tokens  # class token
-        grid = math.isqrt(max(0, table.shape[1] - extra)) if _POSITIONS.fullmatch(name) and table.ndim == 3 else spec.grid
-        if grid != spec.grid and grid**2 + extra == table.shape[1]:
-            image = table[:, extra:].float().reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
-            image = F.interpolate(image, size=(spec.grid, spec.grid), mode="bicubic", antialias=True)
-            resampled = torch.cat([table[:, :extra], image.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)], dim=1)
-            return LoadedWeights({**loaded.state, name: resampled}, loaded.key, grid)
+def _resample(loaded: LoadedWeights, spec: BackboneSpec) -> LoadedWeights:
+    """With learned positions at the specification's grid, and a patch embedding at its patch size."""
+    extra = spec.sequence - spec.tokens  # class token and registers
+    for name, tensor in loaded.state.items():
+        if _POSITIONS.fullmatch(name) and (grid := count_grid(tensor, extra=extra)) not in (0, spec.grid):
+            resampled = resample_positions(tensor, spec.grid, extra=extra)
+            loaded = replace(loaded, state={**loaded.state, name: resampled}, grid=grid)
+        if name == _PATCHES and spec.stem == "patchify" and tensor.ndim == 4 and tensor.shape[2] != spec.patch_size:
+            resampled = resample_patch_embedding(tensor, spec.patch_size)
+            loaded = replace(loaded, state={**loaded.state, name: resampled}, patch_size=tensor.shape[2])
     return loaded
 
 
@@ -172,17 +207,16 @@ def make_meta_state(spec: BackboneSpec) -> dict[str, Tensor]:
         return get_architecture(spec.backbone).construct(spec).state_dict()
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors or torch file by their dotted paths, on the CPU. Which of both it is, its content says."""
+def read_weights_file(path: Path) -> WeightsFile:
+    """All tensors of a safetensors or torch file, which its content says. UserError if it can't be read or holds objects."""
     if not path.is_file():
         raise UserError(Problem("no such weights file", place=str(path)))
-    with open(path, "rb") as file:
-        start = file.read(9)
+    content = read_regular(path, MAX_WEIGHTS_BYTES)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([*_INERT]):
             warnings.simplefilter("ignore")  # about pickles that torch did not write, which it then refuses
-            is_safetensors = start[8:] == b"{" or path.suffix == ".safetensors"
-            content = load_file(path) if is_safetensors else torch.load(path, "cpu", weights_only=True)
+            is_safetensors = content[8:9] == b"{" or path.suffix == ".safetensors"
+            found = load(content) if is_safetensors else torch.load(io.BytesIO(content), "cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         rule = f"this file holds pickled objects other than tensors{f' ({named[1]})' if named else ''}, or is no torch file"
@@ -190,10 +224,10 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # for foreign bytes the readers raise many types
         reason = str(error).splitlines()[0] if str(error) else "it ends early"
         raise UserError(Problem(f"not a readable weights file: {reason}", place=str(path))) from None
-    tensors = dict(_flatten(content))
+    tensors = dict(_flatten(found))
     if not tensors:
         raise UserError(Problem("a weights file maps names to tensors; this one holds something else", place=str(path)))
-    return tensors
+    return WeightsFile(path, hashlib.sha256(content).hexdigest(), tensors)
 
 
 def _flatten(content: object, *, above: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -4,7 +4,6 @@ What is measured follows the seams that every backbone has, the stem and the blo
 nothing more. Layer 0 is the stem's output, layer l that of block l.
 """
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from torch import Tensor
 from study.backbones import build_backbone
 from study.backbones.base import Backbone
 from study.backbones.specification import BackboneSpec
-from study.backbones.weight_files import load_weights
+from study.backbones.weight_files import load_weights, read_weights_file
 from study.config.run import Run
 from study.data.permutation import permute_positions
 from study.data.splits import Split, Splits
@@ -47,10 +46,9 @@ class KeptNetwork:
         if saved is None:
             raise UserError(Problem("not the weights of a run that were kept with train.keep: last", place=str(path)))
         model = build_backbone(saved.run.model)
-        model.load_state_dict(load_weights(path, saved.run.model).state)
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return KeptNetwork(saved.run, model.to(device).eval().requires_grad_(False), device, digest)
+        file = read_weights_file(path)
+        model.load_state_dict(load_weights(file, saved.run.model).state)
+        return KeptNetwork(saved.run, model.to(device).eval().requires_grad_(False), device, file.sha256)
 
     def prepare(self, splits: Splits, pixels: Tensor) -> Tensor:
         """Images uint8 `b c h w` as the network's input: normalized, and permuted where its training permuted them."""

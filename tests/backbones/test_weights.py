@@ -12,9 +12,11 @@ import torch
 from safetensors.torch import save_file
 from timm_weights import to_timm
 from torch import Tensor, nn
+from torch.nn import functional
 
 from study.backbones import build_backbone, names, specify
-from study.backbones.weight_files import load_weights
+from study.backbones.resampling import resample_patch_embedding
+from study.backbones.weight_files import CLASSIFIER, load_weights, read_weights_file
 from study.errors import UserError
 
 SMALL = {"image_size": 8, "in_channels": 3, "num_classes": 5, "patch_size": 2, "dim": 32, "depth": 2}
@@ -29,7 +31,7 @@ def state() -> dict[str, Tensor]:
 def refusal(path: Path) -> str:
     """The message of the error that a file of other weights raises."""
     with pytest.raises(UserError) as error:
-        load_weights(path, VIT)
+        load_weights(read_weights_file(path), VIT)
     assert error.value.problems[0].place == str(path)
     return str(error.value)
 
@@ -42,7 +44,7 @@ def test_saved_weights_are_loaded(name: str, suffix: str, tmp_path: Path) -> Non
     saved = build_backbone(spec, seed=5).state_dict()
     path = tmp_path / f"weights.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)(saved, path)
-    loaded = load_weights(path, spec).state
+    loaded = load_weights(read_weights_file(path), spec).state
     assert loaded.keys() == saved.keys()
     assert all(torch.equal(loaded[key], saved[key]) for key in saved)
     build_backbone(spec).load_state_dict(loaded)
@@ -56,7 +58,7 @@ def test_timms_names_are_converted(name: str, wrapper: str | None, tmp_path: Pat
     saved = build_backbone(spec, seed=5).state_dict()
     content = to_timm(saved, name)
     torch.save(content if wrapper is None else {wrapper: content, "epoch": 3}, tmp_path / "timm.pth")
-    loaded = load_weights(tmp_path / "timm.pth", spec).state
+    loaded = load_weights(read_weights_file(tmp_path / "timm.pth"), spec).state
     assert all(torch.equal(loaded[key], saved[key]) for key in saved)
 
 
@@ -88,7 +90,7 @@ def test_weights_are_found_in_the_forms_that_training_scripts_save(form: str, th
         torch.save(forms[form], tmp_path / "w.bin")
     else:
         save_file(content, tmp_path / "w.bin")
-    loaded = load_weights(tmp_path / "w.bin", VIT).state
+    loaded = load_weights(read_weights_file(tmp_path / "w.bin"), VIT).state
     assert loaded.keys() == ours.keys() and all(torch.equal(loaded[name], ours[name]) for name in ours)
 
 
@@ -99,10 +101,10 @@ def test_of_several_sets_of_weights_one_is_named(tmp_path: Path) -> None:
     assert "several sets of weights: --key" in refusal(tmp_path / "w.pth")
     assert "valid: state_dict, state_dict_ema.module" in refusal(tmp_path / "w.pth")
     for key, more in (("state_dict", 0), ("state_dict_ema", 1)):
-        loaded = load_weights(tmp_path / "w.pth", VIT, key=key)
+        loaded = load_weights(read_weights_file(tmp_path / "w.pth"), VIT, key=key)
         assert torch.equal(loaded.state["head.norm.weight"], state()["head.norm.weight"] + more) and key in loaded.key
     with pytest.raises(UserError, match="valid: state_dict"):
-        load_weights(tmp_path / "w.pth", VIT, key="state")
+        load_weights(read_weights_file(tmp_path / "w.pth"), VIT, key="state")
 
 
 def test_values_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
@@ -127,10 +129,55 @@ def test_positions_are_resampled_as_timm_does_it(image_size: int, tmp_path: Path
     weights = build_backbone(VIT, seed=5).state_dict()
     weights["stem.positions.table"].normal_()
     save_file(weights, tmp_path / "w.safetensors")
-    loaded = load_weights(tmp_path / "w.safetensors", spec, resample=True)
+    loaded = load_weights(read_weights_file(tmp_path / "w.safetensors"), spec, resample=True)
     expected = timm.layers.resample_abs_pos_embed(weights["stem.positions.table"], [spec.grid, spec.grid], num_prefix_tokens=1)
-    assert loaded.resampled_from == 4 and torch.allclose(loaded.state["stem.positions.table"], expected, atol=1e-6)
+    assert loaded.grid == 4 and torch.allclose(loaded.state["stem.positions.table"], expected, atol=1e-6)
     assert all(torch.equal(loaded.state[name], weights[name]) for name in weights if name != "stem.positions.table")
+
+
+@pytest.mark.parametrize(("patch_size", "image_size"), [(1, 8), (4, 8), (4, 16), (8, 8)])
+def test_patch_embeddings_are_resampled_as_timm_does_it(patch_size: int, image_size: int, tmp_path: Path) -> None:
+    """From patches of 2 pixels to smaller and larger ones, at the same grid and at another."""
+    import timm.layers
+
+    spec = VIT.with_options({"patch_size": patch_size, "image_size": image_size})
+    weights = build_backbone(VIT, seed=5).state_dict()
+    save_file(weights, tmp_path / "w.safetensors")
+    loaded = load_weights(read_weights_file(tmp_path / "w.safetensors"), spec, resample=True)
+    name = "stem.patch_embedding.projection.weight"
+    expected = timm.layers.resample_patch_embed(weights[name], [patch_size, patch_size])
+    torch.testing.assert_close(loaded.state[name], expected, rtol=0, atol=1e-5)
+    assert loaded.patch_size == 2 and loaded.grid == (None if spec.grid == 4 else 4)
+    kept = weights.keys() - {name, "stem.positions.table"}
+    assert all(torch.equal(loaded.state[each], weights[each]) for each in kept)
+    with pytest.raises(UserError, match=rf"{name} is 32 x 3 x 2 x 2 instead of 32 x 3 x {patch_size} x {patch_size}"):
+        load_weights(read_weights_file(tmp_path / "w.safetensors"), spec)
+
+
+@pytest.mark.parametrize("larger", [3, 4, 7])
+def test_a_larger_patch_embeds_a_resized_patch_as_the_smaller_one_did(larger: int) -> None:
+    """What the pseudo-inverse is for: the inner products of patches and filters stay."""
+    patches, weight = torch.randn(5, 3, 2, 2), torch.randn(8, 3, 2, 2)
+    resized = functional.interpolate(patches, size=(larger, larger), mode="bicubic", antialias=True)
+    expected = functional.conv2d(patches, weight)
+    torch.testing.assert_close(functional.conv2d(resized, resample_patch_embedding(weight, larger)), expected)
+
+
+def test_the_classifier_may_be_left_out(tmp_path: Path) -> None:
+    """One of other classes and a missing one are left out where that is asked for, nothing else is; one that fits is kept."""
+    weights, other = state(), VIT.with_options({"num_classes": 7})
+    save_file(weights, tmp_path / "w.safetensors")
+    save_file({name: tensor for name, tensor in weights.items() if "classifier" not in name}, tmp_path / "none.safetensors")
+    whole, headless = (read_weights_file(tmp_path / f"{name}.safetensors") for name in ("w", "none"))
+    assert load_weights(whole, VIT, classifier=False).state.keys() == weights.keys()
+    for file, spec in ((whole, other), (headless, VIT), (headless, other)):
+        assert load_weights(file, spec, classifier=False).state.keys() == weights.keys() - set(CLASSIFIER)
+        with pytest.raises(UserError, match=r"head\.classifier"):
+            load_weights(file, spec)
+    del weights["head.norm.bias"]
+    save_file(weights, tmp_path / "less.safetensors")
+    with pytest.raises(UserError, match=r"1 missing: head\.norm\.bias"):
+        load_weights(read_weights_file(tmp_path / "less.safetensors"), other, classifier=False)
 
 
 def test_another_models_weights_are_refused(tmp_path: Path) -> None:

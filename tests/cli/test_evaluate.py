@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from timm_weights import to_timm
 
 from study.backbones import build_backbone, specify, variants
-from study.backbones.weight_files import load_weights
+from study.backbones.weight_files import load_weights, read_weights_file
 from study.cli.console import open_console
 from study.config.sweep_file import read_sweep
 from study.data import describe_dataset
@@ -86,7 +86,7 @@ def test_predictions_are_those_of_timms_transform_and_model(variant, image_folde
     words = ["--weights", str(weights), "--data", str(image_folder), "--backbone", variant, "--batch-size", "5"]
     arguments = parser().parse_args([*words, "num_classes=3", *SETTINGS[variant]])
     found, folder = resolve_model(weights, arguments), scan_evaluation_folder(image_folder)
-    state, outputs = load_weights(weights, found.spec).state, range(3)
+    state, outputs = load_weights(read_weights_file(weights), found.spec).state, range(3)
     result = evaluate_on_folder(found, state, folder=folder, outputs=outputs, device=DeviceChoice("cpu"), arguments=arguments)
     config = timm.get_pretrained_cfg(TIMM_NAMES[variant]).to_dict()
     transform = create_transform(**resolve_data_config(pretrained_cfg=config), is_training=False)
