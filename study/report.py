@@ -75,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def write_report(arguments: argparse.Namespace, console: Console) -> DrawnReport:
     """Draw the report that the arguments name, and print its summary. Raises UserError."""
+    if sys.flags.optimize > 1:
+        raise UserError("python -OO removes docstrings, which Altair needs to draw the page: report with python -O, or python")
     drawn = draw_report(_prepare_folder(arguments), style=STYLES[arguments.style], formats=arguments.formats)
     _print_summary(drawn, console)
     return drawn

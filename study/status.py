@@ -15,6 +15,7 @@ from rich.text import Text
 from study.atomic_io import read_regular
 from study.cli.arguments import add_json_option, format_command, suggest_launch, sweep_folder, sweep_parser
 from study.cli.console import open_console, pluralize, print_json
+from study.config.documents import pause_collection
 from study.config.sweep import Sweep
 from study.config.sweep_file import read_sweep
 from study.errors import UserError, escape_controls, handle_user_errors
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+@pause_collection()
 def read_status(folder: SweepFolder) -> tuple[PlanFile, SweepStatus]:
     plan = load_plan(folder)
     return plan, compute_sweep_status(folder, plan.run_ids, check_liveness(folder))

@@ -7,12 +7,13 @@ its file or line, the key, the rule and what to do. Nothing here imports torch.
 import contextlib
 import errno
 import functools
+import gc
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Required, TypeVar, cast, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetPydanticSchema, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
@@ -42,6 +43,18 @@ _SUSPECT = (b"NaN", b"Infinity", b"\\u", *(name.encode() for name in FORMER_NAME
 
 class WrongDocument(UserError):
     """A document of this version whose values are not of its types, or can't be true."""
+
+
+@contextlib.contextmanager
+def pause_collection() -> Iterator[None]:
+    """Read many documents, which have no cycles, without the garbage collector: it would visit all of them many times."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def read_document(path: Path, kind: type[T], *, hint: str) -> T:
@@ -116,12 +129,14 @@ def read_json_lines(path: Path, *, hint: str) -> Iterator[JsonLine]:
 def as_stored(options: type[BaseModel], *, required: Sequence[str] = ()) -> GetPydanticSchema:
     """Annotates the JSON values of a group of options with these options' own types and bounds.
 
-    Each may be None, where tuning has yet to select, and missing, in files of earlier versions, but for those `required`.
+    Each may be None, where tuning has yet to select, and missing, in files of earlier versions, but for those `required`. What
+    only the words of a sweep need, such as the expansion of `~` and `2%`, is left out.
     """
     fields: dict[str, Any] = {}
     for name, field in options.model_fields.items():
         kind: Any = list[float] if get_origin(field.annotation) is tuple else field.annotation
-        bounded: Any = Annotated[(kind, *field.metadata)] if field.metadata else kind
+        bounds = [each for each in field.metadata if not isinstance(each, BeforeValidator)]
+        bounded: Any = Annotated[(kind, *bounds)] if bounds else kind
         bounded = Annotated[bounded, Field(le=MAX_COUNT)] if kind is int else bounded
         fields[name] = Required[bounded] if name in required else bounded | None
     make_type: Any = TypedDict  # called with fields that only the options know

@@ -170,9 +170,9 @@ BENCHMARK_COLUMNS = tuple(_COLUMNS)
 """Columns of the run table."""
 
 
-def benchmark_columns(benchmark: Benchmark | None, run: RunOptions) -> dict[str, float | int | str | None]:
+def benchmark_columns(benchmark: Benchmark | None, run: RunOptions | None) -> dict[str, float | int | str | None]:
     """The columns of a planned run, all None if its architecture was not measured."""
-    speed = benchmark.speed(run) if benchmark else None
+    speed = benchmark.speed(run) if benchmark and run else None
     if benchmark is None or speed is None:
         return dict.fromkeys(BENCHMARK_COLUMNS)
     return {name: read(benchmark, speed) for name, read in _COLUMNS.items()}

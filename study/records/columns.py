@@ -23,6 +23,9 @@ OMITTED = {
 }
 
 
+_PLAIN = (str, int, float, bool)
+
+
 def name_column(key: str) -> str:
     """The column of an option: "model.patch_size" or "patch_size" -> "patch_size", "match.by" or "by" -> "match_by"."""
     name = key.rpartition(".")[2]
@@ -41,7 +44,8 @@ def planned_columns(planned: PlannedEntry) -> dict[str, Any]:
     for section, omitted in OMITTED.items():
         for name, value in planned.run[section].items():
             if name not in omitted:
-                row[COLUMN_NAMES.get(name, name)] = spell_level(value)
+                plain = value is None or type(value) in _PLAIN  # nearly all are: half the time
+                row[COLUMN_NAMES.get(name, name)] = value if plain else spell_level(value)
     row["split"] = planned.run["data"].get("split", "fixed")  # older plans lack it
     if planned.run["train"].get("fit_on") == "train+val":
         row |= {"train_images": row["train_images"] + row["val_images"], "val_images": 0}

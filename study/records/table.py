@@ -5,6 +5,7 @@ selected hyperparameters. The tables contain no paths, host names or user names.
 """
 
 import itertools
+import math
 import time
 from collections.abc import Mapping, Set
 from dataclasses import fields
@@ -13,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from study.config.documents import pause_collection
 from study.records.baseline_accuracy import baseline_name, read_baselines
 from study.records.benchmark_file import BENCHMARK_COLUMNS, benchmark_columns, newest_benchmark
 from study.records.columns import planned_columns
@@ -65,6 +67,7 @@ def load_study(folder: str | Path) -> StudyFacts:
     return load_plan(SweepFolder(Path(folder))).facts
 
 
+@pause_collection()
 def load_table(folder: str | Path) -> pd.DataFrame:
     """One row per final run of `runs/<sweep>`, in plan order; `status` is done, failed, diverged or missing.
 
@@ -103,6 +106,7 @@ def _update_table(plan: PlanFile, place: SweepFolder, cache: TableCache | None, 
     return table.convert_dtypes().astype(NUMERIC_TYPES) if known else table
 
 
+@pause_collection()
 def load_trials(folder: str | Path) -> pd.DataFrame:
     """One row per trial, with the columns of `load_table`; empty for a sweep without tuning. Test figures are NA.
 
@@ -122,6 +126,7 @@ def load_trials(folder: str | Path) -> pd.DataFrame:
     return table.assign(selected=pd.Series(chosen, index=table.index, dtype="boolean"))
 
 
+@pause_collection()
 def load_curves(folder: str | Path, *, stage: Stage = "final") -> pd.DataFrame:
     """Learning curves of the newest plan's recorded runs, long: one row per run and epoch.
 
@@ -141,6 +146,7 @@ def load_curves(folder: str | Path, *, stage: Stage = "final") -> pd.DataFrame:
     return curves.astype({name: float for name in curves if name not in ("run_id", "epoch")})
 
 
+@pause_collection()
 def load_correctness(folder: str | Path, *, stage: Stage = "final") -> pd.DataFrame:
     """Which images the newest plan's finished runs classified correctly, one row per run and split that it was kept of.
 
@@ -170,32 +176,35 @@ def _make_table(
     """The rows of a stage's runs, but for those `without`."""
     benchmark, baselines = newest_benchmark(place.benchmarks), read_baselines(place.baselines)
     lost = compute_lost_seconds(place, recorded)
-    rows = []
-    for planned in plan.of_stage(stage):
-        if planned.run_id in without:
-            continue
+    columns: dict[str, list[Any]] = {}  # a quarter of the memory of rows
+    planned_runs = [planned for planned in plan.of_stage(stage) if planned.run_id not in without]
+    for number, planned in enumerate(planned_runs):
         attempts = recorded.get(planned.run_id)
         record = attempts.record if attempts else None
         provenance = record.provenance if record else {}
-        columns, options = planned_columns(planned), planned.options
+        options = planned.options if benchmark or baselines else None
         row = {
-            "run_id": columns.pop("run_id"),
+            "run_id": planned.run_id,
             "sweep": plan.facts.name,
             "status": record.status if record else "missing",
             "reason": record.reason if record else None,
-            **columns,
+            **planned_columns(planned),
             "recipe": plan.facts.recipe,
             **vars(record.result if record else Result()),
             **vars(record.measured if record else Measurements()),
             **benchmark_columns(benchmark, options),
-            "baseline_accuracy": baselines.get(baseline_name(options.data)),
+            "baseline_accuracy": baselines.get(baseline_name(options.data)) if options else None,
             **{name: fingerprint_entry(record, name) for name in FINGERPRINT},
             **{name: provenance.get(name) for name in PROVENANCE},
             "attempts": attempts.count if attempts else 0,
             "lost_seconds": lost.get(planned.run_id),
         }
-        rows.append(row)
-    return pd.DataFrame(rows).convert_dtypes().astype(NUMERIC_TYPES) if rows else pd.DataFrame()
+        for name in row:
+            if name not in columns:
+                columns[name] = [math.nan] * number
+        for name, column in columns.items():
+            column.append(row.get(name, math.nan))
+    return pd.DataFrame(columns).convert_dtypes().astype(NUMERIC_TYPES) if columns else pd.DataFrame()
 
 
 def fingerprint_entry(record: Record | None, name: str) -> Any:

@@ -12,7 +12,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -81,8 +81,9 @@ def read_by_worker(folder: SweepFolder, workers: Iterable[str]) -> tuple[dict[st
     recorded, by = dict[str, Attempts](), defaultdict[str, list[str]](list)
     for worker in sorted(workers):
         own = read_records(folder.records, workers={_parse_worker(worker)})
-        recorded |= own
-        for run_id in own:
+        for run_id, each in own.items():  # a table has nothing of the rest, most of the memory
+            record = replace(each.record, run={}, cost={}, match={}, curves={}, correct={})
+            recorded[run_id] = replace(each, record=record)
             by[run_id].append(worker)
     shared = {run_id for run_id, own in by.items() if len(own) > 1}
     if shared:  # read together, which merges attempts and finds contradictions

@@ -25,7 +25,6 @@ from study.reporting.figures.catalog import list_figures
 from study.reporting.figures.figure_files import FIGURE_FORMATS, save_figure
 from study.reporting.figures.figure_spec import FigureSpec
 from study.reporting.figures.style import PAPER, Style
-from study.reporting.html_page import render_page
 from study.reporting.markdown import write_markdown
 from study.reporting.result_files import ANSWER_FILE, RESULT_FILES, build_result_tables, write_results
 from study.reporting.sections import list_sections
@@ -58,6 +57,8 @@ def draw_report(folder: Path, *, style: Style = PAPER, formats: Sequence[str] = 
     Report and page show the figures in paper style; another style is drawn in addition, into a folder of its own. `formats`
     are those of `FIGURE_FORMATS` in which to write the figures; SVG, which report and page show, is always written.
     """
+    from study.reporting.html_page import render_page  # imports Altair, which needs docstrings
+
     findings = Findings(read_report_folder(folder))
     figures, sections = list(_name_files(list_figures(findings))), list(_name_files(list_sections(findings)))
     formats = [name for name in FIGURE_FORMATS if name == "svg" or name in formats]
