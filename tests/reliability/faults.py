@@ -165,7 +165,9 @@ def list_circumstances() -> Iterator[Circumstance]:
         yield Circumstance("standard output is full", words, state=state, out="/dev/full", status=(1,))
         yield Circumstance("ASCII output", words, state=state, environment=POSIX, real=True)
         yield Circumstance("Latin-1 output", words, state=state, environment=LATIN)
-        bare = Circumstance("without docstrings and asserts", words, state=state, environment={"PYTHONOPTIMIZE": "2"}, real=True)
+        bare = Circumstance(
+            "without docstrings and asserts", words, state=state, environment={"PYTHONOPTIMIZE": "2"}, real=True
+        )
         yield replace(bare, status=(2,)) if words == REPORT else bare  # Altair, which draws the page, needs docstrings
     yield Circumstance("folders can't be flushed (EINVAL)", LAUNCH, refuse=errno.EINVAL, folders=True)
     for step in range(1, 25):
