@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study.backbones import get_spec_class
+from study.backbones import specify
 from study.config.options import AugmentOptions, TrainOptions
 from study.config.recipes import RECIPES
 from study.config.run import Run
@@ -56,7 +56,7 @@ PUBLISHED = {
         ),
         AugmentOptions(flip=True, randaugment_n=2, randaugment_m=12, color_jitter=0.2, erasing=0.2),
     ),
-    # SHI-Labs/Compact-Transformers, examples/main.py: defaults; its AutoAugment has no counterpart here
+    # SHI-Labs/Compact-Transformers, examples/main.py: defaults; attention_dropout of src/vit.py
     "vit_lite_cifar10_200": (
         TrainOptions(
             epochs=200,
@@ -67,9 +67,73 @@ PUBLISHED = {
             schedule="cosine",
             warmup_epochs=5.0,
             label_smoothing=0.1,
+            attention_dropout=0.1,
             stochastic_depth=0.1,
         ),
-        AugmentOptions(flip=True, crop=4, randaugment_n=2, randaugment_m=9),
+        AugmentOptions(flip=True, crop=4, auto_augment="cifar10"),
+    ),
+    # The same, configs/pretrained/cct_7-3x1_cifar10_300epochs.yml; attention_dropout and stochastic_depth of src/cct.py
+    "cct": (
+        TrainOptions(
+            epochs=300 + 10,
+            batch_size=128,
+            lr=55e-5,
+            schedule="cosine",
+            warmup_epochs=10.0,
+            min_lr=1e-5,
+            cooldown_epochs=10,
+            weight_decay=6e-2,
+            decay="matrices",
+            label_smoothing=0.1,
+            attention_dropout=0.1,
+            stochastic_depth=0.1,
+            precision="fp16",
+        ),
+        AugmentOptions(
+            flip=True, resized_crop=0.8, auto_augment="rand-m9-mstd0.5-inc1", mixup=0.8, cutmix=1.0, mixup_off_epoch=175
+        ),
+    ),
+    # facebookresearch/deit, main.py: defaults; 4 x 256 images a batch, README_deit.md
+    "deit_300": (
+        TrainOptions(
+            epochs=300,
+            batch_size=4 * 256,
+            lr=5e-4 * 4 * 256 / 512,
+            schedule="cosine",
+            warmup_epochs=5.0,
+            min_lr=1e-5,
+            weight_decay=0.05,
+            decay="matrices",
+            label_smoothing=0.1,
+            stochastic_depth=0.1,
+            precision="fp16",
+        ),
+        AugmentOptions(
+            flip=True,
+            resized_crop=0.08,
+            auto_augment="rand-m9-mstd0.5-inc1",
+            erasing=0.25,
+            erasing_mode="pixel",
+            mixup=0.8,
+            cutmix=1.0,
+            repeats=3,
+        ),
+    ),
+    # aanna0701/SPT_LSA_ViT, main.py: defaults; an epoch passes three times over the images
+    "spt_cifar": (
+        TrainOptions(
+            epochs=100 * 3,
+            batch_size=128,
+            lr=1e-3,
+            schedule="cosine",
+            warmup_epochs=10.0 * 3,
+            min_lr=1e-6,
+            weight_decay=5e-2,
+            decay="all",
+            label_smoothing=0.1,
+            stochastic_depth=0.1,
+        ),
+        AugmentOptions(flip=True, crop=4, auto_augment="cifar10", erasing=0.25, mixup=1.0, cutmix=1.0, mixup_prob=0.5),
     ),
     # locuslab/convmixer, README, over the defaults of its timm: weight decay 2e-5, smoothing 0.1, scale 0.08, flip 0.5
     "convmixer_imagenet_150": (
@@ -85,7 +149,15 @@ PUBLISHED = {
             label_smoothing=0.1,
             precision="fp16",
         ),
-        AugmentOptions(flip=True, resized_crop=0.08, randaugment_n=2, randaugment_m=9, erasing=0.25, mixup=0.5, cutmix=0.5),
+        AugmentOptions(
+            flip=True,
+            resized_crop=0.08,
+            auto_augment="rand-m9-mstd0.5-inc1",
+            erasing=0.25,
+            erasing_mode="pixel",
+            mixup=0.5,
+            cutmix=0.5,
+        ),
     ),
 }
 
@@ -109,7 +181,8 @@ def mistakes(tmp_path: Path, text: str, *overrides: str) -> str:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_resolves_to_the_published_values(tmp_path, name):
     """Every option of training and augmentation is what the source says, those it leaves at their default too."""
-    run = planned_run(tmp_path, SWEEP.replace("convmixer_cifar10_25", name))
+    text = SWEEP.replace("convmixer_cifar10_25", name).replace("convmixer\n", "vit\n").replace(", kernel_size: 5", "")
+    run = planned_run(tmp_path, text)
     assert (run.train, run.augment) == PUBLISHED[name]
 
 
@@ -140,7 +213,7 @@ def test_mistakes_name_the_recipe(tmp_path):
     assert "recipe convmixer_cifar10_25: train.batch_size: a batch is larger than the 300 training images" in screen
 
 
-@pytest.mark.parametrize("name", ["convmixer_cifar10_25", "convmixer_cifar10_100", "vit_lite_cifar10_200"])
+@pytest.mark.parametrize("name", ["convmixer_cifar10_25", "convmixer_cifar10_100", "vit_lite_cifar10_200", "cct", "spt_cifar"])
 def test_the_sweep_of_a_recipe_costs_what_its_header_says(repository, name):
     """The sweep of the recipe's name uses it, trains on all 50,000 images, and states its FLOPs."""
     path = repository / "sweeps" / f"{name}.yaml"
@@ -152,13 +225,17 @@ def test_the_sweep_of_a_recipe_costs_what_its_header_says(repository, name):
         assert f" {planned.training_flops / 1e15:.2f} PFLOPs" in path.read_text(encoding="utf-8")
 
 
-def test_the_imagenet_recipe_costs_what_its_header_says(repository):
-    """1,281,167 training images, 150 epochs, and the MACs of the published variant."""
-    spec = get_spec_class("convmixer").model_validate(
-        {"image_size": 224, "in_channels": 3, "num_classes": 1000, "patch_size": 7, "dim": 1536, "depth": 20, "kernel_size": 9}
-    )
-    flops = 6 * spec.closed_form().macs * 1_281_167 * 150
-    header = (repository / "sweeps/convmixer_imagenet_150.yaml").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["convmixer_imagenet_150", "deit_300"])
+def test_the_imagenet_recipe_costs_what_its_header_says(repository, name):
+    """1,281,167 training images, the recipe's epochs, and the MACs of the sweep's model, which is the published one."""
+    sweep = read_sweep(repository / "sweeps" / f"{name}.yaml")
+    [settings] = [sweep.settings(cell) for cell in sweep.cells()]
+    model = {key.removeprefix("model."): setting.value for key, setting in settings.items() if key.startswith("model.")}
+    spec = specify(settings["backbone"].value, {"image_size": 224, "in_channels": 3, "num_classes": 1000, **model})
+    published = {"convmixer_imagenet_150": "convmixer_1536_20", "deit_300": "vit_small_patch16"}[name]
+    assert spec.closed_form().macs == specify(published, {}).closed_form().macs
+    flops = 6 * spec.closed_form().macs * 1_281_167 * RECIPES[name].train.epochs
+    header = (repository / f"sweeps/{name}.yaml").read_text(encoding="utf-8")
     [stated] = re.findall(r"([\d,]+) PFLOPs", header)
     assert float(stated.replace(",", "")) == pytest.approx(flops / 1e15, rel=1e-4)
 
