@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
 
 from study.backbones import build_backbone, names, specify, variants
 from study.backbones.specification import BackboneSpec
@@ -34,7 +34,7 @@ from study.data.preprocessing import PUBLISHED_PREPROCESSING, Preprocessing
 from study.errors import Problem, UserError, handle_user_errors
 from study.training.batches import find_input_permutation
 from study.training.device import DeviceChoice, autocast, choose_device, execution_mode
-from study.training.evaluation import Evaluation, evaluate
+from study.training.evaluation import Evaluation, SelectOutputs, evaluate
 from study.training.memory_layout import choose_memory_format, to_memory_format
 from study.training.saved_weights import read_saved_weights
 
@@ -183,18 +183,6 @@ def _read_class_names(path: Path, spec: BackboneSpec) -> tuple[str, ...]:
     return names
 
 
-class _SelectOutputs(nn.Module):
-    """A model with some of its outputs, in another order: b c h w -> b k."""
-
-    def __init__(self, model: nn.Module, outputs: Sequence[int]) -> None:
-        super().__init__()
-        self.model, self.outputs = model, list(outputs)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images)
-        return logits[:, self.outputs]
-
-
 def evaluate_on_folder(
     model: EvaluatedModel,
     weights: dict[str, Tensor],
@@ -219,7 +207,7 @@ def evaluate_on_folder(
     source = None if model.permutation is None else model.permutation.to(device.device)
     inputs = ((to_memory_format(permute_positions(images, source), layout), labels) for images, labels in tracked)
     with execution_mode(device):
-        return evaluate(_SelectOutputs(backbone, outputs), inputs, autocast=autocast(arguments.precision, device.device))
+        return evaluate(SelectOutputs(backbone, outputs), inputs, autocast=autocast(arguments.precision, device.device))
 
 
 def _parse_triple(word: str, *, least: float = 0.0) -> tuple[float, ...]:

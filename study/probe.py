@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -29,9 +29,18 @@ from study.probing.kept_network import KeptNetwork, sample_images
 from study.probing.learned_filters import compare_positions, read_kernels, read_stem_filters
 from study.probing.measurements import choose_compared, compare_runs, list_measures
 from study.probing.receptive_field import SHARES, measure_receptive_fields
+from study.probing.robustness import evaluate_further
 from study.probing.similarity import LEAST_IMAGES, describe_layers
 from study.records.plan_file import PlannedEntry, load_plan
-from study.records.probe_file import ProbeFile, SimilarityFile, read_probe, write_probe, write_similarity
+from study.records.probe_file import (
+    CLEAN,
+    ProbeFile,
+    SimilarityFile,
+    compute_accuracy,
+    read_probe,
+    write_probe,
+    write_similarity,
+)
 from study.records.sweep_folder import SweepFolder
 from study.training.device import choose_device, execution_mode
 
@@ -46,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
         "--images", type=positive_int, default=IMAGES, metavar="N", help=f"test images to measure over (default: {IMAGES})"
     )
     parser.add_argument("--maps", type=positive_int, metavar="N", help="draw the attention to N of these images as well")
+    parser.add_argument(
+        "--tests", action="store_true", help="evaluate on changed test images and the folders of data.also_test as well"
+    )
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
     add_json_option(parser)
     return parser
@@ -64,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(Problem("no run has kept its weights: train with train.keep: last", place=str(folder.weights)))
     device = choose_device(arguments.device, os.environ)
     with execution_mode(device):
-        _Probe(folder, device.device, arguments.images, arguments.maps, console).measure_runs(kept)
+        probe = _Probe(folder, device.device, arguments.images, console, maps=arguments.maps, tests=arguments.tests)
+        probe.measure_runs(kept)
     if lacking:
         console.print(f"{pluralize(len(lacking), 'run')} without kept weights, e.g. {lacking[0]}")
     console.print(f"written to {folder.probes}", soft_wrap=True)
@@ -92,13 +105,14 @@ def _find_runs(arguments: argparse.Namespace) -> tuple[SweepFolder, list[Planned
 
 @dataclass(frozen=True)
 class _Probe:
-    """One call of the command: where it writes, over how many images, and of how many it draws the attention."""
+    """One call of the command: where it writes, over how many images, of how many it draws the attention, whether it tests."""
 
     folder: SweepFolder
     device: torch.device
     images: int
-    maps: int | None
     console: Console
+    maps: int | None
+    tests: bool
     _stored: dict[str, StoredImages] = field(default_factory=dict)  # by the options that chose them
 
     def measure_runs(self, kept: Sequence[PlannedEntry]) -> None:
@@ -111,10 +125,12 @@ class _Probe:
             splits = self._load(run)
             inputs = network.prepare(splits, sample_images(splits.test, self.images))
             layers = describe_layers(network.model, inputs)
-            self._measure(network, inputs, layers)
+            is_new = self._measure(network, inputs, layers)
+            if self.tests:
+                self._test(network, splits, run)
             if run in compared:
                 described[run.run_id] = layers
-            if run.seed == min(each.seed for each in runs):
+            if run.seed == min(each.seed for each in runs) and (is_new or self.maps):
                 self._draw(network, splits, inputs)
         write_similarity(self.folder, SimilarityFile(self.images, tuple(compare_runs(compared, described))))
 
@@ -124,17 +140,32 @@ class _Probe:
             self._stored[key] = StoredImages.open(run.data, describe_dataset(run.data))
         return self._stored[key].divide(run.data.split, run.seed)
 
-    def _measure(self, network: KeptNetwork, inputs: Tensor, layers: Tensor) -> None:
+    def _measure(self, network: KeptNetwork, inputs: Tensor, layers: Tensor) -> bool:
+        """Measure a network unless it was measured before; whether it was now."""
         run_id, former = network.run.run_id, read_probe(self.folder, network.run.run_id)
-        if former is None or (former.weights, former.images) != (network.digest, len(inputs)):
+        is_new = former is None or (former.weights, former.images) != (network.digest, len(inputs))
+        if former is None or is_new:
             measures = list_measures(network, inputs, layers)
-            former = ProbeFile(run_id, network.digest, len(inputs), tuple(measures))
+            tests = former.tests if former and former.weights == network.digest else {}
+            former = ProbeFile(run_id, network.digest, len(inputs), tuple(measures), tests)
             write_probe(self.folder, former)
         radii = [one.value for one in former.measures if one.name == "field_radius" and one.at == SHARES[-1]]
         last = (
             f"{SHARES[-1]:.0%} of the last layer's receptive field within {radii[-1]:.1f} px" if radii else "no receptive field"
         )
         self.console.print(f"{run_id}: {last}")
+        return is_new
+
+    def _test(self, network: KeptNetwork, splits: Splits, run: Run) -> None:
+        """Evaluate a run on the further tests that it wasn't evaluated on before."""
+        former = read_probe(self.folder, run.run_id)
+        assert former is not None, "a run is measured first"
+        workers = len(os.sched_getaffinity(0))
+        found = {**former.tests, **dict(evaluate_further(network, splits, run, without=former.tests, workers=workers))}
+        write_probe(self.folder, replace(former, tests=found))
+        self.console.print(
+            f"{run.run_id}: {pluralize(len(found) - 1, 'further test')}, clean {compute_accuracy(found[CLEAN]):.1%}"
+        )
 
     def _draw(self, network: KeptNetwork, splits: Splits, inputs: Tensor) -> None:
         """Write the pictures of a network to probes/pictures."""

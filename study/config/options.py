@@ -55,6 +55,7 @@ def expand_path(value: object) -> object:
 
 
 FilePath = Annotated[str, BeforeValidator(expand_path)]
+FurtherTest = Annotated[str, Field(pattern=r"^[A-Za-z]\w{0,39}$")]
 Count = Annotated[int, BeforeValidator(_parse_count)]
 Fraction = Annotated[float, BeforeValidator(_parse_fraction)]
 
@@ -66,6 +67,7 @@ class DataOptions(Options):
     label: str | None = Field(None, pattern=r"^\S(.{0,38}\S)?$", json_schema_extra=OUTSIDE_IDENTITY)  # what reports call it
     root: FilePath = Field("data", json_schema_extra=OUTSIDE_IDENTITY)  # the source files; downloads are written here
     cache: FilePath = Field("data/cache", json_schema_extra=OUTSIDE_IDENTITY)  # the decoded uint8 arrays
+    also_test: dict[FurtherTest, FilePath] = Field({}, json_schema_extra=OUTSIDE_IDENTITY)  # folders `study.probe` evaluates on
     test_folder: str | None = Field(None, pattern=r"^[^/]+$", json_schema_extra=OUTSIDE_IDENTITY)  # below root; None: test, val
     image_size: int | None = Field(None, ge=4, le=1024)  # pixels; None: the data set's own
     train_images: Count | None = Field(None, ge=1)  # stratified subset of the training split; None: all

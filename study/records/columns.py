@@ -16,7 +16,7 @@ COLUMN_NAMES = {
 """Columns of options whose bare name says too little."""
 
 OMITTED = {
-    "data": {"label", "root", "cache", "test_folder", "correctness", "predictions"},
+    "data": {"label", "root", "cache", "also_test", "test_folder", "correctness", "predictions"},
     "model": {"image_size", "in_channels", "num_classes"},
     "augment": set(),
     "train": {"keep", "distributed", "read_test"},

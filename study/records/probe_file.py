@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 REPAIR_PROBE = "remove it, and probe again"
 SIMILARITY = "similarity.json"
+CLEAN = "clean"
+"""The test set as it is, evaluated beside its changed forms."""
 
 _Place = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 

@@ -1,6 +1,6 @@
 """Top-1, top-5 and cross-entropy of a model on one split, without augmentation, label smoothing or mixing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,18 @@ class Evaluation:
     top5: float | None
     loss: float
     predictions: Predictions
+
+
+class SelectOutputs(nn.Module):
+    """A model with some of its outputs, in another order: b c h w -> b k."""
+
+    def __init__(self, model: nn.Module, outputs: Sequence[int]) -> None:
+        super().__init__()
+        self.model, self.outputs = model, list(outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return logits[:, self.outputs]
 
 
 @torch.inference_mode()

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
+from training.toy_runs import FACTS, TEST, splits, toy_run
 
 from study import load_probes, probe
 from study.backbones import build_backbone
+from study.config.options import DataOptions
 from study.config.sweep_file import read_sweep
 from study.data import describe_dataset
+from study.errors import UserError
 from study.launch import record_plan
 from study.planning.sweep_plan import make_plan
+from study.probing.distortions import list_distortions
+from study.probing.kept_network import KeptNetwork
+from study.probing.robustness import evaluate_further
+from study.records.correctness import decode_correctness, unpack_correctness
+from study.records.probe_file import load_further_tests
 from study.records.sweep_folder import SweepFolder
 from study.training.saved_weights import save_weights
 
@@ -72,9 +83,50 @@ def test_runs_without_weights_are_named(trained: Path, tmp_path: Path, capsys: p
     shutil.copytree(trained, copy)
     first, *_, last = sorted((copy / "weights").iterdir())
     first.unlink()
-    words = [str(copy), "--images", "4", "--device", "cpu"]
+    words = [str(copy), "--images", "16", "--device", "cpu"]
     assert probe.main(words) == 0 and f"1 run without kept weights, e.g. {first.stem}" in capsys.readouterr().out
     (copy / "probes" / f"{last.stem}.json").write_text("{}")
     assert probe.main(words) == 2 and "remove it, and probe again" in capsys.readouterr().err
     shutil.rmtree(copy / "weights")
     assert probe.main(words) == 2 and "train.keep: last" in capsys.readouterr().err
+
+
+def test_further_tests_are_evaluated_once(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One accuracy per test beside the clean one, of all test images; a second call evaluates nothing again."""
+    words = [str(trained), "--images", "16", "--device", "cpu", "--tests", "--where", "token_mixer=attention"]
+    assert probe.main(words) == 0
+    found = load_further_tests(trained)
+    info = describe_dataset(DataOptions(name="digits", train_images=200))
+    labels = {"clean", *(one.label for one in list_distortions(8, info.mean))}
+    assert set(found["split"]) == labels and (found["images"] == info.test_images).all() and len(found) == 2 * len(labels)
+    monkeypatch.setattr("study.probing.robustness.evaluate", lambda *_: pytest.fail("evaluated again"))
+    assert probe.main(words) == 0
+
+
+def test_another_folder_is_tested_as_the_test_set(tmp_path: Path) -> None:
+    """A folder of the test images themselves: the images that are classified correctly are the same ones."""
+    parts = splits()
+    for number, (image, label) in enumerate(zip(parts.test.images, parts.test.labels.tolist(), strict=True)):
+        place = tmp_path / "again" / FACTS.class_names[label]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(place / f"{number:03}.png")
+    run = toy_run("mlp_mixer")
+    extended = replace(run, data=run.data.model_copy(update={"also_test": {"again": str(tmp_path / "again")}}))
+    assert extended.run_id == run.run_id
+    model = build_backbone(run.model).eval()
+    with torch.no_grad():
+        model.head.classifier.weight.normal_(generator=torch.Generator().manual_seed(1))
+    network = KeptNetwork(run, model, torch.device("cpu"), digest="")
+    generated = [one.label for one in list_distortions(8, FACTS.mean)]
+    found = dict(evaluate_further(network, parts, extended, without=generated, workers=1))
+    clean, again = (
+        unpack_correctness(decode_correctness(own.packed, TEST), TEST) for own in map(found.get, ("clean", "again"))
+    )
+    order = torch.argsort(parts.test.labels, stable=True).numpy()
+    assert again.tolist() == clean[order].tolist() and 0 < clean.sum() < TEST
+    taken = replace(run, data=run.data.model_copy(update={"also_test": {"shift_1": "x", "elsewhere": str(tmp_path / "no")}}))
+    with pytest.raises(UserError, match=r"data.also_test.shift_1.*name of a generated test"):
+        dict(evaluate_further(network, parts, taken, without=(), workers=1))
+    missing = replace(run, data=run.data.model_copy(update={"also_test": {"elsewhere": str(tmp_path / "no")}}))
+    with pytest.raises(UserError, match=r"data\.also_test\.elsewhere"):
+        dict(evaluate_further(network, parts, missing, without=["clean", *generated], workers=1))
