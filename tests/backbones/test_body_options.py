@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 from timm.layers import RmsNorm, SwiGLU
-from timm.layers.pos_embed_sincos import build_rotary_pos_embed, rot
+from timm.models.eva import Eva
 from timm.models.mlp_mixer import MlpMixer, ResBlock
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -71,6 +71,30 @@ def test_a_vit_with_its_options_is_timms(case: str, pooling: str) -> None:
     assert_same_function(build("vit", **SMALL, heads=4, pooling=pooling, **own), theirs, None)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "class_token"])
+@pytest.mark.parametrize("position_embedding", ["rope", "learned_rope"])
+def test_a_vit_with_rotary_positions_is_timms(position_embedding: str, pooling: str) -> None:
+    """Logits and gradients are those of timm's EVA-02 without what else is special in it."""
+    theirs = Eva(
+        img_size=8,
+        patch_size=2,
+        num_classes=5,
+        embed_dim=32,
+        depth=2,
+        num_heads=4,
+        attn_type="rope",
+        use_abs_pos_emb=position_embedding == "learned_rope",
+        use_rot_pos_emb=True,
+        rope_temperature=100.0,
+        class_token=pooling == "class_token",
+        global_pool="token" if pooling == "class_token" else "avg",
+        use_fc_norm=False,
+        use_post_transformer_norm=True,
+    )
+    ours = build("vit", **SMALL, heads=4, pooling=pooling, position_embedding=position_embedding)
+    assert_same_function(ours, theirs, None)
+
+
 def test_a_linear_mixer_with_layer_scale_is_resmlp() -> None:
     """With LayerNorm for its affine norm, timm's ResMLP is this body without positions."""
     theirs = MlpMixer(5, 8, 3, 2, 2, 32, mlp_ratio=4, block_layer=ResBlock, norm_layer=partial(nn.LayerNorm, eps=1e-6))
@@ -88,43 +112,12 @@ def test_a_linear_mixer_with_layer_scale_is_resmlp() -> None:
     assert_same_function(ours, theirs, names_of)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "class_token"])
-def test_rotary_positions_are_timms(pooling: str) -> None:
-    """Queries and keys are rotated as by timm's axial embedding with the base 100; a class token is not."""
-    mixer = build("vit", **SMALL, heads=4, pooling=pooling, position_embedding="rope").blocks[0].token_mixing.mixer
-    tokens = torch.randn(2, 16 + (pooling == "class_token"), 32)
-    sine, cosine = build_rotary_pos_embed([4, 4], dim=8, in_pixels=False, temperature=100.0)
-
-    def rotate(features: Tensor) -> Tensor:
-        extra, image = features[:, :, :-16], features[:, :, -16:]
-        return torch.cat([extra, image * cosine + rot(image) * sine], dim=2)
-
-    q, k, v = mixer.qkv(tokens).unflatten(2, (3, 4, 8)).permute(2, 0, 3, 1, 4)
-    attended = (rotate(q) @ rotate(k).transpose(2, 3) / 8**0.5).softmax(dim=-1) @ v
-    torch.testing.assert_close(mixer(tokens), mixer.out(attended.transpose(1, 2).flatten(2)))
-
-
 def test_rotary_positions_depend_on_offsets_alone() -> None:
     """The agreement of a query and a key is the same wherever on the grid they stand at the same offset."""
     mixer = build("vit", **SMALL, heads=4, position_embedding="rope").blocks[0].token_mixing.mixer
     q, k = (torch.randn(1, 4, 1, 8).expand(-1, -1, 16, -1) for _ in range(2))
     scores = (mixer.rotary(q) @ mixer.rotary(k).transpose(2, 3)).unflatten(3, (4, 4)).unflatten(2, (4, 4))
     torch.testing.assert_close(scores[:, :, :-1, :-1, :-1, :-1], scores[:, :, 1:, 1:, 1:, 1:])
-
-
-def test_rotary_positions_may_be_added_to_learned_ones() -> None:
-    """With the same weights, it is `rope` where the learned table is zero, and `learned` where nothing is rotated."""
-    both, learned, rope = (
-        build("vit", **SMALL, heads=4, position_embedding=name) for name in ("learned_rope", "learned", "rope")
-    )
-    images = torch.rand(2, 3, 8, 8)
-    assert not torch.allclose(both(images), learned(images))
-    unrotated = build("vit", **SMALL, heads=4, position_embedding="learned_rope")
-    for block in unrotated.blocks:
-        block.token_mixing.mixer.rotary = None
-    assert torch.equal(unrotated(images), learned(images))
-    torch.nn.init.zeros_(both.stem.positions.table)
-    assert torch.equal(both(images), rope(images))
 
 
 def test_relative_positions_of_a_vit_are_the_mixers() -> None:
