@@ -2,7 +2,7 @@
 
 `build("vit", image_size=32, in_channels=3, num_classes=10, patch_size=4, dim=96, depth=3)` returns a module that maps
 float images b c h w to logits b k; `build("vit_base_patch16")` returns a published variant. To add a backbone, write its
-file (specification, closed-form cost, module) and add its line to `BACKBONES`.
+file (specification, closed-form cost, module) and register it in `BACKBONES`.
 """
 
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ from study.backbones.mlp_mixer import MLP_MIXER
 from study.backbones.specification import BackboneSpec
 from study.backbones.vit import VIT
 from study.errors import Problem, UserError
+from study.registries import Registry
 
-BACKBONES: Mapping[str, Architecture] = {
-    "convmixer": CONVMIXER,
-    "vit": VIT,
-    "mlp_mixer": MLP_MIXER,
-    "convnext": CONVNEXT,
-    "metaformer": METAFORMER,
-}
+BACKBONES = Registry("backbone", Architecture, calls={"construct": ("the specification",)})
+BACKBONES.register("convmixer", CONVMIXER)
+BACKBONES.register("vit", VIT)
+BACKBONES.register("mlp_mixer", MLP_MIXER)
+BACKBONES.register("convnext", CONVNEXT)
+BACKBONES.register("metaformer", METAFORMER)
 
 
 def names() -> tuple[str, ...]:

@@ -2,12 +2,11 @@
 
 A token mixer maps a sequence of tokens to one of the same shape, b n d -> b n d. `is_global` ones see the whole
 sequence and can carry information to a class token; those that work on the grid see grid positions only. To add
-one, write its class, its cost, its name in `TokenMixerName` and its entry in `TOKEN_MIXERS`.
+one, write its class and its cost, and register it in `TOKEN_MIXERS`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,23 +17,7 @@ from study.backbones.closed_form import PartCost, convolution_cost, depthwise_co
 from study.backbones.fourier import FourierMixing, GlobalFilter, fourier_cost, global_filter_cost
 from study.backbones.layers import Mlp, build_activation, build_sequence_norm
 from study.backbones.specification import SequenceSpec
-
-TokenMixerName = Literal[
-    "attention",
-    "relative_attention",
-    "local_attention",
-    "depthwise_conv",
-    "grouped_conv",
-    "conv",
-    "mlp",
-    "linear",
-    "gating",
-    "fourier",
-    "global_filter",
-    "pooling",
-    "identity",
-    "random",
-]
+from study.registries import Registry
 
 
 class TokenMlp(nn.Module):
@@ -181,49 +164,73 @@ class TokenMixer:
 _KERNEL = frozenset({"kernel_size", "kernel_pixels"})
 _ATTENTION = frozenset({"heads", "qk_norm"})
 
-TOKEN_MIXERS: Mapping[TokenMixerName, TokenMixer] = {
-    "attention": TokenMixer(SelfAttention, self_attention_cost, _ATTENTION, is_global=True),
-    "relative_attention": TokenMixer(
+TOKEN_MIXERS = Registry("token mixer", TokenMixer, calls={"construct": ("the specification",), "cost": ("the specification",)})
+TOKEN_MIXERS.register("attention", TokenMixer(SelfAttention, self_attention_cost, _ATTENTION, is_global=True))
+TOKEN_MIXERS.register(
+    "relative_attention",
+    TokenMixer(
         construct=lambda spec: SelfAttention(spec, relative=True),
         cost=lambda spec: self_attention_cost(spec, relative=True),
         options=_ATTENTION,
         is_global=True,
     ),
-    "local_attention": TokenMixer(LocalAttention, local_attention_cost, _KERNEL | _ATTENTION),
-    "depthwise_conv": TokenMixer(
+)
+TOKEN_MIXERS.register("local_attention", TokenMixer(LocalAttention, local_attention_cost, _KERNEL | _ATTENTION))
+TOKEN_MIXERS.register(
+    "depthwise_conv",
+    TokenMixer(
         construct=lambda spec: OnSequence(
             DepthwiseConv2d(spec.dim, spec.get_int("kernel_size"), bias=spec.bias), grid=spec.grid
         ),
         cost=lambda spec: _convolution_cost(spec, groups=spec.dim),
         options=_KERNEL,
     ),
-    "grouped_conv": TokenMixer(
+)
+TOKEN_MIXERS.register(
+    "grouped_conv",
+    TokenMixer(
         construct=lambda spec: _build_convolution(spec, groups=spec.get_int("heads")),
         cost=lambda spec: _convolution_cost(spec, groups=spec.get_int("heads")),
         options=_KERNEL | {"heads"},
     ),
-    "conv": TokenMixer(
+)
+TOKEN_MIXERS.register(
+    "conv",
+    TokenMixer(
         construct=lambda spec: _build_convolution(spec, groups=1),
         cost=lambda spec: _convolution_cost(spec, groups=1),
         options=_KERNEL,
     ),
-    "mlp": TokenMixer(
+)
+TOKEN_MIXERS.register(
+    "mlp",
+    TokenMixer(
         construct=lambda spec: TokenMlp(spec, spec.get_int("token_dim")),
         cost=lambda spec: mlp_cost(spec.dim, spec.sequence, spec.get_int("token_dim"), spec.bias),
         options=frozenset({"token_dim"}),
         is_global=True,
     ),
-    "linear": TokenMixer(
+)
+TOKEN_MIXERS.register(
+    "linear",
+    TokenMixer(
         construct=TokenLinear, cost=lambda spec: linear_cost(spec.dim, spec.sequence, spec.sequence, spec.bias), is_global=True
     ),
-    "gating": TokenMixer(SpatialGating, _gating_cost, is_global=True),
-    "fourier": TokenMixer(construct=lambda spec: FourierMixing(), cost=fourier_cost, is_global=True),
-    "global_filter": TokenMixer(construct=lambda spec: OnSequence(GlobalFilter(spec), grid=spec.grid), cost=global_filter_cost),
-    "pooling": TokenMixer(
+)
+TOKEN_MIXERS.register("gating", TokenMixer(SpatialGating, _gating_cost, is_global=True))
+TOKEN_MIXERS.register("fourier", TokenMixer(construct=lambda spec: FourierMixing(), cost=fourier_cost, is_global=True))
+TOKEN_MIXERS.register(
+    "global_filter", TokenMixer(construct=lambda spec: OnSequence(GlobalFilter(spec), grid=spec.grid), cost=global_filter_cost)
+)
+TOKEN_MIXERS.register(
+    "pooling",
+    TokenMixer(
         construct=lambda spec: OnSequence(NeighborhoodPooling(spec.get_int("kernel_size")), grid=spec.grid),
         cost=lambda spec: PartCost(),
         options=_KERNEL,
     ),
-    "identity": TokenMixer(construct=lambda spec: nn.Identity(), cost=lambda spec: PartCost()),
-    "random": TokenMixer(construct=lambda spec: RandomMixing(spec.sequence), cost=_random_cost, is_global=True),
-}
+)
+TOKEN_MIXERS.register("identity", TokenMixer(construct=lambda spec: nn.Identity(), cost=lambda spec: PartCost()))
+TOKEN_MIXERS.register(
+    "random", TokenMixer(construct=lambda spec: RandomMixing(spec.sequence), cost=_random_cost, is_global=True)
+)

@@ -63,7 +63,7 @@ Fraction = Annotated[float, BeforeValidator(_parse_fraction)]
 class DataOptions(Options):
     """The images of a run. Their content's digest is part of its identity, paths are not."""
 
-    name: Literal["digits", "cifar10", "cifar100", "fashion_mnist", "svhn", "folder"]
+    name: str = Field(pattern=r"^\w[\w-]*$", max_length=100)  # a name in `study.data.datasets.DATASETS`; part of file names
     label: str | None = Field(None, pattern=r"^\S(.{0,38}\S)?$", json_schema_extra=OUTSIDE_IDENTITY)  # what reports call it
     root: FilePath = Field("data", json_schema_extra=OUTSIDE_IDENTITY)  # the source files; downloads are written here
     cache: FilePath = Field("data/cache", json_schema_extra=OUTSIDE_IDENTITY)  # the decoded uint8 arrays
@@ -98,9 +98,6 @@ class ResolvedData(DataOptions):
     channels: int
 
 
-AutoAugmentName = Literal["none", "imagenet", "cifar10", "svhn", "ta_wide", "rand-m9-mstd0.5-inc1"]
-
-
 class AugmentOptions(Options):
     """Augmentation on batched tensors with per-image parameters keyed by (seed, epoch, image). All off by default."""
 
@@ -110,7 +107,7 @@ class AugmentOptions(Options):
     color_jitter: float = Field(0.0, ge=0, le=1)  # brightness, contrast, saturation within 1 +- this; no hue
     randaugment_n: int = Field(0, ge=0, le=8)  # operations per image
     randaugment_m: int = Field(9, ge=0, le=30)  # magnitude
-    auto_augment: AutoAugmentName = Field("none", json_schema_extra=neutral("none"))  # another policy in RandAugment's place
+    auto_augment: str = Field("none", json_schema_extra=neutral("none"))  # another policy in RandAugment's place
     erasing: float = Field(0.0, ge=0, le=1)  # probability of a random rectangle set to the mean
     erasing_mode: Literal["const", "pixel"] = Field("const", json_schema_extra=neutral("const"))  # pixel: set to normal noise
     mixup: float = Field(0.0, ge=0, le=10)  # alpha of the Beta distribution; 0: off
@@ -128,16 +125,13 @@ class AugmentOptions(Options):
         return self
 
 
-OptimizerName = Literal["adamw", "sgd", "muon"]
-
-
 class TrainOptions(Options):
     """The recipe: an optimizer, a learning-rate schedule per step, and what is evaluated at the end."""
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(128, ge=1)  # images per optimizer step
     lr: float = Field(1e-3, gt=0)  # peak of the schedule
-    optimizer: OptimizerName = Field("adamw", json_schema_extra=neutral("adamw"))
+    optimizer: str = Field("adamw", json_schema_extra=neutral("adamw"))  # a name in `study.training.optimizer.OPTIMIZERS`
     betas: tuple[float, float] = (0.9, 0.999)  # of AdamW, with muon on what is no matrix
     eps: float = Field(1e-8, gt=0)  # the same
     momentum: float = Field(0.9, gt=0, lt=1, json_schema_extra=neutral(0.9))  # of sgd and muon, Nesterov's

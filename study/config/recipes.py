@@ -5,11 +5,11 @@ augmentation but nothing of the model, so that any backbone can be trained by an
 trains what the recipe's source trained, refitted on train + val where the source trains on all 50,000 images.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from study.config.options import AugmentOptions, TrainOptions
+from study.registries import Registry
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,11 @@ CONVMIXER_IMAGENET = Recipe(
     ),
 )
 
-RECIPES: Mapping[str, Recipe] = {
-    recipe.name: recipe for recipe in (CONVMIXER_25, CONVMIXER_100, VIT_LITE_200, CCT, SPT_CIFAR, CONVMIXER_IMAGENET, DEIT_300)
-}
+RECIPES = Registry("recipe", Recipe, calls={})
+RECIPES.register(CONVMIXER_25.name, CONVMIXER_25)
+RECIPES.register(CONVMIXER_100.name, CONVMIXER_100)
+RECIPES.register(VIT_LITE_200.name, VIT_LITE_200)
+RECIPES.register(CCT.name, CCT)
+RECIPES.register(SPT_CIFAR.name, SPT_CIFAR)
+RECIPES.register(CONVMIXER_IMAGENET.name, CONVMIXER_IMAGENET)
+RECIPES.register(DEIT_300.name, DEIT_300)

@@ -11,13 +11,31 @@ import hashlib
 
 import numpy as np
 
-from study.data.cache import StoredArrays
-from study.data.dataset_info import SourceInfo
+from study.config.options import DataOptions
+from study.data.cache import ReportProgress, StoredArrays
+from study.data.data_source import DataSource
+from study.data.dataset_info import DatasetInfo, SourceInfo, check_labels, select_images
 from study.data.images import mean_and_std, resize_array, sum_moments
 from study.data.stratified_order import draw_stratified_order
 
 DIGITS_SIZE = 8
 _IMAGES, _TEST_IMAGES, _LEVELS = 1797, 599, 16
+
+
+class Digits(DataSource):
+    """Images that need no preparation: they are read where they are used."""
+
+    def describe(self, options: DataOptions) -> DatasetInfo:
+        source, arrays = read_digits(options.image_size or DIGITS_SIZE)
+        info = select_images(source, options)
+        check_labels(info, arrays.labels)
+        return info
+
+    def prepare(self, options: DataOptions, *, workers: int, report: ReportProgress) -> DatasetInfo:
+        return self.describe(options)
+
+    def open_arrays(self, options: DataOptions, info: DatasetInfo) -> StoredArrays:
+        return read_digits(info.image_size)[1]
 
 
 def read_digits(image_size: int) -> tuple[SourceInfo, StoredArrays]:

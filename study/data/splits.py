@@ -4,7 +4,6 @@ No image is copied: a split of any size costs address space, and pages that are 
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,12 +11,10 @@ import torch
 from torch import Tensor
 
 from study.config.options import DataOptions
-from study.data.cache import STORED_PARTS, StoredArrays, open_store, read_source_info, store_path
+from study.data.cache import STORED_PARTS, StoredArrays
 from study.data.dataset_info import DatasetInfo, check_labels, locate_splits
-from study.data.datasets import HOW_TO_PREPARE
-from study.data.digits import read_digits
+from study.data.datasets import DATASETS
 from study.data.stratified_order import draw_seed_order
-from study.errors import Problem, UserError
 from study.rng import stream
 
 
@@ -70,7 +67,7 @@ class StoredImages:
     @staticmethod
     def open(options: DataOptions, info: DatasetInfo) -> "StoredImages":
         """The images that `info` describes; raises UserError if the cache lacks them or doesn't match them."""
-        arrays = _open_arrays(options, info)
+        arrays = DATASETS.find(options.name, key="data.name").open_arrays(options, info)
         check_labels(info, arrays.labels)
         return StoredImages(arrays, info)
 
@@ -112,14 +109,3 @@ def make_random_splits(info: DatasetInfo, *, images: int) -> Splits:
     both = Split.whole(torch.cat([val.stored, train.stored]), torch.cat([val.labels, train.labels]))
     sized = replace(info, train_images=images, val_images=images, test_images=images)
     return Splits(train=train, val=val, test=test, train_and_val=both, info=sized)
-
-
-def _open_arrays(options: DataOptions, info: DatasetInfo) -> StoredArrays:
-    if info.name == "digits":
-        return read_digits(info.image_size)[1]
-    store = store_path(Path(options.cache), name=info.name, digest=info.digest, image_size=info.image_size)
-    source = read_source_info(store)
-    if source is None:
-        rule = f"{info.name} is not prepared at {info.image_size} px: {HOW_TO_PREPARE}"
-        raise UserError(Problem(rule, place=str(store), key="data.cache"))
-    return open_store(store, source)

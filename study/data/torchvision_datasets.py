@@ -12,25 +12,39 @@ import gzip
 import hashlib
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from study.data.cache import STORED_PARTS, ImageArrays
-from study.data.dataset_info import SourceInfo
+from study.config.options import DataOptions
+from study.data.cache import STORED_PARTS, ImageArrays, ReportProgress
+from study.data.data_source import DataSource, prepare_store
+from study.data.dataset_info import DatasetInfo, SourceInfo, select_images
 from study.data.images import Pixels
 from study.data.stratified_order import Int64Array
 from study.errors import Problem, UserError
 
 
 @dataclass(frozen=True)
-class PublishedDataset:
+class PublishedDataset(DataSource):
     """A published data set at its own image size, and the torchvision class that downloads and reads it."""
 
     torchvision_class: str
     archives: Mapping[str, str]  # below data.root, with their md5 sums
     source: SourceInfo
+
+    def describe(self, options: DataOptions) -> DatasetInfo:
+        return select_images(self._resized(options), options)
+
+    def prepare(self, options: DataOptions, *, workers: int, report: ReportProgress) -> DatasetInfo:
+        self.describe(options)  # raises before a download
+        return prepare_store(
+            self._resized(options), options, read=lambda: read_published(self, Path(options.root)), report=report
+        )
+
+    def _resized(self, options: DataOptions) -> SourceInfo:
+        return replace(self.source, image_size=options.image_size or self.source.image_size)
 
 
 def read_published(published: PublishedDataset, root: Path) -> ImageArrays:

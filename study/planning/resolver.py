@@ -18,12 +18,23 @@ from study.config.run import Run
 from study.config.sweep import BASELINE, CHANGE, Cell, Section, Setting, Sweep
 from study.config.yaml_source import OptionsT, Places, list_problems, unknown_rule
 from study.data import DatasetInfo, NotPrepared, describe_dataset
+from study.data.datasets import DATASETS
 from study.errors import Problem, UserError, sort_by_line
 from study.planning.planned_run import PlannedRun
 from study.planning.width import BudgetMatch, WidthSolver, options_set_by_budget
+from study.registries import Registry
+from study.training.augmentation.policies import AUGMENTATIONS
+from study.training.optimizer import OPTIMIZERS
 
 FROM_DATA = {"image_size": "data.image_size", "in_channels": "the data set", "num_classes": "the data set"}
 """Model options that the data decides, so that no sweep can contradict it."""
+
+REGISTERED: Mapping[Section, Mapping[str, Registry[Any]]] = {
+    "data": {"name": DATASETS},
+    "augment": {"auto_augment": AUGMENTATIONS},
+    "train": {"optimizer": OPTIMIZERS},
+}
+"""The options that name a registered part, apart from those of backbones."""
 
 
 @dataclass
@@ -127,11 +138,20 @@ class Resolver:
 
     def read_section(self, kind: type[OptionsT], settings: Cell, section: Section) -> OptionsT | None:
         own = _settings_of(settings, section)
+        problems = [
+            Problem(f"no {registry.kind} of this name", own[name].place, f"{section}.{name}", own[name].value, tuple(registry))
+            for name, registry in REGISTERED.get(section, {}).items()
+            if name in own
+            and isinstance(own[name].value, str)
+            and own[name].value not in (*registry, kind.model_fields[name].default)
+        ]
+        self.option_problems += problems
         try:
-            return kind.model_validate({name: _freeze(setting.value) for name, setting in own.items()})
+            options = kind.model_validate({name: _freeze(setting.value) for name, setting in own.items()})
         except ValidationError as error:
             self.option_problems += self._translate(error, kind, own, section)
             return None
+        return None if problems else options
 
     def _translate(
         self, error: ValidationError, kind: type[BaseModel], own: Mapping[str, Setting], section: str

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from study.config.options import OptimizerName
 from study.cpu_kernels.extension import NO_KERNELS
 from study.training.device import DeviceChoice
-from study.training.optimizer import IMPLEMENTATIONS
+from study.training.optimizer import OPTIMIZERS
 
 Fingerprint = dict[str, JsonValue]
 
@@ -29,7 +28,7 @@ def make_fingerprint(
     kernels: str = NO_KERNELS,
     compiled: str | None = None,
     ranks: int = 1,
-    optimizer: OptimizerName = "adamw",
+    optimizer: str = "adamw",
 ) -> Fingerprint:
     """The fingerprint of a training on `choice` by `ranks` processes.
 
@@ -47,7 +46,7 @@ def make_fingerprint(
         "numpy_version": np.__version__,
         "python_version": platform.python_version(),
         "memory_layout": memory_layout,
-        "optimizer": IMPLEMENTATIONS[optimizer],
+        "optimizer": OPTIMIZERS[optimizer].implementation,
         "micro_batches": micro_batches,
         "kernels": kernels,
         "compiled": compiled or False,

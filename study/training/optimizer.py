@@ -4,6 +4,8 @@ AdamW (Loshchilov & Hutter, Decoupled weight decay regularization, 2019) and SGD
 all parameters; Muon is in `study.training.matrix_optimizer`. Decay is added to SGD's gradient, as in torch and in the recipes
 that train with it; the others' is decoupled.
 
+To add one, write how it is constructed and register it in `OPTIMIZERS`.
+
 The learning rate is a function of the step, counted from 0, so that a resumed run needs no schedule state. Warm-up rises
 linearly and reaches the peak at its last step; the first step after it is at the peak and the last step of training still
 moves the weights. `one_cycle` keeps the published recipe's own convention, in which the very last step has learning rate 0.
@@ -14,19 +16,18 @@ a CPU too (AVX-512 Xeon, ConvMixer-48/4, one thread: fused 0.4 ms a step, foreac
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from study.config.options import OptimizerName, TrainOptions
+from study.config.options import TrainOptions
 from study.errors import Problem, UserError
+from study.registries import Registry
 from study.training.matrix_optimizer import MatrixOptimizer, is_hidden_matrix
-
-IMPLEMENTATIONS: Mapping[OptimizerName, str] = {"adamw": "adamw, fused", "sgd": "sgd, fused", "muon": "muon; adamw, fused"}
-"""Names in the execution fingerprint."""
 
 NOT_MATRICES = ("positions", "class_token", "registers", "relative_bias")
 """Parameters with two or more dimensions that are offsets, not linear maps."""
@@ -36,27 +37,65 @@ ONE_CYCLE_LEVELS = (0.0, 1.0, 1 / 20, 0.0)
 """Knots of the piecewise linear schedule of locuslab/convmixer-cifar10, train.py: 0, peak, peak / 20, 0."""
 
 
+Groups = list[dict[str, Any]]
+"""Groups of parameters as torch's optimizers take them, each with its `weight_decay` and its `lr`, a tensor that is written
+at each step."""
+
+
+@dataclass(frozen=True)
+class OptimizerPart:
+    """How to construct an optimizer, from groups of parameters, groups of hidden matrices and the options.
+
+    There are no groups of matrices unless the optimizer takes them apart; then they are in no other group. `implementation` is
+    the optimizer's name in the execution fingerprint. All that a resume needs must be in its state dict.
+    """
+
+    construct: Callable[[Groups, Groups, TrainOptions], torch.optim.Optimizer]
+    implementation: str
+    takes_matrices: bool = False
+
+
+OPTIMIZERS = Registry("optimizer", OptimizerPart, calls={"construct": ("the groups", "the matrices", "the options")})
+OPTIMIZERS.register(
+    "adamw",
+    OptimizerPart(
+        lambda groups, _, train: torch.optim.AdamW(groups, betas=train.betas, eps=train.eps, fused=True),
+        implementation="adamw, fused",
+    ),
+)
+OPTIMIZERS.register(
+    "sgd",
+    OptimizerPart(
+        lambda groups, _, train: torch.optim.SGD(groups, momentum=train.momentum, nesterov=True, fused=True),
+        implementation="sgd, fused",
+    ),
+)
+OPTIMIZERS.register(
+    "muon",
+    OptimizerPart(
+        lambda groups, matrices, train: MatrixOptimizer(matrices, groups, train=train),
+        implementation="muon; adamw, fused",
+        takes_matrices=True,
+    ),
+)
+
+
 def build_optimizer(model: nn.Module, train: TrainOptions, *, device: torch.device) -> torch.optim.Optimizer:
     """The optimizer over the trainable parameters; by `train.decay` all of them decay, or kernels and matrices alone."""
+    part = OPTIMIZERS.find(train.optimizer, key="train.optimizer")
     groups: dict[tuple[bool, bool, float], dict[str, Any]] = {}
     scales = find_rate_scales([name for name, _ in model.named_parameters()], train.layer_decay)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        is_matrix = parameter.ndim >= 2 and not any(part in NOT_MATRICES for part in name.split("."))
-        by_muon = train.optimizer == "muon" and is_matrix and is_hidden_matrix(name, parameter)
+        is_matrix = parameter.ndim >= 2 and not any(word in NOT_MATRICES for word in name.split("."))
+        is_apart = part.takes_matrices and is_matrix and is_hidden_matrix(name, parameter)
         stays = not (is_matrix or train.decay == "all")
         decay, lr = 0.0 if stays else train.weight_decay, torch.zeros((), device=device)
         group = {"params": [], "weight_decay": decay, "lr": lr, "lr_scale": scales[name]}
-        groups.setdefault((by_muon, stays, scales[name]), group)["params"].append(parameter)
-    matrices, others = ([groups[key] for key in sorted(groups) if key[0] == by_muon] for by_muon in (True, False))
-    match train.optimizer:
-        case "adamw":
-            return torch.optim.AdamW(others, betas=train.betas, eps=train.eps, fused=True)
-        case "sgd":
-            return torch.optim.SGD(others, momentum=train.momentum, nesterov=True, fused=True)
-        case "muon":
-            return MatrixOptimizer(matrices, others, train=train)
+        groups.setdefault((is_apart, stays, scales[name]), group)["params"].append(parameter)
+    matrices, others = ([groups[key] for key in sorted(groups) if key[0] == apart] for apart in (True, False))
+    return part.construct(others, matrices, train)
 
 
 def find_rate_scales(names: Sequence[str], layer_decay: float) -> dict[str, float]:

@@ -7,7 +7,6 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,8 +17,9 @@ from published_archives import Part, example, served, write_cifar, write_fashion
 
 from study.config.options import DataOptions
 from study.data import describe_dataset, prepare_dataset
+from study.data.datasets import DATASETS
 from study.data.splits import load_splits
-from study.data.torchvision_datasets import PUBLISHED_DATASETS
+from study.data.torchvision_datasets import PUBLISHED_DATASETS, PublishedDataset
 from study.data.torchvision_schema import declare_missing_operators
 from study.errors import UserError
 
@@ -43,7 +43,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
         WRITERS[name](archives, parts, address, monkeypatch)
         train, test = (len(parts[part][0]) for part in ("train", "test"))
         source = dataclasses.replace(source, train_images=train, test_images=test, fraction_of=train)
-        monkeypatch.setitem(PUBLISHED_DATASETS, name, dataclasses.replace(known, source=source))
+        monkeypatch.setitem(DATASETS.own, name, dataclasses.replace(known, source=source))
         return parts
 
     with served(archives) as address:
@@ -165,9 +165,10 @@ def test_extracted_files_are_those_of_the_archive(tmp_path: Path, serve: Serve, 
 def test_another_number_of_images_than_published_is_refused(tmp_path: Path, serve: Serve) -> None:
     """Readable files with fewer images are refused."""
     serve("fashion_mnist")
-    known = PUBLISHED_DATASETS["fashion_mnist"]
+    known = DATASETS["fashion_mnist"]
+    assert isinstance(known, PublishedDataset)
     source = dataclasses.replace(known.source, train_images=60_000, fraction_of=60_000)
-    PUBLISHED_DATASETS["fashion_mnist"] = dataclasses.replace(known, source=source)
+    DATASETS.own["fashion_mnist"] = dataclasses.replace(known, source=source)
     with pytest.raises(UserError, match="fashion_mnist has"):
         prepare_dataset(options_for("fashion_mnist", tmp_path), workers=1, report=silent)
 
@@ -186,7 +187,7 @@ def test_checksums_and_class_names_are_torchvisions() -> None:
     hundred = PUBLISHED_DATASETS["cifar100"].source.class_names
     assert len(set(hundred)) == 100 and list(hundred) == sorted(hundred)
     assert all(name == known.source.name for name, known in PUBLISHED_DATASETS.items())
-    assert set(get_args(DataOptions.model_fields["name"].annotation)) == {*PUBLISHED_DATASETS, "digits", "folder"}
+    assert all(DATASETS[name] is known for name, known in PUBLISHED_DATASETS.items())
 
 
 @pytest.mark.parametrize(("name", "sizes"), [("cifar10", (45_000, 5_000, 10_000)), ("svhn", (65_931, 7_326, 26_032))])

@@ -221,7 +221,7 @@ def test_check_names_every_architecture_that_fails(capsys, monkeypatch):
             model.register_forward_pre_hook(refuse)
             return model
 
-        monkeypatch.setitem(backbones.BACKBONES, name, replace(entry, construct=broken))
+        monkeypatch.setitem(backbones.BACKBONES.own, name, replace(entry, construct=broken))
     output = screen(capsys, "--check", status=2)
     for dim in (8, 16, 24):
         assert f"convmixer patch_size=4 dim={dim}: RuntimeError: no kernel for convmixer" in output

@@ -85,8 +85,7 @@ def read_former_digits(image_size: int) -> tuple[SourceInfo, StoredArrays]:
 @pytest.fixture
 def upgraded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The kept runs, with their sweep as it is written now and the digits as they were divided then."""
-    for module in ("datasets", "splits"):
-        monkeypatch.setattr(f"study.data.{module}.read_digits", read_former_digits)
+    monkeypatch.setattr("study.data.digits.read_digits", read_former_digits)
     shutil.copytree(KEPT / "runs", tmp_path / "runs")
     (tmp_path / "renamed.yaml").write_text(SWEEP)
     return tmp_path

@@ -6,6 +6,7 @@ image's draws are keyed; given the same operation, bin and sign, its pixels are 
 magnitudes are drawn from a continuum, is in `study.training.augmentation.timm_randaugment`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from study.config.options import AugmentOptions
 from study.data import DatasetInfo
+from study.registries import Registry
 from study.training.augmentation.draws import Draws
 from study.training.augmentation.operations import OPERATIONS, SIGNS, Variants, make_variants
 from study.training.augmentation.timm_randaugment import TimmRandAugment
@@ -132,20 +134,29 @@ class AutoAugment:
 _OWN_NAMES = {name.title().replace("_", ""): name for name in OPERATIONS} | {"AutoContrast": "autocontrast"}
 
 
+@dataclass(frozen=True)
+class AugmentationPart:
+    """How to make a policy for the images of a data set."""
+
+    construct: Callable[[DatasetInfo], Policy]
+
+
+AUGMENTATIONS = Registry("augmentation", AugmentationPart, calls={"construct": ("the data set",)})
+AUGMENTATIONS.register("imagenet", AugmentationPart(lambda facts: AutoAugment("imagenet", image_size=facts.image_size)))
+AUGMENTATIONS.register("cifar10", AugmentationPart(lambda facts: AutoAugment("cifar10", image_size=facts.image_size)))
+AUGMENTATIONS.register("svhn", AugmentationPart(lambda facts: AutoAugment("svhn", image_size=facts.image_size)))
+AUGMENTATIONS.register("ta_wide", AugmentationPart(lambda facts: TrivialAugment(image_size=facts.image_size)))
+AUGMENTATIONS.register("rand-m9-mstd0.5-inc1", AugmentationPart(TimmRandAugment))
+
+
 def make_policy(options: AugmentOptions, facts: DatasetInfo) -> Policy | None:
     """The policy that the options name, or None."""
     size = facts.image_size
     if options.randaugment_n:
         return RandAugment(layers=options.randaugment_n, magnitude=options.randaugment_m, image_size=size)
-    match options.auto_augment:
-        case "none":
-            return None
-        case "ta_wide":
-            return TrivialAugment(image_size=size)
-        case "rand-m9-mstd0.5-inc1":
-            return TimmRandAugment(facts)
-        case found_for:
-            return AutoAugment(found_for, image_size=size)
+    if options.auto_augment == "none":
+        return None
+    return AUGMENTATIONS.find(options.auto_augment, key="augment.auto_augment").construct(facts)
 
 
 def find_strength(name: str, magnitude: int, image_size: int, *, bins: int = BINS) -> float:
