@@ -30,9 +30,10 @@ from study.config.documents import read_document
 from study.data.dataset_info import SourceInfo
 from study.data.images import Pixels, resize_array
 from study.data.stratified_order import Int64Array, draw_stratified_order
-from study.errors import Problem, UserError
+from study.errors import Problem, UserError, notify
 
 STORED_PARTS = ("train", "test")
+BUILD_ANEW = "`study.prepare` builds it anew"
 _ROWS_PER_REPORT = 256
 _CACHE_VERSION = 1  # of layout, row order and resizing; stores of another version are ignored
 
@@ -61,10 +62,20 @@ def scan_path(cache: Path, *, scan_key: str, image_size: int | None) -> Path:
     return cache / "scans" / f"{short_hash(scan_key, image_size)}.json"
 
 
+def is_whole(store: Path) -> bool:
+    """Whether there is a store that can be opened; a notice says what is wrong with one that can't."""
+    try:
+        source = read_source_info(store)
+        return source is not None and bool(open_store(store, source))
+    except UserError as error:
+        notify(error.summary())
+        return False
+
+
 def read_source_info(store: Path) -> SourceInfo | None:
     """The description of a published store, or None where there is none."""
     path = store / "facts.json"
-    return read_document(path, SourceInfo, hint=f"delete {store} and prepare again") if path.exists() else None
+    return read_document(path, SourceInfo, hint=BUILD_ANEW) if path.exists() else None
 
 
 def open_store(store: Path, source: SourceInfo) -> StoredArrays:
@@ -76,24 +87,28 @@ def open_store(store: Path, source: SourceInfo) -> StoredArrays:
     size = source.image_size
     counts = {"train": source.train_images, "test": source.test_images}
     try:
-        images = {part: np.load(store / f"{part}_images.npy", mmap_mode="c") for part in STORED_PARTS}
-        labels = {part: np.load(store / f"{part}_labels.npy") for part in STORED_PARTS}
-        order = {part: np.load(store / f"{part}_order.npy") for part in STORED_PARTS}
+        images, labels, order = (
+            {part: np.lib.format.open_memmap(store / f"{part}_{kind}.npy", mode="c") for part in STORED_PARTS}
+            for kind in ("images", "labels", "order")
+        )
         for part, count in counts.items():
             shapes = [images[part].shape, labels[part].shape, order[part].shape]
             if shapes != [(count, source.channels, size, size), (count,), (count,)]:
                 raise ValueError(f"{part} arrays have the shapes {shapes}")
-    except (OSError, ValueError, EOFError) as error:
-        rule = f"damaged cache ({error}); delete it and prepare again"
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError) as error:
+        rule = f"damaged cache ({error}): {BUILD_ANEW}"
         raise UserError(Problem(rule, place=str(store), key="data.cache")) from error
-    return StoredArrays(images=images, labels=labels, order=order)
+    small = ({part: np.array(array) for part, array in each.items()} for each in (labels, order))
+    return StoredArrays(images, *small)
 
 
 def publish_store(building: Path, source: SourceInfo, cache: Path) -> Path:
-    """Rename a complete building folder to its store in one step; an equal store that exists already is kept."""
+    """Rename a complete building folder to its store in one step; an equal store that exists already is kept if it is whole."""
     store = store_path(cache, name=source.name, digest=source.digest, image_size=source.image_size)
     with whole_file(building / "facts.json") as draft:
         draft.write_text(json.dumps(asdict(source), indent=1))
+    if store.exists() and not is_whole(store):
+        shutil.rmtree(store)
     try:
         os.rename(building, store)
     except OSError as error:

@@ -15,6 +15,7 @@ from study.data.cache import (
     StoredArrays,
     explain_disk_errors,
     hold_build_lock,
+    is_whole,
     open_store,
     read_source_info,
     store_path,
@@ -61,9 +62,9 @@ def prepare_store(
 ) -> DatasetInfo:
     """What the options choose of a source whose images are in the cache, or are read and written to it now."""
     cache, store = Path(options.cache), find_store(source, options)
-    if read_source_info(store) is None:
+    if not is_whole(store):
         with explain_disk_errors(cache), hold_build_lock(cache, store.name, report):
-            if read_source_info(store) is None:  # else built by the process that held the lock
+            if not is_whole(store):  # else built by the process that held the lock
                 report(f"reading {source.name}", 0, 0)
                 write_store(source, read(), cache=cache, building=cache / "building" / store.name, report=report)
     return describe_store(store, options)

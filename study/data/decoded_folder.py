@@ -11,6 +11,7 @@ from study.data.cache import (
     ReportProgress,
     explain_disk_errors,
     hold_build_lock,
+    is_whole,
     read_source_info,
     scan_path,
     short_hash,
@@ -80,4 +81,4 @@ def _find_scanned_store(scan: FolderScan, options: DataOptions) -> Path | None:
     except UserError as error:
         notify(error.summary())
         return None
-    return store if read_source_info(store) is not None else None
+    return store if is_whole(store) else None

@@ -14,6 +14,7 @@ import json
 import platform
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -84,7 +85,7 @@ def unpack_tables(path: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             files = dict(_read_checked(archive, path))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise UserError(Problem(f"this is no zip file of a report, or it is damaged ({error})", place=str(path))) from None
     _check_sums(files, path)
     folder.mkdir(parents=True, exist_ok=True)

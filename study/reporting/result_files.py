@@ -11,7 +11,6 @@
 A table that the study does not have is not written. Numbers have six digits, so that every machine writes the same bytes.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +25,7 @@ from study.analysis.report_files import format_csv, read_report_folder, read_typ
 from study.analysis.report_tables import StudyTables
 from study.analysis.study_results import Unavailable
 from study.atomic_io import whole_file
+from study.config.documents import STORED, parse_document, read_content
 from study.errors import Problem, UserError
 from study.records.sweep_folder import write_whole
 from study.reporting.answer_document import ANSWER_VERSION, AnswerDocument, describe_answer, round_number
@@ -126,6 +126,12 @@ class Report:
         return table.fillna({name: "" for name in ("part", "where", "note") if name in table})
 
 
+@dataclass(frozen=True)
+class _Version:
+    __pydantic_config__ = STORED
+    version: int
+
+
 def load_report(folder: str | Path) -> Report:
     """The report in a folder such as `reports/quickstart` as data, without drawing it or importing torch.
 
@@ -136,20 +142,13 @@ def load_report(folder: str | Path) -> Report:
     """
     folder = Path(folder)
     tables = read_report_folder(folder)
-    path = folder / ANSWER_FILE
-    redraw = f"redraw it: python -m study.report {folder}"
-    if not path.is_file():
-        raise UserError(Problem(f"this report has no {ANSWER_FILE}; {redraw}", place=str(folder)))
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if (written := document["version"]) != ANSWER_VERSION:
-            rule = (
-                f"version {written} of this file is of another version of the project, which reads {ANSWER_VERSION}; {redraw}"
-            )
-            raise UserError(Problem(rule, place=str(path)))
-        answer = AnswerDocument.model_validate(document)
-    except (ValueError, TypeError, KeyError):
-        raise UserError(Problem(f"this file is damaged; {redraw}", place=str(path))) from None
+    path, redraw = folder / ANSWER_FILE, f"redraw the report: python -m study.report {folder}"
+    content = read_content(path, hint=redraw)
+    version = parse_document(content, _Version, place=str(path), hint=redraw).version
+    if version != ANSWER_VERSION:
+        rule = f"version {version} of this file is of another version of the project, which reads {ANSWER_VERSION}; {redraw}"
+        raise UserError(Problem(rule, place=str(path)))
+    answer = parse_document(content, AnswerDocument, place=str(path), hint=redraw)
     return Report(folder, tables, answer)
 
 

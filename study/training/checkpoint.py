@@ -10,7 +10,7 @@ import io
 import logging
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,8 +75,8 @@ class Checkpoints:
         """The steps after which there are checkpoints, by the file names alone."""
         return set(map(step_of, self._of_run()))
 
-    def newest(self, *, like: Collection[str]) -> SavedState | None:
-        """The newest readable state, on the CPU, or None. It must have exactly the keys `like`."""
+    def newest(self, *, like: SavedState) -> SavedState | None:
+        """The newest readable state, on the CPU, or None. It must have the keys, types and shapes of `like`; None: any."""
         for path in sorted(self._of_run(), key=step_of, reverse=True):
             try:
                 return self._read(path, like)
@@ -98,7 +98,7 @@ class Checkpoints:
         found = ((path, NAME.fullmatch(path.name)) for path in self.folder.glob(f"{self.run_id}.*.{suffix}"))
         return [path for path, match in found if match and match["run_id"] == self.run_id]
 
-    def _read(self, path: Path, like: Collection[str]) -> SavedState:
+    def _read(self, path: Path, like: SavedState) -> SavedState:
         try:
             content = read_regular(path, MAX_CHECKPOINT_BYTES)
         except OSError as error:
@@ -109,8 +109,10 @@ class Checkpoints:
         if document.get("run_id") != self.run_id or document.get("step") != step_of(path):
             raise ValueError(f"it belongs to {document.get('run_id')} at step {document.get('step')}")
         state = document.get("state")
-        if not isinstance(state, dict) or state.keys() != set(like):
+        if not isinstance(state, dict) or state.keys() != like.keys():
             raise ValueError("it was written by another version of this project")
+        if wrong := [name for name in like if not _fits(state[name], like[name])]:
+            raise ValueError(f"its {', '.join(wrong)} can't be of this run")
         return cast(SavedState, state)
 
     def _quarantine(self, path: Path, reason: str) -> None:
@@ -124,6 +126,15 @@ class Checkpoints:
     def _note(self, note: str) -> None:
         log.warning("%s", note)
         self.notes.append(note)
+
+
+def _fits(saved: object, like: object) -> bool:
+    """Whether a saved value can replace `like`: tensors, alone or by name, of the same shapes and types; else the same type."""
+    if isinstance(like, torch.Tensor):
+        return isinstance(saved, torch.Tensor) and (saved.shape, saved.dtype) == (like.shape, like.dtype)
+    if isinstance(like, dict) and like and all(isinstance(each, torch.Tensor) for each in like.values()):
+        return isinstance(saved, dict) and saved.keys() == like.keys() and all(_fits(saved[name], like[name]) for name in like)
+    return like is None or isinstance(saved, type(like))
 
 
 def step_of(path: Path) -> int:

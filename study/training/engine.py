@@ -116,8 +116,8 @@ def run_session(session: Session, stop: Callable[[], bool]) -> Outcome | None:
     epoch_steps = session.train.epoch_steps
     state = initial_state(session.prepared.model, run, device=session.device, epoch_steps=epoch_steps, ranks=ranks)
     # Rank 0 alone reads: ranks that each took their newest readable file could resume from different steps.
-    entries = state.export(session.fingerprint).keys()
-    saved = ranks.broadcast(session.checkpoints.newest(like=entries) if ranks.rank == 0 else None)
+    start = state.export(session.fingerprint)
+    saved = ranks.broadcast(session.checkpoints.newest(like=start) if ranks.rank == 0 else None)
     if saved is not None:
         state.restore(saved, session.fingerprint)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -195,14 +196,32 @@ def test_a_label_out_of_range_is_refused_by_number(tmp_path: Path, label: int) -
     assert f"labels of folder must be in 0..2; 2 of the train set are not (got [{label}])" in str(refused.value)
 
 
-def test_a_damaged_cache_is_reported_with_its_place_and_the_remedy(tmp_path: Path) -> None:
-    """A truncated array raises a UserError that names the folder to delete."""
+@pytest.mark.parametrize("name", ["train_images.npy", "test_labels.npy", "train_order.npy", "facts.json"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        lambda path: os.truncate(path, path.stat().st_size // 2),
+        lambda path: os.truncate(path, 0),
+        lambda path: path.write_bytes(b"PK\x03\x04" + bytes(99)),
+    ],
+)
+def test_a_damaged_store_is_told_and_prepared_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, damage: Callable[[Path], object]
+) -> None:
+    """Loading refuses it and names the remedy, which then leaves the bytes that were there before."""
     options = folder_options(write_folder(tmp_path / "set"))
     found = prepare_dataset(options, workers=1, report=silent)
-    path = next((tmp_path / "cache").glob("folder-*/train_images.npy"))
-    os.truncate(path, path.stat().st_size - 1)
-    with pytest.raises(UserError, match=r"damaged cache.*delete it and prepare again"):
+    [store] = (tmp_path / "cache").glob("folder-*")
+    before = {path.name: path.read_bytes() for path in store.iterdir()}
+    damage(store / name)
+    with pytest.raises(UserError, match=r"study\.prepare"):
         load_splits(options, found)
+    assert prepare_dataset(options, workers=1, report=silent) == found
+    assert {path.name: path.read_bytes() for path in store.iterdir()} == before
+    told = name != "facts.json" or damage is not Path.unlink  # without facts there is no store
+    assert ("study.prepare` builds it anew" in capsys.readouterr().err) == told
+    assert len(load_splits(options, found).train) == found.train_images
 
 
 def test_loading_unprepared_images_names_the_command(tmp_path: Path) -> None:

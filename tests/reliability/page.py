@@ -61,7 +61,7 @@ def write_page(results: Sequence[Result], path: Path) -> int:
     points = [each for each in results if each["kind"] == "point"]
     faults = [each for each in results if each["kind"] == "fault"]
     others = [each for each in results if each["kind"] == "circumstance"]
-    bad = [each["name"] for each in results if each["bad"]]
+    bad = [f"{each['name']}: {each['printed'].strip().splitlines()[-1]}" for each in results if each["bad"]]
     text = TEXT.format(
         circumstances=describe_circumstances(results),
         points=make_table(points, lambda each: (each["scenario"], each["disturbance"]), ("command", "disturbance"), FIGURES),

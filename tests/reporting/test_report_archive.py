@@ -84,7 +84,7 @@ def test_names_that_no_report_has_are_refused(drawn: Path, tmp_path: Path, name:
 
 
 def test_damage_is_named(drawn: Path, tmp_path: Path) -> None:
-    """An edited table, missing checksums, a missing file, a size beyond the bound, and what is no zip file at all."""
+    """An edited table, missing checksums, a missing file, garbled data, a size beyond the bound, and what is no zip file."""
     files = {f"a/{table}": (drawn / table).read_bytes() for table in TABLES}
     edited = pack(tmp_path / "edited.zip", files)
     with zipfile.ZipFile(edited) as packed:
@@ -100,6 +100,12 @@ def test_damage_is_named(drawn: Path, tmp_path: Path) -> None:
     (tmp_path / "none.zip").write_bytes(b"PK" + bytes(100))
     with pytest.raises(UserError, match="no zip file"):
         read_archive(tmp_path / "none.zip")
+    whole = drawn.with_suffix(".zip").read_bytes()
+    with zipfile.ZipFile(drawn.with_suffix(".zip")) as packed:
+        start = packed.infolist()[0].header_offset + 30 + len(packed.infolist()[0].filename)  # of compressed data
+    (tmp_path / "garbled.zip").write_bytes(whole[:start] + b"\xff" * 9 + whole[start + 9 :])
+    with pytest.raises(UserError, match=r"damaged.*decompressing"):
+        read_archive(tmp_path / "garbled.zip")
     large = zipfile.ZipInfo("a/runs.csv")
     with zipfile.ZipFile(tmp_path / "large.zip", "w") as packed:
         packed.writestr(large, b"")

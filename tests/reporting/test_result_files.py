@@ -136,7 +136,15 @@ def test_nothing_that_is_not_a_number_is_in_the_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [('{"version": 99}', "version 99"), ("{", "damaged"), ("[]", "damaged"), (None, "no answer")]
+    ("text", "said"),
+    [
+        ('{"version": 99}', "version 99"),
+        ("{", "damaged"),
+        ("[" * 5000, "damaged"),
+        ("[]", "not what"),
+        ('{"version": 1, "parts": 3}', "not what"),
+        (None, "missing"),
+    ],
 )
 def test_other_versions_are_refused(tmp_path: Path, text: str | None, said: str) -> None:
     """A damaged, later or missing answer is an error that gives the command to redraw the report."""

@@ -17,7 +17,7 @@ from study.training import checkpoint
 from study.training.checkpoint import Checkpoints, decode, encode
 
 RUN = "vit-p2-d32-s0-1a2b3c4d5e"
-LIKE = ("weights", "note")
+LIKE = {"weights": torch.zeros(3), "note": []}
 
 
 def state(step: int) -> dict[str, object]:
@@ -135,10 +135,13 @@ def test_a_torn_checkpoint_is_told_set_aside_and_passed_over(tmp_path, caplog):
         ({"run_id": "another", "step": 5, "state": state(5)}, "belongs to another"),
         ({"run_id": RUN, "step": 4, "state": state(4)}, "at step 4"),
         ({"run_id": RUN, "step": 5, "state": {"weights": 1}}, "another version"),
+        ({"run_id": RUN, "step": 5, "state": state(5) | {"weights": torch.ones(4)}}, "its weights can't be of this run"),
+        ({"run_id": RUN, "step": 5, "state": state(5) | {"weights": torch.ones(3).double()}}, "its weights can't be"),
+        ({"run_id": RUN, "step": 5, "state": {"weights": None, "note": 1}}, "its weights, note can't be"),
     ],
 )
 def test_a_foreign_state_is_never_mixed_in(tmp_path, document, reason):
-    """A whole file under the run's name that holds another run, another step or another format starts the run over."""
+    """A whole file under the run's name that holds another run, step, format or shape starts the run over."""
     (tmp_path / f"{RUN}.a-0-0.000000005.checkpoint").write_bytes(b"".join(encode(document)))
     reader = Checkpoints(tmp_path, RUN, "a-0-1")
     assert newest(reader) is None

@@ -29,7 +29,7 @@ AUGMENT = {"flip": True, "crop": 1, "erasing": 0.5, "mixup": 0.4}
 
 def newest(checkpoints: EveryNthStep):
     """The newest state of one run."""
-    found = checkpoints.newest(like=CHECKPOINT_ENTRIES)
+    found = checkpoints.newest(like=dict.fromkeys(CHECKPOINT_ENTRIES))
     assert found is not None
     return found
 
