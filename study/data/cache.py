@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,10 +88,11 @@ def open_store(store: Path, source: SourceInfo) -> StoredArrays:
     size = source.image_size
     counts = {"train": source.train_images, "test": source.test_images}
     try:
-        images, labels, order = (
+        mapped: list[dict[str, Any]] = [
             {part: np.lib.format.open_memmap(store / f"{part}_{kind}.npy", mode="c") for part in STORED_PARTS}
             for kind in ("images", "labels", "order")
-        )
+        ]
+        images, labels, order = mapped
         for part, count in counts.items():
             shapes = [images[part].shape, labels[part].shape, order[part].shape]
             if shapes != [(count, source.channels, size, size), (count,), (count,)]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 Result = Mapping[str, Any]
+ERROR = re.compile(r"^\w+Error: .*$", re.MULTILINE)
 FIGURES = ("lost", "doubled", "differing", "tracebacks")
 
 TEXT = """\
@@ -30,7 +32,9 @@ last fsync; names: new files, renames and removals in folders that were not flus
 is run again. The sweep has two runs and two local workers, which import the code snapshot of their launch and save checkpoints;
 in one scenario trials choose the learning rate. The run table, learning curves, correctness of each image, weights and
 predictions, or the files of the cache and of the report, must be those of a twin that nothing happened to, bit for bit.
-*Lost* are runs without an outcome and missing files, *doubled* runs that were trained to their end twice.
+*Lost* are runs without an outcome and missing files, *doubled* runs that were trained to their end twice. *Tracebacks* are
+counted in logs too: a worker whose launch is killed before it hands over the task waits a minute and ends with one of
+submitit's, in a log that no command shows. What went wrong is tried again after it was fixed; the newest result counts.
 
 {points}
 
@@ -61,7 +65,7 @@ def write_page(results: Sequence[Result], path: Path) -> int:
     points = [each for each in results if each["kind"] == "point"]
     faults = [each for each in results if each["kind"] == "fault"]
     others = [each for each in results if each["kind"] == "circumstance"]
-    bad = [f"{each['name']}: {each['printed'].strip().splitlines()[-1]}" for each in results if each["bad"]]
+    bad = [f"{each['name']}: {''.join(re.findall(ERROR, each['printed'])[-1:])}" for each in results if each["bad"]]
     text = TEXT.format(
         circumstances=describe_circumstances(results),
         points=make_table(points, lambda each: (each["scenario"], each["disturbance"]), ("command", "disturbance"), FIGURES),
