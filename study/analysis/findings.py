@@ -27,6 +27,7 @@ from study.analysis.factor_layout import (
     group_rows,
     list_levels,
 )
+from study.analysis.further_tests import estimate_further_contrasts
 from study.analysis.margin import Margin
 from study.analysis.pareto_front import compute_cell_costs, find_pareto_front
 from study.analysis.planned_contrasts import REFERENCES
@@ -88,6 +89,12 @@ class StudyPart(StudyResults):
     def checked(self) -> pd.DataFrame:
         """What was expected beside what was found, as from `check_expectations`."""
         return check_expectations(self, self.expectations)
+
+    @cached_property
+    def on_further_tests(self) -> pd.DataFrame | Unavailable:
+        """The primary contrasts on every further test, as from `estimate_further_contrasts`."""
+        found = estimate_further_contrasts(self)
+        return Unavailable("No run was evaluated on further tests.") if found.empty else found
 
     @property
     def sentences(self) -> list[str]:

@@ -36,7 +36,7 @@ from study.records.record import pick
 from study.records.table import NUMERIC_TYPES
 
 ColumnType = Literal["Float64", "Int64", "boolean", "string"]
-_DIGESTED = ("runs.csv", "trials.csv", "curves.parquet", "correctness.parquet")
+_DIGESTED = ("runs.csv", "trials.csv", "curves.parquet", "correctness.parquet", "probes.parquet")
 REDRAW = "restore it, or write the report anew from its runs (`study.report SWEEP --out DIR`)"
 _STATUSES = ("done", "failed", "diverged", "missing")
 
@@ -73,6 +73,8 @@ def write_tables(study: StudyTables, folder: Path) -> None:
         contents["trials.csv"] = format_csv(trials)
     if len(study.correctness):
         contents["correctness.parquet"] = study.correctness.to_parquet(index=False, compression="zstd")
+    if len(study.probes):
+        contents["probes.parquet"] = study.probes.to_parquet(index=False, compression="zstd")
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     document = json.dumps({"format": FORMAT, **asdict(facts), **types, "digests": digests}, indent=1, ensure_ascii=False) + "\n"
     for name in _DIGESTED:
@@ -137,9 +139,11 @@ def read_report_folder(folder: Path) -> StudyTables:
         sizes = zip(correctness["images"], correctness["correct"], strict=True)
         if not all(isinstance(packed, bytes) and len(packed) == -(-images // 8) for images, packed in sizes):
             raise UserError(Problem(f"its bits are not of its images; {REDRAW}", place=str(path)))
-    return StudyTables(
-        table, curves, pick(StudyFacts, vars(document)), pd.DataFrame() if trials is None else trials, correctness
-    )
+    probes, columns = pd.DataFrame(), ("run_id", "measure", "layer", "head", "at", "other", "value", "images")
+    if "probes.parquet" in contents:
+        probes = _parse_parquet(contents["probes.parquet"], columns, folder / "probes.parquet")
+    facts = pick(StudyFacts, vars(document))
+    return StudyTables(table, curves, facts, pd.DataFrame() if trials is None else trials, correctness, probes)
 
 
 def read_typed(path: Path, types: Mapping[str, str]) -> pd.DataFrame:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from study.analysis.further_tests import add_further_accuracies
 from study.errors import Problem, UserError
-from study.records import StudyFacts, load_correctness, load_curves, load_study, load_table, load_trials
+from study.records import StudyFacts, load_correctness, load_curves, load_probes, load_study, load_table, load_trials
 from study.records.columns import name_column
+from study.records.probe_file import load_further_tests
 
-TABLE_FILES = ("study.json", "runs.csv", "trials.csv", "curves.parquet", "correctness.parquet", "sweep.yaml")
+TABLE_FILES = ("study.json", "runs.csv", "trials.csv", "curves.parquet", "correctness.parquet", "probes.parquet", "sweep.yaml")
 """What a report is drawn from."""
 
 _READERS: Mapping[str, Callable[[str], Any]] = {"Float64": float, "Int64": int, "boolean": "True".__eq__, "string": str}
@@ -25,7 +27,8 @@ _ABSOLUTE_PATHS = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:\\|/|~/)[\w.~@+-]+(?:[/\\
 class StudyTables:
     """The tables of a study; `trials` is empty where nothing was tuned, `correctness` where none was kept.
 
-    `correctness` has the test images of final runs and the validation images of trials, as from `load_correctness`.
+    `correctness` has the test images of final runs and the validation images of trials, as from `load_correctness`, and the
+    further tests of `study.probe`, whose measures of layers are `probes`, as from `load_probes`; empty without any.
     """
 
     table: pd.DataFrame
@@ -33,6 +36,7 @@ class StudyTables:
     facts: StudyFacts
     trials: pd.DataFrame = field(default_factory=pd.DataFrame)
     correctness: pd.DataFrame = field(default_factory=pd.DataFrame)
+    probes: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def factors(self) -> list[str]:
@@ -82,7 +86,7 @@ def combine_studies(studies: Sequence[StudyTables]) -> StudyTables:
         sweep_yaml="\n".join(f"# {study.facts.name}\n{study.facts.sweep_yaml}" for study in studies),
         overrides=tuple(f"{study.facts.name}: {word}" for study in studies for word in study.facts.overrides),
     )
-    return StudyTables(table, curves, facts, _concatenate(studies, "trials"), _concatenate(studies, "correctness"))
+    return StudyTables(table, curves, facts, *(_concatenate(studies, kind) for kind in ("trials", "correctness", "probes")))
 
 
 def _concatenate(studies: Sequence[StudyTables], kind: str) -> pd.DataFrame:
@@ -91,8 +95,9 @@ def _concatenate(studies: Sequence[StudyTables], kind: str) -> pd.DataFrame:
     for study in studies:
         table, name = getattr(study, kind), study.facts.name
         if len(table) or kind in ("table", "curves"):
-            origin = {} if kind in ("curves", "correctness") else {"study": name}
-            tables.append(table.assign(**origin, run_id=name + "/" + table["run_id"].astype("string")))
+            origin = {} if kind in ("curves", "correctness", "probes") else {"study": name}
+            ids = {column: f"{name}/" + table[column].astype("string") for column in ("run_id", "other") if column in table}
+            tables.append(table.assign(**origin, **ids))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -100,7 +105,12 @@ def read_run_folder(folder: Path) -> StudyTables:
     """The tables of a sweep's folder of runs, as recorded so far."""
     final, trial = load_correctness(folder), load_correctness(folder, stage="trial")
     correctness = pd.concat([final[final["split"] == "test"], trial], ignore_index=True)
-    return StudyTables(load_table(folder), load_curves(folder), load_study(folder), load_trials(folder), correctness)
+    table, further, probes = load_table(folder), load_further_tests(folder), load_probes(folder)
+    if further["run_id"].isin(table["run_id"]).any():
+        further = further[further["run_id"].isin(table["run_id"])]
+        table, correctness = add_further_accuracies(table, further), pd.concat([correctness, further], ignore_index=True)
+    probes = probes[probes["run_id"].isin(table["run_id"]) & (probes["other"].isna() | probes["other"].isin(table["run_id"]))]
+    return StudyTables(table, load_curves(folder), load_study(folder), load_trials(folder), correctness, probes)
 
 
 def prepare_for_publication(table: pd.DataFrame) -> pd.DataFrame:

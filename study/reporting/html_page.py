@@ -20,6 +20,7 @@ from study.analysis.cell_grid import to_level
 from study.analysis.findings import Findings
 from study.reporting.figures.figure_spec import FigureSpec
 from study.reporting.figures.style import PAPER
+from study.reporting.how_section import HowSection
 from study.reporting.html_assets import COLORS, bundle_datatables, bundle_vega, inline_svg
 from study.reporting.html_explorer import build_explorer, select_shown_runs
 from study.reporting.provenance import describe_progress, list_data_files, list_facts
@@ -77,6 +78,7 @@ def render_page(
     *,
     folder: Path,
     formats: Sequence[str],
+    how: HowSection | None = None,
 ) -> str:
     """The page as HTML; `folder` holds the figures' SVG files, in the `formats` that the page names."""
     environment = Environment(
@@ -95,6 +97,8 @@ def render_page(
         across=findings.across,
         figures=[_load_figure(spec, folder, place) for place, spec in enumerate(figures)],
         first_figures=_FIRST_FIGURES,
+        how=how or HowSection(),
+        how_figures=[_load_figure(spec, folder, len(figures) + place) for place, spec in enumerate(how.figures if how else ())],
         formats=formats,
         explorer=build_explorer(findings),
         runs=_list_run_columns(findings, shown),

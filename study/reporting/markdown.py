@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from study.analysis import labels
 from study.analysis.findings import Findings
 from study.reporting.figures.figure_spec import FigureSpec
+from study.reporting.how_section import HowSection
 from study.reporting.provenance import describe_progress, list_data_files, list_facts
 from study.reporting.text_tables import ReportSection, escape_markdown
 
@@ -17,7 +18,12 @@ _MAX_RUNS = 50  # without an accuracy that are listed
 
 
 def write_markdown(
-    findings: Findings, figures: Sequence[FigureSpec], sections: Sequence[ReportSection], *, formats: Sequence[str]
+    findings: Findings,
+    figures: Sequence[FigureSpec],
+    sections: Sequence[ReportSection],
+    *,
+    formats: Sequence[str],
+    how: HowSection | None = None,
 ) -> str:
     """The whole report as Markdown; it links the figures in `figures/`, in each of the formats."""
     environment = Environment(
@@ -38,6 +44,7 @@ def write_markdown(
         figures=figures,
         formats=formats,
         sections=sections,
+        how=how or HowSection(),
         incomplete=list(zip(rows["run_id"], rows["status"], reasons, strict=True)) if len(rows) else [],
         max_runs=_MAX_RUNS,
         facts=list_facts(findings),

@@ -62,7 +62,8 @@ def list_data_files(findings: Findings) -> list[str]:
     study = findings.study
     trials = ["trials.csv"] if len(study.trials) else []
     correctness = ["correctness.parquet"] if len(study.correctness) else []
-    return ["runs.csv", *trials, "curves.parquet", *correctness, "study.json"]
+    probes = ["probes.parquet"] if len(study.probes) else []
+    return ["runs.csv", *trials, "curves.parquet", *correctness, *probes, "study.json"]
 
 
 def _list_values(table: pd.DataFrame, column: str) -> list[str]:

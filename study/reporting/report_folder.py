@@ -25,6 +25,7 @@ from study.reporting.figures.catalog import list_figures
 from study.reporting.figures.figure_files import FIGURE_FORMATS, save_figure
 from study.reporting.figures.figure_spec import FigureSpec
 from study.reporting.figures.style import PAPER, Style
+from study.reporting.how_section import build_how_section
 from study.reporting.markdown import write_markdown
 from study.reporting.result_files import ANSWER_FILE, RESULT_FILES, build_result_tables, write_results
 from study.reporting.sections import list_sections
@@ -60,27 +61,31 @@ def draw_report(folder: Path, *, style: Style = PAPER, formats: Sequence[str] = 
     from study.reporting.html_page import render_page  # imports Altair, which needs docstrings
 
     findings = Findings(read_report_folder(folder))
+    how = build_how_section(findings)
     figures, sections = list(_name_files(list_figures(findings))), list(_name_files(list_sections(findings)))
+    how = replace(how, figures=tuple(_name_files(how.figures)), sections=tuple(_name_files(how.sections)))
     formats = [name for name in FIGURE_FORMATS if name == "svg" or name in formats]
     places = {each: "figures" if each == PAPER else f"figures-{each.name}" for each in (PAPER, style)}
-    tables = {section.name: section for section in sections if isinstance(section.content, TextTable)}
-    written = [f"{place}/{spec.name}.{ending}" for place in places.values() for spec in figures for ending in formats]
+    tables = {section.name: section for section in (*sections, *how.sections) if isinstance(section.content, TextTable)}
+    written = [
+        f"{place}/{spec.name}.{ending}" for place in places.values() for spec in (*figures, *how.figures) for ending in formats
+    ]
     written += [f"tables/{name}.tex" for name in tables]
     results = build_result_tables(findings)
     written += [*results, ANSWER_FILE]
     _replace_written(folder, written, places=[*places.values(), "tables"])
     for each, place in places.items():
-        for spec in figures:
+        for spec in (*figures, *how.figures):
             save_figure(spec.plot(style=each), folder / place / spec.name, style=each, formats=formats)
     for name, section in tables.items():
         assert isinstance(section.content, TextTable)
         text = section.content.to_latex(caption=f"{section.title}. {section.reading}", label=f"tab:{name}")
         write_whole(folder / f"tables/{name}.tex", f"% needs \\usepackage{{booktabs}}\n{text}")
     write_results(findings, results, folder)
-    write_whole(folder / "report.md", write_markdown(findings, figures, sections, formats=formats))
-    page = render_page(findings, figures, sections, folder=folder / "figures", formats=formats)
+    write_whole(folder / "report.md", write_markdown(findings, figures, sections, formats=formats, how=how))
+    page = render_page(findings, figures, sections, folder=folder / "figures", formats=formats, how=how)
     write_whole(folder / "index.html", page)
-    return DrawnReport(findings, figures, folder)
+    return DrawnReport(findings, [*figures, *how.figures], folder)
 
 
 def _name_files(items: Iterable[Named]) -> Iterator[Named]:

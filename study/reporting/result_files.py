@@ -5,6 +5,7 @@
         cells.csv        every cell, as from `summarize_cells`, with the linear baseline of its images
         ablation.csv     every change of an ablation, as from `tabulate_ablation`
         shares.csv       the shares of the variance, as from `decompose_variance`
+        tests.csv        the primary contrasts on every further test of `study.probe`, as from `estimate_further_contrasts`
         errors.csv       whether two mixers or backbones err on the same images, as from `compare_errors`
         answer.json      the answer (`study.reporting.answer_document`), and the types of the tables' columns
 
@@ -49,6 +50,10 @@ def _tabulate_errors(part: StudyPart) -> pd.DataFrame | Unavailable:
     return part.errors
 
 
+def _tabulate_tests(part: StudyPart) -> pd.DataFrame | Unavailable:
+    return part.on_further_tests
+
+
 def _tabulate_changes(part: StudyPart) -> pd.DataFrame | Unavailable:
     if not part.is_ablation:
         return Unavailable("No baseline is compared with changes of it.")
@@ -62,6 +67,7 @@ RESULT_TABLES: dict[str, Callable[[StudyPart], pd.DataFrame | Unavailable]] = {
     "ablation.csv": _tabulate_changes,
     "shares.csv": _tabulate_shares,
     "errors.csv": _tabulate_errors,
+    "tests.csv": _tabulate_tests,
 }
 """The tables of results: file -> a part's rows. A further one needs only its line here and a property of `Report`: names to
 delete, types and reading follow from it."""
@@ -102,6 +108,11 @@ class Report:
         return self._read("errors.csv")
 
     @cached_property
+    def tests(self) -> pd.DataFrame:
+        """The primary contrasts on every further test of `study.probe`; each test is a family of its own."""
+        return self._read("tests.csv")
+
+    @cached_property
     def ablation(self) -> pd.DataFrame:
         """Every change of an ablation with its difference to the baseline and its costs; population as of the contrasts."""
         return self._read("ablation.csv")
@@ -120,6 +131,11 @@ class Report:
     def curves(self) -> pd.DataFrame:
         """Learning curves, one row per run and epoch."""
         return self.tables.curves
+
+    @property
+    def probes(self) -> pd.DataFrame:
+        """What `study.probe` measured of the runs' layers, as from `load_probes`."""
+        return self.tables.probes
 
     def _read(self, file: str) -> pd.DataFrame:
         table = read_typed(self.folder / file, self.answer.tables.get(file, {}))

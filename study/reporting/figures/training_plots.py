@@ -39,7 +39,7 @@ def plot_learning_curves(
     series = list_series(table, layout)
     for panel in panels:
         for one in series:
-            _plot_mean_and_range(panel, one, measure=measure, over="epoch")
+            plot_mean_and_range(panel, one, measure=measure, over="epoch")
         panel.ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if measure in ACCURACY_CURVES:
         most = np.nanmax(read_numbers(table, "val_images"), initial=0.0)
@@ -62,7 +62,7 @@ def plot_sensitivity(trials: pd.DataFrame, tuned: str, *, layout: FactorLayout, 
     series = list_series(trials, layout)
     for panel in panels:
         for one in series:
-            _plot_mean_and_range(panel, one, measure=VALIDATION_ACCURACY, over=tuned)
+            plot_mean_and_range(panel, one, measure=VALIDATION_ACCURACY, over=tuned)
             if "selected" in panel.table:
                 _circle_selected(panel, one, tuned=tuned, style=style)
                 panel.ax.margins(y=0.2)  # room for the circles
@@ -112,7 +112,8 @@ def _circle_selected(panel: Panel, one: Series, *, tuned: str, style: Style) -> 
         )
 
 
-def _plot_mean_and_range(panel: Panel, one: Series, *, measure: str, over: str) -> None:
+def plot_mean_and_range(panel: Panel, one: Series, *, measure: str, over: str) -> None:
+    """A series' mean of a measure over the values of `over`, in the band from its lowest to its highest run."""
     own = one.select(panel.table)
     if own.empty:
         return
