@@ -24,13 +24,14 @@ from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, and_more, handle_user_errors
 from study.launcher.execution import describe_execution
 from study.planning.planned_run import PlannedRun, representatives
+from study.planning.planned_start import describe_starts
 from study.planning.runtime_estimate import describe_runtime
 from study.planning.search_ranges import MAX_ROUNDS, is_range
 from study.planning.sweep_plan import Plan
 from study.planning.traced_cost import verify_costs
 from study.planning.trials import describe_round, make_plan_so_far
 from study.records.benchmark_file import Benchmark, newest_benchmark
-from study.records.columns import spell_level
+from study.records.columns import spell_factor_level, spell_level
 from study.records.record import read_records
 from study.records.sweep_folder import SweepFolder
 from study.tracking.libraries import require_trackers
@@ -204,8 +205,7 @@ def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS, benchmark
     console.print(_make_cell_table(cells[:rows]))
     if len(cells) > rows:
         console.print(f"... and {len(cells) - rows} more rows (python -m study.plan {sweep.path} --all)")
-    for line in _describe_totals(plan):
-        console.print(line)
+    console.print("\n".join([*describe_starts(cells), *_describe_totals(plan)]))
     if benchmark is not None and (estimate := describe_runtime(plan.whole, benchmark)):
         console.print(estimate)
 
@@ -269,7 +269,8 @@ def _make_cell_table(cells: Sequence[PlannedRun]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for cell in cells:
         model, residual = cell.run.model, cell.match.residual
-        levels = ["selected" if key in cell.pending else str(spell_level(cell.levels.get(key, ""))) for key in varied]
+        spelled = {key: spell_level(spell_factor_level(key, cell.levels.get(key, ""))) for key in varied}
+        levels = ["selected" if key in cell.pending else str(level) for key, level in spelled.items()]
         hidden = str(getattr(model, model.fine_width_option)) if model.fine_width_option else "-"
         row = [
             ("backbone", model.backbone),
@@ -292,7 +293,8 @@ def _make_cell_table(cells: Sequence[PlannedRun]) -> Table:
 
 def _describe_totals(plan: Plan) -> list[str]:
     """A line per stage; of two stages, a third line for both."""
-    convention = "(2 FLOPs per MAC, 3 x forward)"
+    frozen = any(planned.run.train.freeze == "body" for planned in plan.whole)
+    convention = f"(2 FLOPs per MAC, 3 x forward{', 1 x of a frozen body' if frozen else ''})"
     merged = f" ({plan.merged} equal ones merged)" if plan.merged else ""
     seeds = pluralize(len(plan.sweep.seeds), "seed")
     if not plan.trials:

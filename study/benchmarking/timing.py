@@ -60,10 +60,11 @@ def with_batch_size(run: Run, batch_size: int) -> Run:
 
 
 def time_architecture(run: Run, *, device: DeviceChoice, variant: Variant | None = None) -> Laps:
-    """One round with a model built for it, in `variant` or as the rule says, which is gone afterwards.
+    """One round with a model built for it, in `variant` or as the rule says, which is gone afterwards; the whole model trains.
 
     Raises what torch raises, out of memory included.
     """
+    run = replace(run, train=run.train.model_copy(update={"start": None, "freeze": "none"}))
     release_memory(device.device)
     return_freed_memory()  # else a CPU's peak would be that of whatever came before
     was_reset = reset_peak_memory(device.device)

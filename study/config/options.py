@@ -54,7 +54,21 @@ def expand_path(value: object) -> object:
     return expanded
 
 
+def split_start(start: str) -> tuple[str, str]:
+    """The published variant of `variant@FILE`, empty where there is none, and the file."""
+    variant, at, path = start.partition("@")
+    return (variant, path) if at and re.fullmatch(r"\w+", variant) else ("", start)
+
+
+def _expand_start(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    variant, path = split_start(value)
+    return f"{variant}@{expand_path(path)}" if variant else expand_path(path)
+
+
 FilePath = Annotated[str, BeforeValidator(expand_path)]
+StartFile = Annotated[str, BeforeValidator(_expand_start)]
 FurtherTest = Annotated[str, Field(pattern=r"^[A-Za-z]\w{0,39}$")]
 Count = Annotated[int, BeforeValidator(_parse_count)]
 Fraction = Annotated[float, BeforeValidator(_parse_fraction)]
@@ -156,6 +170,9 @@ class TrainOptions(Options):
     read_test: bool = Field(True, json_schema_extra=neutral(True))  # false, as in trials: the test set is never read
     evaluate: Literal["last", "ema"] = "last"  # which weights are evaluated
     ema_decay: float = Field(0.999, gt=0, lt=1)
+    start: StartFile | None = Field(None, json_schema_extra=OUTSIDE_IDENTITY)  # weights to start from: FILE, or variant@FILE
+    start_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", json_schema_extra=neutral(None))  # the plan fills it in
+    freeze: Literal["none", "body"] = Field("none", json_schema_extra=neutral("none"))  # body: only the classifier is trained
     keep: Literal["none", "last"] = Field("none", json_schema_extra=OUTSIDE_IDENTITY)  # final weights, as safetensors
     distributed: Literal["none", "ddp"] = Field("none", json_schema_extra=OUTSIDE_IDENTITY)  # ddp: one run on several GPUs
 
@@ -180,6 +197,15 @@ class TrainOptions(Options):
     def _check_optimizer(self) -> Self:
         if self.optimizer == "muon" and self.precision == "fp16":
             raise ValueError("muon doesn't scale gradients, which fp16 needs: precision fp32 or bf16")
+        return self
+
+    @model_validator(mode="after")
+    def _check_freeze(self) -> Self:
+        regularizers = {"stochastic_depth": 0.0, "attention_dropout": 0.0, "mlp_dropout": 0.0, "layer_decay": 1.0}
+        idle = [name for name, neutral in regularizers.items() if getattr(self, name) != neutral]
+        idle += ["optimizer muon"] if self.optimizer == "muon" else []
+        if self.freeze == "body" and idle:
+            raise ValueError(f"freeze: body keeps blocks as they are, on which alone this acts: {', '.join(idle)}")
         return self
 
     @model_validator(mode="after")

@@ -21,7 +21,10 @@ Section = Literal["data", "model", "train", "augment", "match"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
 """The groups of options, in the order of the flow; an option's key is `section.name`."""
 
-NOT_TUNED = ("epochs", "accumulate", "precision", "fit_on", "read_test", "evaluate", "keep", "distributed")
+NOT_TUNED = (
+    *("epochs", "accumulate", "precision", "fit_on", "read_test", "evaluate", "keep", "distributed"),
+    *("start", "start_sha256", "freeze"),
+)
 TUNABLE = (
     *(f"train.{name}" for name in TrainOptions.model_fields if name not in NOT_TUNED),
     *(f"augment.{name}" for name in AugmentOptions.model_fields),

@@ -49,7 +49,7 @@ _UNCOMPARED: Mapping[str, str] = {
         f"{section}.{name}": "this option changes no result, so runs can't be compared by it: set it once"
         for section, group in OPTIONS.items()
         for name, field in group.model_fields.items()
-        if field.json_schema_extra == OUTSIDE_IDENTITY and (section, name) != ("data", "root")
+        if field.json_schema_extra == OUTSIDE_IDENTITY and (section, name) not in (("data", "root"), ("train", "start"))
     },
 }
 """Options that are no axis, with the reason: the run table has no column for them."""

@@ -20,7 +20,8 @@ class PlannedRun:
 
     In a tuned sweep `cell` names what a final run shares with its trials, and `trials` counts these; where each seed tunes for
     itself, trials have the final seed that they choose `for_seed`. The options `pending`
-    of a final run have yet to be selected: until then they have the levels of some candidate.
+    of a final run have yet to be selected: until then they have the levels of some candidate. `fit` says how the weights that
+    it starts from were fitted to its model.
     """
 
     run: Run
@@ -32,6 +33,7 @@ class PlannedRun:
     trials: int | None = None
     for_seed: int | None = None
     pending: tuple[str, ...] = ()
+    fit: str = ""
 
     @property
     def run_id(self) -> str:
@@ -67,8 +69,15 @@ class PlannedRun:
 
     @property
     def training_flops(self) -> int:
-        """Two FLOPs per MAC, three forward passes per training image, without validation."""
-        return 2 * self.cost.training_macs * self.image_passes
+        """Two FLOPs per MAC, for each training image as `training_macs` counts them, without validation."""
+        return 2 * self.training_macs * self.image_passes
+
+    @property
+    def training_macs(self) -> int:
+        """For one image: three forward passes; with a frozen body one, and the gradient of the classifier's weights."""
+        if self.run.train.freeze == "body":
+            return self.cost.macs + self.run.model.dim * self.run.model.num_classes
+        return self.cost.training_macs
 
     @property
     def architecture(self) -> str:

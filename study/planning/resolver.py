@@ -21,6 +21,7 @@ from study.data import DatasetInfo, NotPrepared, describe_dataset
 from study.data.datasets import DATASETS
 from study.errors import Problem, UserError, sort_by_line
 from study.planning.planned_run import PlannedRun
+from study.planning.planned_start import StartPlanner
 from study.planning.width import BudgetMatch, WidthSolver, options_set_by_budget
 from study.registries import Registry
 from study.training.augmentation.policies import AUGMENTATIONS
@@ -47,6 +48,7 @@ class Resolver:
     _not_prepared: list[Problem] = field(default_factory=list)  # no mistake of the sweep
     _datasets: dict[str, DatasetInfo | None] = field(default_factory=dict)
     _widths: WidthSolver = field(default_factory=WidthSolver)
+    _starts: StartPlanner = field(default_factory=StartPlanner)
 
     def __post_init__(self) -> None:
         for name, overlay in self.sweep.overlays.items():
@@ -104,13 +106,39 @@ class Resolver:
         if data.permute_patches and spec.grid == 1:
             rule = f"an image that is one patch has none to permute: a patch_size below {spec.image_size}"
             self._add_model_problem(rule, settings, "data.permute_patches", True)
-        if train.accumulate > 1 and spec.norm == "batch":
+        if train.accumulate > 1 and spec.norm == "batch" and train.freeze == "none":
             rule = f"{spec.backbone} has BatchNorm, which sees the micro-batch: no accumulation with it"
             self._add_model_problem(rule, settings, "train.accumulate", train.accumulate)
+        train, fit = self._resolve_start(train, spec, info, settings, match=match)
         sizes = {name: getattr(info, name) for name in ResolvedData.__annotations__}
         resolved = ResolvedData.model_validate({**data.model_dump(), **sizes})
         run = Run(spec.backbone, spec, resolved, augment, _clear_idle(train, spec), seed=self.sweep.seeds[0])
-        return PlannedRun(run, spec.closed_form(), met, levels={key: setting.value for key, setting in cell.items()})
+        return PlannedRun(run, spec.closed_form(), met, levels={key: setting.value for key, setting in cell.items()}, fit=fit)
+
+    def _resolve_start(
+        self, train: TrainOptions, spec: BackboneSpec, info: DatasetInfo, settings: Cell, *, match: MatchOptions
+    ) -> tuple[TrainOptions, str]:
+        """The options with the digest of the file that the run starts from, and how its weights are fitted to the model."""
+        if match.by == "seconds" and train.freeze == "body":
+            rule = "a budget in seconds is of trainings of the whole model, which were measured: not of a frozen body"
+            self._add_model_problem(rule, settings, "train.freeze", train.freeze)
+        if train.start is None:
+            return train.model_copy(update={"start_sha256": None}), ""
+        try:
+            sha256, fit = self._starts.plan(train.start, spec, info)
+        except UserError as error:
+            details = "\n    ".join(map(str, error.problems))
+            self.model_problems.append(Problem(details, self._place(settings, "train.start"), "train.start"))
+            if match.by != "none":
+                rule = (
+                    f"the widths are solved for a budget in {match.by}; these weights fix them: set match.by: none, and theirs"
+                )
+                self._add_model_problem(rule, settings, "match.by", match.by)
+            return train, ""
+        if train.start_sha256 not in (None, sha256):
+            rule = f"the file's content has another SHA-256, {sha256}"
+            self._add_model_problem(rule, settings, "train.start_sha256", train.start_sha256)
+        return train.model_copy(update={"start_sha256": sha256}), fit
 
     def _check_unprepared(
         self, data: DataOptions, kind: type[BackboneSpec], model: Mapping[str, Setting], match: MatchOptions

@@ -12,9 +12,10 @@ OVERHEAD_MACS = 2_000_000  # per trained image; small models are bound by launch
 def estimate_seconds(runs: Sequence[PlannedRun], benchmark: Benchmark) -> dict[str, float]:
     """The device-seconds by run id that the benchmark predicts, of the runs whose architecture was measured.
 
-    Pending runs count with their candidate's levels.
+    Pending runs count with their candidate's levels. Those of a frozen body were not measured.
     """
-    found = {planned.run_id: benchmark.run_seconds(RunOptions.from_json(planned.run.to_json())) for planned in runs}
+    measured = [planned for planned in runs if planned.run.train.freeze == "none"]
+    found = {planned.run_id: benchmark.run_seconds(RunOptions.from_json(planned.run.to_json())) for planned in measured}
     return {run_id: seconds for run_id, seconds in found.items() if seconds is not None}
 
 
@@ -41,4 +42,4 @@ def estimate_costs(runs: Sequence[PlannedRun], benchmark: Benchmark | None) -> d
     """
     if benchmark and len(seconds := estimate_seconds(runs, benchmark)) == len(runs):
         return seconds
-    return {planned.run_id: float(planned.image_passes) * (planned.cost.training_macs + OVERHEAD_MACS) for planned in runs}
+    return {planned.run_id: float(planned.image_passes) * (planned.training_macs + OVERHEAD_MACS) for planned in runs}

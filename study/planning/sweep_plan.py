@@ -8,14 +8,13 @@ the tuned levels with all trial seeds. Its final runs are pending until a select
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from study.config.sweep import BASELINE, CHANGE, Cell, Setting, Sweep, Tuning
 from study.errors import Problem, UserError
 from study.planning.planned_run import PlannedRun
 from study.planning.resolver import Resolver
-from study.records.columns import name_column, planned_columns
+from study.records.columns import name_column, planned_columns, spell_factor_level
 from study.records.plan_file import PlanFile, StudyFacts
 from study.records.selection import Selection
 
@@ -53,7 +52,7 @@ class Plan:
             question=sweep.question,
             expected=sweep.expected,
             factors={
-                key.rpartition(".")[2]: [Path(str(level)).name for level in levels] if key == "data.root" else levels
+                key.rpartition(".")[2]: [spell_factor_level(key, level) for level in levels]
                 for key, levels in sweep.factors().items()
             },
             seeds=sweep.seeds,
@@ -66,8 +65,8 @@ class Plan:
             trials_per_cell=sweep.tuning.trials_per_choice if sweep.tuning else 0,
             times_widened=len(sweep.tuning.added) if sweep.tuning else 0,
             effect_of_interest=sweep.effect_of_interest,
-            contrasts=sweep.comparison.contrasts,
-            expectations=tuple(sweep.comparison.expectations),
+            contrasts=_spell_levels(sweep.comparison.contrasts),
+            expectations=tuple(map(_spell_levels, sweep.comparison.expectations)),
         )
         runs, pending = (tuple(planned.entry for planned in part) for part in (self.runs, self.pending))
         return PlanFile(facts, runs, pending)
@@ -76,6 +75,17 @@ class Plan:
     def digest(self) -> str:
         """16 hex digits of the plan's content."""
         return self.file.digest
+
+
+def _spell_levels(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Contrasts or expectations as a sweep states them, with levels as the run table has them."""
+
+    def spell(key: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: spell(name, each) for name, each in value.items()}
+        return [spell("", each) for each in value] if isinstance(value, list) else spell_factor_level(key, value)
+
+    return {key: spell("", value) for key, value in stated.items()}
 
 
 def make_plan(sweep: Sweep, selection: Selection | None = None) -> Plan:
@@ -135,7 +145,7 @@ def _check_columns(sweep: Sweep, finals: Sequence[PlannedRun]) -> None:
     rules = {
         **dict.fromkeys(unseen, "the run table couldn't tell these levels apart: it has no column that they differ in"),
         **dict.fromkeys(
-            null - {"match.target"},
+            null - {"match.target", "train.start"},
             "null is no level, since the run table has the same for cells without this option: give a value "
             "(for train.grad_clip one that never clips, such as 1e9)",
         ),

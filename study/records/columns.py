@@ -19,7 +19,7 @@ OMITTED = {
     "data": {"label", "root", "cache", "also_test", "test_folder", "correctness", "predictions"},
     "model": {"image_size", "in_channels", "num_classes"},
     "augment": set(),
-    "train": {"keep", "distributed", "read_test"},
+    "train": {"keep", "distributed", "read_test", "start", "start_sha256"},
 }
 
 
@@ -30,6 +30,11 @@ def name_column(key: str) -> str:
     """The column of an option: "model.patch_size" or "patch_size" -> "patch_size", "match.by" or "by" -> "match_by"."""
     name = key.rpartition(".")[2]
     return COLUMN_NAMES.get(name, name)
+
+
+def name_start(start: str | None) -> str:
+    """The level of `train.start` in tables: the file without its folder, which may have another elsewhere, or `scratch`."""
+    return "scratch" if start is None else start.rpartition("/")[2]
 
 
 def planned_columns(planned: PlannedEntry) -> dict[str, Any]:
@@ -46,6 +51,7 @@ def planned_columns(planned: PlannedEntry) -> dict[str, Any]:
             if name not in omitted:
                 plain = value is None or type(value) in _PLAIN  # nearly all are: half the time
                 row[COLUMN_NAMES.get(name, name)] = value if plain else spell_level(value)
+    row["start"] = name_start(planned.run["train"].get("start"))
     row["split"] = planned.run["data"].get("split", "fixed")  # older plans lack it
     if planned.run["train"].get("fit_on") == "train+val":
         row |= {"train_images": row["train_images"] + row["val_images"], "val_images": 0}
@@ -55,6 +61,13 @@ def planned_columns(planned: PlannedEntry) -> dict[str, Any]:
     row |= {"data_set": planned.data_set} if planned.data_set else {}
     row |= planned.cost
     return row | {f"match_{name}": value for name, value in planned.match.items()}
+
+
+def spell_factor_level(key: str, level: Any) -> Any:
+    """A level of a factor as the run table has it: files and folders by their names."""
+    if name_column(key) == "start" and (level is None or isinstance(level, str)):
+        return name_start(level)
+    return level.rpartition("/")[2] if key == "data.root" and isinstance(level, str) else level
 
 
 def spell_level(value: Any) -> Any:

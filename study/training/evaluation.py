@@ -56,14 +56,15 @@ def evaluate(
 
     The host waits once, at the end.
     """
-    was_training = model.training
+    training = [module for module in model.modules() if module.training]  # not those of a frozen body
     model.eval()
     logits, labels = [], []
     for images, label in batches:
         with autocast:
             logits.append(model(images).float())
         labels.append(label)
-    model.train(was_training)
+    for module in training:
+        module.training = True
     return compute_metrics(ranks.gather(logits), ranks.gather(labels))
 
 

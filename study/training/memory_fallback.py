@@ -37,7 +37,7 @@ def find_micro_batches(run: Run, choice: DeviceChoice) -> int:
     size = next((size for size in sizes if can_fit(run, size, choice=choice)), None)
     if size is None:
         raise OutOfMemory(f"a batch of {batch_size} doesn't fit into memory, and not even one image does")
-    if sees_whole_batch(build_backbone(run.model, seed=run.seed)):
+    if run.train.freeze == "none" and sees_whole_batch(build_backbone(run.model)):
         message = f"a batch of {batch_size} doesn't fit into memory; train.batch_size={size} would"
         raise OutOfMemory(f"{message} (BatchNorm sees the whole batch, so it can't be cut into micro-batches)")
     return batch_size // size

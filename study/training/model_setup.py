@@ -17,6 +17,7 @@ from study.cpu_kernels.freed_memory import keep_freed_memory
 from study.training.device import DeviceChoice
 from study.training.distributed import SINGLE_RANK, Ranks
 from study.training.memory_layout import LAYOUT_NAMES, MEMORY_FORMATS, choose_memory_format
+from study.training.starting_weights import load_start
 from study.training.synchronized_norm import synchronize_norms
 
 
@@ -54,22 +55,34 @@ def with_cpu_kernels(choice: DeviceChoice, environment: Mapping[str, str], *, co
 def prepare_model(
     run: Run, choice: DeviceChoice, *, variant: Variant | None = None, ranks: Ranks = SINGLE_RANK
 ) -> PreparedModel:
-    """Build the model of `run` on the device `choice`, with norms that see the batch of all `ranks`.
+    """Build the model of `run` on the device `choice`, with norms that see the batch of all `ranks`, and what it starts from.
 
     `variant` is the fastest one on this device, where that was measured. torch compiles a model when it is first called, and
     doesn't compile its copies. Several ranks don't compile, as their norms communicate.
     """
     model = build_backbone(run.model, seed=run.seed)
+    load_start(model, run)
     layout = choose_memory_format(model) if variant is None else MEMORY_FORMATS[variant.memory_layout]
     compiled = None if variant is None or ranks.size > 1 else variant.compiled
     if ranks.size > 1:
         synchronize_norms(model, device=choice.device)
+    if run.train.freeze == "body":
+        freeze_body(model)
     model.to(device=choice.device).to(memory_format=layout)  # type: ignore[call-overload]
     extension = choice.extension if run.train.precision == "fp32" and compiled is None else None
     kernels = install_kernels(model, extension)
     if compiled is not None:
         model.compile(mode=compiled)
     return PreparedModel(model, layout, kernels, compiled)
+
+
+def freeze_body(model: Backbone) -> None:
+    """Keep all but the classifier as it is: no gradients, and its norms as in evaluation."""
+    model.requires_grad_(False)
+    classifier = model.get_submodule("head.classifier").requires_grad_(True)
+    for part in (model.stem, model.blocks, *model.head.children()):
+        if part is not classifier and next(part.parameters(), None) is not None:
+            part.eval()
 
 
 @contextmanager

@@ -91,4 +91,4 @@ def cross_entropy(logits: Tensor, target: Target, *, label_smoothing: float) -> 
 
 def sees_whole_batch(model: nn.Module) -> bool:
     """Whether an image's logits depend on its batch in training (BatchNorm), so that micro-batches train another model."""
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in model.modules())

@@ -70,7 +70,7 @@ def test_an_axis_is_a_column_in_which_its_levels_differ(key: str, levels: str, t
         f"{section}.{name}"
         for section, group in OPTIONS.items()
         for name, field in group.model_fields.items()
-        if field.json_schema_extra == OUTSIDE_IDENTITY and name != "root"  # folders are compared as data sets
+        if field.json_schema_extra == OUTSIDE_IDENTITY and name not in ("root", "start")  # data sets, and weights to start from
     ]
     + ["train.read_test"],
 )
