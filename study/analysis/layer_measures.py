@@ -36,9 +36,9 @@ def find_compared_factor(study: StudyResults) -> str | None:
 
 
 def list_level_contrasts(study: StudyResults) -> list[Contrast]:
-    """The contrasts of the compared factor's levels with every other factor fixed, as far as they are planned."""
+    """The contrasts of the compared factor's levels with all else fixed, as far as they are planned, without controls."""
     factor = find_compared_factor(study)
-    own = [one for one in study.planned if one.subject == factor]
+    own = [one for one in study.planned if one.subject == factor and not one.control]
     fixed = [one for one in own if not one.primary]
     return fixed or own
 

@@ -71,7 +71,7 @@ def _list_sentences(part: StudyPart, probes: pd.DataFrame) -> Iterator[str]:
         if row["low"] > 1 or row["high"] < 1:
             where = f"{row['where'][:1].upper()}{row['where'][1:]}, the" if row["where"] else "The"
             yield (
-                f"{where} receptive field of {row['upper']} in layer 1 is {row['ratio']:.1f} times that of {row['lower']} "
+                f"{where} receptive field of {row['upper']} in layer 1 is {row['ratio']:.2f} times that of {row['lower']} "
                 f"({row['low']:.2f} to {row['high']:.2f}; n = {row['n']} seeds, on these test images)."
             )
     shuffled = [name for name in list_tests(part.table) if split_name(name)[0] == "patch_shuffle"]

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import example_sweeps
 import numpy as np
 import pytest
 from probed_example import LAYERS, RATIO, probed
 
 from study.analysis.findings import Findings
-from study.analysis.layer_measures import compare_fields, compare_similarities, list_shown_layers, select_measure
+from study.analysis.layer_measures import (
+    compare_fields,
+    compare_similarities,
+    list_level_contrasts,
+    list_shown_layers,
+    select_measure,
+)
 
 
 def test_ratios_of_fields_are_geometric_means_within_seeds():
@@ -51,3 +60,11 @@ def test_similarities_are_averaged_over_pairs_of_equal_cells():
 def test_shown_layers_are_the_first_the_middle_and_the_last_block():
     assert list_shown_layers(range(9)) == [1, 5, 8]
     assert list_shown_layers([0, 1, 2]) == [1, 2] and list_shown_layers([0]) == []
+
+
+def test_controls_are_not_compared():
+    """Of three mixers at one patch size, the contrast with the control is left out."""
+    tables = example_sweeps.token_mixer(seeds=3)
+    kept = tables.table[tables.table["token_mixer"].isin(["attention", "depthwise_conv", "identity"])]
+    (part,) = Findings(replace(tables, table=kept).tables).parts
+    assert {(one.upper, one.lower) for one in list_level_contrasts(part)} == {("attention", "depthwise conv")}
