@@ -1,5 +1,6 @@
 # make demo           one ablation from YAML to report on this machine, in minutes
 # make test           the fast test suite; installs what is missing
+#                     (RUN=".venv/bin/python -O" runs them without the package's assertions, none of which has an effect)
 # make test-full      the slow tests as well
 # make test-gpu       the tests that need a GPU
 # make test-trackers  the tests of Weights & Biases and MLflow, which it installs
