@@ -1,22 +1,26 @@
-"""Limits of time that the harness keeps, each measured here: no test asserts a time, since machines that run tests are busy.
+"""Limits of time and memory that the harness keeps, measured here: no test asserts them, since test machines are busy.
 
     python -m benchmarks.time_limits
 
 Planning: CPU seconds to plan and verify 10,000 runs of 200 architectures, solved to a budget.
 Statistics: CPU seconds for cells, contrasts and front of 2,000 runs on 10,000 test images, with correctness per image.
+Bad files: CPU seconds, and memory in MiB, that the worst of the wrong sweeps and profiles of the tests takes to be refused.
 Requeue: wall seconds until a requeued job of the throwaway Slurm (slurm/README.md) runs again; not measured without Slurm.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import chdir
+from contextlib import chdir, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +34,12 @@ from study.analysis.contrast_results import estimate_contrasts
 from study.analysis.pareto_front import find_pareto_front
 from study.analysis.planned_contrasts import plan_contrasts
 from study.config.sweep_file import read_sweep
+from study.errors import UserError
+from study.launcher.slurm.profile import read_profile
 from study.planning.sweep_plan import make_plan
 from study.planning.traced_cost import verify_costs
 
+BAD_FILES = Path(__file__).parents[1] / "tests/config/hostile"
 DEVCLUSTER = Path(__file__).parents[1] / "slurm" / "devcluster"
 SWEEP = """\
 question: how long does a plan take?
@@ -50,11 +57,12 @@ seeds: SEEDS
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """Something that must not take longer. `measure` returns seconds, or None where it can't be measured."""
+    """Something that must not take longer, or more. `measure` returns seconds, or None where it can't be measured."""
 
     name: str
     seconds: float
     measure: Callable[[], float | None]
+    unit: str = "s"
 
 
 def planning_seconds() -> float:
@@ -80,6 +88,27 @@ def statistics_seconds() -> float:
     seconds = time.process_time() - began
     assert [*map(len, found)] == [200, 407, 200]
     return seconds
+
+
+@functools.cache
+def measure_bad_files() -> tuple[float, float]:
+    """CPU seconds and MiB that the worst of the bad files takes, each read in a process of its own; imports don't count."""
+    most = np.zeros(2)
+    for path in sorted(BAD_FILES.glob("*/*")):
+        receiver, sender = os.pipe()
+        if not (child := os.fork()):
+            before = resource.getrusage(resource.RUSAGE_SELF)
+            with suppress(UserError):
+                read_profile(path) if path.parent.name == "profiles" else make_plan(read_sweep(path))
+            after = resource.getrusage(resource.RUSAGE_SELF)
+            seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            os.write(sender, json.dumps([seconds, (after.ru_maxrss - before.ru_maxrss) / 1024]).encode())
+            os._exit(0)
+        os.close(sender)
+        os.waitpid(child, 0)
+        most = np.maximum(most, json.loads(os.read(receiver, 100)))
+        os.close(receiver)
+    return float(most[0]), float(most[1])
 
 
 def requeue_seconds() -> float | None:
@@ -114,6 +143,8 @@ def requeue_seconds() -> float | None:
 LIMITS = (
     TimeLimit("plan and verify 10,000 runs, CPU", 20.0, planning_seconds),
     TimeLimit("statistics of 2,000 runs on 10,000 images, CPU", 20.0, statistics_seconds),
+    TimeLimit("the worst bad file, CPU", 2.0, lambda: measure_bad_files()[0]),
+    TimeLimit("the worst bad file, memory", 400.0, lambda: measure_bad_files()[1], unit="MiB"),
     TimeLimit("a requeued job runs again", 20.0, requeue_seconds),
 )
 
@@ -129,7 +160,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for limit in LIMITS:
         seconds = found[limit.name]
         verdict = "not measured" if seconds is None else "kept" if seconds <= limit.seconds else "EXCEEDED"
-        rows.append([limit.name, "" if seconds is None else f"{seconds:.1f} s", f"{limit.seconds:.0f} s", verdict])
+        rows.append(
+            [limit.name, "" if seconds is None else f"{seconds:.1f} {limit.unit}", f"{limit.seconds:.0f} {limit.unit}", verdict]
+        )
     print_table(["", "measured", "limit", "verdict"], rows)
     write_json(arguments.out, {**around, "seconds": found, "limits": {limit.name: limit.seconds for limit in LIMITS}})
     return int(any(row[-1] == "EXCEEDED" for row in rows))
