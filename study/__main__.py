@@ -18,6 +18,7 @@ COMMANDS = {
     "probe": "measure what trained networks do, from kept weights",
     "merge": "unite the runs of one sweep from several folders",
     "archive": "pack a report into one file that can be redrawn anywhere",
+    "export": "write kept weights as timm reads them",
     "evaluate": "top-1 and top-5 accuracy of published or saved weights on an image folder",
 }
 

@@ -193,6 +193,26 @@ def convert_from_timm(state: StateDict, backbone: str) -> dict[str, Tensor]:
     return {ours: state[name] for name, ours in names.items() if ours is not None}
 
 
+def convert_to_timm(state: StateDict, backbone: str) -> dict[str, Tensor]:
+    """Our weights of a family under timm's names; raises UserError naming tensors without one."""
+    renamed, unknown = {}, []
+    for name, tensor in state.items():
+        block = re.search(r"\.(\d+)\.", name)
+        generic = name.replace(block[0], ".*.", 1) if block else name
+        theirs = [
+            timm + generic.removeprefix(ours)
+            for ours, timm in get_architecture(backbone).timm_names
+            if generic == ours or generic.rpartition(".")[0] == ours
+        ]
+        if theirs:
+            renamed[theirs[0].replace(".*.", block[0], 1) if block else theirs[0]] = tensor
+        else:
+            unknown.append(name)
+    if unknown:
+        raise UserError(Problem(f"timm has no counterpart of {backbone}'s {', '.join(and_more(unknown, _LISTED))}"))
+    return renamed
+
+
 def _rename_from_timm(name: str, backbone: str) -> str | None:
     """Our name of a tensor; a name is a module's path, in which `*` is a block's number, and perhaps a parameter's."""
     for ours, theirs in get_architecture(backbone).timm_names:

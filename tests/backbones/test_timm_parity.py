@@ -10,7 +10,6 @@ from timm.models.convnext import ConvNeXtBlock
 from timm.models.metaformer import Pooling as TimmPooling
 from timm.models.mlp_mixer import MlpMixer
 from timm.models.vision_transformer import VisionTransformer
-from timm_weights import to_timm
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,6 +17,7 @@ from study.backbones import BACKBONES, build_backbone, specify, variants
 from study.backbones.specification import BackboneSpec
 from study.backbones.token_mixers import NeighborhoodPooling
 from study.backbones.weight_files import convert_from_timm, make_meta_state
+from study.backbones.weight_files import convert_to_timm as to_timm
 from study.errors import UserError
 from study.planning.traced_cost import count_cost
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from timm_weights import to_timm
 from torch import Tensor, nn
 from torch.nn import functional
 
 from study.backbones import build_backbone, names, specify
 from study.backbones.resampling import resample_patch_embedding
 from study.backbones.weight_files import CLASSIFIER, load_weights, read_weights_file
+from study.backbones.weight_files import convert_to_timm as to_timm
 from study.errors import UserError
 
 SMALL = {"image_size": 8, "in_channels": 3, "num_classes": 5, "patch_size": 2, "dim": 32, "depth": 2}

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from timm_weights import to_timm
 
 from study.backbones import build_backbone, specify, variants
+from study.backbones.weight_files import convert_to_timm as to_timm
 from study.backbones.weight_files import load_weights, read_weights_file
 from study.cli.console import open_console
 from study.config.sweep_file import read_sweep
