@@ -29,7 +29,7 @@ def main() -> None:
         # Computed: the same numbers in closed form from the specification, without building a model. This is what
         # the planner solves widths with, and it equals the trace exactly.
         computed = specify("vit", settings).closed_form()
-        assert (counted.params, counted.macs) == (computed.params, computed.macs)
+        assert computed is not None and (counted.params, counted.macs) == (computed.params, computed.macs)
 
         parts = ", ".join(f"{name} {part.macs / counted.macs:.1%}" for name, part in counted.parts.items())
         print(f"{patch_size:>10}  {counted.params:>10,}  {counted.macs:>13,}  {parts}")

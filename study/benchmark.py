@@ -50,15 +50,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_json_option(parser)
     arguments = parser.parse_intermixed_args(argv)
     console = open_console(for_json=arguments.json)
-    plan = make_plan(read_sweep(arguments.sweep, arguments.overrides))
-    if plan.sweep.deterministic:
-        enable_deterministic_cublas(os.environ)
-    device = with_cpu_kernels(choose_device(plan.sweep.device, os.environ, deterministic=plan.sweep.deterministic), os.environ)
-    torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
-    variants = VARIANTS[device.kind] if arguments.variants else (None,)
-    workloads = list(list_workloads(plan.runs, arguments.batch_size, variants=variants))
-    with limit_memory() if device.kind == "cpu" else contextlib.nullcontext():
-        benchmark = measure(plan, workloads, device=device, rounds=arguments.rounds, console=console)
+    sweep = read_sweep(arguments.sweep, arguments.overrides)
+    with sweep.plugins.in_use():
+        plan = make_plan(sweep)
+        if plan.sweep.deterministic:
+            enable_deterministic_cublas(os.environ)
+        device = with_cpu_kernels(
+            choose_device(plan.sweep.device, os.environ, deterministic=plan.sweep.deterministic), os.environ
+        )
+        torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
+        variants = VARIANTS[device.kind] if arguments.variants else (None,)
+        workloads = list(list_workloads(plan.runs, arguments.batch_size, variants=variants))
+        with limit_memory() if device.kind == "cpu" else contextlib.nullcontext():
+            benchmark = measure(plan, workloads, device=device, rounds=arguments.rounds, console=console)
     # runs/<sweep>/benchmarks/20260102t101500-nvidia-h200.json
     moment = re.sub(r"[-:Z]", "", benchmark.began).lower()
     name = re.sub(r"[^a-z0-9]+", "-", benchmark.device_name.lower()).strip("-")

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--yes", action="store_true", help="don't ask for confirmation")
     add_json_option(parser)
     arguments = parser.parse_intermixed_args(argv)
-    sweep, console = read_sweep(arguments.sweep, arguments.overrides), open_console(for_json=arguments.json)
+    sweep, console = read_sweep(arguments.sweep, arguments.overrides, with_plugins=False), open_console(for_json=arguments.json)
     folder, where = sweep_folder(arguments, sweep.name), parse_where(arguments.where)
     with suggest_launch(sweep, runs=arguments.runs):
         load_plan(folder)

@@ -32,6 +32,7 @@ from study.data.evaluation_folder import EvaluationFolder, FolderBatches, match_
 from study.data.permutation import permute_positions
 from study.data.preprocessing import PUBLISHED_PREPROCESSING, Preprocessing
 from study.errors import Problem, UserError, handle_user_errors
+from study.planning.traced_cost import find_cost
 from study.training.batches import find_input_permutation
 from study.training.device import DeviceChoice, autocast, choose_device, execution_mode
 from study.training.evaluation import Evaluation, SelectOutputs, evaluate
@@ -119,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     images = f"n = {len(folder.files):,} images of {len(folder.class_names):,} classes in {folder.root}"
     source = f"{weights.key} of {path}" if weights.key else str(path)
     lines = [
-        f"{model.name}: {model.spec.closed_form().params:,} parameters from {source} (sha256 {file.sha256[:12]})",
+        f"{model.name}: {find_cost(model.spec).params:,} parameters from {source} (sha256 {file.sha256[:12]})",
         f"top-1 {result.accuracy:.2%}{top5}, loss {result.loss:.4f}",
         f"{images}; {device.kind}, {arguments.precision}",
         f"images: {model.preprocessing.describe(model.spec.image_size)}",

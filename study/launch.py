@@ -103,7 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sweep = read_sweep(arguments.sweep, arguments.overrides)
     folder = sweep_folder(arguments, sweep.name)
     earlier = folder.launch_ids()
-    status = launch_sweep(sweep, arguments, console=open_console(for_json=arguments.json))
+    with sweep.plugins.in_use():
+        status = launch_sweep(sweep, arguments, console=open_console(for_json=arguments.json))
     if arguments.json:
         print_json("launch", format_launch_as_json(sweep, folder, earlier=earlier, status=status))
     return status

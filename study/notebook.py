@@ -57,6 +57,8 @@ class Sweep:
             raise UserError(Problem("a sweep that is defined in Python needs a name", key="name", value=name))
         try:
             plain = json.loads(json.dumps(document))  # tuples become lists
+            if isinstance(files := plain.get("plugins"), list):  # the file will be elsewhere
+                plain["plugins"] = [str(Path(str(file)).resolve()) for file in files]
         except (TypeError, ValueError) as error:
             raise UserError(Problem(f"only numbers, text, true/false, lists and mappings are known here ({error})")) from None
         yaml, text = YAML(), io.StringIO()
@@ -83,7 +85,8 @@ class Sweep:
         from study.planning.trials import make_plan_so_far
 
         place = SweepFolder(self.folder)
-        plan = make_plan_so_far(self.definition, place)
+        with self.definition.plugins.in_use():
+            plan = make_plan_so_far(self.definition, place)
         statuses = {run_id: attempts.record.status for run_id, attempts in read_records(place.records).items()}
         document = format_plan_as_json(plan, statuses)
         rows = [
@@ -115,7 +118,8 @@ class Sweep:
         given = [f"--{name}={value}" for name, value in options.items() if value is not None]
         words = [str(self.path), *self.definition.overrides, "--runs", str(self.folder.parent), "--cluster", cluster, *given]
         words += ["--wait"] if wait else []
-        launch.launch_sweep(self.definition, launch.parser().parse_intermixed_args(words), console=open_console())
+        with self.definition.plugins.in_use():
+            launch.launch_sweep(self.definition, launch.parser().parse_intermixed_args(words), console=open_console())
         return load_table(self.folder)
 
     def report(self, *, out: str | Path | None = None, formats: Sequence[str] = ("svg", "png", "pdf")) -> "Report":

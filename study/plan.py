@@ -6,7 +6,6 @@ seeds a difference of that size needs, from what a pilot of the same sweep has r
 """
 
 import argparse
-import contextlib
 import os
 import sys
 from collections import Counter
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from study.cli.arguments import add_json_option, sweep_folder, sweep_parser
+from study.cli.arguments import add_json_option, parse_percent, parse_points, sweep_folder, sweep_parser
 from study.cli.console import open_console, pluralize, print_json
 from study.config.sweep import Tuning
 from study.config.sweep_file import read_sweep
@@ -49,27 +48,12 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--all", action="store_true", help=help_all)
     help_check = "also train each architecture and recipe for one step on this machine"
     parser.add_argument("--check", action="store_true", help=help_check)
-    parser.add_argument("--detect", type=_points, metavar="POINTS", help="the seeds that find this difference of accuracy")
-    parser.add_argument("--sd", type=_points, metavar="POINTS", help="standard deviation over seeds, instead of a pilot's")
+    parser.add_argument("--detect", type=parse_points, metavar="POINTS", help="the seeds that find this difference of accuracy")
+    parser.add_argument("--sd", type=parse_points, metavar="POINTS", help="standard deviation over seeds, instead of a pilot's")
     help_accuracy = "expected accuracy, to bound the test images' part beside --sd"
-    parser.add_argument("--accuracy", type=_percent, metavar="PERCENT", help=help_accuracy)
+    parser.add_argument("--accuracy", type=parse_percent, metavar="PERCENT", help=help_accuracy)
     add_json_option(parser)
     return parser
-
-
-def _points(word: str) -> float:
-    """Percentage points as a fraction."""
-    with contextlib.suppress(ValueError):
-        if 0 < float(word) < 100:
-            return float(word) / 100
-    raise argparse.ArgumentTypeError(f"{word!r} is not a number above 0 and below 100")
-
-
-def _percent(word: str) -> float:
-    """An accuracy in percent as a fraction; one written as a fraction would be taken for chance or less."""
-    if (accuracy := _points(word)) < 0.01:
-        raise argparse.ArgumentTypeError(f"{word!r} is below 1 percent: 0.98 is written 98")
-    return accuracy
 
 
 @handle_user_errors
@@ -81,24 +65,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(Problem("needs --sd: a pilot has its own accuracy", "command line", "--accuracy"))
     console = open_console(for_json=arguments.json)
     sweep = read_sweep(arguments.sweep, arguments.overrides)
-    require_trackers(sweep.track, place=sweep.path)
-    folder = sweep_folder(arguments, sweep.name)
-    plan = make_plan_so_far(sweep, folder)
-    check_statements(plan)
-    verify_costs(planned.run.model for planned in plan.runs)
-    benchmark = newest_benchmark(folder.benchmarks)
-    show_plan(plan, console, rows=len(plan.runs) if arguments.all else SHOWN_ROWS, benchmark=benchmark)
-    notes = [*_describe_comparison(plan, folder, arguments), *describe_execution(folder)]
-    statuses = {run_id: attempts.record.status for run_id, attempts in read_records(folder.records).items()}
-    counts = Counter(statuses[planned.run_id] for planned in plan.runs if planned.run_id in statuses)
-    if counts:
-        notes.append("recorded so far: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
-    for line in notes:
-        console.print(line)
-    if arguments.check:
-        check(plan, console)
-    if arguments.json:
-        print_json("plan", format_plan_as_json(plan, statuses, notes=notes))
+    with sweep.plugins.in_use():
+        require_trackers(sweep.track, place=sweep.path)
+        folder = sweep_folder(arguments, sweep.name)
+        plan = make_plan_so_far(sweep, folder)
+        check_statements(plan)
+        verify_costs(planned.run.model for planned in plan.runs)
+        show_plan(
+            plan, console, rows=len(plan.runs) if arguments.all else SHOWN_ROWS, benchmark=newest_benchmark(folder.benchmarks)
+        )
+        notes = [*_describe_comparison(plan, folder, arguments), *describe_execution(folder)]
+        statuses = {run_id: attempts.record.status for run_id, attempts in read_records(folder.records).items()}
+        counts = Counter(statuses[planned.run_id] for planned in plan.runs if planned.run_id in statuses)
+        if counts:
+            notes.append("recorded so far: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
+        for line in notes:
+            console.print(line)
+        if arguments.check:
+            check(plan, console)
+        if arguments.json:
+            print_json("plan", format_plan_as_json(plan, statuses, notes=notes))
     return 0
 
 

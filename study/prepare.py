@@ -23,7 +23,10 @@ from study.planning.resolver import collect_data_options
 def main(argv: Sequence[str] | None = None) -> int:
     parser = sweep_parser("prepare", __doc__)
     arguments, console = parser.parse_intermixed_args(argv), open_console()
-    for found in prepare_data(read_sweep(arguments.sweep, arguments.overrides), console):
+    sweep = read_sweep(arguments.sweep, arguments.overrides)
+    with sweep.plugins.in_use():
+        prepared = prepare_data(sweep, console)
+    for found in prepared:
         sizes = f"{found.train_images:,} train, {found.val_images:,} val, {found.test_images:,} test images"
         console.print(
             f"{found.name}: {sizes}, {found.num_classes} classes, {found.channels} x {found.image_size} x "

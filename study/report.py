@@ -115,7 +115,7 @@ def _read_study(word: str, arguments: argparse.Namespace) -> tuple[StudyTables, 
     if any((path / kind).is_dir() for kind in ("launches", "records")):
         return read_run_folder(path), path / "report"
     if path.suffix in (".yaml", ".yml"):
-        sweep = read_sweep(path, arguments.overrides)
+        sweep = read_sweep(path, arguments.overrides, with_plugins=False)
         runs = sweep_folder(arguments, sweep.name).path
         with suggest_launch(sweep, runs=arguments.runs):
             return read_run_folder(runs), runs / "report"

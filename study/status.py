@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_json_option(parser)
     parser.add_argument("--watch", action="store_true", help=f"refresh every {REFRESH_S} s until no run is active")
     arguments = parser.parse_intermixed_args(argv)
-    sweep = read_sweep(arguments.sweep, arguments.overrides)
+    sweep = read_sweep(arguments.sweep, arguments.overrides, with_plugins=False)
     folder, console = sweep_folder(arguments, sweep.name), open_console(for_json=arguments.json)
     with suggest_launch(sweep, runs=arguments.runs):
         plan, status = read_status(folder)

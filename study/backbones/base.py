@@ -36,6 +36,18 @@ class Backbone(nn.Module):
         return next(word for word in name.split(".") if word in MODEL_PARTS)
 
 
+class WholeBackbone(Backbone):
+    """Any image classifier, b c h w -> b k, as a backbone without named parts; its cost is that of the whole."""
+
+    def __init__(self, spec: BackboneSpec, classifier: nn.Module) -> None:
+        nn.Module.__init__(self)
+        self.spec = spec
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(images)
+
+
 @dataclass(frozen=True)
 class Architecture:
     """A registry entry, with which the file of a backbone ends.

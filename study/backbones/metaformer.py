@@ -115,8 +115,12 @@ class MetaFormerSpec(SequenceSpec):
     def has_attention(self) -> bool:
         return any("attention" in mixer for mixer in self.mixers)
 
-    def closed_form(self) -> Cost:
-        mixing = sum((count * TOKEN_MIXERS[mixer].cost(self) for mixer, count in Counter(self.mixers).items()), PartCost())
+    def closed_form(self) -> Cost | None:
+        mixing = PartCost()
+        for mixer, count in Counter(self.mixers).items():
+            if (cost := TOKEN_MIXERS[mixer].cost) is None:
+                return None
+            mixing += count * cost(self)
         return pre_norm_cost(self, token_mixers=mixing, mlp_dim=self.mlp_dim)
 
     def at_depth_of_trace(self) -> Self:

@@ -82,7 +82,10 @@ def build_backbone(spec: BackboneSpec, seed: int = 0) -> Backbone:
     """
     architecture = BACKBONES[spec.backbone]
     with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(seed)
         model = architecture.construct(spec)
+    if spec.initialization == "own":
+        return model
     rule = architecture.paper_distribution if spec.initialization == "paper" else matched_distribution
     assert rule is not None, f"{spec.backbone} has no paper initialization, yet its specification allowed it"
     initialize(model, seed, rule=rule)

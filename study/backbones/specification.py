@@ -6,7 +6,6 @@ backbone's file derives its own; everything here and there is arithmetic and nee
 """
 
 import math
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -22,7 +21,7 @@ Pooling = Literal["mean", "class_token", "attention"]
 Norm = Literal["batch", "layer", "rms"]
 ChannelMixer = Literal["mlp", "swiglu"]
 Activation = Literal["gelu", "relu"]
-Initialization = Literal["matched", "paper"]
+Initialization = Literal["matched", "paper", "own"]
 
 Settings = Mapping[str, str | int]
 IMAGENET: Settings = {
@@ -60,7 +59,7 @@ class BackboneSpec(BaseModel):
     patch_size: int = Field(ge=1)  # pixels
     dim: int = Field(ge=1)  # the width: features per token
     depth: int = Field(ge=1, le=1000)  # blocks
-    initialization: Initialization = neutral_option("matched")  # "paper": that of the backbone's paper
+    initialization: Initialization = neutral_option("matched")  # "paper": that of the backbone's paper; "own": as constructed
     stem: Stem = neutral_option("patchify")
     position_embedding: PositionEmbedding = neutral_option("none")
     pooling: Pooling = neutral_option("mean")
@@ -75,6 +74,13 @@ class BackboneSpec(BaseModel):
         if image_size % patch_size:
             raise ValueError(f"patch_size must divide image_size: {image_size} is divisible by {list_divisors(image_size)}")
         return patch_size
+
+    @field_validator("initialization")
+    @classmethod
+    def _validate_own_initialization(cls, initialization: str) -> str:
+        if initialization == "own" and cls.model_fields["initialization"].default != "own":
+            raise ValueError(f"{cls.backbone} is initialized here: matched, or paper where it has one")
+        return initialization
 
     @field_validator("stem")
     @classmethod
@@ -136,9 +142,9 @@ class BackboneSpec(BaseModel):
         """Length of the sequence that the blocks see."""
         return self.extra_tokens + self.tokens
 
-    @abstractmethod
-    def closed_form(self) -> Cost:
-        """The exact cost, by arithmetic."""
+    def closed_form(self) -> Cost | None:
+        """The exact cost, by arithmetic; None: only a trace can count it."""
+        return None
 
     def width_step(self, head_dim: int) -> int:
         """The distance between adjacent widths that this backbone can have, with heads of `head_dim` features."""
@@ -146,9 +152,12 @@ class BackboneSpec(BaseModel):
         return math.lcm(step, 4) if self.position_embedding == "sincos" else step
 
     @classmethod
-    @abstractmethod
     def width_options(cls, dim: int, head_dim: int) -> dict[str, int]:
-        """All options that a width sets: `dim` itself and what follows from it, in the paper's proportions."""
+        """All options that a width sets: `dim` itself and what follows from it, in the paper's proportions.
+
+        A backbone that has none can't be solved for a budget.
+        """
+        return {}
 
     def at_width(self, dim: int, head_dim: int) -> Self:
         """The same backbone at another width, in the paper's proportions."""

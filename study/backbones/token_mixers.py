@@ -156,7 +156,7 @@ class TokenMixer:
     """How to build a mixer, its cost, which options of `MetaFormerSpec` it has, and whether it sees the whole sequence."""
 
     construct: Callable[[SequenceSpec], nn.Module]
-    cost: Callable[[SequenceSpec], PartCost]
+    cost: Callable[[SequenceSpec], PartCost] | None  # None: only a trace can count it
     options: frozenset[str] = frozenset()
     is_global: bool = False
 

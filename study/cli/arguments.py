@@ -88,3 +88,18 @@ def suggest_launch(sweep: Sweep, *, runs: str) -> Iterator[None]:
     except NotLaunched as error:
         command = format_command("launch", sweep, sweep.overrides, runs=runs)
         raise UserError(*(replace(one, rule=f"{one.rule}; next: {command}") for one in error.problems)) from None
+
+
+def parse_points(word: str) -> float:
+    """Percentage points as a fraction."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(word) < 100:
+            return float(word) / 100
+    raise argparse.ArgumentTypeError(f"{word!r} is not a number above 0 and below 100")
+
+
+def parse_percent(word: str) -> float:
+    """An accuracy in percent as a fraction; one written as a fraction would be taken for chance or less."""
+    if (accuracy := parse_points(word)) < 0.01:
+        raise argparse.ArgumentTypeError(f"{word!r} is below 1 percent: 0.98 is written 98")
+    return accuracy

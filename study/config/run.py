@@ -20,6 +20,7 @@ from study.config.formats import identity_spelling
 from study.config.options import AugmentOptions, ResolvedData, TrainOptions
 from study.config.yaml_source import OptionsT, list_problems
 from study.errors import UserError
+from study.registries import Plugin
 
 TRAINING_VERSION = 1
 """Incremented when the same configuration would train to other weights than before at equal execution fingerprint."""
@@ -37,6 +38,7 @@ class Run:
     augment: AugmentOptions
     train: TrainOptions
     seed: int
+    plugins: tuple[Plugin, ...] = ()  # whose code it uses
 
     @cached_property
     def run_id(self) -> str:
@@ -63,12 +65,16 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """What is hashed: every resolved option except those outside identity and those at their neutral value."""
         sections = {name: hashed(getattr(self, name)) for name in OPTION_GROUPS}
-        return {"version": TRAINING_VERSION, "backbone": self.backbone, **sections, "seed": self.seed}
+        return {"version": TRAINING_VERSION, "backbone": self.backbone, **sections, "seed": self.seed, **self._plugin_digests()}
 
     def to_json(self) -> dict[str, Any]:
         """The whole run as plain JSON values; `from_json` gives it back."""
         sections = {name: getattr(self, name).model_dump(mode="json") for name in OPTION_GROUPS}
-        return {"backbone": self.backbone, **sections, "seed": self.seed}
+        return {"backbone": self.backbone, **sections, "seed": self.seed, **self._plugin_digests()}
+
+    def _plugin_digests(self) -> dict[str, dict[str, str]]:
+        """Nothing where there are none, so that other runs keep their identity."""
+        return {"plugins": {plugin.name: plugin.digest for plugin in self.plugins}} if self.plugins else {}
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> "Run":
@@ -87,6 +93,7 @@ class Run:
             augment=read("augment", AugmentOptions),
             train=read("train", TrainOptions),
             seed=document["seed"],
+            plugins=tuple(Plugin(name, digest) for name, digest in document.get("plugins", {}).items()),
         )
 
 

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from study.config.comparison import Comparison, ContrastsSection, split_expected
 from study.config.options import AugmentOptions, Options, TrainOptions
+from study.config.plugins import LoadedPlugins
 from study.config.recipes import Recipe
 
 Section = Literal["data", "model", "train", "augment", "match"]
@@ -37,8 +38,7 @@ TunedPer = Literal["cell", "seed"]
 TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 CHANGE, BASELINE = "change", "baseline"
 """The factor that `ablate` adds, and its first level; the other levels are the names of the changes."""
-MAX_RUNS = 200_000
-MAX_SEEDS = 100_000  # a typing error must not fill the memory
+MAX_RUNS, MAX_SEEDS = 200_000, 100_000  # a typing error must not fill the memory
 DEFAULT_TRIAL_SEEDS = 2  # with one, nothing shows how much the choice among candidates depends on the seed
 FIRST_TRIAL_SEED = 100
 SEED_SPACING = 1000  # trials of the final seed s have seeds from 1000 (s + 1) on, where each seed tunes for itself
@@ -54,14 +54,6 @@ def _expand_seeds(value: object) -> object:
     if type(first) is int and type(count) is int and first >= 0 and 1 <= count <= MAX_SEEDS:
         return list(range(first, first + count))
     raise ValueError(f"seeds are a count (1 to {MAX_SEEDS:,}), {{from: FIRST, count: N}}, or a list of integers")
-
-
-NAME_RULE = "a sweep's name is that of a folder: printable, without / \\ : %, at most 100 bytes, first a letter or digit"
-
-
-def is_folder_name(name: str) -> bool:
-    """Whether a sweep may have this name: no path, nothing that Slurm, Python's path or a shell's options would split."""
-    return bool(re.fullmatch(r"\w[^/\\:%]*", name)) and name.isprintable() and len(name.encode()) <= 100
 
 
 def format_seeds(seeds: Sequence[int]) -> str:
@@ -152,6 +144,7 @@ class Document(Options):
     device: Device = "auto"
     deterministic: bool = False
     track: Annotated[list[TrackerName], AfterValidator(_check_trackers)] = []
+    plugins: list[str] = []
     recipe: str | None = None
     backbone: str | None = None
     data: dict[str, Any] = {}
@@ -253,6 +246,7 @@ class Sweep:
     device: Device
     deterministic: bool  # not part of the plan: how a run is executed is recorded in its fingerprint
     track: tuple[TrackerName, ...]  # not part of the plan: trackers change no run
+    plugins: LoadedPlugins  # code that registers further parts; in runs that use them, part of their identity
     recipe: Recipe | None
     preset: Cell
     base: Cell
@@ -269,9 +263,10 @@ class Sweep:
 
     def factors(self) -> dict[str, list[Any]]:
         """Every varied option with its levels, grid axes first, and the changes of an ablation last."""
-        grouped = itertools.chain([self.axes], self.zipped)
         changes = {CHANGE: [BASELINE, *self.ablation.changes]} if self.ablation else {}
-        return {key: [level.value for level in levels] for group in grouped for key, levels in group.items()} | changes
+        return {
+            key: [level.value for level in levels] for group in (self.axes, *self.zipped) for key, levels in group.items()
+        } | changes
 
     def backbones(self) -> list[Any]:
         """All backbones that the sweep names for its cells."""
@@ -305,8 +300,13 @@ class Sweep:
             own = {**self.ablation.baseline, **cell, **self.ablation.changes.get(cell[CHANGE].value, {})}
         merged = {**self.base, **own}
         overlay = self.overlays.get(str(merged["backbone"].value), {}) if "backbone" in merged else {}
-        defaults = {key: Setting(value, "default") for key, value in _NEW_DEFAULTS.items()}
-        return {**defaults, **self.preset, **self.base, **overlay, **own}
+        return {
+            **{key: Setting(value, "default") for key, value in _NEW_DEFAULTS.items()},
+            **self.preset,
+            **self.base,
+            **overlay,
+            **own,
+        }
 
 
 def has_value(settings: Cell, key: str, wanted: Setting) -> bool:

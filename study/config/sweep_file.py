@@ -17,7 +17,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from study.config.comparison import Comparison, check_comparison, choose_kind, read_expectation, split_expected
+from study.config.folder_name import NAME_RULE, is_folder_name
 from study.config.options import OUTSIDE_IDENTITY
+from study.config.plugins import LoadedPlugins, load_plugins
 from study.config.recipes import RECIPES
 from study.config.sweep import (
     BASELINE,
@@ -25,7 +27,6 @@ from study.config.sweep import (
     DEFAULT_TRIAL_SEEDS,
     FIRST_TRIAL_SEED,
     MAX_RUNS,
-    NAME_RULE,
     SECTIONS,
     SEED_SPACING,
     TUNABLE,
@@ -37,7 +38,6 @@ from study.config.sweep import (
     Sweep,
     Tuning,
     has_value,
-    is_folder_name,
     is_option_key,
 )
 from study.config.yaml_source import OPTIONS, NodePath, Places, list_problems, read_options, unknown_rule
@@ -55,20 +55,26 @@ _UNCOMPARED: Mapping[str, str] = {
 """Options that are no axis, with the reason: the run table has no column for them."""
 
 
-def read_sweep(path: str | Path, overrides: Sequence[str] = (), *, text: str | None = None) -> Sweep:
+def read_sweep(path: str | Path, overrides: Sequence[str] = (), *, text: str | None = None, with_plugins: bool = True) -> Sweep:
     """The sweep of a file with overrides applied; `text` is what the file will have, if it isn't written yet.
+
+    Without its plug-ins a sweep can't be planned, but what is recorded of it can be found.
 
     Raises UserError with all mistakes of the document's form; if there are none, with all that break rules between keys.
     """
     path = Path(path)
     folders = (path, path.parent, Path("sweeps"), Path())
     document, places, text = read_options(path, Document, overrides, what="sweep", folders=folders, given=text)
+    files = [path.parent / file for file in document.plugins] if with_plugins else []
+    where = [places.get(("plugins", n), places.get(("plugins",), str(path))) for n in range(len(files))]
+    plugins = load_plugins(files, where) if files else LoadedPlugins()
     comparison, problems = _read_comparison(document, places, path)
-    sweep = _build_sweep(document, places, path=path, text=text, overrides=tuple(overrides))
-    sweep = replace(sweep, comparison=comparison)
-    if document.recipe not in (None, *RECIPES):
-        place = places.get(("recipe",), str(path))
-        problems.append(Problem("no recipe of this name", place, "recipe", document.recipe, sorted(RECIPES)))
+    with plugins.in_use():
+        sweep = _build_sweep(document, places, path=path, text=text, overrides=tuple(overrides))
+        if document.recipe not in (None, *RECIPES) and (with_plugins or not document.plugins):
+            place = places.get(("recipe",), str(path))
+            problems.append(Problem("no recipe of this name", place, "recipe", document.recipe, sorted(RECIPES)))
+    sweep = replace(sweep, comparison=comparison, plugins=plugins)
     if not is_folder_name(sweep.name):
         rule = f"{NAME_RULE}; `name:` or name=... gives another than the file's"
         problems.append(Problem(rule, places.get(("name",), str(path)), "name", sweep.name))
@@ -127,6 +133,7 @@ def _build_sweep(document: Document, places: Places, *, path: Path, text: str, o
         device=document.device,
         deterministic=document.deterministic,
         track=tuple(document.track),
+        plugins=LoadedPlugins(),
         recipe=recipe,
         preset={key: Setting(value, f"recipe {recipe.name}") for key, value in recipe.settings.items()} if recipe else {},
         base=base,

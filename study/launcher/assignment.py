@@ -17,7 +17,7 @@ from study.planning.planned_run import PlannedRun
 from study.planning.runtime_estimate import estimate_costs
 from study.planning.sweep_plan import Plan
 from study.records.benchmark_file import newest_benchmark
-from study.records.code_snapshot import PACKAGE, code_hash, find_origin, take_snapshot
+from study.records.code_snapshot import PACKAGE, find_origin, snapshot_name, take_snapshot
 from study.records.ledger import Cluster, Execution, Launch, ShareEntry, new_launch_id, read_launches, write_launch
 from study.records.predictions import read_predicted_runs
 from study.records.record import OUTCOMES, RunOptions, read_records
@@ -114,7 +114,7 @@ def draft_launch(
 
     `execution` is what `decide_execution` returned, None for a launch that starts no workers.
     """
-    code = code_hash()
+    code = snapshot_name(plugins=plan.sweep.plugins.paths)
     if PACKAGE.parent == (folder.code / code).resolve():  # a dependent job launches from the snapshot, which has no git
         provenance = next(launch.provenance for launch in reversed(read_launches(folder)) if launch.code == code)
     else:
@@ -129,6 +129,7 @@ def draft_launch(
         device=plan.sweep.device,
         deterministic=plan.sweep.deterministic,
         provenance=provenance,
+        plugins=tuple(path.name for path in plan.sweep.plugins.paths),
         track=plan.sweep.track,
         ranks=ranks,
         execution=execution[0] if execution else None,
@@ -152,7 +153,7 @@ def assign_runs(draft: Launch, plan: Plan, folder: SweepFolder, *, runs: Sequenc
 
     shares = [list(map(make_entry, share)) for share in balance_load(runs, costs, workers=draft.tasks)]
     write_plan(plan, folder)
-    launch = replace(draft, code=take_snapshot(folder.code), tasks=len(shares))
+    launch = replace(draft, code=take_snapshot(folder.code, plugins=plan.sweep.plugins.paths), tasks=len(shares))
     write_launch(folder, launch, shares)
     return launch
 

@@ -22,6 +22,8 @@ from study.data.datasets import DATASETS
 from study.errors import Problem, UserError, sort_by_line
 from study.planning.planned_run import PlannedRun
 from study.planning.planned_start import StartPlanner
+from study.planning.plugin_check import find_plugins
+from study.planning.traced_cost import find_cost
 from study.planning.width import BudgetMatch, WidthSolver, options_set_by_budget
 from study.registries import Registry
 from study.training.augmentation.policies import AUGMENTATIONS
@@ -113,7 +115,8 @@ class Resolver:
         sizes = {name: getattr(info, name) for name in ResolvedData.__annotations__}
         resolved = ResolvedData.model_validate({**data.model_dump(), **sizes})
         run = Run(spec.backbone, spec, resolved, augment, _clear_idle(train, spec), seed=self.sweep.seeds[0])
-        return PlannedRun(run, spec.closed_form(), met, levels={key: setting.value for key, setting in cell.items()}, fit=fit)
+        run = replace(run, plugins=find_plugins(run))
+        return PlannedRun(run, find_cost(spec), met, levels={key: setting.value for key, setting in cell.items()}, fit=fit)
 
     def _resolve_start(
         self, train: TrainOptions, spec: BackboneSpec, info: DatasetInfo, settings: Cell, *, match: MatchOptions
@@ -269,7 +272,7 @@ def _keep_widths(
         spec = kind.model_validate({**values, **widths})
     except ValidationError:
         return None
-    if match.by not in ("params", "macs") or getattr(spec.closed_form(), match.by) != match.target:
+    if match.by not in ("params", "macs") or getattr(find_cost(spec), match.by) != match.target:
         return None
     return spec, BudgetMatch(match.by, getattr(baseline.cost, match.by), 0.0, match.head_dim, match.tolerance)
 

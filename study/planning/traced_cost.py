@@ -11,15 +11,18 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
 
 from study import backbones
+from study.backbones.base import WholeBackbone
 from study.backbones.closed_form import MODEL_PARTS, Cost, PartCost, fft_macs
 from study.backbones.specification import BackboneSpec
 from study.errors import Problem, UserError
+from study.planning.plugin_check import check_plugin_models, find_model_parts
 
 Value = Any  # torch._C.Value, which has no stubs
 Handler = Callable[[Sequence[Value], Sequence[Value]], Counter[str]]
@@ -27,7 +30,7 @@ Handler = Callable[[Sequence[Value], Sequence[Value]], Counter[str]]
 ELEMENTWISE = """
     add add_ sub sub_ rsub div div_ neg abs exp log sqrt rsqrt pow square erf sin cos tanh sigmoid relu relu_
     gelu silu silu_ glu elu mish prelu hardswish hardswish_ hardsigmoid hardsigmoid_ hardtanh hardtanh_
-    leaky_relu softmax log_softmax where maximum minimum eq ne lt gt le ge
+    leaky_relu softmax log_softmax where maximum minimum amax amin eq ne lt gt le ge
 """
 NORMS_AND_POOLING = """
     batch_norm layer_norm rms_norm group_norm instance_norm avg_pool2d adaptive_avg_pool2d max_pool2d mean sum var
@@ -53,7 +56,7 @@ def count_cost(model: nn.Module, *, image_size: int, in_channels: int) -> Cost:
     """
     traced = _traced_counts(model, image_size, in_channels)
     part_of = getattr(model, "parameter_part", None)
-    if part_of is None:
+    if part_of is None or isinstance(model, WholeBackbone):
         return Cost({"whole": _part(list(model.parameters()), traced[""])})
     parameters: dict[str, list[nn.Parameter]] = {part: [] for part in MODEL_PARTS}
     for name, parameter in model.named_parameters():
@@ -68,21 +71,36 @@ def verify_costs(specs: Iterable[BackboneSpec]) -> int:
     """Trace every architecture, each once; the number traced is returned.
 
     Depth only repeats blocks, so an architecture is traced with few and represents all of its depths. Raises
-    AssertionError naming the specification whose closed form is not what fvcore counts.
+    AssertionError naming the specification whose closed form is not what fvcore counts, and UserError for mistakes in plug-ins.
     """
     shallow = {spec.at_depth_of_trace() for spec in set(specs)}
+    check_plugin_models(shallow)
+    shallow = {spec for spec in shallow if spec.closed_form() is not None}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on a busy machine, threads for one image mostly wait (25 s, not 5, for 200 models)
     try:
         for spec in shallow:
-            with torch.random.fork_rng(devices=[]):
-                model = backbones.BACKBONES[spec.backbone].construct(spec)
-            traced = count_cost(model, image_size=spec.image_size, in_channels=spec.in_channels)
+            traced = _trace(spec)
             if traced != spec.closed_form():  # no assert, which `python -O` would leave out
-                raise AssertionError(f"the closed form of {spec.backbone} is wrong for {spec!r}: {traced}")
+                fault = f"the closed form of {spec.backbone} is wrong for {spec!r}: {traced}"
+                if parts := find_model_parts(spec):
+                    raise UserError(*(Problem(fault, part.place) for part in parts))
+                raise AssertionError(fault)
     finally:
         torch.set_num_threads(threads)
     return len(shallow)
+
+
+@cache
+def find_cost(spec: BackboneSpec) -> Cost:
+    """The cost of a model by its closed form, or by a trace where it has none."""
+    return spec.closed_form() or _trace(spec)
+
+
+def _trace(spec: BackboneSpec) -> Cost:
+    with torch.random.fork_rng(devices=[]):
+        model = backbones.BACKBONES[spec.backbone].construct(spec)
+    return count_cost(model, image_size=spec.image_size, in_channels=spec.in_channels)
 
 
 def _part(parameters: Sequence[nn.Parameter], counts: Counter[str]) -> PartCost:

@@ -24,6 +24,7 @@ from study.backbones import get_spec_class, names, specify, variants
 from study.backbones.specification import BackboneSpec
 from study.config.options import MatchOptions, TrainOptions
 from study.errors import Problem, UserError
+from study.planning.traced_cost import find_cost
 from study.records.benchmark_file import Speed, architecture_key, read_benchmark, select_speed
 
 By = Literal["params", "macs"]
@@ -79,6 +80,9 @@ class WidthSolver:
             if match.by == "none":
                 self._solved[key] = kind.model_validate(values), BudgetMatch("none")
             else:
+                if not options_set_by_budget(kind, match):
+                    rule = f"{kind.backbone} gives no width (`width_options`) that could meet a budget: match.by: none"
+                    raise UserError(rule)
                 template = kind.model_validate({**values, "dim": match.head_dim})
                 self._solved[key] = self._meet_budget(template, match, train)
         return self._solved[key]
@@ -193,7 +197,7 @@ def named_budget(text: str, *, by: By) -> int:
 
 
 def _cost(spec: BackboneSpec, by: By) -> int:
-    cost = spec.closed_form()
+    cost = find_cost(spec)
     return cost.params if by == "params" else cost.macs
 
 

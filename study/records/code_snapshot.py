@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,21 +42,42 @@ def code_hash(package: Path = PACKAGE) -> str:
     return digest.hexdigest()[:16]
 
 
-def take_snapshot(code: Path, package: Path = PACKAGE) -> str:
+def snapshot_name(package: Path = PACKAGE, plugins: Sequence[Path] = ()) -> str:
+    """The package's hash, or where there are plug-ins, the hash of both."""
+    if not plugins:
+        return code_hash(package)
+    digest = hashlib.sha256(code_hash(package).encode())
+    for path in plugins:
+        digest.update(f"{path.name}\0{hashlib.sha256(path.read_bytes() if path.is_file() else b'').hexdigest()}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def list_copied_plugins(names: Sequence[str], package: Path = PACKAGE) -> list[Path]:
+    """The plug-ins of a launch beside the package that it copied."""
+    return [package.parent / "plugins" / name for name in names]
+
+
+def take_snapshot(code: Path, package: Path = PACKAGE, *, plugins: Sequence[Path] = ()) -> str:
     """Copy the package to `code/<hash>/study`, whole and flushed, unless it is there; returns the hash.
+
+    Plug-ins are copied to `code/<hash>/plugins`.
 
     A copy whose content isn't what its name says (cut off by a power failure, or edited) is put aside and taken anew. To be
     called under the sweep's lock.
     """
-    name = code_hash(package)
+    name = snapshot_name(package, plugins)
     place = code / name
-    if code_hash(place / "study") == name:
+    copied = list_copied_plugins([path.name for path in plugins], place / "study")
+    if snapshot_name(place / "study", copied) == name:
         return name
     with refusal("copy the code to", place):
         make_folder(code)
         draft = Path(tempfile.mkdtemp(dir=code, prefix=".draft-"))
         try:
             shutil.copytree(package, draft / "study", ignore=NOT_CODE)
+            for path in list_copied_plugins([path.name for path in plugins], draft / "study"):
+                path.parent.mkdir(exist_ok=True)
+                shutil.copyfile(next(each for each in plugins if each.name == path.name), path)
             draft.chmod(0o755)
             with ThreadPoolExecutor(16) as pool:  # so that no file of a renamed folder is empty after a power failure
                 list(pool.map(flush, (draft, *draft.rglob("*"))))
@@ -69,9 +91,9 @@ def take_snapshot(code: Path, package: Path = PACKAGE) -> str:
     return name
 
 
-def require_launched_code(code: str, package: Path = PACKAGE) -> None:
+def require_launched_code(code: str, package: Path = PACKAGE, *, plugins: Sequence[str] = ()) -> None:
     """Raise UserError if the imported package isn't the copy that a launch took: records name the code that trained them."""
-    if code_hash(package) != code:
+    if snapshot_name(package, list_copied_plugins(plugins, package)) != code:
         rule = "this worker imported other code than its launch copied; launch again, which copies it anew and trains its runs"
         raise UserError(Problem(rule, place=str(package), key="code", value=code))
 

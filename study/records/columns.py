@@ -58,6 +58,8 @@ def planned_columns(planned: PlannedEntry) -> dict[str, Any]:
     if planned.stage == "trial":
         row["test_images"] = 0
     row |= {CHANGE: planned.change} if planned.change else {}
+    if plugins := planned.run.get("plugins"):
+        row["plugins"] = ", ".join(f"{name} {digest}" for name, digest in plugins.items())
     row |= {"data_set": planned.data_set} if planned.data_set else {}
     row |= planned.cost
     return row | {f"match_{name}": value for name, value in planned.match.items()}

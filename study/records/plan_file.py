@@ -12,8 +12,9 @@ from pydantic import JsonValue
 
 from study.config.comparison import ContrastsSection, ExpectedAccuracy, ExpectedSign
 from study.config.documents import STORED, Name, as_stored, read_document
+from study.config.folder_name import NAME_RULE, is_folder_name
 from study.config.formats import FORMAT, upgrade_override
-from study.config.sweep import NAME_RULE, EffectOfInterest, is_folder_name
+from study.config.sweep import EffectOfInterest
 from study.errors import Problem, UserError, add_location
 from study.records.record import CostDocument, MatchDocument, RunDocument, RunOptions, Stage
 from study.records.sweep_folder import LAUNCH_HINT, SweepFolder

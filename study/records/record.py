@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, Self, TypeVar
 
 from pydantic import ConfigDict, Field, GetPydanticSchema, JsonValue, model_validator, with_config
 from typing_extensions import TypedDict
@@ -45,6 +45,7 @@ class StoredRun(TypedDict):
 
     backbone: str
     seed: Annotated[int, Field(ge=0, le=MAX_COUNT)]
+    plugins: NotRequired[dict[str, str]]  # digests by name, of runs that use any
     model: Annotated[dict[str, JsonValue], Field(min_length=1)]
     data: Annotated[dict[str, Any], as_stored(ResolvedData, required=("name", "digest", *_SIZES))]
     augment: Annotated[dict[str, Any], as_stored(AugmentOptions)]

@@ -52,6 +52,7 @@ def list_facts(findings: Findings) -> dict[str, str]:
         "training time": _describe_training_time(table),
         "versions": ", ".join(f"{name[:-8]} {values}" for name in versions if (values := _join_values(table, name))),
         "commit": _describe_commits(table),
+        "plug-ins": "; ".join(sorted(set(table["plugins"].dropna()))) if "plugins" in table else "",
         "overrides": " ".join(study.overrides),
     }
     return {name: value for name, value in facts.items() if value}

@@ -22,7 +22,7 @@ from pathlib import Path
 from study.analysis.report_files import read_report_folder
 from study.analysis.report_tables import TABLE_FILES, StudyTables
 from study.atomic_io import whole_file
-from study.config.sweep import is_folder_name
+from study.config.folder_name import is_folder_name
 from study.errors import Problem, UserError
 from study.reporting.report_folder import DRAWN_FILES, WRITTEN, is_written_name
 from study.version import VERSION

@@ -11,9 +11,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from study.backbones.base import Backbone, PreNormResidual
+from study.backbones.base import Backbone, PreNormResidual, WholeBackbone
 from study.backbones.convmixer import Residual
 from study.backbones.convnext import ConvNeXtBlock
+from study.errors import Problem, UserError
 from study.rng import stream
 
 BRANCHES: Mapping[type[nn.Module], str] = {PreNormResidual: "mixer", Residual: "inner", ConvNeXtBlock: "channel_mixing"}
@@ -24,6 +25,8 @@ class StochasticDepth:
     """Hooks on the residual branches of `model` that scale what they add, per image; `images` take part in an epoch."""
 
     def __init__(self, model: Backbone, *, rate: float, seed: int, images: int, device: torch.device):
+        if isinstance(model, WholeBackbone):
+            raise UserError(Problem(f"{model.spec.backbone} has no blocks to drop", key="train.stochastic_depth", value=rate))
         found = list(find_residual_branches(model))
         last = max(len(model.blocks) - 1, 1)
         self._rates = torch.tensor([rate * block / last for block, _ in found])

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from study.config.plugins import load_plugins
 from study.errors import UserError, describe_refusal
-from study.records.code_snapshot import require_launched_code
+from study.records.code_snapshot import list_copied_plugins, require_launched_code
 from study.records.journal import FINISHED, MAX_CRASHES, Journal, count_crashes, open_journal, read_journals
 from study.records.ledger import (
     Cancellations,
@@ -76,7 +77,8 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None) -> s
 
     group = ProcessGroup()
     try:
-        require_launched_code(launch.code)
+        require_launched_code(launch.code, plugins=launch.plugins)
+        plugins = load_plugins(list_copied_plugins(launch.plugins))
         share = _claim_share(folder, launch, writer)
         worker = make_worker(folder, writer, journal, share=share, log=log, stop=stop)
         from study.worker.runner import Trainer
@@ -84,7 +86,8 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None) -> s
         if launch.ranks > 1:
             group = join_group(folder, writer.worker, environment=environment, log=log, stop=stop, sent=(writer, share))
         # Chooses the device and checks the data before any run is touched.
-        trainer = Trainer.open(folder, writer, launch, share=share, environment=environment, group=group)
+        with plugins.in_use():
+            trainer = Trainer.open(folder, writer, launch, share=share, environment=environment, group=group)
     except UserError as error:
         journal.write("refused", reason=error.summary())
         print(error.summary(), file=sys.stderr, flush=True)
@@ -92,7 +95,8 @@ def run_worker(path: str, launch_id: str, *, job: int, restart: int | None) -> s
     except OSError as error:
         _halt(journal, error, group)
     try:
-        worker.train_share(share, trainer)
+        with plugins.in_use():
+            worker.train_share(share, trainer)
     except OSError as error:
         _halt(journal, error, group)
     trainer.group.shut_down()
@@ -255,15 +259,18 @@ def _run_nonzero_rank(
     from study.worker.runner import Trainer
 
     try:
-        require_launched_code(launch.code)
+        require_launched_code(launch.code, plugins=launch.plugins)
+        plugins = load_plugins(list_copied_plugins(launch.plugins))
         group = join_group(folder, (launch.id, job), environment=environment, log=log, stop=stop)
         untracked = replace(launch, track=())  # only rank 0 logs to the trackers
-        trainer = Trainer.open(folder, group.writer, untracked, share=group.share, environment=environment, group=group)
+        with plugins.in_use():
+            trainer = Trainer.open(folder, group.writer, untracked, share=group.share, environment=environment, group=group)
     except UserError as error:
         print(error.summary(), file=sys.stderr, flush=True)
         sys.exit(EXIT_REFUSED)
     while (entry := group.receive_next()) is not None:
-        trainer.assist(entry, stop=stop)
+        with plugins.in_use():
+            trainer.assist(entry, stop=stop)
     group.shut_down()
     if stop():
         wait_for_requeue(stop)
