@@ -18,6 +18,7 @@ from torch import Tensor
 
 from study.cli.arguments import add_json_option, positive_int, suggest_launch, sweep_folder, sweep_parser
 from study.cli.console import open_console, pluralize, print_json
+from study.config.plugins import LoadedPlugins, load_plugins
 from study.config.run import Run
 from study.config.sweep_file import read_sweep
 from study.data import describe_dataset
@@ -31,6 +32,8 @@ from study.probing.measurements import choose_compared, compare_runs, list_measu
 from study.probing.receptive_field import SHARES, measure_receptive_fields
 from study.probing.robustness import evaluate_further
 from study.probing.similarity import LEAST_IMAGES, describe_layers
+from study.records.code_snapshot import list_copied_plugins
+from study.records.ledger import read_launches
 from study.records.plan_file import PlannedEntry, load_plan
 from study.records.probe_file import (
     CLEAN,
@@ -69,13 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = open_console(for_json=arguments.json)
     if arguments.images < LEAST_IMAGES:
         raise UserError(Problem(f"at least {LEAST_IMAGES} images are needed", "command line", "--images", arguments.images))
-    folder, planned = _find_runs(arguments)
+    folder, planned, plugins = _find_runs(arguments)
     kept = [entry for entry in planned if (folder.weights / f"{entry.run_id}.safetensors").is_file()]
     lacking = [entry.run_id for entry in planned if entry not in kept]
     if not kept:
         raise UserError(Problem("no run has kept its weights: train with train.keep: last", place=str(folder.weights)))
     device = choose_device(arguments.device, os.environ)
-    with execution_mode(device):
+    with execution_mode(device), plugins.in_use():
         probe = _Probe(folder, device.device, arguments.images, console, maps=arguments.maps, tests=arguments.tests)
         probe.measure_runs(kept)
     if lacking:
@@ -87,20 +90,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _find_runs(arguments: argparse.Namespace) -> tuple[SweepFolder, list[PlannedEntry]]:
-    """The sweep's folder, and its final runs that --where chooses. Raises UserError."""
+def _find_runs(arguments: argparse.Namespace) -> tuple[SweepFolder, list[PlannedEntry], LoadedPlugins]:
+    """The sweep's folder, its final runs that --where chooses, and its plug-ins, as launched last. Raises UserError."""
     path = Path(arguments.sweep)
     if (path / "launches").is_dir():
         folder = SweepFolder(path)
         plan = load_plan(folder)
+        launch = read_launches(folder)[-1]
+        plugins = load_plugins(list_copied_plugins(launch.plugins, folder.code / launch.code / "study"))
     else:
         sweep = read_sweep(arguments.sweep, arguments.overrides)
-        folder = sweep_folder(arguments, sweep.name)
+        folder, plugins = sweep_folder(arguments, sweep.name), sweep.plugins
         with suggest_launch(sweep, runs=arguments.runs):
             plan = load_plan(folder)
     final = [entry for entry in plan.runs if entry.stage == "final"]
     chosen = match_runs(final, parse_where(arguments.where))
-    return folder, [entry for entry in final if entry.run_id in chosen]
+    return folder, [entry for entry in final if entry.run_id in chosen], plugins
 
 
 @dataclass(frozen=True)

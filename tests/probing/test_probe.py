@@ -44,11 +44,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a launched sweep with the weights of four runs, those of their initialization."""
     place = tmp_path_factory.mktemp("probed")
     (place / "little.yaml").write_text(SWEEP)
-    plan, folder = make_plan(read_sweep(place / "little.yaml")), SweepFolder(place / "little")
-    record_plan(plan, folder, earlier=[])
-    for run in (planned.run for planned in plan.runs):
-        path, weights = folder.weights / f"{run.run_id}.safetensors", build_backbone(run.model, seed=run.seed).state_dict()
-        save_weights(path, run, weights=weights, facts=describe_dataset(run.data), writer="1-0-0")
+    return keep_weights(place)
+
+
+def keep_weights(place: Path) -> Path:
+    """Record the plan of `little.yaml` in the folder and the weights that its networks begin with."""
+    sweep, folder = read_sweep(place / "little.yaml"), SweepFolder(place / "little")
+    with sweep.plugins.in_use():
+        plan = make_plan(sweep)
+        record_plan(plan, folder, earlier=[])
+        for run in (planned.run for planned in plan.runs):
+            path, weights = folder.weights / f"{run.run_id}.safetensors", build_backbone(run.model, seed=run.seed).state_dict()
+            save_weights(path, run, weights=weights, facts=describe_dataset(run.data), writer="1-0-0")
     return folder.path
 
 
@@ -130,3 +137,37 @@ def test_another_folder_is_tested_as_the_test_set(tmp_path: Path) -> None:
     missing = replace(run, data=run.data.model_copy(update={"also_test": {"elsewhere": str(tmp_path / "no")}}))
     with pytest.raises(UserError, match=r"data\.also_test\.elsewhere"):
         dict(evaluate_further(network, parts, missing, without=["clean", *generated], workers=1))
+
+
+PLUGIN = """\
+import torch
+from torch import nn
+from study.backbones.closed_form import PartCost
+from study.backbones.token_mixers import TOKEN_MIXERS, TokenMixer
+
+class Double(nn.Module):
+    def __init__(self, spec):
+        super().__init__()
+    def forward(self, tokens):
+        return 2 * tokens
+    def attention_weights(self, tokens):
+        return torch.eye(tokens.shape[1]).expand(len(tokens), 2, -1, -1)
+
+def cost(spec):
+    return PartCost()
+
+TOKEN_MIXERS.register("double", TokenMixer(Double, cost))
+"""
+
+
+def test_a_plug_in_is_probed_as_launched(tmp_path: Path) -> None:
+    """By its sweep, and by its folder from the copy of the launch; a mixer that says what it attends to has its distance."""
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    (tmp_path / "little.yaml").write_text(f"plugins: [mine.py]\n{SWEEP.replace('[attention, depthwise_conv]', '[double]')}")
+    folder = keep_weights(tmp_path)
+    assert probe.main([str(tmp_path / "little.yaml"), "--runs", str(tmp_path), "--images", "4", "--device", "cpu"]) == 0
+    (tmp_path / "mine.py").unlink()
+    assert probe.main([str(folder), "--images", "5", "--device", "cpu"]) == 0
+    found = load_probes(folder)
+    assert set(found["images"]) == {5} and set(found.loc[found["measure"] == "attention_distance", "value"]) == {0.0}
+    assert found.loc[found["measure"] == "field_radius", "value"].max() < 1  # one patch of two pixels
