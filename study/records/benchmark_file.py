@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, JsonValue
 
 from study.config.documents import Positive, read_document
 from study.config.formats import FORMAT, drop_added
-from study.config.options import Compiled, Layout, Options, Variant
+from study.config.options import AugmentOptions, Compiled, Layout, Options, Variant
 from study.records.record import RunOptions
 
 Rounds = tuple[Annotated[float, Field(gt=0)], ...]
@@ -62,7 +62,7 @@ class Speed(Options):
 class InputSpeed(Options):
     """How fast images of one shape are fetched, augmented and normalized on the device, without a model."""
 
-    augment: dict[str, JsonValue]
+    augment: dict[str, Any]
     channels: int
     image_size: int
     images_per_second: Rounds = Field(min_length=1)
@@ -106,10 +106,11 @@ class Benchmark(Options):
 
         Reading data, start-up, checkpoints and recovery are not included.
         """
-        data, train, augment = run.data, run.train, run.augment.model_dump(mode="json", warnings=False)
+        data, train = run.data, run.train
         speed = self.speed(run)
-        wanted = augment, data.channels, data.image_size
-        sources = [each for each in self.inputs if (each.augment, each.channels, each.image_size) == wanted]
+        wanted = vars(run.augment), data.channels, data.image_size
+        known = ((vars(AugmentOptions.model_construct(**each.augment)), each) for each in self.inputs)  # with later options
+        sources = [each for augment, each in known if (augment, each.channels, each.image_size) == wanted]
         if speed is None or not sources:
             return None
         refit = train.fit_on == "train+val"
