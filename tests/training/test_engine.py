@@ -10,9 +10,11 @@ import torch
 from toy_runs import FACTS, TEST, TRAIN, VAL, Fate, assert_same_bits, attempt, finished, split, splits, toy_run
 
 from study.backbones import build_backbone
+from study.config.recipes import RECIPES
 from study.training import engine
 from study.training.batches import EvaluationBatches, TrainingBatches, shuffle_images
-from study.training.device import autocast
+from study.training.device import DeviceChoice, autocast
+from study.training.dry_step import run_dry_step
 from study.training.engine import has_diverged
 from study.training.evaluation import evaluate
 from study.training.outcome import CURVE_NAMES, Outcome
@@ -209,6 +211,13 @@ def test_a_learning_rate_out_of_this_world_diverges(tmp_path):
     """No poison needed: a run at a learning rate of 1e30 ends as diverged, at a step of the training."""
     outcome = attempt(toy_run(lr=1e30), tmp_path)
     assert outcome.status == "diverged" and 1 <= outcome.diverged_step <= 9
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains(name):
+    """A dry step of a ViT with all that a recipe sets at once."""
+    run = dataclasses.replace(toy_run(), train=RECIPES[name].train, augment=RECIPES[name].augment)
+    assert run_dry_step(run, splits(), device=DeviceChoice("cpu")) is None
 
 
 def test_two_hopeless_epochs_in_a_row():
