@@ -40,6 +40,11 @@ from study.training.dry_step import load_dry_step_images, run_dry_step
 
 SHOWN_ROWS = 60  # a longer plan is cut on the screen; --all shows all of it
 SHOWN_CONTRASTS = 24
+_BUDGET_UNITS = {
+    "seconds": "training seconds per 1,000 images",
+    "training_macs": "MACs of training",
+    "training_seconds": "seconds of training",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -126,6 +131,7 @@ def _format_run_as_json(planned: PlannedRun, status: str) -> dict[str, Any]:
         "levels": {key: None if key in planned.pending else level for key, level in planned.levels.items()},
         "seed": planned.run.seed,
         "dim": planned.run.model.dim,
+        "epochs": planned.run.train.epochs,
         "params": planned.cost.params,
         "macs": planned.cost.macs,
         "off_budget": planned.match.residual,
@@ -210,8 +216,10 @@ def _describe_setting(finals: Sequence[PlannedRun]) -> str:
     match = finals[0].match
     counts = sorted({planned.run.train.epochs for planned in finals})
     epochs = "1 epoch" if counts == [1] else f"{', '.join(map(str, counts))} epochs"
-    targets = ", ".join(f"{target:,}" for target in sorted({planned.match.target or 0 for planned in finals}))
-    unit = "training seconds per 1,000 images" if match.by == "seconds" else match.by
+    if match.by in ("training_macs", "training_seconds"):
+        epochs = f"{counts[0]:.3g} to {counts[-1]:.3g} epochs" if len(counts) > 1 else f"{counts[0]:.3g} epochs"
+    targets = ", ".join(f"{target:,.12g}" for target in sorted({planned.match.target or 0 for planned in finals}))
+    unit = _BUDGET_UNITS.get(match.by, match.by)
     matched = "not matched: width and depth as given" if match.by == "none" else f"matched on {unit}: {targets}"
     sets = {planned.data_set: planned.images for planned in reversed(finals)}  # the first run of each
     return f"{' and '.join(reversed(sets.values()))}; {epochs}; {matched}"
@@ -251,6 +259,7 @@ def _join(seeds: Sequence[int]) -> str:
 
 def _make_cell_table(cells: Sequence[PlannedRun]) -> Table:
     varied = [key for key in cells[0].levels if key not in ("backbone", "model.patch_size")]
+    solved = any(cell.match.by in ("training_macs", "training_seconds") for cell in cells)
     knobs = any(cell.run.model.fine_width_option for cell in cells)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for cell in cells:
@@ -268,6 +277,7 @@ def _make_cell_table(cells: Sequence[PlannedRun]) -> Table:
             ("depth", str(model.depth)),
             ("params", f"{cell.cost.params:,}"),
             ("MMACs", f"{cell.cost.macs / 1e6:,.2f}"),
+            *([("epochs", f"{cell.run.train.epochs:.4g}")] if solved else []),
             ("off budget", "" if residual is None else f"{residual:+.2%}"),
         ]
         if cell is cells[0]:

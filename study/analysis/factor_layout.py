@@ -22,7 +22,7 @@ _SERIES_FACTORS = ("backbone", "token_mixer")
 _MAX_SERIES = 8
 """As many series have marks of their own; a factor with more levels is along the axis instead, if the other one has fewer."""
 
-_MATCHING_ORDER = ("params", "macs", "seconds", "none")
+_MATCHING_ORDER = ("params", "macs", "seconds", "training_macs", "training_seconds", "none")
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,13 @@ LEVEL_NAMES = {
     "mlp": "MLP",
 }
 
+_MATCHING = {
+    "params": "at equal parameters",
+    "macs": "at equal MACs",
+    "seconds": "at equal training time per image",
+    "training_macs": "at equal training MACs",
+    "training_seconds": "at equal training time",
+}
 _SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -103,9 +110,7 @@ def drop_option(text: str, name: str) -> str:
 
 def format_matching(by: Level) -> str:
     """What a way of matching holds equal: "at equal parameters"."""
-    return {"params": "at equal parameters", "macs": "at equal MACs", "seconds": "at equal training time"}.get(
-        str(by), "at given width and depth"
-    )
+    return _MATCHING.get(str(by), "at given width and depth")
 
 
 def format_setting(name: str, value: Level) -> str:

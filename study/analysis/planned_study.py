@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from study.analysis.budget_balance import describe_balance
 from study.analysis.cell_grid import FloatArray, read_numbers
 from study.analysis.contrast_results import build_weights
 from study.analysis.crossed import estimate_weighted_means
@@ -48,7 +49,7 @@ def check_stated(planned: Findings, places: Mapping[str, str]) -> None:
 def describe_planned_contrasts(planned: Findings, *, shown: int, exploratory: bool = False) -> list[str]:
     """Lines that state the hypotheses before the data: effect of interest, primary contrasts, how large they must be.
 
-    With `exploratory` these are listed too.
+    And what the budget leaves unequal between the cells that are contrasted. With `exploratory` these are listed too.
     """
     facts, lines = planned.study.facts, []
     for part in planned.parts:
@@ -60,6 +61,7 @@ def describe_planned_contrasts(planned: Findings, *, shown: int, exploratory: bo
             if exploratory and others:
                 lines += [f"exploratory contrasts{title} ({others}):"]
                 lines += [f"    {contrast.name}" for contrast in part.planned if not contrast.primary]
+            lines += describe_balance(part.table, list(part.levels))
     margin = str(Margin.from_facts(facts.effect_of_interest)) or "not stated, so nothing can be called equivalent"
     return [f"effect of interest: {margin}", *lines] if lines else []
 

@@ -9,11 +9,11 @@ A run's identity is the hash of its resolved options (`study.config.run`). Two m
 
 import os
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer, model_validator
 
-MULTIPLES = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+MULTIPLES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 
 
 class Options(BaseModel):
@@ -32,7 +32,7 @@ def neutral(value: JsonValue) -> dict[str, JsonValue]:
 
 def _parse_count(value: object) -> object:
     """`600k` -> 600,000 and `1.5M` -> 1,500,000; other values pass through to the field's own check."""
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?)", value.strip())):
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)", value.strip(), re.IGNORECASE)):
         return round(float(match[1]) * MULTIPLES[match[2].lower()])
     return value
 
@@ -42,6 +42,11 @@ def _parse_fraction(value: object) -> object:
     if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value.strip())):
         return float(match[1]) / 100
     return value
+
+
+def _drop_zero_fraction(value: float) -> float:
+    """40.0 as 40, which is how identities and tables spell it."""
+    return int(value) if value == int(value) else value
 
 
 def expand_path(value: object) -> object:
@@ -72,6 +77,9 @@ StartFile = Annotated[str, BeforeValidator(_expand_start)]
 FurtherTest = Annotated[str, Field(pattern=r"^[A-Za-z]\w{0,39}$")]
 Count = Annotated[int, BeforeValidator(_parse_count)]
 Fraction = Annotated[float, BeforeValidator(_parse_fraction)]
+Epochs = Annotated[
+    float, Field(gt=0, le=1_000_000), AfterValidator(_drop_zero_fraction), PlainSerializer(_drop_zero_fraction, return_type=Any)
+]
 
 
 class DataOptions(Options):
@@ -142,7 +150,7 @@ class AugmentOptions(Options):
 class TrainOptions(Options):
     """The recipe: an optimizer, a learning-rate schedule per step, and what is evaluated at the end."""
 
-    epochs: int = Field(ge=1)
+    epochs: Epochs  # 12.5: the last one ends in its middle, at the nearest whole step
     batch_size: int = Field(128, ge=1)  # images per optimizer step
     lr: float = Field(1e-3, gt=0)  # peak of the schedule
     optimizer: str = Field("adamw", json_schema_extra=neutral("adamw"))  # a name in `study.training.optimizer.OPTIMIZERS`
@@ -176,13 +184,17 @@ class TrainOptions(Options):
     keep: Literal["none", "last"] = Field("none", json_schema_extra=OUTSIDE_IDENTITY)  # final weights, as safetensors
     distributed: Literal["none", "ddp"] = Field("none", json_schema_extra=OUTSIDE_IDENTITY)  # ddp: one run on several GPUs
 
+    def count_steps(self, epoch_steps: int) -> int:
+        """Optimizer steps of the whole training, where an epoch has `epoch_steps`."""
+        return max(1, round(self.epochs * epoch_steps))
+
     @model_validator(mode="after")
     def _check_accumulation_and_warmup(self) -> Self:
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate must divide batch_size ({self.batch_size})")
         if self.warmup_epochs + self.cooldown_epochs >= self.epochs:
             added = ", with cooldown_epochs," if self.cooldown_epochs else ""
-            raise ValueError(f"warmup_epochs{added} must be smaller than epochs ({self.epochs})")
+            raise ValueError(f"warmup_epochs{added} must be smaller than epochs ({self.epochs:g})")
         if (self.min_lr or self.cooldown_epochs) and self.schedule not in ("cosine", "linear"):
             raise ValueError(f"min_lr and cooldown_epochs end cosine and linear schedules: {self.schedule} ends otherwise")
         return self
@@ -215,28 +227,49 @@ class TrainOptions(Options):
         return self
 
 
-MAX_TARGETS = {"params": 10_000_000_000, "macs": 100_000_000_000_000, "seconds": 1_000_000, "none": 0}
+MAX_TARGETS = {
+    "params": 10**10,
+    "macs": 10**14,
+    "seconds": 10**6,
+    "training_macs": 10**24,
+    "training_seconds": 10**9,
+    "none": 0,
+}
 """A network above these is a typing error: it would fill the memory when it is built to be counted."""
 
 
 class MatchOptions(Options):
-    """The budget that backbones are matched on. With `none` they keep the width and depth that the sweep gives them."""
+    """The budget that backbones are matched on.
 
-    by: Literal["params", "macs", "seconds", "none"] = "none"
+    `params`, `macs` and `seconds` are of a network and solve its width; `training_macs` and `training_seconds` are of a whole
+    training and solve its epochs. With `none` networks keep what the sweep gives them.
+    """
+
+    by: Literal["params", "macs", "seconds", "training_macs", "training_seconds", "none"] = "none"
     target: Count | float | str | None = None  # 600k; a published variant, "convmixer_256_8 k5 p2"; seconds per 1,000 images
     tolerance: Fraction = Field(0.02, gt=0, le=0.5)
     head_dim: int = Field(32, ge=1)  # width of one attention head; widths move in steps of it
     benchmark: FilePath | None = Field(None, json_schema_extra=OUTSIDE_IDENTITY)  # the file with the measured seconds
 
+    @property
+    def solves_epochs(self) -> bool:
+        return self.by in ("training_macs", "training_seconds")
+
+    @property
+    def solves_widths(self) -> bool:
+        return self.by in ("params", "macs", "seconds")
+
     @model_validator(mode="after")
     def _check_target(self) -> Self:
         if (self.by == "none") != (self.target is None):
-            raise ValueError("params, macs and seconds need a target, none has none (target: null)")
-        if (self.by == "seconds") != (self.benchmark is not None):
-            raise ValueError("benchmark names the file of measurements: required by `by: seconds`, not allowed otherwise")
+            raise ValueError("a budget needs a target, none has none (target: null)")
+        if (self.by in ("seconds", "training_seconds")) != (self.benchmark is not None):
+            raise ValueError("benchmark names the file of measurements: required by budgets in seconds, not allowed otherwise")
         if self.by == "seconds" and isinstance(self.target, str):
             raise ValueError("a target in seconds is a number: training seconds per 1,000 images")
-        if self.by != "seconds" and isinstance(self.target, float):
+        if self.solves_epochs and isinstance(self.target, str):
+            raise ValueError(f"a target in {self.by} is a number: that of a whole training, such as 20T MACs or 600 seconds")
+        if self.by in ("params", "macs") and isinstance(self.target, float):
             raise ValueError(f"a target in {self.by} is an integer or a published variant")
         if isinstance(self.target, int | float) and not 0 < self.target <= MAX_TARGETS[self.by]:
             raise ValueError(f"a target in {self.by} is above 0 and at most {MAX_TARGETS[self.by]:,}")

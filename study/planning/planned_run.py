@@ -64,8 +64,9 @@ class PlannedRun:
 
     @property
     def image_passes(self) -> int:
-        """Images seen in training, each counted once per epoch."""
-        return self.run.train.epochs * self.run.fitted_images
+        """Images seen in training, in full batches, each counted as often as it is seen."""
+        train = self.run.train
+        return train.count_steps(self.run.fitted_images // train.batch_size) * train.batch_size
 
     @property
     def training_flops(self) -> int:

@@ -20,10 +20,12 @@ from study.config.yaml_source import OptionsT, Places, list_problems, unknown_ru
 from study.data import DatasetInfo, NotPrepared, describe_dataset
 from study.data.datasets import DATASETS
 from study.errors import Problem, UserError, sort_by_line
+from study.planning.ablation_widths import impose_budget, keep_widths
 from study.planning.planned_run import PlannedRun
 from study.planning.planned_start import StartPlanner
 from study.planning.plugin_check import find_plugins
 from study.planning.traced_cost import find_cost
+from study.planning.training_budget import solve_epochs
 from study.planning.width import BudgetMatch, WidthSolver, options_set_by_budget
 from study.registries import Registry
 from study.training.augmentation.policies import AUGMENTATIONS
@@ -31,6 +33,7 @@ from study.training.optimizer import OPTIMIZERS
 
 FROM_DATA = {"image_size": "data.image_size", "in_channels": "the data set", "num_classes": "the data set"}
 """Model options that the data decides, so that no sweep can contradict it."""
+_OPEN_EPOCHS = 1_000_000  # until the budget has solved them: no warm-up is longer
 
 REGISTERED: Mapping[Section, Mapping[str, Registry[Any]]] = {
     "data": {"name": DATASETS},
@@ -68,11 +71,16 @@ class Resolver:
         if ablation and ablation.match and cell[CHANGE].value != BASELINE:
             if (baseline := self.resolve({**cell, CHANGE: Setting(BASELINE, cell[CHANGE].place)}, imposed=imposed)) is None:
                 return None
-            settings = _impose_budget(settings, baseline, by=ablation.match, own=ablation.changes[cell[CHANGE].value])
+            if baseline.match.by in ("training_macs", "training_seconds"):
+                rule = "a budget of training solves epochs at the widths given: leave this out, changes keep their widths"
+                self.option_problems.append(Problem(rule, self.sweep.path, "ablate.match", ablation.match))
+                return None
+            settings = impose_budget(settings, baseline, by=ablation.match, own=ablation.changes[cell[CHANGE].value])
         data = self.read_section(DataOptions, settings, "data")
         augment = self.read_section(AugmentOptions, settings, "augment")
-        train = self.read_section(TrainOptions, settings, "train")
         match = self.read_section(MatchOptions, settings, "match")
+        settings = self._leave_epochs_open(settings, match)
+        train = self.read_section(TrainOptions, settings, "train")
         backbone = settings["backbone"]
         if backbone.value not in names():
             problem = Problem("no backbone of this name", backbone.place, "backbone", backbone.value, names())
@@ -96,21 +104,19 @@ class Resolver:
         values = {name: _freeze(setting.value) for name, setting in model.items()}
         values |= {"image_size": info.image_size, "in_channels": info.channels, "num_classes": info.num_classes}
         try:
-            solved_widths = baseline and _keep_widths(kind, values, match, baseline=baseline)
+            solved_widths = baseline and keep_widths(kind, values, match, baseline=baseline)
             spec, met = solved_widths or self._widths.solve(kind, values, match, train)
         except ValidationError as error:
             self.model_problems += self._translate(error, kind, model, "model")
             return None
         except UserError as error:
-            key = "match.benchmark" if match.by == "seconds" else "match.target"
-            self.model_problems += [problem.at(self._place(settings, key), key) for problem in error.problems]
+            self._add_budget_problems(error, settings, match)
             return None
-        if data.permute_patches and spec.grid == 1:
-            rule = f"an image that is one patch has none to permute: a patch_size below {spec.image_size}"
-            self._add_model_problem(rule, settings, "data.permute_patches", True)
-        if train.accumulate > 1 and spec.norm == "batch" and train.freeze == "none":
-            rule = f"{spec.backbone} has BatchNorm, which sees the micro-batch: no accumulation with it"
-            self._add_model_problem(rule, settings, "train.accumulate", train.accumulate)
+        self._check_model(spec, data, train, settings)
+        if match.solves_epochs:
+            if (solved_epochs := self._solve_epochs(spec, match, train, info=info, settings=settings)) is None:
+                return None
+            train, met = solved_epochs
         train, fit = self._resolve_start(train, spec, info, settings, match=match)
         sizes = {name: getattr(info, name) for name in ResolvedData.__annotations__}
         resolved = ResolvedData.model_validate({**data.model_dump(), **sizes})
@@ -118,12 +124,55 @@ class Resolver:
         run = replace(run, plugins=find_plugins(run))
         return PlannedRun(run, find_cost(spec), met, levels={key: setting.value for key, setting in cell.items()}, fit=fit)
 
+    def _leave_epochs_open(self, settings: Cell, match: MatchOptions | None) -> Cell:
+        """The settings of a cell, with open epochs where its budget solves them, or may do so and is a mistake.
+
+        A recipe may give them all the same: it is stretched.
+        """
+        open_epochs = {"train.epochs": Setting(_OPEN_EPOCHS, self.sweep.path)}
+        if match is None or not match.solves_epochs:
+            return settings if match else {**open_epochs, **settings}
+        given, recipe = settings.get("train.epochs"), self.sweep.preset.get("train.epochs")
+        if given is not None and given is not recipe:
+            rule = "the budget solves the epochs: leave this out, or set another match.by"
+            self.option_problems.append(Problem(rule, given.place, "train.epochs", given.value))
+        return {**settings, **open_epochs}
+
+    def _solve_epochs(
+        self, spec: BackboneSpec, match: MatchOptions, train: TrainOptions, *, info: DatasetInfo, settings: Cell
+    ) -> tuple[TrainOptions, BudgetMatch] | None:
+        """The recipe with the epochs that meet the budget, or None if that is a problem."""
+        images = info.train_images + (info.val_images if train.fit_on == "train+val" else 0)
+        if train.batch_size > info.train_images:
+            return None  # a problem already
+        try:
+            epochs, met = solve_epochs(spec, match, train, images=images, solver=self._widths)
+            return TrainOptions.model_validate({**train.model_dump(), "epochs": epochs}), met
+        except ValidationError as error:
+            self.model_problems += self._translate(error, TrainOptions, _settings_of(settings, "train"), "train")
+        except UserError as error:
+            self._add_budget_problems(error, settings, match)
+        return None
+
+    def _add_budget_problems(self, error: UserError, settings: Cell, match: MatchOptions) -> None:
+        key = "match.target" if match.benchmark is None else "match.benchmark"
+        self.model_problems += [problem.at(self._place(settings, key), key) for problem in error.problems]
+
+    def _check_model(self, spec: BackboneSpec, data: DataOptions, train: TrainOptions, settings: Cell) -> None:
+        """Options of data and recipe that mean nothing with this model."""
+        if data.permute_patches and spec.grid == 1:
+            rule = f"an image that is one patch has none to permute: a patch_size below {spec.image_size}"
+            self._add_model_problem(rule, settings, "data.permute_patches", True)
+        if train.accumulate > 1 and spec.norm == "batch" and train.freeze == "none":
+            rule = f"{spec.backbone} has BatchNorm, which sees the micro-batch: no accumulation with it"
+            self._add_model_problem(rule, settings, "train.accumulate", train.accumulate)
+
     def _resolve_start(
         self, train: TrainOptions, spec: BackboneSpec, info: DatasetInfo, settings: Cell, *, match: MatchOptions
     ) -> tuple[TrainOptions, str]:
         """The options with the digest of the file that the run starts from, and how its weights are fitted to the model."""
-        if match.by == "seconds" and train.freeze == "body":
-            rule = "a budget in seconds is of trainings of the whole model, which were measured: not of a frozen body"
+        if (match.by == "seconds" or match.solves_epochs) and train.freeze == "body":
+            rule = "a budget in seconds or of training is of trainings of the whole model: not of a frozen body"
             self._add_model_problem(rule, settings, "train.freeze", train.freeze)
         if train.start is None:
             return train.model_copy(update={"start_sha256": None}), ""
@@ -132,7 +181,7 @@ class Resolver:
         except UserError as error:
             details = "\n    ".join(map(str, error.problems))
             self.model_problems.append(Problem(details, self._place(settings, "train.start"), "train.start"))
-            if match.by != "none":
+            if match.solves_widths:
                 rule = (
                     f"the widths are solved for a budget in {match.by}; these weights fix them: set match.by: none, and theirs"
                 )
@@ -244,43 +293,6 @@ def collect_data_options(sweep: Sweep) -> list[DataOptions]:
     found = [resolver.read_section(DataOptions, sweep.settings(cell), "data") for cell in sweep.cells()]
     resolver.raise_problems()
     return list({options.model_dump_json(): options for options in found if options is not None}.values())
-
-
-def _impose_budget(settings: Cell, baseline: PlannedRun, *, by: str, own: Cell) -> Cell:
-    """A change's settings with the baseline's widths (`by` none), or with its parameters or MACs as the budget.
-
-    Options that the change sets itself stay.
-    """
-    model, place = baseline.run.model, next(setting.place for setting in own.values())  # the change's, which may not meet it
-    head_dim = settings["match.head_dim"].value if "match.head_dim" in settings else MatchOptions().head_dim
-    widths = {f"model.{name}": getattr(model, name) for name in model.width_options(head_dim, head_dim)}
-    others = {key: setting for key, setting in settings.items() if key not in ("match.by", "match.target", "match.benchmark")}
-    if by == "none":
-        kept = {key: Setting(width, place) for key, width in widths.items()} if baseline.match.by != "none" else {}
-        return {**others, **kept, **own}
-    others = {key: setting for key, setting in others.items() if key not in widths}
-    budget = {"match.by": Setting(by, place), "match.target": Setting(getattr(baseline.cost, by), place)}
-    return {**others, **budget, **own}
-
-
-def _keep_widths(
-    kind: type[BackboneSpec], values: Mapping[str, Any], match: MatchOptions, *, baseline: PlannedRun
-) -> tuple[BackboneSpec, BudgetMatch] | None:
-    """The baseline's own widths where a change costs exactly as much with them; None where widths are solved or given."""
-    widths = {name: getattr(baseline.run.model, name, None) for name in options_set_by_budget(kind, match)}
-    try:
-        spec = kind.model_validate({**values, **widths})
-    except ValidationError:
-        return None
-    if match.by not in ("params", "macs") or getattr(find_cost(spec), match.by) != match.target:
-        return None
-    return spec, BudgetMatch(match.by, getattr(baseline.cost, match.by), 0.0, match.head_dim, match.tolerance)
-
-
-def _clear_idle(train: TrainOptions, spec: BackboneSpec) -> TrainOptions:
-    """The options without a dropout that would act on nothing, so that a run's identity doesn't depend on it."""
-    acts = {"attention_dropout": spec.has_attention, "mlp_dropout": spec.has_mlp}
-    return train.model_copy(update={name: 0.0 for name, does in acts.items() if getattr(train, name) and not does})
 
 
 def _settings_of(settings: Cell, section: Section) -> dict[str, Setting]:

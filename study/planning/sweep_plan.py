@@ -173,7 +173,8 @@ def _tuned_runs(cell: Cell, resolver: Resolver, *, tuning: Tuning, selection: Se
         return []
     key = _cell_key(resolved[0], tuned)
     if len({one.run_id for one in resolved}) < len(resolved) or {_cell_key(one, tuned) for one in resolved} != {key}:
-        rule = "each candidate of a cell is another run of the same model; some come out equal or change the model"
+        rule = "each candidate of a cell is another run of the same model"
+        rule += "; some come out equal, change the model or a budget's epochs"
         resolver.model_problems.append(Problem(rule, tuning.place, "tune.axes"))
         return []
     runs: list[PlannedRun] = []

@@ -40,7 +40,7 @@ class BudgetMatch:
     """How a run met its budget: what was matched, the target, and the signed residual as a fraction of it."""
 
     by: str
-    target: float | None = None  # params or MACs (whole numbers), or training seconds per 1,000 images
+    target: float | None = None  # params or MACs, training seconds per 1,000 images, MACs or seconds of a training
     residual: float | None = None
     head_dim: int | None = None
     tolerance: float | None = None  # of the residual, a fraction of the target
@@ -56,8 +56,8 @@ class WidthMatch:
 
 
 def options_set_by_budget(kind: type[BackboneSpec], match: MatchOptions) -> set[str]:
-    """The model options that the budget decides; none where there is no budget."""
-    return set() if match.by == "none" else set(kind.width_options(match.head_dim, match.head_dim))
+    """The model options that the budget decides; none where it doesn't solve widths."""
+    return set(kind.width_options(match.head_dim, match.head_dim)) if match.solves_widths else set()
 
 
 @dataclass
@@ -77,29 +77,34 @@ class WidthSolver:
         recipe = [train.precision, train.batch_size] if match.by == "seconds" else []
         key = json.dumps([kind.backbone, values, match.model_dump(mode="json"), recipe], default=str)
         if key not in self._solved:
-            if match.by == "none":
-                self._solved[key] = kind.model_validate(values), BudgetMatch("none")
-            else:
+            if match.solves_widths:
                 if not options_set_by_budget(kind, match):
                     rule = f"{kind.backbone} gives no width (`width_options`) that could meet a budget: match.by: none"
                     raise UserError(rule)
                 template = kind.model_validate({**values, "dim": match.head_dim})
                 self._solved[key] = self._meet_budget(template, match, train)
+            else:
+                self._solved[key] = kind.model_validate(values), BudgetMatch("none")
         return self._solved[key]
+
+    def read_paces(self, match: MatchOptions, train: TrainOptions) -> Mapping[BackboneSpec, float]:
+        """The pace of every measured specification, in training seconds per 1,000 images, as `_read_paces` finds it."""
+        assert match.benchmark is not None
+        key = json.dumps([match.benchmark, train.precision, train.batch_size])
+        if key not in self._paces:
+            self._paces[key] = _read_paces(Path(match.benchmark), train)
+        return self._paces[key]
 
     def _meet_budget(
         self, template: BackboneSpec, match: MatchOptions, train: TrainOptions
     ) -> tuple[BackboneSpec, BudgetMatch]:
         tolerance, head_dim, target = match.tolerance, match.head_dim, match.target
         if match.by == "seconds":
-            assert isinstance(target, int | float) and match.benchmark is not None
-            key = json.dumps([match.benchmark, train.precision, train.batch_size])
-            if key not in self._paces:
-                self._paces[key] = _read_paces(Path(match.benchmark), train)
-            measured = self._paces[key]
+            assert isinstance(target, int | float)
+            measured = self.read_paces(match, train)
             solved = solve_seconds(template, measured=measured, target=target, tolerance=tolerance, head_dim=head_dim)
         else:
-            assert match.by != "none" and not isinstance(target, float | None)
+            assert match.by in ("params", "macs") and not isinstance(target, float | None)
             target = target if isinstance(target, int) else named_budget(target, by=match.by)
             solved = solve_width(template, by=match.by, target=target, tolerance=tolerance, head_dim=head_dim)
         return solved.spec, BudgetMatch(match.by, target, solved.residual, head_dim, tolerance)

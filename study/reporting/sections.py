@@ -7,6 +7,7 @@ from functools import partial
 import pandas as pd
 
 from study.analysis import labels
+from study.analysis.budget_balance import count_images_seen, is_training_matched
 from study.analysis.cell_means import clip_intervals
 from study.analysis.contrast_results import SIGNIFICANT
 from study.analysis.factor_ranges import DesignRanges
@@ -128,9 +129,12 @@ def build_cells(part: StudyPart) -> ReportSection:
         reading += (
             " Bounds with diverged runs: the mean if they had ended at chance, and if they had done as well as the best run."
         )
-    for cost in ("params", "macs"):
-        if cost in part.table:
-            find = index_rows(part.table[part.table[cost].notna()], factors)
+    table = part.table
+    if is_training_matched(table):
+        table = table.assign(images_seen=count_images_seen(table))
+    for cost in ("params", "macs", "images_seen"):
+        if cost in table:
+            find = index_rows(table[table[cost].notna()], factors)
             columns.append(Column(labels.format_option(cost), partial(_format_cost, cost, find)))
     return ReportSection("cells", "Cells", build_table(clip_intervals(cells), columns), reading, list_notes(cells))
 

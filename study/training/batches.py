@@ -38,6 +38,7 @@ class TrainingBatches:
         self._seed, self._device, self._layout, self._ranks = run.seed, device, layout, ranks
         self._batch_size, self._images = run.train.batch_size, len(split)
         self.epoch_steps = count_epoch_steps(self._images, self._batch_size)
+        self.steps = run.train.count_steps(self.epoch_steps)  # of the whole training, whose last epoch may be shorter
         pixels = run.data.image_size**2 * self._batch_size // ranks.size
         self._group = max(1, AUGMENTATION_PIXELS[device.type] // pixels)
         self._loader = BatchLoader(split, device, resident=can_fit_on_device(split, device))
@@ -51,9 +52,10 @@ class TrainingBatches:
 
     def epoch(self, epoch: int, *, first: int = 0) -> Iterator[tuple[Tensor, Target]]:
         """The batches of an epoch (counted from 0) from number `first` on: images `b c h w` and their targets."""
+        steps = min(self.epoch_steps, self.steps - epoch * self.epoch_steps)
         ids = repeat_images(shuffle_images(self._seed, epoch, images=self._images), self._options.repeats)
-        ids = ids[: self.epoch_steps * self._batch_size]
-        ids = self._ranks.split_batches(ids.view(self.epoch_steps, self._batch_size)[first:])
+        ids = ids[: steps * self._batch_size]
+        ids = self._ranks.split_batches(ids.view(steps, self._batch_size)[first:])
         size = ids.shape[1]
         ids = ids.flatten()
         if self._loader.resident:  # all at once, as a transfer per batch would make the host wait for the device

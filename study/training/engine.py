@@ -122,7 +122,9 @@ def run_session(session: Session, stop: Callable[[], bool]) -> Outcome | None:
         state.restore(saved, session.fingerprint)
 
     validation = None
-    for epoch in range(state.epochs_done, run.train.epochs):  # the last epoch at least: nothing is saved after its validation
+    for epoch in range(
+        state.epochs_done, math.ceil(session.train.steps / epoch_steps)
+    ):  # the last epoch at least: nothing is saved after its validation
         if not train_epoch(state, session, epoch=epoch, stop=stop):
             return None
         validation, diverged_step = validate(state, session, epoch=epoch)
@@ -174,8 +176,7 @@ def train_epoch(state: TrainingState, session: Session, *, epoch: int, stop: Cal
 def report_progress(state: TrainingState, session: Session, *, epoch: int, lap_seconds: float) -> None:
     """Report the state; `lap_seconds` of training aren't yet in its `train_seconds`. Waits for the device."""
     session.next_report = time.monotonic() + REPORT_INTERVAL_SECONDS
-    run, epoch_steps = session.run, session.train.epoch_steps
-    steps = run.train.epochs * epoch_steps
+    run, epoch_steps, steps = session.run, session.train.epoch_steps, session.train.steps
     step_seconds = (state.train_seconds + lap_seconds) / state.step
     session.report(
         WorkerProgress(
@@ -183,7 +184,7 @@ def report_progress(state: TrainingState, session: Session, *, epoch: int, lap_s
             time=time.time(),
             device=session.device.type,
             epoch=epoch + 1,
-            epochs=run.train.epochs,
+            epochs=math.ceil(steps / epoch_steps),
             step=state.step,
             steps=steps,
             train_loss=state.losses[: state.step - epoch * epoch_steps].mean().item(),
@@ -207,10 +208,11 @@ def validate(state: TrainingState, session: Session, *, epoch: int) -> tuple[Eva
     validation = None if session.val is None else evaluate_split(state, session, session.val)
     if validation is not None and not math.isfinite(validation.loss):
         return validation, state.step
-    hits = state.hits.double().sum().item() / (epoch_steps * run.train.batch_size)
+    steps = state.step - epoch * epoch_steps
+    hits = state.hits[:steps].double().sum().item() / (steps * run.train.batch_size)
     row = {
         "epoch": epoch + 1,
-        "train_loss": state.losses.double().mean().item(),
+        "train_loss": state.losses[:steps].double().mean().item(),
         "train_accuracy": None if session.train.mixes_labels(epoch) else hits,
         "val_accuracy": None if validation is None else validation.accuracy,
         "val_loss": None if validation is None else validation.loss,

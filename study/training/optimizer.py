@@ -140,8 +140,8 @@ def count_epoch_steps(train_images: int, batch_size: int) -> int:
 
 
 def learning_rate(step: int, train: TrainOptions, *, epoch_steps: int) -> float:
-    """The learning rate of optimizer step `step`, counted from 0, in a training of `train.epochs * epoch_steps` steps."""
-    steps = train.epochs * epoch_steps
+    """The learning rate of optimizer step `step`, counted from 0, in epochs of `epoch_steps`."""
+    steps = train.count_steps(epoch_steps)
     assert 0 <= step < steps, f"step {step} of {steps}"
     if train.schedule == "one_cycle":
         return train.lr * float(np.interp((step + 1) / steps, ONE_CYCLE_PROGRESS, ONE_CYCLE_LEVELS))

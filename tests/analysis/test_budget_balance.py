@@ -77,11 +77,27 @@ def test_a_kernel_is_said_to_reach_every_token_where_it_does(grid: int, kernel: 
     assert ("at patch size 2 every token reaches" in sentence) == reaches
 
 
+def test_equal_training_leaves_the_images_seen_unequal() -> None:
+    """Counted as steps times batch size in the plan; what differs by depth alone is said of all cells."""
+    plan, table = planned("digits_patch_size_training_macs")
+    sentence = describe_balance(table, ["backbone", "patch_size"])[0]
+    seen = {(run.run.backbone, run.run.model.patch_size): run.image_passes for run in plan.finals}
+    assert sentence.startswith("Images seen in training differ at equal training MACs: at patch size 4 they are ")
+    for backbone, shown in (("convmixer", "ConvMixer"), ("vit", "ViT")):
+        [ratio] = re.findall(rf"([\d.]+) \({shown}\)", sentence)
+        assert float(ratio) == pytest.approx(seen[backbone, 4] / seen[backbone, 1], rel=0.05)
+    deeper = pd.DataFrame({"match_by": "training_macs", "params": [1, 3], "macs": [1, 3], "patch_size": 2, "depth": [1, 3]})
+    assert describe_balance(deeper.assign(epochs=[9.0, 3.0], train_images=50), ["depth"]) == [
+        f"{name} at equal training MACs: between cells up to 3.0 times."
+        for name in ("Images seen in training differ", "Parameters differ", "MACs per image differ")
+    ]
+
+
 def test_equal_seconds_leave_both_costs_unequal_and_older_tables_say_nothing() -> None:
     table = pd.DataFrame({"match_by": "seconds", "params": [10, 30], "macs": [400, 100], "patch_size": [1, 2]})
     assert describe_balance(table, ["patch_size"]) == [
-        "Parameters differ at equal training time: at patch size 2 they are 3.0 times those at patch size 1.",
-        "MACs differ at equal training time: at patch size 1 they are 4.0 times those at patch size 2.",
+        "Parameters differ at equal training time per image: at patch size 2 they are 3.0 times those at patch size 1.",
+        "MACs differ at equal training time per image: at patch size 1 they are 4.0 times those at patch size 2.",
     ]
     assert describe_balance(table.drop(columns="match_by"), ["patch_size"]) == []
     assert describe_balance(table.assign(macs=1, match_by="params"), ["patch_size"]) == []

@@ -221,7 +221,8 @@ def test_the_sweep_of_a_recipe_costs_what_its_header_says(repository, name):
     assert plan.sweep.recipe == RECIPES[name]
     for planned in plan.runs:
         assert planned.run.fitted_images == 50_000
-        assert planned.training_flops == 6 * planned.cost.macs * 50_000 * planned.run.train.epochs
+        images = 50_000 // planned.run.train.batch_size * planned.run.train.batch_size  # of full batches
+        assert planned.training_flops == 6 * planned.cost.macs * images * planned.run.train.epochs
         assert f" {planned.training_flops / 1e15:.2f} PFLOPs" in path.read_text(encoding="utf-8")
 
 

@@ -95,21 +95,21 @@ STEPS = {
 
 
 def test_totals_are_those_of_what_would_be_built(capsys):
-    """Runs, image passes and FLOPs: counted in the built modules by tracing, times epochs, images and three passes."""
+    """Runs, image passes and FLOPs: counted in the built modules by tracing, times epochs, images of full batches and three passes."""
     plan = planned()
     macs = sum(count_cost(build_backbone(run.run.model), image_size=8, in_channels=1).macs for run in plan.runs)
     output = screen(capsys)
-    assert f"18 runs, 2 seeds, {18 * 3 * 1018:,} image passes" in output
-    assert f"{2 * 3 * macs * 3 * 1018 / 1e9:,.2f} GFLOPs" in output
+    assert f"18 runs, 2 seeds, {18 * 3 * 992:,} image passes" in output
+    assert f"{2 * 3 * macs * 3 * 992 / 1e9:,.2f} GFLOPs" in output
     assert "digits at 8 px (1,018 train, 180 val, 599 test); 3 epochs" in output
 
 
 def test_totals_have_the_unit_that_suits_them(capsys):
     """No total is rounded to 0.00, and one is singular."""
     output = screen(capsys, "seeds=[0]", "backbone=vit", "model.dim=8", "train.epochs=1")
-    assert "1 run, 1 seed, 1,018 image passes" in output and "; 1 epoch;" in output and " 0.00 " not in output.splitlines()[-1]
+    assert "1 run, 1 seed, 992 image passes" in output and "; 1 epoch;" in output and " 0.00 " not in output.splitlines()[-1]
     many = screen(capsys, "train.epochs=1000", "model.depth=10", "model.dim=[64,128]")
-    assert "12.22 M image passes" in many and " TFLOPs" in many
+    assert "11.90 M image passes" in many and " TFLOPs" in many
 
 
 def test_varied_epochs_are_all_shown(capsys):
@@ -318,7 +318,7 @@ def test_the_path_of_the_benchmark_is_no_part_of_a_runs_identity(of_seconds):
         (["match.benchmark=gone.json"], ["gone.json: this file is missing", "python -m study.benchmark SWEEP"]),
         (["match.benchmark=sweep.yaml"], ["sweep.yaml: this is damaged"]),
         (["match.target=fast"], ["a target in seconds is a number"]),
-        (["match.by=params"], ["benchmark names the file of measurements: required by `by: seconds`"]),
+        (["match.by=params"], ["benchmark names the file of measurements: required by budgets in seconds"]),
         (["match.target=-1"], ["a target in seconds is above 0"]),
         (["model.dim=32"], ["the budget solves the width"]),
     ],

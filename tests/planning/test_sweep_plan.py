@@ -115,7 +115,7 @@ def test_the_order_of_axes_changes_no_identity(tmp_path):
         (["train.lrr=3", "model.dpth=1"], ["did you mean 'train.lr'?", "did you mean 'model.depth'?"]),
         (["model.dim=64"], ["the budget solves the width"]),
         (["match.target=resnet"], ["no published variant of this name"]),
-        (["train.epochs=fast"], ["valid integer (got 'fast')"]),
+        (["train.epochs=fast"], ["valid number (got 'fast')"]),
         (["train.batch_size=2000"], ["a batch is larger than the 1,018 training images"]),
         (["train.batch_size=32", "train.accumulate=2"], ["convmixer has BatchNorm"]),
         (["data.name=digit"], ["did you mean 'digits'?"]),

@@ -103,7 +103,7 @@ def test_trials_differ_from_final_runs_as_promised(tmp_path):
     for final in plan.finals:
         assert final.run.seed in (0, 1)
         assert (final.run.train.fit_on, final.run.train.read_test) == ("train+val", True)
-        assert (final.run.fitted_images, final.image_passes) == (380, 760)
+        assert (final.run.fitted_images, final.image_passes) == (380, 700)
     assert not {trial.run_id for trial in plan.trials} & {final.run_id for final in plan.finals}
 
 

@@ -81,6 +81,7 @@ def test_no_kill_changes_a_bit(backbone, kills, every):
         {"attention_dropout": 0.3, "mlp_dropout": 0.3, "head_dropout": 0.3, "min_lr": 1e-4, "cooldown_epochs": 1},
         {"layer_decay": 0.5, "loss": "bce", "bce_threshold": 0.2, "augment": {"repeats": 2, "crop": 2, "mixup_prob": 0.5}},
         {"optimizer": "muon", "layer_decay": 0.5, "augment": {"auto_augment": "rand-m9-mstd0.5-inc1", "mixup_off_epoch": 1}},
+        {"epochs": 5 / 3},
     ],
     ids=str,
 )

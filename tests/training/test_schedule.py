@@ -15,7 +15,7 @@ from study.training.optimizer import count_epoch_steps, learning_rate
 
 
 def rates(train: TrainOptions, epoch_steps: int) -> list[float]:
-    return [learning_rate(step, train, epoch_steps=epoch_steps) for step in range(train.epochs * epoch_steps)]
+    return [learning_rate(step, train, epoch_steps=epoch_steps) for step in range(train.count_steps(epoch_steps))]
 
 
 def test_cosine_is_half_a_cosine_wave_after_the_warmup():
@@ -60,7 +60,7 @@ def test_one_cycle_is_the_published_recipe():
 @settings(deadline=None, max_examples=50)
 @given(
     schedule=st.sampled_from(["cosine", "linear", "one_cycle", "constant"]),
-    epochs=st.integers(1, 6),
+    epochs=st.floats(0.2, 6),
     epoch_steps=st.integers(1, 20),
     warmup=st.floats(0, 0.9),
 )
@@ -70,6 +70,13 @@ def test_every_rate_lies_between_zero_and_the_peak(schedule, epochs, epoch_steps
     found = rates(train, epoch_steps)
     assert min(found) >= 0 and max(found) <= 3.0
     assert schedule == "one_cycle" or max(found) == pytest.approx(3.0)
+
+
+def test_half_an_epoch_more_is_half_as_many_steps_more():
+    """2.5 epochs of four steps are ten steps, on which the rate falls evenly; less than one step is one."""
+    found = rates(TrainOptions(epochs=2.5, lr=1.0, schedule="linear"), epoch_steps=4)
+    assert found == pytest.approx([1 - s / 10 for s in range(10)])
+    assert len(rates(TrainOptions(epochs=0.01), epoch_steps=4)) == 1
 
 
 def test_an_epoch_has_full_batches_only():
