@@ -249,7 +249,11 @@ class Findings:
         held = _HELD.get(self.splits[0], "the study") if len(self.splits) == 1 else "the study"
         ranges = {part.title: part.ranges for part in self.parts}
         larger = {part.title: part.answer.larger for part in self.parts}
-        return [*summarize_studies(self.compared, ranges, larger, held=held), *describe_data_sets(self.over_data_sets)]
+        found = [*summarize_studies(self.compared, ranges, larger, held=held), *describe_data_sets(self.over_data_sets)]
+        if names := self.study.facts.contrasts.get("not_shared"):
+            rule = "the sweeps don't state the same, so those that follow from the factors are compared"
+            found.append(f"The contrasts of {labels.join_words(names)} are not used: {rule}.")
+        return found
 
     @cached_property
     def spent(self) -> pd.DataFrame:

@@ -60,7 +60,8 @@ def combine_studies(studies: Sequence[StudyTables]) -> StudyTables:
     """Several sweeps as one study with the factor `study`, to be compared in one report.
 
     A run that several sweeps share appears in each. Factors of any of the sweeps are factors of the comparison, and so is
-    the way of matching, where that differs. UserError where two sweeps have the same name.
+    the way of matching, where that differs. Contrasts that all sweeps state alike hold for the comparison; where they state
+    different ones, `contrasts` names these sweeps as `not_shared` alone. UserError where two sweeps have the same name.
     """
     names = [study.facts.name for study in studies]
     for name in names:
@@ -70,6 +71,8 @@ def combine_studies(studies: Sequence[StudyTables]) -> StudyTables:
     factors: dict[str, list[Any]] = {key: levels for study in studies for key, levels in study.facts.factors.items()}
     ways = sorted(set(table["match_by"].dropna().astype(str))) if "match_by" in table else []
     effects = [study.facts.effect_of_interest for study in studies]
+    stated = [study.facts.contrasts for study in studies]
+    stating = [name for name, own in zip(names, stated, strict=True) if own]
     facts = replace(
         studies[0].facts,
         name="-vs-".join(names),
@@ -78,7 +81,7 @@ def combine_studies(studies: Sequence[StudyTables]) -> StudyTables:
         factors=factors | ({"match.by": list(ways)} if len(ways) > 1 else {}) | {"study": list(names)},
         seeds=tuple(sorted({seed for study in studies for seed in study.facts.seeds})),
         match={},
-        contrasts={},
+        contrasts=stated[0] if stated.count(stated[0]) == len(stated) else {"not_shared": stating},
         expectations=(),
         effect_of_interest=effects[0] if effects.count(effects[0]) == len(effects) else None,
         tuned={key: levels for study in studies for key, levels in study.facts.tuned.items()},

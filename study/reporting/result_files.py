@@ -6,6 +6,7 @@
         ablation.csv     every change of an ablation, as from `tabulate_ablation`
         shares.csv       the shares of the variance, as from `decompose_variance`
         tests.csv        the primary contrasts on every further test of `study.probe`, as from `estimate_further_contrasts`
+        expectations.csv what was expected beside what was found, as from `check_expectations`
         errors.csv       whether two mixers or backbones err on the same images, as from `compare_errors`
         answer.json      the answer (`study.reporting.answer_document`), and the types of the tables' columns
 
@@ -54,6 +55,10 @@ def _tabulate_tests(part: StudyPart) -> pd.DataFrame | Unavailable:
     return part.on_further_tests
 
 
+def _tabulate_expectations(part: StudyPart) -> pd.DataFrame | Unavailable:
+    return part.checked if part.is_checked else Unavailable("No expectation can be held against results.")
+
+
 def _tabulate_changes(part: StudyPart) -> pd.DataFrame | Unavailable:
     if not part.is_ablation:
         return Unavailable("No baseline is compared with changes of it.")
@@ -66,6 +71,7 @@ RESULT_TABLES: dict[str, Callable[[StudyPart], pd.DataFrame | Unavailable]] = {
     "cells.csv": _tabulate_cells,
     "ablation.csv": _tabulate_changes,
     "shares.csv": _tabulate_shares,
+    "expectations.csv": _tabulate_expectations,
     "errors.csv": _tabulate_errors,
     "tests.csv": _tabulate_tests,
 }
@@ -111,6 +117,11 @@ class Report:
     def tests(self) -> pd.DataFrame:
         """The primary contrasts on every further test of `study.probe`; each test is a family of its own."""
         return self._read("tests.csv")
+
+    @cached_property
+    def expectations(self) -> pd.DataFrame:
+        """What the sweep expected before its runs, what was found, in words, and the result."""
+        return self._read("expectations.csv")
 
     @cached_property
     def ablation(self) -> pd.DataFrame:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from study import benchmark, cancel, launch, load_report, load_table, plan, report, status
+from study import archive, benchmark, cancel, launch, load_report, load_table, merge, plan, report, status
 from study.cli.console import JSON_VERSION
 
 COMMANDS = {module.__name__.rpartition(".")[2]: module.main for module in (plan, launch, status, cancel, benchmark, report)}
@@ -34,7 +36,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     Path("little.yaml").write_text(SWEEP)
 
     def run(command: str, *words: str, expected: int = 0) -> dict[str, Any]:
-        assert COMMANDS[command](["little.yaml", *words, "--json"]) == expected
+        main, sweep = {"merge": (merge.main, []), "archive": (archive.main, [])}.get(
+            command, (COMMANDS.get(command), ["little.yaml"])
+        )
+        assert main([*sweep, *words, "--json"]) == expected
         document: dict[str, Any] = json.loads(capsys.readouterr().out)
         assert (document.pop("command"), document.pop("version")) == (command, JSON_VERSION)
         (row,) = re.findall(rf"^\| `{command}` \| (.*) \|$", PAGE, flags=re.MULTILINE)
@@ -70,6 +75,17 @@ def test_a_study_by_json_alone(run: Run) -> None:
     drawn = run("report", "--formats", "svg")
     assert drawn["answer"] == load_report(drawn["folder"]).answer.model_dump(mode="json")
     assert drawn["answer"]["runs"]["done"] == 1
+    packed = run("archive", drawn["folder"], "--out", "little.zip")
+    assert zipfile.ZipFile("little.zip").namelist() == [f"little/{name}" for name in packed["files"]]
+    assert packed["bytes"] == Path(packed["file"]).stat().st_size
+    shutil.copytree("runs/little", "runs/copy")
+    assert run("merge", "runs/little", "runs/copy", "--into", "runs/both") == {
+        "folder": "runs/both",
+        "outcomes": {"runs/little": 1, "runs/copy": 1},
+        "total": 1,
+        "shared": 1,
+        "seeds": [0],
+    }
     assert run("cancel", "--yes")["cancelled"] == []
     measured = run("benchmark", "--rounds", "1", "--threads", "1")
     assert json.loads(Path(measured["file"]).read_text()) == measured["benchmark"]

@@ -95,7 +95,7 @@ STEPS = {
 
 
 def test_totals_are_those_of_what_would_be_built(capsys):
-    """Runs, image passes and FLOPs: counted in the built modules by tracing, times epochs, images of full batches and three passes."""
+    """Runs, image passes and FLOPs: traced in the built modules, times epochs, images of full batches and three."""
     plan = planned()
     macs = sum(count_cost(build_backbone(run.run.model), image_size=8, in_channels=1).macs for run in plan.runs)
     output = screen(capsys)

@@ -109,6 +109,33 @@ def test_parts_are_told_apart(tmp_path: Path) -> None:
     assert [len(tables["cells.csv"][tables["cells.csv"]["part"] == title]) for title in titles] == [12, 12]
 
 
+def test_a_comparison_uses_the_contrasts_that_all_sweeps_state() -> None:
+    """References stated by both hold; those of one sweep alone don't, and the answer names it."""
+    one = example_sweeps.patch_size(seeds=3, epochs=2)
+    stated = replace(one, facts=replace(one.facts, contrasts={"reference": {"backbone": "vit"}}))
+    table = one.table.assign(match_by="macs")
+    both = Findings(
+        combine_studies([stated.tables, replace(stated, table=table, facts=replace(stated.facts, name="other")).tables])
+    )
+    alone = Findings(combine_studies([stated.tables, replace(one, table=table, facts=replace(one.facts, name="other")).tables]))
+    for findings, name in ((both, "ConvMixer − ViT"), (alone, "ViT − ConvMixer")):
+        for _, rows in build_result_tables(findings)["contrasts.csv"].groupby("part"):
+            assert [text.partition(",")[0] for text in rows["contrast"]].count(name) == 1
+    assert not any("not used" in sentence for sentence in both.across)
+    assert alone.across[-1].startswith(f"The contrasts of {one.facts.name} are not used")
+
+
+def test_checked_expectations_are_a_table(tmp_path: Path) -> None:
+    """As the report says them; a report without any has no such file."""
+    sweep = example_sweeps.patch_size(seeds=3, epochs=2)
+    assert "expectations.csv" not in build_result_tables(Findings(sweep.tables))
+    expected = ({"contrast": "ViT - ConvMixer", "sign": "positive"},)
+    findings = write(replace(sweep, facts=replace(sweep.facts, expectations=expected)), tmp_path)
+    loaded = load_report(tmp_path).expectations
+    assert list(loaded["result"]) == list(findings.parts[0].checked["result"]) and len(loaded) == 1
+    assert "ViT − ConvMixer" in loaded["expected"][0]
+
+
 def test_what_a_study_lacks_is_empty_and_stale_files_go(tmp_path: Path) -> None:
     """Without a second factor there are no shares: the file of an earlier drawing is deleted, the loaded table is empty."""
     from study.report import main
