@@ -189,6 +189,7 @@ class Findings:
             expectations=self._list_expectations(named),
             title=", ".join([*study, *data, *([labels.format_matching(named["match_by"])] if "match_by" in named else [])]),
             correctness=self.study.correctness,
+            predictions=self.study.predictions,
             margin=Margin.from_facts(self.study.facts.effect_of_interest),
             trials=trials,
             choice_variance=variances,

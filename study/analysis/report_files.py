@@ -8,6 +8,8 @@
         curves.parquet   learning curves, one row per run and epoch
         correctness.parquet   which test images each run (and which validation images each trial) classified correctly,
                          one bit an image, as from `load_correctness`; absent where none was kept
+        predictions.parquet   of each run the test images by label, predicted class and bin of confidence, as from
+                         `count_predictions`; absent where no predictions were kept
         sweep.yaml       the sweep as it was launched
 
 A report is always drawn from these files, also when they have just been written: a first report and one drawn again on
@@ -36,7 +38,7 @@ from study.records.record import pick
 from study.records.table import NUMERIC_TYPES
 
 ColumnType = Literal["Float64", "Int64", "boolean", "string"]
-_DIGESTED = ("runs.csv", "trials.csv", "curves.parquet", "correctness.parquet", "probes.parquet")
+_DIGESTED = ("runs.csv", "trials.csv", "curves.parquet", "correctness.parquet", "probes.parquet", "predictions.parquet")
 REDRAW = "restore it, or write the report anew from its runs (`study.report SWEEP --out DIR`)"
 _STATUSES = ("done", "failed", "diverged", "missing")
 
@@ -75,6 +77,8 @@ def write_tables(study: StudyTables, folder: Path) -> None:
         contents["correctness.parquet"] = study.correctness.to_parquet(index=False, compression="zstd")
     if len(study.probes):
         contents["probes.parquet"] = study.probes.to_parquet(index=False, compression="zstd")
+    if len(study.predictions):
+        contents["predictions.parquet"] = study.predictions.to_parquet(index=False, compression="zstd")
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     document = json.dumps({"format": FORMAT, **asdict(facts), **types, "digests": digests}, indent=1, ensure_ascii=False) + "\n"
     for name in _DIGESTED:
@@ -142,8 +146,13 @@ def read_report_folder(folder: Path) -> StudyTables:
     probes, columns = pd.DataFrame(), ("run_id", "measure", "layer", "head", "at", "other", "value", "images")
     if "probes.parquet" in contents:
         probes = _parse_parquet(contents["probes.parquet"], columns, folder / "probes.parquet")
-    facts = pick(StudyFacts, vars(document))
-    return StudyTables(table, curves, facts, pd.DataFrame() if trials is None else trials, correctness, probes)
+    predictions = pd.DataFrame()
+    if "predictions.parquet" in contents:
+        path = folder / "predictions.parquet"
+        counted = ("run_id", "label", "predicted", "bin", "images", "confidence")
+        predictions = _parse_parquet(contents[path.name], counted, path)
+    trials = pd.DataFrame() if trials is None else trials
+    return StudyTables(table, curves, pick(StudyFacts, vars(document)), trials, correctness, probes, predictions)
 
 
 def read_typed(path: Path, types: Mapping[str, str]) -> pd.DataFrame:

@@ -10,11 +10,29 @@ import pandas as pd
 
 from study.analysis.further_tests import add_further_accuracies
 from study.errors import Problem, UserError
-from study.records import StudyFacts, load_correctness, load_curves, load_probes, load_study, load_table, load_trials
+from study.records import (
+    StudyFacts,
+    count_predictions,
+    load_correctness,
+    load_curves,
+    load_probes,
+    load_study,
+    load_table,
+    load_trials,
+)
 from study.records.columns import name_column
 from study.records.probe_file import load_further_tests
 
-TABLE_FILES = ("study.json", "runs.csv", "trials.csv", "curves.parquet", "correctness.parquet", "probes.parquet", "sweep.yaml")
+TABLE_FILES = (
+    "study.json",
+    "runs.csv",
+    "trials.csv",
+    "curves.parquet",
+    "correctness.parquet",
+    "probes.parquet",
+    "predictions.parquet",
+    "sweep.yaml",
+)
 """What a report is drawn from."""
 
 _READERS: Mapping[str, Callable[[str], Any]] = {"Float64": float, "Int64": int, "boolean": "True".__eq__, "string": str}
@@ -25,10 +43,11 @@ _ABSOLUTE_PATHS = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:\\|/|~/)[\w.~@+-]+(?:[/\\
 
 @dataclass(frozen=True, eq=False)
 class StudyTables:
-    """The tables of a study; `trials` is empty where nothing was tuned, `correctness` where none was kept.
+    """The tables of a study; `trials` is empty where nothing was tuned, `correctness` and `predictions` where none were kept.
 
     `correctness` has the test images of final runs and the validation images of trials, as from `load_correctness`, and the
     further tests of `study.probe`, whose measures of layers are `probes`, as from `load_probes`; empty without any.
+    `predictions` counts those of final runs, as from `count_predictions`.
     """
 
     table: pd.DataFrame
@@ -37,6 +56,7 @@ class StudyTables:
     trials: pd.DataFrame = field(default_factory=pd.DataFrame)
     correctness: pd.DataFrame = field(default_factory=pd.DataFrame)
     probes: pd.DataFrame = field(default_factory=pd.DataFrame)
+    predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def factors(self) -> list[str]:
@@ -89,7 +109,8 @@ def combine_studies(studies: Sequence[StudyTables]) -> StudyTables:
         sweep_yaml="\n".join(f"# {study.facts.name}\n{study.facts.sweep_yaml}" for study in studies),
         overrides=tuple(f"{study.facts.name}: {word}" for study in studies for word in study.facts.overrides),
     )
-    return StudyTables(table, curves, facts, *(_concatenate(studies, kind) for kind in ("trials", "correctness", "probes")))
+    kinds = ("trials", "correctness", "probes", "predictions")
+    return StudyTables(table, curves, facts, *(_concatenate(studies, kind) for kind in kinds))
 
 
 def _concatenate(studies: Sequence[StudyTables], kind: str) -> pd.DataFrame:
@@ -98,7 +119,7 @@ def _concatenate(studies: Sequence[StudyTables], kind: str) -> pd.DataFrame:
     for study in studies:
         table, name = getattr(study, kind), study.facts.name
         if len(table) or kind in ("table", "curves"):
-            origin = {} if kind in ("curves", "correctness", "probes") else {"study": name}
+            origin = {} if kind in ("curves", "correctness", "probes", "predictions") else {"study": name}
             ids = {column: f"{name}/" + table[column].astype("string") for column in ("run_id", "other") if column in table}
             tables.append(table.assign(**origin, **ids))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
@@ -113,7 +134,9 @@ def read_run_folder(folder: Path) -> StudyTables:
         further = further[further["run_id"].isin(table["run_id"])]
         table, correctness = add_further_accuracies(table, further), pd.concat([correctness, further], ignore_index=True)
     probes = probes[probes["run_id"].isin(table["run_id"]) & (probes["other"].isna() | probes["other"].isin(table["run_id"]))]
-    return StudyTables(table, load_curves(folder), load_study(folder), load_trials(folder), correctness, probes)
+    predictions = count_predictions(folder)
+    predictions = predictions[predictions["run_id"].isin(table["run_id"])].reset_index(drop=True)
+    return StudyTables(table, load_curves(folder), load_study(folder), load_trials(folder), correctness, probes, predictions)
 
 
 def prepare_for_publication(table: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from study.analysis.cell_grid import CellLevels, FloatArray, Grid, Level, read_cells, read_grid, read_numbers
 from study.analysis.cell_means import summarize_cells
+from study.analysis.class_accuracy import compare_confusions, tabulate_calibration, tabulate_classes, tabulate_confusions
 from study.analysis.complete_designs import merge_partial_options
 from study.analysis.contrast_results import estimate_contrasts
 from study.analysis.declared_contrasts import DeclaredContrasts
@@ -29,19 +30,23 @@ class Unavailable:
     reason: str
 
 
+_NO_PREDICTIONS = Unavailable("No predictions were kept (data.predictions).")
+
+
 @dataclass(frozen=True, eq=False)
 class StudyResults:
     """A run table and its factors with their levels, patch size first; the results are computed when first read.
 
-    `correctness`: per test image, as from `load_correctness`; empty where none was kept. `choice_variance`: what tuning's
-    choice adds to the variance of each cell's mean (fraction squared); cells that it lacks have none. `declared`: what
-    the sweep states about its contrasts itself.
+    `correctness`: per test image, as from `load_correctness`; `predictions`: their counts, as from `count_predictions`; empty
+    where none were kept. `choice_variance`: what tuning's choice adds to the variance of each cell's mean (fraction squared);
+    cells that it lacks have none. `declared`: what the sweep states about its contrasts itself.
     """
 
     table: pd.DataFrame
     levels: Mapping[str, Sequence[Level]]
     correctness: pd.DataFrame = field(default_factory=pd.DataFrame)
     margin: Margin = field(default_factory=Margin)
+    predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
     choice_variance: Mapping[CellLevels, float] = field(default_factory=dict)
     declared: DeclaredContrasts = field(default_factory=DeclaredContrasts)
     draws: int = DRAWS  # of each family's largest statistic
@@ -99,6 +104,38 @@ class StudyResults:
         """Whether two mixers or backbones err on the same images, as from `compare_errors`."""
         found = compare_errors(merge_partial_options(self.grid))
         return Unavailable("No two token mixers or backbones have correctness per image.") if found is None else found
+
+    @cached_property
+    def has_predictions(self) -> bool:
+        """Whether predictions of these runs were kept."""
+        return bool(len(self.predictions)) and bool(self.predictions["run_id"].isin(self.table["run_id"]).any())
+
+    @cached_property
+    def classes(self) -> pd.DataFrame | Unavailable:
+        """Accuracy by class, as from `tabulate_classes`."""
+        return tabulate_classes(self.table, self.predictions, list(self.levels)) if self.has_predictions else _NO_PREDICTIONS
+
+    @cached_property
+    def calibration(self) -> pd.DataFrame | Unavailable:
+        """Calibration errors, as from `tabulate_calibration`."""
+        if not self.has_predictions:
+            return _NO_PREDICTIONS
+        return tabulate_calibration(self.table, self.predictions, list(self.levels))
+
+    @cached_property
+    def confusions(self) -> pd.DataFrame | Unavailable:
+        """What each cell confuses, as from `tabulate_confusions`."""
+        if not self.has_predictions:
+            return _NO_PREDICTIONS
+        return tabulate_confusions(self.table, self.predictions, list(self.levels))
+
+    @cached_property
+    def compared_confusions(self) -> pd.DataFrame:
+        """The confusions that differ most between mixers or backbones, as from `compare_confusions`; empty without them."""
+        found, measured = self.confusions, self.calibration
+        if not isinstance(found, pd.DataFrame) or not isinstance(measured, pd.DataFrame):
+            return pd.DataFrame()
+        return compare_confusions(found, measured)
 
     @property
     def population(self) -> str:

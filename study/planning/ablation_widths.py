@@ -42,9 +42,3 @@ def keep_widths(
     if match.by not in ("params", "macs") or getattr(find_cost(spec), match.by) != match.target:
         return None
     return spec, BudgetMatch(match.by, getattr(baseline.cost, match.by), 0.0, match.head_dim, match.tolerance)
-
-
-def _clear_idle(train: TrainOptions, spec: BackboneSpec) -> TrainOptions:
-    """The options without a dropout that would act on nothing, so that a run's identity doesn't depend on it."""
-    acts = {"attention_dropout": spec.has_attention, "mlp_dropout": spec.has_mlp}
-    return train.model_copy(update={name: 0.0 for name, does in acts.items() if getattr(train, name) and not does})

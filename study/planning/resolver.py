@@ -295,6 +295,12 @@ def collect_data_options(sweep: Sweep) -> list[DataOptions]:
     return list({options.model_dump_json(): options for options in found if options is not None}.values())
 
 
+def _clear_idle(train: TrainOptions, spec: BackboneSpec) -> TrainOptions:
+    """The options without a dropout that would act on nothing, so that a run's identity doesn't depend on it."""
+    acts = {"attention_dropout": spec.has_attention, "mlp_dropout": spec.has_mlp}
+    return train.model_copy(update={name: 0.0 for name, does in acts.items() if getattr(train, name) and not does})
+
+
 def _settings_of(settings: Cell, section: Section) -> dict[str, Setting]:
     start = f"{section}."
     return {key.removeprefix(start): setting for key, setting in settings.items() if key.startswith(start)}

@@ -20,6 +20,7 @@ from study.errors import Problem, UserError
 from study.records.record import OUTCOMES, read_records
 from study.records.sweep_folder import SweepFolder, Writer
 
+CONFIDENCE_BINS = 15  # of equal width, as Guo et al. 2017 have them
 SCHEMA = pa.schema(
     {"run_id": pa.string(), "image": pa.int32(), "label": pa.int32(), "predicted": pa.int32(), "probability": pa.float32()}
 )
@@ -64,6 +65,17 @@ def read_predicted_runs(folder: SweepFolder) -> set[str]:
     """The ids of the runs whose predictions are on disk, read from the first row of each."""
     groups = (group for path in folder.predictions.glob("*.parquet") for group in _read_groups(path, ["run_id"]))
     return {group["run_id"][0].as_py() for group in groups if len(group)}
+
+
+def count_predictions(folder: str | Path) -> pd.DataFrame:
+    """How often each run predicted what: one row per run, label, predicted class and bin of confidence; sorted.
+
+    Columns: run_id, label, predicted, bin (0 to 14, of equal width), images, confidence (summed over the images).
+    """
+    rows = load_predictions(folder)
+    bins = (rows["probability"] * CONFIDENCE_BINS).astype("int32").clip(upper=CONFIDENCE_BINS - 1)
+    grouped = rows.assign(bin=bins).groupby(["run_id", "label", "predicted", "bin"])["probability"]
+    return grouped.agg(images="size", confidence="sum").reset_index().astype({"confidence": "float64"})
 
 
 def load_predictions(folder: str | Path) -> pd.DataFrame:

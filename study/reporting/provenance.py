@@ -64,7 +64,8 @@ def list_data_files(findings: Findings) -> list[str]:
     trials = ["trials.csv"] if len(study.trials) else []
     correctness = ["correctness.parquet"] if len(study.correctness) else []
     probes = ["probes.parquet"] if len(study.probes) else []
-    return ["runs.csv", *trials, "curves.parquet", *correctness, *probes, "study.json"]
+    predictions = ["predictions.parquet"] if len(study.predictions) else []
+    return ["runs.csv", *trials, "curves.parquet", *correctness, *probes, *predictions, "study.json"]
 
 
 def _list_values(table: pd.DataFrame, column: str) -> list[str]:

@@ -7,6 +7,7 @@
         shares.csv       the shares of the variance, as from `decompose_variance`
         tests.csv        the primary contrasts on every further test of `study.probe`, as from `estimate_further_contrasts`
         expectations.csv what was expected beside what was found, as from `check_expectations`
+        classes.csv, confusions.csv, calibration.csv   where predictions were kept, as from `study.analysis.class_accuracy`
         errors.csv       whether two mixers or backbones err on the same images, as from `compare_errors`
         answer.json      the answer (`study.reporting.answer_document`), and the types of the tables' columns
 
@@ -55,6 +56,18 @@ def _tabulate_tests(part: StudyPart) -> pd.DataFrame | Unavailable:
     return part.on_further_tests
 
 
+def _tabulate_classes(part: StudyPart) -> pd.DataFrame | Unavailable:
+    return part.classes
+
+
+def _tabulate_confusions(part: StudyPart) -> pd.DataFrame | Unavailable:
+    return part.confusions
+
+
+def _tabulate_calibration(part: StudyPart) -> pd.DataFrame | Unavailable:
+    return part.calibration
+
+
 def _tabulate_expectations(part: StudyPart) -> pd.DataFrame | Unavailable:
     return part.checked if part.is_checked else Unavailable("No expectation can be held against results.")
 
@@ -74,6 +87,9 @@ RESULT_TABLES: dict[str, Callable[[StudyPart], pd.DataFrame | Unavailable]] = {
     "expectations.csv": _tabulate_expectations,
     "errors.csv": _tabulate_errors,
     "tests.csv": _tabulate_tests,
+    "classes.csv": _tabulate_classes,
+    "confusions.csv": _tabulate_confusions,
+    "calibration.csv": _tabulate_calibration,
 }
 """The tables of results: file -> a part's rows. A further one needs only its line here and a property of `Report`: names to
 delete, types and reading follow from it."""
@@ -117,6 +133,21 @@ class Report:
     def tests(self) -> pd.DataFrame:
         """The primary contrasts on every further test of `study.probe`; each test is a family of its own."""
         return self._read("tests.csv")
+
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """Accuracy of every cell by class, macro accuracy as class -1: new training seeds, on these test images."""
+        return self._read("classes.csv")
+
+    @cached_property
+    def confusions(self) -> pd.DataFrame:
+        """What every cell confuses, as a share of the label's images: a description of these runs."""
+        return self._read("confusions.csv")
+
+    @cached_property
+    def calibration(self) -> pd.DataFrame:
+        """Expected calibration error of every cell: new training seeds, on these test images."""
+        return self._read("calibration.csv")
 
     @cached_property
     def expectations(self) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from study.analysis.study_comparison import compare_signs
 from study.analysis.study_results import Unavailable
 from study.analysis.tuning_choices import has_own_choices
 from study.reporting.cost_sections import build_cost_curves, build_costs
-from study.reporting.image_sections import build_errors
+from study.reporting.image_sections import build_classes, build_confusions, build_errors
 from study.reporting.stated_sections import build_ablation, build_expectations
 from study.reporting.text_tables import (
     Column,
@@ -55,6 +55,8 @@ def _list_part_sections(part: StudyPart) -> Iterator[ReportSection]:
         *_build_ranges(part),
         _build_variance_shares(part),
         *([build_errors(part.errors)] if isinstance(part.errors, pd.DataFrame) else []),
+        *([build_classes(part)] if part.has_predictions else []),
+        *([build_confusions(part.compared_confusions)] if len(part.compared_confusions) else []),
         build_costs(part),
         *build_cost_curves(part),
         *([_build_tuning(part)] if len(part.trials) else []),
