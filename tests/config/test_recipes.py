@@ -228,7 +228,7 @@ def test_the_sweep_of_a_recipe_costs_what_its_header_says(repository, name):
 
 @pytest.mark.parametrize("name", ["convmixer_imagenet_150", "deit_300"])
 def test_the_imagenet_recipe_costs_what_its_header_says(repository, name):
-    """full batches of 1,281,167 training images, the recipe's epochs, and the MACs of the sweep's model, which is the published one."""
+    """Full batches of 1,281,167 images, the recipe's epochs, and the MACs of the sweep's model, the published one."""
     sweep = read_sweep(repository / "sweeps" / f"{name}.yaml")
     [settings] = [sweep.settings(cell) for cell in sweep.cells()]
     model = {key.removeprefix("model."): setting.value for key, setting in settings.items() if key.startswith("model.")}
