@@ -94,9 +94,6 @@ class Resolver:
         if info is None:
             self._check_unprepared(data, kind, model, match)
             return None
-        if train.batch_size > info.train_images:
-            rule = f"a batch is larger than the {info.train_images:,} training images"
-            self._add_model_problem(rule, settings, "train.batch_size", train.batch_size)
         if solved := [name for name in model if name in options_set_by_budget(kind, match)]:
             rule = "the budget solves the width: leave this out, or set match.by: none"
             self.model_problems += [Problem(rule, model[name].place, f"model.{name}") for name in solved]
@@ -112,7 +109,7 @@ class Resolver:
         except UserError as error:
             self._add_budget_problems(error, settings, match)
             return None
-        self._check_model(spec, data, train, settings)
+        self._check_options(spec, data, train, info=info, settings=settings)
         if match.solves_epochs:
             if (solved_epochs := self._solve_epochs(spec, match, train, info=info, settings=settings)) is None:
                 return None
@@ -158,8 +155,13 @@ class Resolver:
         key = "match.target" if match.benchmark is None else "match.benchmark"
         self.model_problems += [problem.at(self._place(settings, key), key) for problem in error.problems]
 
-    def _check_model(self, spec: BackboneSpec, data: DataOptions, train: TrainOptions, settings: Cell) -> None:
-        """Options of data and recipe that mean nothing with this model."""
+    def _check_options(
+        self, spec: BackboneSpec, data: DataOptions, train: TrainOptions, *, info: DatasetInfo, settings: Cell
+    ) -> None:
+        """Options of data and recipe that mean nothing with these images or this model."""
+        if train.batch_size > info.train_images:
+            rule = f"a batch is larger than the {info.train_images:,} training images"
+            self._add_model_problem(rule, settings, "train.batch_size", train.batch_size)
         if data.permute_patches and spec.grid == 1:
             rule = f"an image that is one patch has none to permute: a patch_size below {spec.image_size}"
             self._add_model_problem(rule, settings, "data.permute_patches", True)
