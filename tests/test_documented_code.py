@@ -119,7 +119,8 @@ def check_sweep(path: str, overrides: Sequence[str]) -> None:
     """The sweep exists and can be planned with the overrides; of image folders, which aren't here, it is only read."""
     sweep = read_sweep(ROOT / path, overrides)
     if sweep.base["data.name"].value != "folder":
-        make_plan(sweep)
+        with sweep.plugins.in_use():
+            make_plan(sweep)
 
 
 def check_study(name: str, words: Sequence[str]) -> None:
@@ -231,6 +232,7 @@ def test_yaml_can_be_read(block: Block, tmp_path: Path) -> None:
     """A whole sweep is read as it is; a part of one is completed by the options that are required."""
     file = tmp_path / "sweep.yaml"
     file.write_text(block.text, encoding="utf-8")
+    shutil.copy(ROOT / "examples" / "plugin" / "my_models.py", tmp_path)
     yaml = YAML()
     given = yaml.load(block.text)
     if "question" not in given:
