@@ -11,6 +11,7 @@ from example_sweeps import example
 from scipy import stats
 from simulated_study import Truth, run_table
 
+from study.analysis.budget_balance import describe_balance
 from study.analysis.cell_grid import FloatArray
 from study.analysis.findings import Findings
 from study.analysis.planned_study import (
@@ -30,15 +31,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("name", ["digits_token_mixer", "digits_patch_size"])
 def test_planned_contrasts_are_those_of_the_report(name: str) -> None:
-    """The committed report of the sweep has exactly these primary contrasts, and as many exploratory ones."""
+    """The committed report of the sweep has exactly these primary contrasts, as many exploratory ones, and the same budget."""
     planned = read_planned_study(make_plan(read_sweep(ROOT / f"sweeps/{name}.yaml")).file)
-    effect, header, *lines, _ = describe_planned_contrasts(planned, shown=100)
+    effect, header, *others = describe_planned_contrasts(planned, shown=100)
+    lines = [line for line in others if line.startswith("    ")]
     [part] = Findings(read_report_folder(ROOT / f"reports/{name}")).parts
     reported = part.contrasts
     assert isinstance(reported, pd.DataFrame)
     assert [line.strip() for line in lines] == list(reported["contrast"][reported["primary"]])
     assert header == f"primary contrasts ({len(lines)}, adjusted together; {len(reported) - len(lines)} more are exploratory):"
     assert effect == "effect of interest: an error ratio of 1.5"
+    assert others[len(lines) + 1 :] == describe_balance(part.table, list(part.levels)) != []
 
 
 def family(treatments: int) -> FloatArray:
