@@ -22,31 +22,29 @@ from study.data.linear_baseline import fit_linear_baseline
 from study.errors import Problem, UserError, handle_user_errors
 from study.launcher.assignment import (
     LaunchRequest,
-    assign_runs,
     describe_excluded_records,
-    draft_launch,
     find_remaining,
     find_unsaved_outputs,
-    write_plan,
+    record_plan,
 )
 from study.launcher.environment import require_safe_folder
+from study.launcher.interim_analysis import make_following_plan
 from study.launcher.liveness import check_liveness
 from study.launcher.local_launch import launch_locally
 from study.launcher.run_filter import RunFilter, match_runs, parse_where
 from study.launcher.slurm import client as slurm
 from study.launcher.slurm.profile import Profile, read_profile
-from study.launcher.slurm_launch import SlurmRequest, await_trials, launch_on_slurm, print_scripts
+from study.launcher.slurm_launch import SlurmRequest, await_stage, launch_on_slurm, print_scripts
 from study.plan import check_statements, show_added_trials, show_plan
+from study.planning.stages import describe_next_stage, describe_stage, list_awaited
 from study.planning.sweep_plan import Plan
 from study.planning.traced_cost import verify_costs
-from study.planning.trials import describe_selection, make_plan_so_far, make_selected_plan, trials_without_outcome
+from study.planning.trials import make_plan_so_far
 from study.prepare import prepare_data
 from study.records.baseline_accuracy import write_baseline
 from study.records.benchmark_file import newest_benchmark
-from study.records.ledger import read_assignees, read_launches
-from study.records.locks import sweep_lock
+from study.records.ledger import read_assignees
 from study.records.record import read_records
-from study.records.selection import read_selection
 from study.records.sweep_folder import SweepFolder
 from study.status import format_launch_as_json
 from study.tracking.libraries import require_trackers
@@ -87,9 +85,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--rebalance", action="store_true", help="cancel pending jobs and assign their runs to new workers")
     parser.add_argument("--settled", action="store_true", help="don't wait two minutes for files of jobs that have just ended")
     parser.add_argument(
-        "--after-trials",
+        "--after-stage",
         action="store_true",
-        help="on Slurm: wait for the trials of a tuned sweep, then launch what follows: more trials, or its final runs",
+        help="on Slurm: wait for the runs of a stage, then launch what follows: more trials, the final runs, or further seeds",
     )
     parser.add_argument("--wait", action="store_true", help="stay and show progress (always so on this machine)")
     parser.add_argument("--report", action="store_true", help="write the report when the workers have ended, however they end")
@@ -123,36 +121,38 @@ def launch_sweep(sweep: Sweep, arguments: argparse.Namespace, *, console: Consol
     if not arguments.dry_run:
         verify_costs(planned.run.model for planned in plan.runs)
         command.fit_baselines(plan)
-        if arguments.after_trials:
-            await_trials(plan, command.folder, console)
-    if arguments.after_trials and (missing := command.find_lost_trials(plan)):
-        console.print(
-            f"{len(missing)} trials have no outcome, e.g. {missing[0]}: nothing is selected, no final run is launched."
-        )
+        if arguments.after_stage:
+            await_stage(plan, command.folder, console)
+    if arguments.after_stage and (missing := command.find_lost(plan)):
+        what, consequence = ("trials", "nothing is selected") if plan.pending else ("runs", "no look is taken")
+        console.print(f"{len(missing)} {what} have no outcome, e.g. {missing[0]}: {consequence}, no further run is launched.")
         if arguments.report and not arguments.dry_run:
             command.write_report()
-        command.print_next(plan, is_final_stage_manual=True)
+        command.print_next(plan, is_next_stage_manual=True)
         return 1
-    plan = plan if arguments.dry_run else command.select_hyperparameters(plan)
+    plan = plan if arguments.dry_run else make_following_plan(plan, folder, console)
     status = command.train(plan)
-    outlives_trials = (profile is None or arguments.wait) and not arguments.dry_run and arguments.limit is None
-    while plan.pending and status == 0 and outlives_trials and (following := command.select_hyperparameters(plan)) is not plan:
-        before, plan = plan, following
+    outlives_stage = (profile is None or arguments.wait) and not arguments.dry_run and arguments.limit is None
+    while plan.awaited and status == 0 and outlives_stage:
+        before, plan = plan, make_following_plan(plan, folder, console)
+        if len(plan.runs) == len(before.runs):
+            break
         status = command.train(plan, before=before)
-    if arguments.report and profile is None and not arguments.dry_run:
+    ended_at_look = arguments.after_stage and sweep.stages is not None and not plan.awaited  # nothing is submitted to wait for
+    if arguments.report and (profile is None or ended_at_look) and not arguments.dry_run:
         status = max(status, command.write_report())
     if arguments.dry_run:
-        if plan.pending:
+        if plan.awaited:
             console.print(describe_following(plan, automatic=not run_filter.is_partial, here=profile is None or arguments.wait))
         console.print("Dry run: nothing was started.")
     else:
-        command.print_next(plan, is_final_stage_manual=profile is None or arguments.wait or run_filter.is_partial)
+        command.print_next(plan, is_next_stage_manual=profile is None or arguments.wait or run_filter.is_partial)
     return status
 
 
 def _choose_profile(arguments: argparse.Namespace, console: Console) -> Profile | None:
     """The resources to request from Slurm, None to train on this machine."""
-    if arguments.after_trials or _has_slurm(arguments.cluster, console):
+    if arguments.after_stage or _has_slurm(arguments.cluster, console):
         return read_profile(Path(arguments.profile or DEFAULT_PROFILE), arguments.profile_overrides)
     slurm_only = {
         "--rebalance": arguments.rebalance,
@@ -214,29 +214,22 @@ class _Command:
             with self.console.status(f"fitting the linear baseline on {options.name}"):
                 write_baseline(self.folder.baselines, options, fit=partial(fit_linear_baseline, options))
 
-    def find_lost_trials(self, plan: Plan) -> list[str]:
-        """The trials that were launched and have no outcome; those of a round that is yet to be launched are not among them."""
-        unrecorded = trials_without_outcome(plan, read_records(self.folder.records))
+    def find_lost(self, plan: Plan) -> list[str]:
+        """The awaited runs that were launched and have no outcome, which those of a stage that is yet to be launched aren't."""
+        awaited = list_awaited(plan, read_records(self.folder.records))
         launched = {run_id for launch_id in self.folder.launch_ids() for run_id in read_assignees(self.folder, launch_id)}
-        return [trial.run_id for trial in unrecorded if trial.run_id in launched]
-
-    def select_hyperparameters(self, plan: Plan) -> Plan:
-        """What follows when all trials of the plan are recorded: wider ranges, or a new selection, which is printed."""
-        following = make_selected_plan(plan, self.folder)
-        if plan.pending and not following.pending:
-            selection = read_selection(self.folder)
-            assert selection is not None
-            self.console.print("\n".join(describe_selection(selection)))
-        return following
+        return [planned.run_id for planned in awaited if planned.run_id in launched]
 
     def train(self, plan: Plan, *, before: Plan | None = None) -> int:
         """Show the plan and train its remaining runs, here or on Slurm; the exit status.
 
-        Of a plan that widens the ranges of the one `before`, what it adds is shown.
+        Of a plan that widens the ranges of the one `before`, or has further seeds, what it adds is shown.
         """
         match_runs((planned.entry for planned in plan.runs), self.run_filter.where)
         if before is not None and plan.pending:
             show_added_trials(plan, before, self.console)
+        elif before is not None and not before.pending:
+            self.console.print("\n".join(describe_stage(plan)))
         else:
             show_plan(plan, self.console, benchmark=newest_benchmark(self.folder.benchmarks))
         for line in describe_excluded_records(plan, self.folder):
@@ -271,37 +264,27 @@ class _Command:
         report.write_report(report.parser().parse_args([str(self.folder.path)]), self.console)
         return 0
 
-    def print_next(self, plan: Plan, *, is_final_stage_manual: bool) -> None:
+    def print_next(self, plan: Plan, *, is_next_stage_manual: bool) -> None:
         sweep, runs = plan.sweep, self.arguments.runs
         launch, status, report = (
             format_command(command, sweep, sweep.overrides, runs=runs) for command in ("launch", "status", "report")
         )
         lines = [f"next: {status}", f"      {report}"]
-        if plan.pending and is_final_stage_manual:
+        if plan.awaited and is_next_stage_manual:
             lines = [f"{describe_following(plan, automatic=False, here=True)}: {launch}", *lines]
         self.console.print("\n".join(lines))
 
 
 def describe_following(plan: Plan, *, automatic: bool, here: bool) -> str:
-    """What comes after the trials of a plan: by this command (`here`) or a job of its own, or only when it is run again."""
-    count = pluralize(len(plan.pending), "final run")
+    """What comes after the stage of a plan: by this command (`here`) or a job of its own, or only when it is run again."""
+    count, actor = pluralize(len(plan.pending), "final run"), "this command" if here else "a job of this launch"
+    trains = "trains" if here else "submits"
+    if not plan.pending:
+        look = describe_next_stage(plan)
+        return f"after these runs, {actor} takes {look}" if automatic else f"run the same command again to take {look}"
     if not automatic:
         return f"{count} wait until all trials are recorded; run the same command again to start them"
-    actor = "this command trains more of them" if here else "a job of this launch submits more of them"
-    return f"after the trials, {actor} where a range is to be widened, then the {count}"
-
-
-def record_plan(plan: Plan, folder: SweepFolder, *, earlier: Sequence[str]) -> None:
-    """Make the requested plan the one that tables and status show, even if nothing was left to start.
-
-    Otherwise a sweep that lost a level or a seed would be reported as it was before. If none of the launches since the
-    `earlier` ones has the plan, it is recorded in a launch without workers.
-    """
-    with sweep_lock(folder):
-        launches = [launch for launch in read_launches(folder) if launch.id not in earlier[:-1]]
-        write_plan(plan, folder)
-        if plan.digest not in {launch.plan for launch in launches}:
-            assign_runs(draft_launch(plan, folder, cluster="local", workers=1), plan, folder, runs=())
+    return f"after the trials, {actor} {trains} more of them where a range is to be widened, then the {count}"
 
 
 if __name__ == "__main__":

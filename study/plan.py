@@ -22,10 +22,11 @@ from study.config.sweep import Tuning
 from study.config.sweep_file import read_sweep
 from study.errors import Problem, UserError, and_more, handle_user_errors
 from study.launcher.execution import describe_execution
-from study.planning.planned_run import PlannedRun, representatives
+from study.planning.planned_run import PlannedRun, describe_size, representatives
 from study.planning.planned_start import describe_starts
 from study.planning.runtime_estimate import describe_runtime
 from study.planning.search_ranges import MAX_ROUNDS, is_range
+from study.planning.stages import describe_stage
 from study.planning.sweep_plan import Plan
 from study.planning.traced_cost import verify_costs
 from study.planning.trials import describe_round, make_plan_so_far
@@ -106,6 +107,7 @@ def format_plan_as_json(plan: Plan, statuses: Mapping[str, str], *, notes: Seque
         "question": facts.question,
         "factors": dict(facts.factors),
         "seeds": list(facts.seeds),
+        "looks": facts.looks.get(facts.name, []),
         "match": dict(facts.match),
         "tuned": dict(facts.tuned),
         "effect_of_interest": facts.effect_of_interest,
@@ -158,7 +160,7 @@ def _describe_comparison(plan: Plan, folder: SweepFolder, arguments: argparse.Na
 
 def check_statements(plan: Plan) -> None:
     """Raise UserError for contrasts and expectations of the sweep that its report could not make."""
-    if plan.sweep.comparison.is_stated:
+    if plan.sweep.comparison.is_stated or plan.sweep.stages:
         from study.analysis import planned_study  # imports pandas and SciPy, which other launches can do without
 
         planned_study.check_stated(planned_study.read_planned_study(plan.file), plan.sweep.comparison.places)
@@ -197,7 +199,7 @@ def show_plan(plan: Plan, console: Console, *, rows: int = SHOWN_ROWS, benchmark
     console.print(_make_cell_table(cells[:rows]))
     if len(cells) > rows:
         console.print(f"... and {len(cells) - rows} more rows (python -m study.plan {sweep.path} --all)")
-    console.print("\n".join([*describe_starts(cells), *_describe_totals(plan)]))
+    console.print("\n".join([*describe_starts(cells), *_describe_totals(plan), *describe_stage(plan)]))
     if benchmark is not None and (estimate := describe_runtime(plan.whole, benchmark)):
         console.print(estimate)
 
@@ -208,7 +210,7 @@ def show_added_trials(plan: Plan, before: Plan, console: Console) -> None:
     known = {trial.run_id for trial in before.trials}
     added = [trial for trial in plan.trials if trial.run_id not in known]
     console.print(describe_round(plan.sweep.tuning))
-    console.print(f"{len(added):,} more trials, {_describe_size(added)}")
+    console.print(f"{len(added):,} more trials, {describe_size(added)}")
 
 
 def _describe_setting(finals: Sequence[PlannedRun]) -> str:
@@ -294,22 +296,12 @@ def _describe_totals(plan: Plan) -> list[str]:
     merged = f" ({plan.merged} equal ones merged)" if plan.merged else ""
     seeds = pluralize(len(plan.sweep.seeds), "seed")
     if not plan.trials:
-        return [f"{pluralize(len(plan.runs), 'run')}{merged}, {seeds}, {_describe_size(plan.runs)} in training {convention}"]
+        return [f"{pluralize(len(plan.runs), 'run')}{merged}, {seeds}, {describe_size(plan.runs)} in training {convention}"]
     return [
-        f"{pluralize(len(plan.trials), 'trial')}, {_describe_size(plan.trials)}",
-        f"{pluralize(len(plan.finals), 'final run')}, {seeds}, {_describe_size(plan.finals)}",
-        f"{pluralize(len(plan.whole), 'run')}{merged} in all, {_describe_size(plan.whole)} in training {convention}",
+        f"{pluralize(len(plan.trials), 'trial')}, {describe_size(plan.trials)}",
+        f"{pluralize(len(plan.finals), 'final run')}, {seeds}, {describe_size(plan.finals)}",
+        f"{pluralize(len(plan.whole), 'run')}{merged} in all, {describe_size(plan.whole)} in training {convention}",
     ]
-
-
-def _describe_size(runs: Sequence[PlannedRun]) -> str:
-    def in_units(number: int, units: Mapping[str, float]) -> str:
-        """The number in its largest unit, with a space before it: `1.11 P`, `200 `."""
-        return next((f"{number / size:,.2f} {name}" for name, size in units.items() if number >= size), f"{number:,} ")
-
-    passes = in_units(sum(planned.image_passes for planned in runs), {"M ": 1e6})
-    flops = in_units(sum(planned.training_flops for planned in runs), {"P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6})
-    return f"{passes}image passes, {flops}FLOPs"
 
 
 if __name__ == "__main__":

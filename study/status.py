@@ -22,6 +22,7 @@ from study.errors import UserError, escape_controls, handle_user_errors
 from study.launcher.liveness import check_liveness
 from study.launcher.sweep_status import RunningRun, SweepStatus, compute_sweep_status
 from study.records.ledger import read_launches, read_submitted_jobs
+from study.records.looks import TakenLook
 from study.records.plan_file import PlanFile, load_plan
 from study.records.record import Stage
 from study.records.sweep_folder import SweepFolder
@@ -96,6 +97,11 @@ def format_as_json(name: str, plan: PlanFile, status: SweepStatus) -> dict[str, 
         "settling": status.settling,
         "missing": [asdict(group) for group in status.missing],
         "stages": count_by_stage(plan, status),
+        "looks": {
+            "planned_seeds": plan.facts.looks.get(plan.facts.name, []),
+            "taken": len(status.looks),
+            "undecided": status.looks[-1].undecided if status.looks else [],
+        },
     }
 
 
@@ -152,6 +158,8 @@ def format_lines(sweep: Sweep, plan: PlanFile, status: SweepStatus, *, runs: str
         widened = f"; ranges widened {pluralize(plan.facts.times_widened, 'time')}" if plan.facts.times_widened else ""
         lines.append(f"  trials   {trial['recorded']} of {trial['planned']} have an outcome{widened}")
         lines.append(f"  final    {final['recorded']} of {final['planned']} runs have an outcome{waiting}")
+    if sizes := plan.facts.looks.get(plan.facts.name):
+        lines.append(_format_looks(status.looks, sizes))
     if plan.facts.sweep_yaml != sweep.text:
         lines.append(f"{sweep.path} has changed since it was launched; this is the launched plan.")
     if sweep.overrides != plan.facts.overrides:
@@ -175,6 +183,20 @@ def format_lines(sweep: Sweep, plan: PlanFile, status: SweepStatus, *, runs: str
         reason = group.reason.replace("\n", f"\n{INDENT}")
         lines += [f"  missing  {what}: {reason}", *_format_log(group.log)]
     return lines + format_next(sweep, plan, status, runs=runs)
+
+
+def _format_looks(looks: Sequence[TakenLook], sizes: Sequence[int]) -> str:
+    """How many looks were taken, and what the last one decided."""
+    if not looks:
+        return f"  looks    0 of {len(sizes)} taken; the first one needs an outcome of all runs with {sizes[0]} seeds"
+    total, undecided = len(looks[-1].contrasts), len(looks[-1].undecided)
+    decided = f"with {sizes[len(looks) - 1]} seeds {total - undecided} of {total} primary contrasts are decided"
+    following = f"the next one with {sizes[len(looks)]}" if _has_further_look(looks, sizes) else "no further seeds follow"
+    return f"  looks    {len(looks)} of {len(sizes)} taken: {decided}; {following}"
+
+
+def _has_further_look(looks: Sequence[TakenLook], sizes: Sequence[int]) -> bool:
+    return len(looks) < len(sizes) and not (looks and not looks[-1].undecided)
 
 
 def _limit(lines: list[str], what: str) -> list[str]:
@@ -220,9 +242,15 @@ def format_next(sweep: Sweep, plan: PlanFile, status: SweepStatus, *, runs: str)
     if status.missing or status.failed:
         what = "missing runs are not queued or running" if status.missing else "failed runs are not queued"
         return [f"{what}; next: {command}"]
-    if not plan.pending or status.is_active:
+    sizes = plan.facts.looks.get(plan.facts.name, [])
+    if status.is_active or not (plan.pending or _has_further_look(status.looks, sizes)):
         return []
-    if status.has_final_stage_job:
+    if not plan.pending:
+        look = f"look {len(status.looks) + 1} of {len(sizes)}"
+        if status.has_next_stage_job:
+            return [f"all runs have an outcome; a job in Slurm's queue will go on with {look}"]
+        return [f"all runs have an outcome; to go on with {look}, next: {command}"]
+    if status.has_next_stage_job:
         return ["all trials are recorded; a job in Slurm's queue will launch what follows: wider ranges or the final runs"]
     return [f"all trials are recorded; to launch what follows, wider ranges or the final runs, next: {command}"]
 

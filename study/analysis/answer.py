@@ -90,6 +90,7 @@ def answer_question(study: StudyResults, *, choices: pd.DataFrame | None = None)
     sentences = [
         *found,
         *study.margin.explain_verdicts(set(primary["verdict"])),
+        *([study.look.describe_stop(list(primary["verdict"]))] if study.look else []),
         *describe_balance(study.table, list(study.levels)),
         *describe_choices(choices, factors),
         *_describe_divergence(cells),
@@ -162,7 +163,8 @@ def _describe_setting(study: StudyResults) -> str:
 
 
 def _describe_sample(study: StudyResults, n: pd.Series) -> str:
-    seeds = f"n = {n.min()} seeds" if n.nunique() == 1 else f"n = {n.min()} to {n.max()} seeds"
+    count = f"{n.min()}" if n.nunique() == 1 else f"{n.min()} to {n.max()}"
+    seeds = f"after {count} seeds ({study.look.name})" if study.look else f"n = {count} seeds"
     several = "test_images" in study.table and study.table["test_images"].nunique() > 1
     number = "test images" if several or not study.grid.test_images else f"{study.grid.test_images:,} test images"
     return f"{seeds}, {number}" if study.grid.correct is not None else f"{seeds}, on these {number}"
@@ -263,9 +265,11 @@ def _describe_population(study: StudyResults) -> str:
     kind = "Each change is made by itself" if study.is_ablation else "Only the named factors differ between the cells"
     if "backbone" in study.varied or ("token_mixer" in study.varied and not metaformer_only):
         kind = "Whole backbones are compared, so no effect is attributed to a single part of them"
+    looks = ", at all looks" if study.look else ""
     lacks = f" ({study.grid.lacks_correct})" if study.grid.correct is None else ""
     return (
-        f"{kind}. Intervals (95 %; those of primary contrasts and of ranges simultaneous) are over {study.population}{lacks}."
+        f"{kind}. Intervals (95 %; those of primary contrasts and of ranges simultaneous{looks}) are over "
+        f"{study.population}{lacks}."
     )
 
 

@@ -15,10 +15,11 @@ import pandas as pd
 
 from study.analysis.cell_grid import FloatArray, Grid, average_measured, is_measured
 from study.analysis.crossed import estimate_weighted_means
+from study.analysis.group_sequential import Look, adjust_family
 from study.analysis.intervals import MIN_SEEDS
 from study.analysis.margin import Margin
 from study.analysis.planned_contrasts import Contrast
-from study.analysis.simultaneous import DRAWS, simultaneous_intervals
+from study.analysis.simultaneous import DRAWS
 
 SIGNIFICANT = ("higher", "lower")
 """Verdicts of contrasts whose simultaneous interval leaves out zero."""
@@ -29,7 +30,7 @@ _MOST_SUMS = 1 << 20  # different sums of signed differences: beyond, no sign-fl
 
 
 def estimate_contrasts(
-    grid: Grid, plan: Sequence[Contrast], *, margin: Margin | None = None, draws: int = DRAWS
+    grid: Grid, plan: Sequence[Contrast], *, margin: Margin | None = None, look: Look | None = None, draws: int = DRAWS
 ) -> pd.DataFrame:
     """One row per planned contrast, in the order of the plan. Differences are fractions.
 
@@ -41,7 +42,8 @@ def estimate_contrasts(
       new test images of this kind; where `images` is missing, new seeds on these test images. `seed_share`: of the variance,
       what more seeds would reduce.
     - `low`, `high`: limits that hold for all of the family at once (95 %), `p_adjusted` with them; `low_single`,
-      `high_single`, `p`: by itself. `family` is one of the plan's, except that all primary contrasts are adjusted together.
+      `high_single`, `p`: by itself. `family` is one of the plan's, except that all primary contrasts are adjusted together;
+      at a `look` their limits hold at all looks as well.
     - `margin`: the smallest effect of interest; missing where none is stated.
     - `sign_flip_p`: exact, of "the difference is symmetric about 0" over seeds, on these test images; a sensitivity check.
     - `bound_low`, `bound_high`: the difference with every diverged run at its worst and at its best for the upper side.
@@ -71,8 +73,8 @@ def estimate_contrasts(
         margin=_find_margins(grid, weights, margin or Margin()),
         sign_flip_p=_flip_signs(grid, weights),
     )
-    for _, rows in frame.groupby(frame["family"].mask(frame["primary"], ""), sort=False):
-        together = simultaneous_intervals(found.select(rows.index), draws=draws)
+    for name, rows in frame.groupby(frame["family"].mask(frame["primary"], ""), sort=False):
+        together = adjust_family(found.select(rows.index), look=None if name else look, draws=draws)
         frame.loc[rows.index, ["low", "high", "p_adjusted"]] = np.transpose([together.low, together.high, together.p])
     frame["bound_low"], frame["bound_high"], outcomes = _bound_diverged(grid, weights)
     frame["verdict"] = [_decide_verdict(row, n) for row, n in zip(frame.to_dict("records"), outcomes, strict=True)]

@@ -19,9 +19,10 @@ import numpy as np
 from study.analysis.cell_grid import CellLevels, FloatArray, Grid, Level
 from study.analysis.complete_designs import drop_controls, find_complete_designs
 from study.analysis.crossed import estimate_weighted_means
+from study.analysis.group_sequential import Look, adjust_family
 from study.analysis.intervals import MIN_SEEDS
 from study.analysis.labels import format_setting
-from study.analysis.simultaneous import DRAWS, simultaneous_intervals
+from study.analysis.simultaneous import DRAWS
 
 _MOST_FILLED = 8  # cells with diverged runs: above, their 2**k best and worst cases aren't enumerated and nothing is claimed
 
@@ -98,17 +99,18 @@ class DesignRanges:
     comparison: RangeComparison | None
 
 
-def estimate_ranges(grid: Grid, *, draws: int = DRAWS) -> list[DesignRanges]:
+def estimate_ranges(grid: Grid, *, look: Look | None = None, draws: int = DRAWS) -> list[DesignRanges]:
     """The ranges of all factors of two levels or more, in every largest complete design; none without three common seeds.
 
-    The first two factors of three levels or more are compared. All ranges and differences of a design are one family.
+    The first two factors of three levels or more are compared. All ranges and differences of a design are one family; at a
+    `look` their bounds hold at all looks as well.
     """
     study = drop_controls(grid)
     designs = find_complete_designs(study, common_seeds=MIN_SEEDS)
-    return [_estimate_design(design, study, draws=draws) for design in designs if len(design.cells) > 1]
+    return [_estimate_design(design, study, look=look, draws=draws) for design in designs if len(design.cells) > 1]
 
 
-def _estimate_design(design: Grid, study: Grid, *, draws: int) -> DesignRanges:
+def _estimate_design(design: Grid, study: Grid, *, look: Look | None, draws: int) -> DesignRanges:
     varied = [factor for factor in design.factors if len(design.levels(factor)) > 1]
     pairs = {factor: _pair_contrasts(design.cells, design.factors.index(factor)) for factor in varied}
     compared = [factor for factor in varied if len(design.levels(factor)) > 2][:2]
@@ -117,7 +119,7 @@ def _estimate_design(design: Grid, study: Grid, *, draws: int) -> DesignRanges:
         one, two = (pairs[factor] for factor in compared)
         family += [(one[:, None] + sign * two).reshape(-1, len(design.cells)) for sign in (-1, 1)]
     estimate = estimate_weighted_means(design, np.concatenate(family))
-    found = simultaneous_intervals(estimate, draws=draws)
+    found = adjust_family(estimate, look=look, draws=draws)
     ends = np.cumsum([len(part) for part in family])[:-1]
     limits = [*zip(*(np.split(part, ends) for part in (estimate.mean, found.low, found.high)), strict=True)]
     ranges = [_describe_range(design, factor, Bounds(*_fold(*limits[n]))) for n, factor in enumerate(varied)]

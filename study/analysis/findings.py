@@ -28,6 +28,7 @@ from study.analysis.factor_layout import (
     list_levels,
 )
 from study.analysis.further_tests import estimate_further_contrasts
+from study.analysis.group_sequential import find_look
 from study.analysis.margin import Margin
 from study.analysis.pareto_front import compute_cell_costs, find_pareto_front
 from study.analysis.planned_contrasts import REFERENCES
@@ -191,6 +192,7 @@ class Findings:
             correctness=self.study.correctness,
             predictions=self.study.predictions,
             margin=Margin.from_facts(self.study.facts.effect_of_interest),
+            look=find_look(self.study.facts, table),
             trials=trials,
             choice_variance=variances,
             tuned=tuned,

@@ -144,6 +144,11 @@ def format_percent(fraction: float | None, *, digits: int = 1, signed: bool = Fa
     return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
 
 
+def format_small_percent(fraction: float) -> str:
+    """A fraction far below 1 in percent, with two digits: "0.034 %"."""
+    return f"{100 * fraction:.2g} %" if fraction >= 1e-5 else "below 0.001 %"
+
+
 def format_points(difference: float, *, signed: bool = False) -> str:
     """A difference of accuracies (fraction) in percentage points."""
     return f"{format_percent(difference if signed else abs(difference), digits=2, signed=signed)} points"

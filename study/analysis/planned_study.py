@@ -1,6 +1,7 @@
 """What a study will compare and can find, stated before its runs: contrasts, critical value, seeds for a difference."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from study.analysis.contrast_results import build_weights
 from study.analysis.crossed import estimate_weighted_means
 from study.analysis.expectations import find_expected
 from study.analysis.findings import Findings
+from study.analysis.group_sequential import Look, find_nominal_levels
 from study.analysis.intervals import CONFIDENCE, MIN_SEEDS
-from study.analysis.labels import format_points
+from study.analysis.labels import format_points, join_words
 from study.analysis.margin import Margin
 from study.analysis.planned_contrasts import Contrast
 from study.analysis.report_tables import StudyTables, read_run_folder
@@ -41,6 +43,9 @@ def check_stated(planned: Findings, places: Mapping[str, str]) -> None:
         for part in planned.parts:
             assert part.planned is not None
             find_expected(part, part.expectations)
+        if planned.study.facts.looks and not any(_list_primary(part) for part in planned.parts):
+            rule = "seeds until a decision need a contrast to decide about, but this sweep plans none: give a number of seeds"
+            raise UserError(Problem(rule, key="seeds"))
     except UserError as error:
         found = [(one, next((place for key, place in places.items() if one.key.startswith(key)), "")) for one in error.problems]
         raise UserError(*(one.at(place) for one, place in found)) from None
@@ -57,7 +62,8 @@ def describe_planned_contrasts(planned: Findings, *, shown: int, exploratory: bo
             title, others = f", {part.title}" if part.title else "", len(part.planned) - len(primary)
             lines += [f"primary contrasts{title} ({len(primary)}, adjusted together; {others} more are exploratory):"]
             lines += [f"    {name}" for name in and_more([contrast.name for contrast in primary], shown)]
-            lines += [_describe_critical_value(build_weights(part.grid, primary), len(facts.seeds))]
+            looks = [] if part.look is None else [_describe_looks(part.look, len(primary))]
+            lines += looks or [_describe_critical_value(build_weights(part.grid, primary), len(facts.seeds))]
             if exploratory and others:
                 lines += [f"exploratory contrasts{title} ({others}):"]
                 lines += [f"    {contrast.name}" for contrast in part.planned if not contrast.primary]
@@ -82,6 +88,16 @@ def _describe_critical_value(family: FloatArray, seeds: int) -> str:
     )
 
 
+def _describe_looks(look: Look, contrasts: int) -> str:
+    """The same for each look of a study whose seeds come in stages."""
+    levels = find_nominal_levels(look.sizes, look.sizes[-1], contrasts=contrasts)
+    values = [f"{stats.t.isf(level / 2, size - 1):.1f}" for level, size in zip(levels, look.sizes, strict=True)]
+    return (
+        f"at looks with {join_words(map(str, look.sizes))} seeds, a difference is significant from {join_words(values)} "
+        "standard errors on where seeds vary most"
+    )
+
+
 def find_critical_value(family: FloatArray, df: float) -> float:
     """The standard errors beyond which a contrast is significant, adjusted for the whole family (weights `contrasts cells`).
 
@@ -99,6 +115,13 @@ def find_family_level(family: FloatArray) -> float:
     return float(2 * stats.norm.sf(find_critical_value(family, _NORMAL)))
 
 
+def _find_level(part: StudyResults, family: FloatArray) -> float:
+    """The level of a single contrast of a family; where seeds come in stages, at the last look."""
+    if part.look is None:
+        return find_family_level(family)
+    return replace(part.look, number=len(part.look.sizes)).nominal_level(contrasts=len(family))
+
+
 def describe_pilot_seeds(folder: Path, difference: float) -> list[str]:
     """The seeds with which each primary contrast finds a true `difference` (fraction) with 80 % power, by a pilot's spread.
 
@@ -114,7 +137,7 @@ def describe_pilot_seeds(folder: Path, difference: float) -> list[str]:
     for part in pilot.parts:
         if primary := _list_primary(part):
             family = build_weights(part.grid, primary)
-            estimates, level = estimate_weighted_means(part.grid, family), find_family_level(family)
+            estimates, level = estimate_weighted_means(part.grid, family), _find_level(part, family)
             images = "these test images" if estimates.images is None else f"{estimates.images:,} test images"
             source = f"by the pilot of {len(part.grid.seeds)} seeds on {images}, in brackets for the 95 % interval of its sd"
             lines.append(_describe_detection(difference, f"{part.title}, {source}" if part.title else source, level=level))
@@ -129,8 +152,8 @@ def describe_stated_seeds(planned: Findings, difference: float, *, sd: float, ac
     How much the test images add depends on the images on which both sides err, which only a pilot knows: from nothing, where
     these are all of them, to `2 p (1 - p) / m` at an `accuracy` p on m test images, where the sides err independently.
     """
-    families = [build_weights(part.grid, primary) for part in planned.parts if (primary := _list_primary(part))]
-    level = min(map(find_family_level, families))
+    families = [(part, build_weights(part.grid, primary)) for part in planned.parts if (primary := _list_primary(part))]
+    level = min(_find_level(part, family) for part, family in families)
     same = _format_seeds(difference, Spread(sd, None, 0.0, None), level=level)
     lines = [
         _describe_detection(difference, "by the stated sd", level=level),

@@ -105,6 +105,7 @@ def combine_studies(studies: Sequence[StudyTables]) -> StudyTables:
         expectations=(),
         effect_of_interest=effects[0] if effects.count(effects[0]) == len(effects) else None,
         tuned={key: levels for study in studies for key, levels in study.facts.tuned.items()},
+        looks={name: sizes for study in studies for name, sizes in study.facts.looks.items()},
         planned_runs=sum(study.facts.planned_runs for study in studies),
         sweep_yaml="\n".join(f"# {study.facts.name}\n{study.facts.sweep_yaml}" for study in studies),
         overrides=tuple(f"{study.facts.name}: {word}" for study in studies for word in study.facts.overrides),
@@ -126,17 +127,33 @@ def _concatenate(studies: Sequence[StudyTables], kind: str) -> pd.DataFrame:
 
 
 def read_run_folder(folder: Path) -> StudyTables:
-    """The tables of a sweep's folder of runs, as recorded so far."""
-    final, trial = load_correctness(folder), load_correctness(folder, stage="trial")
+    """The tables of a sweep's folder of runs, as recorded so far; where seeds come in stages, of the last complete one."""
+    table, facts = _select_stage(load_table(folder), load_study(folder))
+    final, trial, curves = load_correctness(folder), load_correctness(folder, stage="trial"), load_curves(folder)
+    final, curves = (each[each["run_id"].isin(table["run_id"])] for each in (final, curves))
     correctness = pd.concat([final[final["split"] == "test"], trial], ignore_index=True)
-    table, further, probes = load_table(folder), load_further_tests(folder), load_probes(folder)
+    further, probes = load_further_tests(folder), load_probes(folder)
     if further["run_id"].isin(table["run_id"]).any():
         further = further[further["run_id"].isin(table["run_id"])]
         table, correctness = add_further_accuracies(table, further), pd.concat([correctness, further], ignore_index=True)
     probes = probes[probes["run_id"].isin(table["run_id"]) & (probes["other"].isna() | probes["other"].isin(table["run_id"]))]
     predictions = count_predictions(folder)
     predictions = predictions[predictions["run_id"].isin(table["run_id"])].reset_index(drop=True)
-    return StudyTables(table, load_curves(folder), load_study(folder), load_trials(folder), correctness, probes, predictions)
+    return StudyTables(table, curves.reset_index(drop=True), facts, load_trials(folder), correctness, probes, predictions)
+
+
+def _select_stage(table: pd.DataFrame, facts: StudyFacts) -> tuple[pd.DataFrame, StudyFacts]:
+    """Run table and facts without the seeds that no look has seen, unless it is before its first one.
+
+    What is in training between two looks is not to be seen: it would be a look that nothing was spent for.
+    """
+    sizes = [size for size in facts.looks.get(facts.name, []) if size <= len(facts.seeds)]
+    if not sizes:
+        return table, facts
+    unfinished = table.loc[table["status"].isin(["missing", "failed"]), "seed"]
+    shown = max((size for size in sizes if not (unfinished < size).any()), default=sizes[0])
+    table = table[(table["seed"] < shown).to_numpy(dtype=bool)].reset_index(drop=True)
+    return table, replace(facts, seeds=facts.seeds[:shown], planned_runs=len(table))
 
 
 def prepare_for_publication(table: pd.DataFrame) -> pd.DataFrame:

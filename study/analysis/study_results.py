@@ -15,6 +15,7 @@ from study.analysis.contrast_results import estimate_contrasts
 from study.analysis.declared_contrasts import DeclaredContrasts
 from study.analysis.error_consistency import compare_errors
 from study.analysis.factor_ranges import DesignRanges, estimate_ranges
+from study.analysis.group_sequential import Look
 from study.analysis.margin import Margin
 from study.analysis.planned_contrasts import Contrast
 from study.analysis.simultaneous import DRAWS
@@ -39,7 +40,8 @@ class StudyResults:
 
     `correctness`: per test image, as from `load_correctness`; `predictions`: their counts, as from `count_predictions`; empty
     where none were kept. `choice_variance`: what tuning's choice adds to the variance of each cell's mean (fraction squared);
-    cells that it lacks have none. `declared`: what the sweep states about its contrasts itself.
+    cells that it lacks have none. `declared`: what the sweep states about its contrasts itself. `look`: which one this is, where
+    seeds come in stages.
     """
 
     table: pd.DataFrame
@@ -49,6 +51,7 @@ class StudyResults:
     predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
     choice_variance: Mapping[CellLevels, float] = field(default_factory=dict)
     declared: DeclaredContrasts = field(default_factory=DeclaredContrasts)
+    look: Look | None = None
     draws: int = DRAWS  # of each family's largest statistic
 
     @property
@@ -92,12 +95,14 @@ class StudyResults:
         """The planned contrasts, as from `estimate_contrasts`."""
         if not self.planned:
             return Unavailable("No two cells differ in exactly one factor, so there is no contrast.")
-        return estimate_contrasts(self.grid, self.planned, margin=self.margin, draws=self.draws)
+        return estimate_contrasts(self.grid, self.planned, margin=self.margin, look=self.look, draws=self.draws)
 
     @cached_property
     def ranges(self) -> list[DesignRanges]:
         """The ranges of the factors in every largest complete design, as from `estimate_ranges`; none in an ablation."""
-        return [] if self.is_ablation else estimate_ranges(merge_partial_options(self.grid), draws=self.draws)
+        if self.is_ablation:
+            return []
+        return estimate_ranges(merge_partial_options(self.grid), look=self.look, draws=self.draws)
 
     @cached_property
     def errors(self) -> pd.DataFrame | Unavailable:

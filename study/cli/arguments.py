@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from study.config.options import expand_path
-from study.config.sweep import Sweep, format_seeds
+from study.config.seeds import format_seeds
+from study.config.sweep import Sweep
 from study.config.yaml_source import parse_override
 from study.errors import UserError
 from study.records.plan_file import NotLaunched

@@ -7,16 +7,17 @@ in `study.planning.resolver`, since only there all of their values are known.
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from study.config.comparison import Comparison, ContrastsSection, split_expected
 from study.config.options import AugmentOptions, Options, TrainOptions
 from study.config.plugins import LoadedPlugins
 from study.config.recipes import Recipe
+from study.config.seeds import Seeds, StagedSeeds, Stages
 
 Section = Literal["data", "model", "train", "augment", "match"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
@@ -38,36 +39,11 @@ TunedPer = Literal["cell", "seed"]
 TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 CHANGE, BASELINE = "change", "baseline"
 """The factor that `ablate` adds, and its first level; the other levels are the names of the changes."""
-MAX_RUNS, MAX_SEEDS = 200_000, 100_000  # a typing error must not fill the memory
+MAX_RUNS = 200_000  # a typing error must not fill the memory
 DEFAULT_TRIAL_SEEDS = 2  # with one, nothing shows how much the choice among candidates depends on the seed
 FIRST_TRIAL_SEED = 100
 SEED_SPACING = 1000  # trials of the final seed s have seeds from 1000 (s + 1) on, where each seed tunes for itself
 _NEW_DEFAULTS = {"data.split": "by_seed"}  # of sweeps; a record that lacks the option was made with the option's own default
-
-
-def _expand_seeds(value: object) -> object:
-    """`10` -> 0 to 9, `{from: 100, count: 5}` -> 100 to 104; a list stays as it is."""
-    if isinstance(value, list) and value:
-        return value
-    is_range = isinstance(value, dict) and value.keys() == {"from", "count"}
-    first, count = (value["from"], value["count"]) if is_range else (0, value)  # type: ignore[index]
-    if type(first) is int and type(count) is int and first >= 0 and 1 <= count <= MAX_SEEDS:
-        return list(range(first, first + count))
-    raise ValueError(f"seeds are a count (1 to {MAX_SEEDS:,}), {{from: FIRST, count: N}}, or a list of integers")
-
-
-def format_seeds(seeds: Sequence[int]) -> str:
-    """The shortest spelling of seeds: `10`, `{from: 100, count: 5}` or `[0, 7]`."""
-    first, count = seeds[0], len(seeds)
-    if list(seeds) != list(range(first, first + count)):
-        return str(list(seeds))
-    return f"{{from: {first}, count: {count}}}" if first else str(count)
-
-
-def _check_seeds(seeds: list[int]) -> list[int]:
-    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise ValueError("seeds must be distinct non-negative integers")
-    return seeds
 
 
 def _check_levels(levels: list[Any]) -> list[Any]:
@@ -104,7 +80,6 @@ def _check_effect(value: object) -> object:
     raise ValueError("an effect of interest is in points (above 0, below 100), or {error_ratio: R} with R above 1")
 
 
-Seeds = Annotated[list[int], BeforeValidator(_expand_seeds), AfterValidator(_check_seeds)]
 EffectOfInterest = float | dict[str, float]
 """Points of accuracy, or `{"error_ratio": r}`: one side makes r times as many errors as the other."""
 Axes = dict[str, Annotated[list[Any], AfterValidator(_check_levels)]]
@@ -156,7 +131,7 @@ class Document(Options):
     axes: Axes = {}
     zip: list[dict[str, list[Any]]] = []
     exclude: list[dict[str, Any]] = []
-    seeds: Seeds
+    seeds: StagedSeeds
     ablate: AblateSection | None = None
     contrasts: ContrastsSection = ContrastsSection()
     tune: TuneSection | None = None
@@ -255,11 +230,17 @@ class Sweep:
     zipped: tuple[Mapping[str, tuple[Setting, ...]], ...]
     exclude: tuple[Cell, ...]
     ablation: Ablation | None
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # of the runs that are planned now
+    stages: Stages | None  # where further seeds follow as needed
     tuning: Tuning | None
     final: Cell  # imposed on final runs
     text: str
     overrides: tuple[str, ...]
+
+    @property
+    def every_seed(self) -> tuple[int, ...]:
+        """All that may be run."""
+        return self.stages.every if self.stages else self.seeds
 
     def factors(self) -> dict[str, list[Any]]:
         """Every varied option with its levels, grid axes first, and the changes of an ablation last."""

@@ -21,6 +21,7 @@ from study.config.folder_name import NAME_RULE, is_folder_name
 from study.config.options import OUTSIDE_IDENTITY
 from study.config.plugins import LoadedPlugins, load_plugins
 from study.config.recipes import RECIPES
+from study.config.seeds import Stages
 from study.config.sweep import (
     BASELINE,
     CHANGE,
@@ -113,9 +114,11 @@ def _build_sweep(document: Document, places: Places, *, path: Path, text: str, o
     if (ablate := document.ablate) is not None:
         changes = {name: cell(options, "ablate", "changes", name) for name, options in ablate.changes.items()}
         ablation = Ablation(cell(ablate.baseline, "ablate", "baseline"), changes, ablate.match, ablate.tune)
+    stages = document.seeds if isinstance(document.seeds, Stages) else None
     tuning = None
     if document.tune is not None:
-        tune, final = document.tune, document.seeds if document.tune.per == "cell" else ()
+        every = stages.every if stages else document.seeds
+        tune, final = document.tune, every if document.tune.per == "cell" else ()
         unused = (seed for seed in itertools.count(FIRST_TRIAL_SEED) if seed not in final)
         seeds = tune.seeds or list(itertools.islice(unused, DEFAULT_TRIAL_SEEDS))
         place = setting(seeds, "tune", "seeds").place
@@ -142,7 +145,8 @@ def _build_sweep(document: Document, places: Places, *, path: Path, text: str, o
         zipped=tuple(levels(group, "zip", n) for n, group in enumerate(document.zip)),
         exclude=tuple(cell(rule, "exclude", n) for n, rule in enumerate(document.exclude)),
         ablation=ablation,
-        seeds=tuple(document.seeds),
+        seeds=stages.seeds if stages else tuple(document.seeds),
+        stages=stages,
         tuning=tuning,
         final={"train.fit_on": setting(document.final.fit_on, "final", "fit_on")} if document.final else {},
         text=text,
@@ -181,9 +185,9 @@ def _check_size(sweep: Sweep) -> Iterator[Problem]:
     """A sweep of more runs than any cluster trains, counted before its grid is expanded."""
     groups = [*map(len, sweep.axes.values()), *(len(next(iter(group.values()), ())) for group in sweep.zipped)]
     groups += [1 + len(sweep.ablation.changes)] if sweep.ablation else []
-    runs = len(sweep.seeds)
+    runs = len(sweep.every_seed)
     if (tuning := sweep.tuning) is not None:
-        runs += tuning.trials_per_choice * (1 if tuning.per == "cell" else len(sweep.seeds))
+        runs += tuning.trials_per_choice * (1 if tuning.per == "cell" else len(sweep.every_seed))
     if math.prod(groups) * runs > MAX_RUNS:
         levels = " x ".join(f"{count:,}" for count in groups) or "no"
         rule = f"a sweep plans at most {MAX_RUNS:,} runs, trials included and exclude not counted"
@@ -297,7 +301,10 @@ def _check_trials(sweep: Sweep) -> Iterator[Problem]:
             f"where each seed tunes for itself, trial seeds are numbers below {SEED_SPACING}, counted for each final seed anew"
         )
         yield Problem(rule, tuning.place, "tune.seeds")
-    trials = {seed for final in sweep.seeds for seed in tuning.seeds_for(final)}
-    if shared := sorted(trials & set(sweep.seeds)):
+    if tuning.per == "seed" and sweep.stages:
+        rule = "where each seed tunes for itself, further seeds would need trials of their own: give a number of seeds"
+        yield Problem(rule, tuning.place, "seeds", "until: decided")
+    trials = {seed for final in sweep.every_seed for seed in tuning.seeds_for(final)}
+    if shared := sorted(trials & set(sweep.every_seed)):
         rule = f"final runs have fresh seeds, but both have {', '.join(and_more(list(map(str, shared)), 8))}"
         yield Problem(rule, tuning.place, "tune.seeds")

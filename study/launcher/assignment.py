@@ -19,6 +19,7 @@ from study.planning.sweep_plan import Plan
 from study.records.benchmark_file import newest_benchmark
 from study.records.code_snapshot import PACKAGE, find_origin, snapshot_name, take_snapshot
 from study.records.ledger import Cluster, Execution, Launch, ShareEntry, new_launch_id, read_launches, write_launch
+from study.records.locks import sweep_lock
 from study.records.predictions import read_predicted_runs
 from study.records.record import OUTCOMES, RunOptions, read_records
 from study.records.sweep_folder import SweepFolder, format_json, write_whole
@@ -163,6 +164,19 @@ def write_plan(plan: Plan, folder: SweepFolder) -> None:
     path, text = folder.plans / f"{plan.digest}.json", format_json(plan.file.to_json())
     if not path.exists() or path.read_bytes() != text.encode():
         write_whole(path, text)
+
+
+def record_plan(plan: Plan, folder: SweepFolder, *, earlier: Sequence[str]) -> None:
+    """Make the requested plan the one that tables and status show, even if nothing was left to start.
+
+    Otherwise a sweep that lost a level or a seed would be reported as it was before. If none of the launches since the
+    `earlier` ones has the plan, it is recorded in a launch without workers.
+    """
+    with sweep_lock(folder):
+        launches = [launch for launch in read_launches(folder) if launch.id not in earlier[:-1]]
+        write_plan(plan, folder)
+        if plan.digest not in {launch.plan for launch in launches}:
+            assign_runs(draft_launch(plan, folder, cluster="local", workers=1), plan, folder, runs=())
 
 
 def describe_excluded_records(plan: Plan, folder: SweepFolder) -> list[str]:

@@ -17,13 +17,13 @@ from study.launcher.execution import decide_execution, print_changes
 from study.launcher.liveness import Liveness, check_liveness
 from study.launcher.progress_view import LaunchView
 from study.launcher.slurm import client as slurm
-from study.launcher.slurm.dependent_jobs import make_final_stage_job, make_report_job, submit_dependent_job
+from study.launcher.slurm.dependent_jobs import make_next_stage_job, make_report_job, submit_dependent_job
 from study.launcher.slurm.job_arrays import JobArray, Submission, format_script, make_executor, submit_arrays
 from study.launcher.slurm.profile import Profile
 from study.launcher.sweep_status import compute_sweep_status
 from study.planning.planned_run import PlannedRun
+from study.planning.stages import describe_next_stage, list_awaited
 from study.planning.sweep_plan import Plan
-from study.planning.trials import trials_without_outcome
 from study.records.ledger import DeviceKind, Launch, read_launches
 from study.records.locks import sweep_lock
 from study.records.record import read_records
@@ -180,25 +180,25 @@ def _cancel_queued_jobs(folder: SweepFolder, liveness: Liveness, console: Consol
 
 
 def _submit_dependent_job(request: SlurmRequest, submitted: Sequence[Submission], liveness: Liveness) -> None:
-    """Submit the final stage or the report, if requested, after the jobs of this launch and those alive before it."""
+    """Submit the next stage or the report, if requested, after the jobs of this launch and those alive before it."""
     own_job = os.environ.get("SLURM_JOB_NAME")  # this launch may be such a job, which must not cancel itself
-    waiting = {name for name in liveness.dependent_jobs if name.endswith(".final") and name != own_job}
-    # A dependent job launches the final runs if all of their trials are requested, and this command won't wait for them.
-    final = bool(request.plan.pending) and not request.wait and not request.run_filter.is_partial
-    if not (request.report or (final and (submitted or not waiting))):
+    waiting = {name for name in liveness.dependent_jobs if name.endswith(".next") and name != own_job}
+    # A dependent job launches what follows if all runs before it are requested, and this command won't wait for them.
+    further = bool(request.plan.awaited) and not request.wait and not request.run_filter.is_partial
+    if not (request.report or (further and (submitted or not waiting))):
         return
     active = {job.id.partition("_")[0] for job in liveness.jobs if job.alive}
     after = sorted(active.union(array.id for each in submitted for array in each.arrays))
-    if not after:  # then a final stage has no trials to wait for: one has failed, or was not selected
-        if not final:
+    if not after:  # then a next stage has no runs to wait for: one has failed, or was not selected
+        if not further:
             words = " ".join(make_report_job(request.folder).words)
             request.console.print(f"no jobs are active, so the report need not wait: python {words}")
         return
     newest = submitted[-1].launch if submitted else read_launches(request.folder)[-1]
     job = make_report_job(request.folder)
-    if final:  # the final stage submits the report
+    if further:  # the next stage submits the report
         plan, profile = request.plan, request.profile
-        job = make_final_stage_job(
+        job = make_next_stage_job(
             request.folder, newest, plan.sweep, profile, workers=request.worker_count, report=request.report
         )
         slurm.cancel_jobs_named(sorted(waiting))  # an earlier one, which doesn't wait for the new arrays
@@ -207,17 +207,17 @@ def _submit_dependent_job(request: SlurmRequest, submitted: Sequence[Submission]
     except UserError as error:  # the workers have been submitted all the same
         request.console.print(f"{error.summary()}\nrun the launch again later")
         return
-    what = f"the {len(request.plan.pending)} final runs" if final else "the report"
+    what = describe_next_stage(request.plan) if further else "the report"
     request.console.print(f"submitted {job_id}: {what}, after these jobs have ended: {', '.join(after)}")
 
 
-def await_trials(plan: Plan, folder: SweepFolder, console: Console) -> None:
-    """Return when every trial is recorded, or when no worker owns those that are not."""
-    while unrecorded := trials_without_outcome(plan, read_records(folder.records)):
+def await_stage(plan: Plan, folder: SweepFolder, console: Console) -> None:
+    """Return when every awaited run has an outcome, or when no worker owns those that have none."""
+    while unrecorded := list_awaited(plan, read_records(folder.records)):
         liveness = _try_check_liveness(folder)
-        if liveness and not {trial.run_id for trial in unrecorded} & liveness.owners(folder).keys():
+        if liveness and not {planned.run_id for planned in unrecorded} & liveness.owners(folder).keys():
             return
-        console.print(f"{len(unrecorded)} trials are still running or settling")
+        console.print(f"{len(unrecorded)} {'trials' if plan.pending else 'runs'} are still running or settling")
         time.sleep(QUEUE_POLL_S)
 
 

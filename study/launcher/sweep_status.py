@@ -12,6 +12,7 @@ from study.launcher.liveness import Liveness
 from study.launcher.slurm.client import Job
 from study.records.journal import FINISHED, LastState
 from study.records.ledger import WorkerId, read_assignees, read_cancelled, read_launches
+from study.records.looks import TakenLook, read_looks
 from study.records.progress_file import WorkerProgress, read_latest_progress
 from study.records.rank_failures import read_rank_failures
 from study.records.record import Attempts, read_records
@@ -50,7 +51,8 @@ class SweepStatus:
     settling: tuple[str, ...]  # their worker has just ended, and its files may not be visible yet
     missing: tuple[MissingRuns, ...]
     pending_jobs: Mapping[str, int]  # in Slurm's queue, by Slurm's reason
-    has_final_stage_job: bool
+    has_next_stage_job: bool
+    looks: tuple[TakenLook, ...] = ()  # those taken, where seeds come in stages
 
     @property
     def missing_run_ids(self) -> tuple[str, ...]:
@@ -84,7 +86,8 @@ def compute_sweep_status(folder: SweepFolder, planned: Sequence[str], liveness: 
         settling=tuple(run_id for run_id in unrecorded if owners.get(run_id) in liveness.settling),
         missing=explain_missing_runs(folder, missing, liveness),
         pending_jobs=Counter(job.pending_reason for job in liveness.jobs if job.queued),
-        has_final_stage_job=any(name.endswith(".final") for name in liveness.dependent_jobs),
+        has_next_stage_job=any(name.endswith(".next") for name in liveness.dependent_jobs),
+        looks=tuple(read_looks(folder)),
     )
 
 

@@ -119,3 +119,15 @@ def representatives(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
         if not traits <= seen:
             seen |= traits
             yield planned
+
+
+def describe_size(runs: Sequence[PlannedRun]) -> str:
+    """Image passes and FLOPs of training, each in its largest unit."""
+
+    def in_units(number: int, units: Mapping[str, float]) -> str:
+        """The number in its largest unit, with a space before it: `1.11 P`, `200 `."""
+        return next((f"{number / size:,.2f} {name}" for name, size in units.items() if number >= size), f"{number:,} ")
+
+    passes = in_units(sum(planned.image_passes for planned in runs), {"M ": 1e6})
+    flops = in_units(sum(planned.training_flops for planned in runs), {"P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6})
+    return f"{passes}image passes, {flops}FLOPs"

@@ -42,6 +42,13 @@ class Plan:
         """The runs of both stages, pending ones included."""
         return (*self.runs, *self.pending)
 
+    @property
+    def awaited(self) -> tuple[PlannedRun, ...]:
+        """The runs that all need an outcome before the plan goes on: to a selection, or to a look; none where it doesn't."""
+        if self.pending:
+            return self.trials
+        return self.finals if self.sweep.stages and self.sweep.stages.following else ()
+
     @cached_property
     def file(self) -> PlanFile:
         """The plan as it is kept with its launches."""
@@ -67,6 +74,7 @@ class Plan:
             effect_of_interest=sweep.effect_of_interest,
             contrasts=_spell_levels(sweep.comparison.contrasts),
             expectations=tuple(map(_spell_levels, sweep.comparison.expectations)),
+            looks={sweep.name: list(sweep.stages.sizes)} if sweep.stages else {},
         )
         runs, pending = (tuple(planned.entry for planned in part) for part in (self.runs, self.pending))
         return PlanFile(facts, runs, pending)

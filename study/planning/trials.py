@@ -12,9 +12,10 @@ from study.config.sweep import Sweep, Tuning
 from study.errors import and_more
 from study.planning.planned_run import PlannedRun
 from study.planning.search_ranges import MAX_ROUNDS, restore_ranges, widen_ranges
+from study.planning.stages import check_stage, list_awaited, read_stage
 from study.planning.sweep_plan import Plan, make_plan
 from study.records.columns import spell_level
-from study.records.record import OUTCOMES, Attempts, read_records
+from study.records.record import Attempts, read_records
 from study.records.selection import Candidate, Choice, Selection, Trial, choose, read_selection, write_selection
 from study.records.sweep_folder import SweepFolder
 
@@ -22,11 +23,17 @@ SHOWN_CELLS = 8
 
 
 def make_plan_so_far(sweep: Sweep, folder: SweepFolder) -> Plan:
-    """The plan with the saved selection; without one, final runs are pending and trials are those of the current round."""
-    selection = read_selection(folder)
+    """The plan with the saved selection and the seeds that the looks so far ask for.
+
+    Without a selection, final runs are pending and trials are those of the current round.
+    """
+    sweep, selection = read_stage(sweep, folder), read_selection(folder)
     if selection is not None:
-        return make_plan(restore_ranges(sweep, selection), selection)
-    return _plan_next_rounds(make_plan(sweep), read_records(folder.records) if sweep.tuning else {})
+        plan = make_plan(restore_ranges(sweep, selection), selection)
+    else:
+        plan = _plan_next_rounds(make_plan(sweep), read_records(folder.records) if sweep.tuning else {})
+    check_stage(plan, folder)
+    return plan
 
 
 def make_selected_plan(plan: Plan, folder: SweepFolder) -> Plan:
@@ -38,7 +45,7 @@ def make_selected_plan(plan: Plan, folder: SweepFolder) -> Plan:
     recorded = read_records(folder.records) if plan.pending else {}
     plan = _plan_next_rounds(plan, recorded)
     tuning = plan.sweep.tuning
-    if tuning is None or not plan.pending or trials_without_outcome(plan, recorded):
+    if tuning is None or not plan.pending or list_awaited(plan, recorded):
         return plan
     selection = Selection(
         axes={key: [level.value for level in levels] for key, levels in tuning.axes.items()},
@@ -53,18 +60,13 @@ def make_selected_plan(plan: Plan, folder: SweepFolder) -> Plan:
 
 def _plan_next_rounds(plan: Plan, recorded: Mapping[str, Attempts]) -> Plan:
     """The plan with its ranges widened as often as the outcomes of its trials ask for; the same plan if they don't."""
-    while plan.pending and plan.sweep.tuning and not trials_without_outcome(plan, recorded):
+    while plan.pending and plan.sweep.tuning and not list_awaited(plan, recorded):
         choices = _choose_for_cells(plan, recorded, plan.sweep.tuning).values()
         wider = widen_ranges(plan.sweep, choices)
         if wider is None:
             break
         plan = make_plan(replace(plan.sweep, tuning=wider))
     return plan
-
-
-def trials_without_outcome(plan: Plan, recorded: Mapping[str, Attempts]) -> list[PlannedRun]:
-    finished = {run_id for run_id, attempts in recorded.items() if attempts.record.status in OUTCOMES}
-    return [trial for trial in plan.trials if trial.run_id not in finished]
 
 
 def _choose_for_cells(plan: Plan, recorded: Mapping[str, Attempts], tuning: Tuning) -> dict[str, Choice]:

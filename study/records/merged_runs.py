@@ -29,6 +29,7 @@ IMMUTABLE = (
     "launches/*/submissions/*.json",
     "launches/*/failures/*.json",
     "selection.json",
+    "looks/*.json",
     "benchmarks/*.json",
 )
 GROWING = ("records/*.jsonl", "journals/*.jsonl")
@@ -52,7 +53,7 @@ def merge_runs(sources: Sequence[Path], into: Path) -> MergedRuns:
     """Write the union of several folders of runs to a folder that does not exist yet.
 
     Raises UserError, before anything is written, naming every contradiction: two outcomes of one run that differ, different
-    selections of tuned options, different predictions, damaged files, or plans of different studies.
+    selections of tuned options, different looks, different predictions, damaged files, or plans of different studies.
     """
     if into.exists():
         raise UserError(Problem("exists already: name a new folder", "command line", "--into", str(into)))
@@ -83,7 +84,7 @@ def unite_plans(plans: dict[str, PlanFile]) -> PlanFile:
     (first_name, first), *others = plans.items()
     problems = []
     for name, other in others:
-        for what in ("question", "match", "recipe", "tuned", "trials_per_cell", "effect_of_interest", "contrasts"):
+        for what in ("question", "match", "recipe", "tuned", "trials_per_cell", "effect_of_interest", "contrasts", "looks"):
             one, two = getattr(first.facts, what), getattr(other.facts, what)
             if one != two:
                 rule = f"is another study than {first_name}: {what} is {two!r} there and {one!r} here; `study.report --compare`"

@@ -75,6 +75,7 @@ class StudyFacts:
     effect_of_interest: EffectOfInterest | None = None  # None in plans before 0.2.0, and where no effect was stated
     contrasts: ContrastsDocument = field(default_factory=dict)  # as the sweep states them; empty where it doesn't
     expectations: tuple[ExpectationDocument, ...] = ()  # those that can be checked
+    looks: Mapping[str, list[int]] = field(default_factory=dict)  # by sweep, the seeds of each cell at every planned look
 
     def __post_init__(self) -> None:
         """Raise UserError if a file's name for the sweep is no folder's name: it might lead to another folder."""
@@ -150,6 +151,7 @@ class _StudyDocument:
     effect_of_interest: EffectOfInterest | None = None
     contrasts: ContrastsDocument = field(default_factory=dict)
     expectations: tuple[ExpectationDocument, ...] = ()
+    looks: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -192,5 +194,6 @@ def read_plan(path: Path, *, hint: str) -> PlanFile:
             effect_of_interest=study.effect_of_interest,
             contrasts=study.contrasts,
             expectations=study.expectations,
+            looks=study.looks,
         )
     return PlanFile(facts, document.runs, document.pending)

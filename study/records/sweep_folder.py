@@ -18,6 +18,7 @@
         baselines/<data>.json                   test accuracy of a linear classifier on the same images; immutable
         records/<launch>-<task>-<restart>.jsonl    one line per finished run
         selection.json                          the hyperparameters that tuning selected for each cell; immutable
+        looks/<number>.json                     what an interim analysis saw and decided (`seeds: {until: decided}`); immutable
         predictions/<launch>-<task>-<restart>.parquet   the predicted class of each test image (`data.predictions`)
         checkpoints/<run_id>.<writer>.<step>.checkpoint   states of unfinished runs
         weights/<run_id>.safetensors            final weights (`train.keep: last`)
@@ -65,6 +66,7 @@ class SweepFolder:
         self.baselines = path / "baselines"
         self.records = path / "records"
         self.selection = path / "selection.json"
+        self.looks = path / "looks"
         self.predictions = path / "predictions"
         self.checkpoints = path / "checkpoints"
         self.weights = path / "weights"

@@ -43,6 +43,7 @@ def list_facts(findings: Findings) -> dict[str, str]:
     facts = {
         "runs": f"{len(table)} planned: {counts}",
         "seeds": ", ".join(str(seed) for seed in sorted({int(seed) for seed in table["seed"]})),
+        "looks": _describe_looks(findings),
         "data": _describe_data(table),
         "recipe": ", ".join(
             f"{labels.format_option(name)} {found}" for name in _RECIPE if (found := _join_values(table, name))
@@ -56,6 +57,17 @@ def list_facts(findings: Findings) -> dict[str, str]:
         "overrides": " ".join(study.overrides),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _describe_looks(findings: Findings) -> str:
+    """Where seeds come in stages, which look is shown, and what is spent of the level of its primary contrasts."""
+    found = []
+    for part in findings.parts:
+        if look := part.look:
+            place = f" {part.title}" if part.title else ""
+            sizes = f"with {labels.join_words(map(str, look.sizes))} seeds"
+            found.append(f"{look.name}{place} ({sizes}; {labels.format_small_percent(look.spent)} of 5 % is spent so far)")
+    return "; ".join(dict.fromkeys(found))
 
 
 def list_data_files(findings: Findings) -> list[str]:

@@ -170,6 +170,12 @@ def _build_contrasts(part: StudyPart) -> ReportSection:
     if found["seed_share"].notna().any():
         columns.insert(8, percent_column("variance from seeds (%)", "seed_share", digits=0))
         reading += " Variance from seeds: the share of it that more seeds would reduce."
+    if part.look:
+        level = labels.format_small_percent(part.look.nominal_level(contrasts=int(found["primary"].sum())))
+        reading += (
+            f" Those of primary contrasts are repeated intervals ({part.look.name}), which hold at all looks at once: each "
+            f"contrast is tested at a nominal level of {level} here. Exploratory families are not adjusted for the looks."
+        )
     if found["margin"].notna().any():
         columns.insert(5, percent_column("margin", "margin", digits=2))
         reading += " Margin: the smallest effect of interest that the sweep states; equivalent: the interval is within it."

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from study.cli.arguments import sweep_parser
-from study.config.sweep import format_seeds
+from study.config.seeds import format_seeds
 from study.config.sweep_file import read_sweep
 from study.errors import UserError, nearest
 from study.planning.sweep_plan import make_plan

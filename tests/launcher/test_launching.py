@@ -225,8 +225,8 @@ def test_no_final_stage_without_all_trials(site: Site) -> None:
     assert "the 2 final runs, after these jobs have ended" in site.type("launch")
     [launched] = site.runs.launch_ids()
     site.rack.cluster.run("scancel", f"--name=study.{launched}.0")
-    log = site.runs.launches / launched / "jobs/final.log"
-    site.eventually(lambda: log.exists() and "no final run is launched" in log.read_text(), what="the final stage's message")
+    log = site.runs.launches / launched / "jobs/next.log"
+    site.eventually(lambda: log.exists() and "no further run is launched" in log.read_text(), what="the final stage's message")
     site.await_jobs_end()
     assert not site.runs.selection.exists() and len(site.runs.launch_ids()) == 1
 

@@ -187,7 +187,7 @@ def test_status_asks_for_a_launch_only_if_no_job_will_do_it(has_job, message):
         settling=(),
         missing=(),
         pending_jobs={},
-        has_final_stage_job=has_job,
+        has_next_stage_job=has_job,
     )
     facts = StudyFacts("quickstart", "?", "", {}, (0,), {}, planned_runs=1, sweep_yaml="", overrides=())
     plan = PlanFile(facts, runs=(), pending=(PlannedEntry("final", run={}, cost={}, match={}),))

@@ -25,9 +25,9 @@ SQUEUE_FORMAT = "%i|%T|%M|%e|%N|%r|%j"
 IDS_PER_CALL = 500  # a command line has room for thousands
 
 Controller = Literal["up", "down", "absent"]
-Purpose = Literal["final", "report"]
-"""Of a dependent job: to launch the final runs, or to write the report."""
-PURPOSES: tuple[Purpose, ...] = ("final", "report")
+Purpose = Literal["next", "report"]
+"""Of a dependent job: to launch the next stage, or to write the report."""
+PURPOSES: tuple[Purpose, ...] = ("next", "report")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def read_queue() -> Queue:
         if match := re.fullmatch(r"study\.(\w+)\.(\d+)", name):
             index, ends = int(match[2]) + int(job_id.partition("_")[2] or 0), float(end) if end.isdigit() else None
             jobs.append(Job(job_id, match[1], index, state, reason, node, began=elapsed != "0:00", end=ends))
-        elif state not in ENDED and re.fullmatch(r"study\.\w+\.(final|report)", name):
+        elif state not in ENDED and re.fullmatch(r"study\.\w+\.(next|report)", name):
             dependent_jobs.add(name)
     return Queue(tuple(jobs), frozenset(dependent_jobs), len(lines))
 

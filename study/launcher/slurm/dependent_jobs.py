@@ -1,4 +1,4 @@
-"""Jobs that start when the workers' jobs have ended: the final stage of a tuned sweep, and the report."""
+"""Jobs that start when the workers' jobs have ended: the next stage of a sweep, and the report."""
 
 import json
 import shlex
@@ -32,17 +32,17 @@ def make_report_job(folder: SweepFolder) -> DependentJob:
     return DependentJob("report", ("-m", "study.report", str(folder.path)))
 
 
-def make_final_stage_job(
+def make_next_stage_job(
     folder: SweepFolder, launch: Launch, sweep: Sweep, profile: Profile, *, workers: int, report: bool
 ) -> DependentJob:
-    """The launch of a tuned sweep's final runs. Sweep and profile are copied, so that later edits don't change it."""
+    """The launch of what follows: final runs, or a look. Sweep and profile are copied, so that later edits don't change it."""
     place = folder.launches / launch.id / "jobs"
     sweep_copy, profile_copy = place / f"{sweep.name}.yaml", place / "profile.yaml"
     write_whole(sweep_copy, sweep.text)
     write_whole(profile_copy, json.dumps(profile.model_dump(mode="json", exclude_defaults=True)))
-    options = f"--cluster slurm --workers {workers} --after-trials" + (" --report" if report else "")
+    options = f"--cluster slurm --workers {workers} --after-stage" + (" --report" if report else "")
     paths = ["--runs", str(folder.path.parent), "--profile", str(profile_copy)]
-    return DependentJob("final", ("-m", "study.launch", str(sweep_copy), *sweep.overrides, *paths, *options.split()))
+    return DependentJob("next", ("-m", "study.launch", str(sweep_copy), *sweep.overrides, *paths, *options.split()))
 
 
 def submit_dependent_job(
