@@ -11,7 +11,8 @@ Of several primary contrasts each spends its share of the level, by Sidak's ineq
 together however they are correlated (Royen's Gaussian correlation inequality). The recursion takes the looks to be as weakly
 correlated as they are where seeds alone vary. Test images are the same at all looks: a mean over n seeds then has the variance
 `s^2 / n + v`, and two looks have the correlation `sqrt((s^2 / n_2 + v) / (s^2 / n_1 + v))`, which is larger, so that the looks
-err together more often and in fewer studies.
+err together more often and in fewer studies. Statistics with estimated variances are correlated less than normal ones: against
+that, each look's t has one degree of freedom less than a single test's, and a twentieth of the level is left unspent.
 
 Lan & DeMets, "Discrete sequential boundaries for clinical trials", Biometrika 70, 1983; Armitage, McPherson & Rowe, "Repeated
 significance tests on accumulating data", JRSS A 132, 1969; Jennison & Turnbull, Group Sequential Methods with Applications to
@@ -34,6 +35,7 @@ from study.records import StudyFacts
 from study.records.looks import DECIDED
 
 _NODES = 200  # of Gauss-Legendre's rule
+_SPENT = 0.95  # of the level: what looks by Student's t with few seeds exceed theirs by, at most
 _LARGEST_Z = 40.0  # no nominal level is below that of it, 1e-349
 _LEVELS = (1e-9, 1e-6, 1e-4, 1e-3, 0.01, 0.03, 1 - CONFIDENCE, 0.1, 0.3, 0.9)
 """Levels of a family between which a p value is interpolated: with the level of all verdicts, so that both agree."""
@@ -54,7 +56,7 @@ class Look:
     @property
     def spent(self) -> float:
         """The part of the level that a family has spent up to this look."""
-        return float(spend(np.array(self.sizes[self.number - 1] / self.sizes[-1]), level=1 - CONFIDENCE))
+        return float(spend(np.array(self.sizes[self.number - 1] / self.sizes[-1]), level=_SPENT * (1 - CONFIDENCE)))
 
     def describe_stop(self, verdicts: Collection[str]) -> str:
         """Why the study stops here or doesn't, by the verdicts of its primary contrasts."""
@@ -69,7 +71,12 @@ class Look:
 
     def nominal_level(self, *, contrasts: int, level: float = 1 - CONFIDENCE) -> float:
         """The two-sided level of a single contrast at this look, at which a family of so many keeps `level` over all looks."""
-        return float(find_nominal_levels(self.sizes[: self.number], self.sizes[-1], contrasts=contrasts, level=level)[-1])
+        sizes = self.sizes[: self.number]
+        return float(find_nominal_levels(sizes, self.sizes[-1], contrasts=contrasts, level=_SPENT * level)[-1])
+
+    def critical_value(self, df: FloatArray | float, *, contrasts: int) -> FloatArray:
+        """The standard errors beyond which a contrast with so many degrees of freedom is significant at this look."""
+        return np.asarray(stats.t.isf(self.nominal_level(contrasts=contrasts) / 2, _reduce(df)))
 
 
 def find_look(facts: StudyFacts, table: pd.DataFrame) -> Look | None:
@@ -77,6 +84,11 @@ def find_look(facts: StudyFacts, table: pd.DataFrame) -> Look | None:
     sizes = facts.looks.get(str(table["study"].iloc[0]) if "study" in table else facts.name, [])
     seeds = table["seed"].nunique()
     return Look(sizes.index(seeds) + 1, tuple(sizes)) if seeds in sizes else None
+
+
+def _reduce(df: FloatArray | float) -> FloatArray:
+    """One degree of freedom less than a single test has, since each look has its own estimate of the variance."""
+    return np.asarray(np.maximum(np.asarray(df) - 1, 1), dtype=float)
 
 
 def spend(fraction: FloatArray, *, level: float) -> FloatArray:
@@ -129,9 +141,9 @@ def repeated_intervals(estimates: Estimates, look: Look) -> SimultaneousInterval
         return SimultaneousIntervals(low, high, p)
     mean, error = estimates.mean[known], error[known]
     df, count = share_df(estimates.select(np.flatnonzero(known))), len(estimates.mean)
-    half = stats.t.isf(look.nominal_level(contrasts=count) / 2, df) * error
+    half = look.critical_value(df, contrasts=count) * error
     nominal = np.array([look.nominal_level(contrasts=count, level=level) for level in _LEVELS])
-    own = 2 * stats.t.sf(np.abs(mean) / error, df)
+    own = 2 * stats.t.sf(np.abs(mean) / error, _reduce(df))
     low[known], high[known] = mean - half, mean + half
     p[known] = np.exp(np.interp(np.log(np.maximum(own, 1e-300)), np.log(nominal), np.log(_LEVELS), right=0.0))
     return SimultaneousIntervals(low, high, p)

@@ -14,7 +14,7 @@ from study.analysis.contrast_results import build_weights
 from study.analysis.crossed import estimate_weighted_means
 from study.analysis.expectations import find_expected
 from study.analysis.findings import Findings
-from study.analysis.group_sequential import Look, find_nominal_levels
+from study.analysis.group_sequential import Look
 from study.analysis.intervals import CONFIDENCE, MIN_SEEDS
 from study.analysis.labels import format_points, join_words
 from study.analysis.margin import Margin
@@ -90,8 +90,8 @@ def _describe_critical_value(family: FloatArray, seeds: int) -> str:
 
 def _describe_looks(look: Look, contrasts: int) -> str:
     """The same for each look of a study whose seeds come in stages."""
-    levels = find_nominal_levels(look.sizes, look.sizes[-1], contrasts=contrasts)
-    values = [f"{stats.t.isf(level / 2, size - 1):.1f}" for level, size in zip(levels, look.sizes, strict=True)]
+    looks = [(Look(number, look.sizes), size) for number, size in enumerate(look.sizes, start=1)]
+    values = [f"{float(each.critical_value(size - 1, contrasts=contrasts)):.1f}" for each, size in looks]
     return (
         f"at looks with {join_words(map(str, look.sizes))} seeds, a difference is significant from {join_words(values)} "
         "standard errors on where seeds vary most"

@@ -188,6 +188,38 @@ def test_seeds_are_a_count_a_range_or_a_list(tmp_path, spelling, seeds):
     assert tuning is not None and tuning.seeds == tuple(seeds)
 
 
+def test_seeds_as_needed_come_in_stages(tmp_path):
+    """The first stage is planned, the last look has the largest number; `step` need not divide what is between."""
+    sweep = read_sweep(write(tmp_path, GOOD), ["seeds={until: decided, from: 5, to: 12, step: 3}"])
+    assert sweep.stages is not None and sweep.stages.sizes == (5, 8, 11, 12)
+    assert sweep.seeds == tuple(range(5)) and sweep.every_seed == tuple(range(12))
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "from: 2, to: 9, step: 1",
+        "from: 5, to: 5, step: 1",
+        "from: 5, to: 9, step: 0",
+        "from: 5, to: 9",
+        "from: 3, to: 99, step: 1",
+    ],
+)
+def test_seeds_as_needed_have_bounds(tmp_path, spelling):
+    """Three seeds at least, more to come, few looks."""
+    found = problems(tmp_path, GOOD.replace("seeds: [0, 1]", f"seeds: {{until: decided, {spelling}}}"))
+    assert "{until: decided, from: N, to: M, step: K}" in str(found[0]) and found[0].place.endswith("sweep.yaml:11")
+
+
+def test_seeds_as_needed_share_their_trials(tmp_path):
+    """Trials of each seed would be needed anew; trials of all seeds keep out of every seed that may follow."""
+    text = GOOD.replace("  lr: 1e-3\n", "").replace("seeds: [0, 1]", "seeds: {until: decided, from: 3, to: 150, step: 50}")
+    tuned = text + "tune: {axes: {train.lr: [0.1, 0.2]}}\n"
+    assert read_sweep(write(tmp_path, tuned)).tuning.seeds == (150, 151)  # type: ignore[union-attr]
+    found = problems(tmp_path, tuned.replace("]}}", "]}, per: seed, seeds: [500]}"))
+    assert "further seeds would need trials" in str(found[0])
+
+
 @pytest.mark.parametrize("spelling", ["0", "-1", "true", "1.5", "many", "{from: -1, count: 2}", "{from: 0}", "1000000"])
 def test_other_spellings_of_seeds_are_refused(tmp_path, spelling):
     """With the three valid ones, at the line."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from study.config.sweep_file import read_sweep
-from study.launch import record_plan
-from study.launcher.assignment import assign_runs, draft_launch
+from study.launcher.assignment import assign_runs, draft_launch, record_plan
 from study.launcher.liveness import check_liveness
 from study.launcher.sweep_status import compute_sweep_status
 from study.planning.sweep_plan import Plan, make_plan
