@@ -1,6 +1,6 @@
 """What repeated intervals are worth: simulated studies that are looked at after every stage, as tables for docs/statistics.md.
 
-    python -m benchmarks.looks            # all tables as Markdown, in about half an hour on one core
+    python -m benchmarks.looks            # all tables as Markdown, in about an hour on one core
     python -m benchmarks.looks --quick    # the same tables from few studies: checks the logic, measures nothing
 
 Seeds and test images are new in every study, but all looks of a study have the same images. Truth is known, as in
@@ -16,17 +16,19 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from benchmarks.coverage import IMAGES, LEVELS, Population, draw_grids, list_families, list_pairs, percent
 from study.analysis.cell_grid import FloatArray, Grid
 from study.analysis.contrast_results import build_weights
 from study.analysis.crossed import Estimates, estimate_weighted_means
-from study.analysis.group_sequential import Look, repeated_intervals
+from study.analysis.group_sequential import Look, find_nominal_levels, repeated_intervals
 from study.analysis.planned_contrasts import plan_contrasts
 from study.analysis.simultaneous import SimultaneousIntervals
+from study.rng import stream
 
 SIZES = (5, 10, 15, 20, 25, 30)  # seeds at each look
-_LEVEL = ("some look misses", "some look misses, unadjusted")
+_LEVEL = ("some look misses", "by plain t at the same levels", "by 95 % intervals")
 
 MARGIN = 0.01  # of equivalence, in a study whose first two cells differ by just so much
 FAMILIES = ("no effects", "no effects, seeds vary little", "no effects, 98.5 %", "both factors have effects")
@@ -57,12 +59,14 @@ def compare_pair(population: Population, *, images: int, studies: int, sizes: Se
     for grid in draw_grids(population, {"lr": (1, 2)}, seeds=sizes[-1], images=images, studies=studies):
         looks = list(take_looks(grid, np.array([[1.0, -1.0]]), sizes))
         low, high = (np.array([getattr(each, end)[0] for _, each in looks]) for end in ("low", "high"))
-        single = np.array([estimates.interval() for estimates, _ in looks])[:, :, 0]
+        mean, error, df = np.array([(each.mean[0], each.standard_error[0], each.df[0]) for each, _ in looks]).T
+        away = np.abs(mean - difference) / error
         different, equivalent = (low > 0) | (high < 0), (low >= -MARGIN) & (high <= MARGIN)
         last = int(np.argmax(different | equivalent)) if (different | equivalent).any() else len(sizes) - 1
         outcomes = {
             _LEVEL[0]: ((low > difference) | (high < difference)).any(),
-            _LEVEL[1]: ((single[:, 0] > difference) | (single[:, 1] < difference)).any(),
+            _LEVEL[1]: (away > stats.t.isf(find_nominal_levels(tuple(sizes), sizes[-1]) / 2, df)).any(),
+            _LEVEL[2]: (away > stats.t.isf(0.025, df)).any(),
             "called different": different[last],
             "called equivalent": equivalent[last],
             "seeds": sizes[last],
@@ -83,6 +87,34 @@ def miss_family(population: Population, *, images: int, studies: int, sizes: Seq
         looks = [each for _, each in take_looks(grid, weights, sizes)]
         outcomes.append(any(bool(((each.low > true) | (each.high < true)).any()) for each in looks))
     return outcomes
+
+
+def miss_by_seeds(sizes: tuple[int, ...], *, studies: int) -> dict[str, list[float]]:
+    """How often one contrast that varies over seeds alone is called different at some look, and by plain t tests."""
+    drawn = stream(0, "looks by seeds", *sizes).standard_normal((studies, sizes[-1]))
+    found = {name: np.zeros(studies, dtype=bool) for name in ("repeated", "plain t at the same levels", "5 % at each look")}
+    plain = find_nominal_levels(sizes, sizes[-1])
+    for number, size in enumerate(sizes, start=1):
+        seen = drawn[:, :size]
+        t = np.abs(seen.mean(axis=1) / (seen.std(axis=1, ddof=1) / np.sqrt(size)))
+        levels = (
+            Look(number, sizes).critical_value(size - 1, contrasts=1),
+            *stats.t.isf([plain[number - 1] / 2, 0.025], size - 1),
+        )
+        for wrong, critical in zip(found.values(), levels, strict=True):
+            wrong |= t > critical
+    return {name: [*map(float, wrong)] for name, wrong in found.items()}
+
+
+def measure_seeds(*, studies: int) -> list[dict[str, str]]:
+    """One row for each choice of looks."""
+    return [
+        {
+            "looks": ", ".join(map(str, sizes)),
+            **{key: percent(own) for key, own in miss_by_seeds(sizes, studies=studies).items()},
+        }
+        for sizes in (SIZES, (3, 6, 9, 12), tuple(range(3, 11)), (10, 20, 30))
+    ]
 
 
 def list_studies() -> dict[str, Population]:
@@ -138,9 +170,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few studies: checks the logic")
     quick = parser.parse_args(argv).quick
     tables = {
+        "Seeds alone": measure_seeds(studies=100 if quick else 100_000),
         "Equal cells": measure_pairs_at_looks(studies=3 if quick else 2000, images=IMAGES[:1] if quick else IMAGES),
-        "A family": measure_families_at_looks(studies=3 if quick else 1000),
-        "Decisions": measure_decisions(studies=3 if quick else 1000),
+        "A family": measure_families_at_looks(studies=3 if quick else 400),
+        "Decisions": measure_decisions(studies=3 if quick else 400),
     }
     for title, rows in tables.items():
         print(

@@ -16,6 +16,7 @@ from scenarios import LONG, Site, Twins, scenario, sweep
 from slurm_cluster import Rack, SlurmCluster
 
 from study.records import load_study
+from study.records.looks import read_looks
 
 
 @scenario
@@ -229,6 +230,19 @@ def test_no_final_stage_without_all_trials(site: Site) -> None:
     site.eventually(lambda: log.exists() and "no further run is launched" in log.read_text(), what="the final stage's message")
     site.await_jobs_end()
     assert not site.runs.selection.exists() and len(site.runs.launch_ids()) == 1
+
+
+@pytest.mark.slow
+@scenario
+def test_seeds_follow_each_look(site: Site) -> None:
+    """One launch takes look after look by jobs that wait, as one on this machine does by itself, and then writes the report."""
+    site.write(site.sweep.replace("seeds: [0]", "seeds: {until: decided, from: 3, to: 4, step: 1}"))
+    assert "look 1 of 2, after which further seeds follow" in site.type("launch --report")
+    site.eventually((site.folder / "runs/sweep/report/report.md").exists, what="the report")
+    site.await_jobs_end()
+    site.assert_same_as_undisturbed()
+    site.assert_recorded_once()
+    assert len(read_looks(site.runs)) == len(site.runs.launch_ids())
 
 
 @scenario
