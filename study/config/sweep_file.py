@@ -117,9 +117,8 @@ def _build_sweep(document: Document, places: Places, *, path: Path, text: str, o
     stages = document.seeds if isinstance(document.seeds, Stages) else None
     tuning = None
     if document.tune is not None:
-        every = stages.every if stages else document.seeds
-        tune, final = document.tune, every if document.tune.per == "cell" else ()
-        unused = (seed for seed in itertools.count(FIRST_TRIAL_SEED) if seed not in final)
+        tune, final = document.tune, stages.every if stages else document.seeds
+        unused = (seed for seed in itertools.count(FIRST_TRIAL_SEED) if tune.per == "seed" or seed not in final)
         seeds = tune.seeds or list(itertools.islice(unused, DEFAULT_TRIAL_SEEDS))
         place = setting(seeds, "tune", "seeds").place
         tuning = Tuning(levels(tune.axes, "tune", "axes"), tuple(seeds), place, tune.widen, tune.per)
