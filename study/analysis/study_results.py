@@ -40,8 +40,8 @@ class StudyResults:
 
     `correctness`: per test image, as from `load_correctness`; `predictions`: their counts, as from `count_predictions`; empty
     where none were kept. `choice_variance`: what tuning's choice adds to the variance of each cell's mean (fraction squared);
-    cells that it lacks have none. `declared`: what the sweep states about its contrasts itself. `look`: which one this is, where
-    seeds come in stages.
+    cells that it lacks have none. `declared`: what the sweep states about its contrasts itself. `look`: which one this is,
+    where seeds come in stages.
     """
 
     table: pd.DataFrame
