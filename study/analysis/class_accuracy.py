@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from study.analysis.cell_grid import CellLevels, read_cells
+from study.analysis.cell_grid import CellLevels, read_cells, sort_key
 from study.analysis.error_consistency import COMPARED
 from study.analysis.intervals import CONFIDENCE, MIN_SEEDS
 
@@ -88,13 +88,14 @@ def compare_confusions(confusions: pd.DataFrame, measured: pd.DataFrame, *, most
 
 
 def _group_by_cell(runs: pd.DataFrame, by_run: pd.DataFrame, factors: Sequence[str]) -> list[tuple[CellLevels, pd.DataFrame]]:
-    """The rows of each cell's runs, in the order of the run table."""
+    """The rows of each cell's runs; cells are sorted, as those of the grid are."""
     cells = dict(zip(runs["run_id"], read_cells(runs, factors), strict=True))
     own = by_run[by_run["run_id"].isin(list(cells))]
     groups: dict[CellLevels, list[int]] = {}
     for index, run_id in zip(own.index, own["run_id"], strict=True):
         groups.setdefault(cells[run_id], []).append(index)
-    return [(cell, own.loc[groups[cell]]) for cell in dict.fromkeys(cells.values()) if cell in groups]
+    ordered = sorted(groups, key=lambda cell: tuple(map(sort_key, cell)))
+    return [(cell, own.loc[groups[cell]]) for cell in ordered]
 
 
 def _summarize(values: np.ndarray) -> tuple[float, float, float, float]:

@@ -102,6 +102,8 @@ def test_a_report_has_them_and_can_be_redrawn(tmp_path: Path) -> None:
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "## Classes and calibration" in text and "## Confusions" in text and "predictions.parquet" in text
     report = load_report(tmp_path)
+    order = ["patch_size", "backbone"]
+    pd.testing.assert_frame_equal(report.calibration[order], report.cells[order])
     assert set(report.classes["class"]) == {-1, 0, 1} and len(report.calibration) == 12 and len(report.confusions) == 4
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert main([str(tmp_path), "--formats", "svg"]) == 0

@@ -252,3 +252,16 @@ def test_progress_is_told_at_most_once_a_second(tmp_path, monkeypatch):
     last = told[-1]
     assert (last.epoch, last.epochs, last.step, last.steps, last.eta_seconds) == (3, 3, 9, 9, 0.0)
     assert math.isfinite(last.train_loss) and last.images_per_second > 0 and 0 <= last.val_accuracy <= 1
+
+
+def test_a_fraction_of_an_epoch_ends_in_its_middle(tmp_path):
+    """Five thirds of epochs of three steps are five steps of 16 images; the last two are those of a longer training."""
+    short, whole = (
+        finished(toy_run(epochs=epochs, schedule="constant"), tmp_path / str(n)) for n, epochs in enumerate((5 / 3, 2))
+    )
+    assert short.images_per_second * short.train_seconds == pytest.approx(5 * 16)
+    assert whole.images_per_second * whole.train_seconds == pytest.approx(6 * 16)
+    assert short.curves["epoch"] == whole.curves["epoch"] == [1, 2]
+    assert short.curves["train_loss"][0] == whole.curves["train_loss"][0]
+    assert short.curves["train_loss"][1] != whole.curves["train_loss"][1]
+    assert (16 * 2 * short.curves["train_accuracy"][1]) % 1 == 0
