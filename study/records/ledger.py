@@ -64,7 +64,7 @@ class Launch:
     tasks_per_job: Annotated[int, Field(ge=1, le=MAX_RUNS)]  # workers that share one job's GPU
     device: str
     provenance: Mapping[str, Any]
-    plugins: Sequence[str] = ()  # names of files beside the copied package
+    plugins: tuple[str, ...] = ()  # names of files beside the copied package
     track: Sequence[str] = ()  # experiment trackers that its workers log to
     deterministic: bool = False  # on a GPU: only algorithms that give the same bits each time
     ranks: Annotated[int, Field(ge=1, le=MAX_RUNS)] = 1  # processes that train one run together: the tasks of a worker's job
