@@ -172,8 +172,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     tables = {
         "Seeds alone": measure_seeds(studies=100 if quick else 100_000),
         "Equal cells": measure_pairs_at_looks(studies=3 if quick else 2000, images=IMAGES[:1] if quick else IMAGES),
-        "A family": measure_families_at_looks(studies=3 if quick else 400),
-        "Decisions": measure_decisions(studies=3 if quick else 400),
+        "A family": measure_families_at_looks(studies=3 if quick else 1000),
+        "Decisions": measure_decisions(studies=3 if quick else 1000),
     }
     for title, rows in tables.items():
         print(
