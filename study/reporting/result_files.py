@@ -36,38 +36,6 @@ from study.reporting.answer_document import ANSWER_VERSION, AnswerDocument, desc
 ANSWER_FILE = "answer.json"
 
 
-def _tabulate_contrasts(part: StudyPart) -> pd.DataFrame | Unavailable:
-    return part.contrasts
-
-
-def _tabulate_cells(part: StudyPart) -> pd.DataFrame:
-    return part.cells.assign(baseline=part.baselines)
-
-
-def _tabulate_shares(part: StudyPart) -> pd.DataFrame | Unavailable:
-    return part.decomposition
-
-
-def _tabulate_errors(part: StudyPart) -> pd.DataFrame | Unavailable:
-    return part.errors
-
-
-def _tabulate_tests(part: StudyPart) -> pd.DataFrame | Unavailable:
-    return part.on_further_tests
-
-
-def _tabulate_classes(part: StudyPart) -> pd.DataFrame | Unavailable:
-    return part.classes
-
-
-def _tabulate_confusions(part: StudyPart) -> pd.DataFrame | Unavailable:
-    return part.confusions
-
-
-def _tabulate_calibration(part: StudyPart) -> pd.DataFrame | Unavailable:
-    return part.calibration
-
-
 def _tabulate_expectations(part: StudyPart) -> pd.DataFrame | Unavailable:
     return part.checked if part.is_checked else Unavailable("No expectation can be held against results.")
 
@@ -80,16 +48,16 @@ def _tabulate_changes(part: StudyPart) -> pd.DataFrame | Unavailable:
 
 
 RESULT_TABLES: dict[str, Callable[[StudyPart], pd.DataFrame | Unavailable]] = {
-    "contrasts.csv": _tabulate_contrasts,
-    "cells.csv": _tabulate_cells,
+    "contrasts.csv": lambda part: part.contrasts,
+    "cells.csv": lambda part: part.cells.assign(baseline=part.baselines),
     "ablation.csv": _tabulate_changes,
-    "shares.csv": _tabulate_shares,
+    "shares.csv": lambda part: part.decomposition,
     "expectations.csv": _tabulate_expectations,
-    "errors.csv": _tabulate_errors,
-    "tests.csv": _tabulate_tests,
-    "classes.csv": _tabulate_classes,
-    "confusions.csv": _tabulate_confusions,
-    "calibration.csv": _tabulate_calibration,
+    "errors.csv": lambda part: part.errors,
+    "tests.csv": lambda part: part.on_further_tests,
+    "classes.csv": lambda part: part.classes,
+    "confusions.csv": lambda part: part.confusions,
+    "calibration.csv": lambda part: part.calibration,
 }
 """The tables of results: file -> a part's rows. A further one needs only its line here and a property of `Report`: names to
 delete, types and reading follow from it."""
