@@ -1,6 +1,7 @@
 """Jobs that start when the workers' jobs have ended: the next stage of a sweep, and the report."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from study.launcher.environment import clean_slurm_environment
 from study.launcher.slurm.client import Purpose, job_name
 from study.launcher.slurm.job_arrays import export_code_path
 from study.launcher.slurm.profile import Profile
+from study.records.code_snapshot import list_copied_plugins
 from study.records.ledger import Launch
 from study.records.sweep_folder import SweepFolder, write_whole
 
@@ -35,14 +37,16 @@ def make_report_job(folder: SweepFolder) -> DependentJob:
 def make_next_stage_job(
     folder: SweepFolder, launch: Launch, sweep: Sweep, profile: Profile, *, workers: int, report: bool
 ) -> DependentJob:
-    """The launch of what follows: final runs, or a look. Sweep and profile are copied, so that later edits don't change it."""
+    """The launch of what follows: final runs, or a look. Sweep, profile and plug-ins are copies: later edits don't count."""
     place = folder.launches / launch.id / "jobs"
     sweep_copy, profile_copy = place / f"{sweep.name}.yaml", place / "profile.yaml"
     write_whole(sweep_copy, sweep.text)
     write_whole(profile_copy, json.dumps(profile.model_dump(mode="json", exclude_defaults=True)))
     options = f"--cluster slurm --workers {workers} --after-stage" + (" --report" if report else "")
     paths = ["--runs", str(folder.path.parent), "--profile", str(profile_copy)]
-    return DependentJob("next", ("-m", "study.launch", str(sweep_copy), *sweep.overrides, *paths, *options.split()))
+    copied = list_copied_plugins(launch.plugins, folder.code / launch.code / "study")
+    plugins = [f"plugins={json.dumps([os.path.relpath(path, place) for path in copied])}"] if copied else []
+    return DependentJob("next", ("-m", "study.launch", str(sweep_copy), *sweep.overrides, *plugins, *paths, *options.split()))
 
 
 def submit_dependent_job(
